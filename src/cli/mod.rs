@@ -1,0 +1,6 @@
+//! The command line.
+
+/// Parses the arguments and runs the command.
+pub fn main() -> std::process::ExitCode {
+    std::process::ExitCode::SUCCESS
+}

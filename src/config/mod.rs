@@ -1,0 +1,1 @@
+//! Configuration: one struct per concern, file < environment < flags, every fault listed at once.

@@ -1,0 +1,1 @@
+//! Every metric's name and labels. Called from everywhere.

@@ -1,0 +1,1 @@
+//! Gathers sends per conversation. Called by the router.

@@ -1,0 +1,1 @@
+//! Integration tests on real servers. One target, one module per subject.
