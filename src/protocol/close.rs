@@ -1,0 +1,82 @@
+//! Every way a connection is closed, in one table: code, reason, whether to reconnect, metric label.
+
+macro_rules! close_reasons {
+    ($($(#[$doc:meta])* $name:ident, $code:literal, $label:literal, $text:literal;)*) => {
+        /// Why the node closes a connection.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum CloseReason {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl CloseReason {
+            /// All reasons, for tests and documentation.
+            pub const ALL: &[Self] = &[$(Self::$name),*];
+
+            /// The close code on the wire.
+            pub fn code(self) -> u16 {
+                match self { $(Self::$name => $code,)* }
+            }
+
+            /// The metric's label.
+            pub fn label(self) -> &'static str {
+                match self { $(Self::$name => $label,)* }
+            }
+
+            /// The reason in words, sent with the code.
+            pub fn text(self) -> &'static str {
+                match self { $(Self::$name => $text,)* }
+            }
+        }
+    };
+}
+
+close_reasons! {
+    /// The peer closed, or the socket ended.
+    Gone, 1000, "gone", "";
+    /// A frame that breaks the WebSocket protocol itself.
+    Protocol, 1002, "protocol", "not the WebSocket protocol";
+    /// A text frame that is not UTF-8.
+    NotUtf8, 1007, "not_utf8", "a text frame must be UTF-8";
+    /// A frame over the limit.
+    FrameTooLarge, 1009, "frame_too_large", "the frame is over the limit";
+    /// The node is being stopped.
+    Drain, 4000, "drain", "the node is stopping, connect again";
+    /// No `hello` in time.
+    HelloTimeout, 4001, "hello_timeout", "no hello in time";
+    /// Too many sessions.
+    Overloaded, 4002, "overloaded", "too many sessions, connect later";
+    /// Nothing heard for too long.
+    Idle, 4003, "idle", "no answer to pings";
+    /// The store did not take the session.
+    StoreDown, 4004, "store_down", "the store is unavailable, connect later";
+    /// The token is not valid.
+    BadToken, 4100, "bad_token", "the token was refused";
+    /// The token is past its time.
+    TokenExpired, 4101, "token_expired", "the token expired";
+    /// The first frame was no proper `hello`, or a second one came.
+    Violation, 4102, "violation", "protocol violation";
+    /// An operator ended it.
+    Disconnected, 4103, "disconnected", "disconnected by an operator";
+    /// A newer session of the same device.
+    Replaced, 4104, "replaced", "replaced by a newer session of this device";
+}
+
+/// Whether a client that was closed with `code` should connect again (with back-off).
+pub fn should_reconnect(code: u16) -> bool {
+    matches!(code, 1001 | 1005 | 1006 | 1011 | 1012 | 1013 | 4000..=4099)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_tell_whether_to_reconnect() {
+        for reason in CloseReason::ALL {
+            let code = reason.code();
+            assert_eq!(should_reconnect(code), (4000..4100).contains(&code), "{reason:?}");
+        }
+        assert!([1001, 1006, 1012, 1013].into_iter().all(should_reconnect));
+        assert!(![1000, 1002, 1007, 1009].into_iter().any(should_reconnect));
+    }
+}

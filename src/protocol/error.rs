@@ -1,0 +1,59 @@
+//! Every error code of the protocol in one table.
+
+use serde::{Deserialize, Serialize};
+
+macro_rules! error_codes {
+    ($($(#[$doc:meta])* $name:ident, $word:literal, $retry:literal;)*) => {
+        /// What went wrong, as a word that programs can compare.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        pub enum ErrorCode {
+            $($(#[$doc])* #[serde(rename = $word)] $name,)*
+        }
+
+        impl ErrorCode {
+            /// All codes, for tests and documentation.
+            pub const ALL: &[Self] = &[$(Self::$name),*];
+
+            /// The word on the wire, which is also the metric's label.
+            pub fn word(self) -> &'static str {
+                match self { $(Self::$name => $word,)* }
+            }
+
+            /// Whether the same request may succeed later without any change.
+            pub fn retry(self) -> bool {
+                match self { $(Self::$name => $retry,)* }
+            }
+        }
+    };
+}
+
+error_codes! {
+    /// The frame is no map, lacks a field, or a field has the wrong type or value.
+    BadFrame, "bad_frame", false;
+    /// No such `op`.
+    UnknownOp, "unknown_op", false;
+    /// A name, cid or conversation id that is not in its alphabet or form.
+    BadName, "bad_name", false;
+    /// A body that JSON cannot carry, or nested too deep.
+    BadBody, "bad_body", false;
+    /// The body is over the limit.
+    TooLarge, "too_large", false;
+    /// Too many sends; wait and send again with the same cid.
+    RateLimited, "rate_limited", true;
+    /// The user does not belong to the conversation.
+    NotMember, "not_member", false;
+    /// No such room.
+    NoSuchRoom, "no_such_room", false;
+    /// The recipient does not take messages from this user.
+    Blocked, "blocked", false;
+    /// The cid was used for another body in this conversation.
+    CidReused, "cid_reused", false;
+    /// An acknowledgement or read mark above the top of the conversation.
+    BadAck, "bad_ack", false;
+    /// The store did not answer: the outcome is unknown, try again with the same cid.
+    Unavailable, "unavailable", true;
+    /// The token was refused, or is of another user.
+    Unauthorized, "unauthorized", false;
+    /// The op exists in the protocol but not yet in this version.
+    Unsupported, "unsupported", false;
+}

@@ -1,0 +1,271 @@
+//! Frames from a node: to clients, and between nodes on users' subjects.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::{Body, Encoding, ErrorCode};
+use crate::model::{Cid, ConvId, DeviceId, Millis, Seq, SessionId, UserId};
+
+/// Everything a node can say to a client.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "snake_case")]
+pub enum ServerFrame {
+    /// The answer to `hello`.
+    Welcome(Welcome),
+    /// The message is durable.
+    Sent {
+        /// The request's `ref`.
+        #[serde(rename = "ref", default, skip_serializing_if = "Option::is_none")]
+        reference: Option<u64>,
+        /// Where it stands.
+        conv: ConvId,
+        /// Its place.
+        seq: Seq,
+        /// The time stored with it.
+        ts: Millis,
+    },
+    /// A message in its place in the order.
+    Message(Message),
+    /// A page of a log, oldest first.
+    History {
+        /// The request's `ref`.
+        #[serde(rename = "ref", default, skip_serializing_if = "Option::is_none")]
+        reference: Option<u64>,
+        /// Which log.
+        conv: ConvId,
+        /// Oldest first.
+        messages: Vec<Message>,
+        /// Whether there is more in the direction asked for.
+        more: bool,
+    },
+    /// A page of the list of conversations, most recent first.
+    Conversations {
+        /// The request's `ref`.
+        #[serde(rename = "ref", default, skip_serializing_if = "Option::is_none")]
+        reference: Option<u64>,
+        /// Most recent first.
+        items: Vec<Conversation>,
+        /// Give it as `after` for the next page.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        next: Option<String>,
+    },
+    /// How far somebody has received or read a conversation.
+    Receipt(Receipt),
+    /// A live signal.
+    Signal(Signal),
+    /// Everything missed has been handed out.
+    CaughtUp,
+    /// A backlog was cut; the rest is there through `history`.
+    Truncated {
+        /// Which conversation.
+        conv: ConvId,
+        /// The first seq that follows.
+        from: Seq,
+    },
+    /// The node is about to close the connection.
+    Goodbye {
+        /// Why.
+        reason: String,
+        /// When to come back.
+        reconnect_ms: u64,
+    },
+    /// The fresh token was taken.
+    TokenOk {
+        /// The request's `ref`.
+        #[serde(rename = "ref", default, skip_serializing_if = "Option::is_none")]
+        reference: Option<u64>,
+        /// When it ends.
+        exp: Millis,
+    },
+    /// A request was refused.
+    Error {
+        /// The request's `ref`.
+        #[serde(rename = "ref", default, skip_serializing_if = "Option::is_none")]
+        reference: Option<u64>,
+        /// Which kind.
+        code: ErrorCode,
+        /// Which field, what limit, what to do.
+        message: String,
+        /// Whether the same request may succeed later.
+        retry: bool,
+    },
+}
+
+/// What a session is told at its start.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Welcome {
+    /// The `ref` of the hello.
+    #[serde(rename = "ref", default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<u64>,
+    /// Who the token says it is.
+    pub user: UserId,
+    /// The device as it named itself.
+    pub device: DeviceId,
+    /// This connection.
+    pub session: SessionId,
+    /// The node.
+    pub node: String,
+    /// The node's clock.
+    pub ts: Millis,
+    /// When the token ends.
+    pub exp: Millis,
+    /// The node pings this often; a client that hears nothing for twice as long should reconnect.
+    pub ping_secs: u64,
+    /// What the client must keep to.
+    pub limits: Limits,
+}
+
+/// What a client must keep to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Bytes of a body, in either encoding.
+    pub body: usize,
+    /// Messages handed out and not yet acknowledged.
+    pub window: usize,
+}
+
+/// A message of a log.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Message {
+    /// Which log.
+    pub conv: ConvId,
+    /// Its place.
+    pub seq: Seq,
+    /// Who wrote it.
+    pub from: UserId,
+    /// When a node took it.
+    pub ts: Millis,
+    /// The sender's id for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cid: Option<Cid>,
+    /// The content.
+    pub body: Body,
+}
+
+/// One row of the list of conversations.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Conversation {
+    /// Which.
+    pub conv: ConvId,
+    /// Its top.
+    pub head: Seq,
+    /// The time of its last message.
+    pub ts: Millis,
+    /// The user's read mark.
+    pub read: Seq,
+    /// head − read.
+    pub unread: Seq,
+    /// The last message; absent when it could not be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<Message>,
+    /// How far the other side is (direct conversations).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peer: Option<PeerMarks>,
+}
+
+/// How far the other side of a direct conversation is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerMarks {
+    /// Acknowledged by one of its devices.
+    pub delivered: Seq,
+    /// Read by the person.
+    pub read: Seq,
+}
+
+/// How far somebody has received or read a conversation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipt {
+    /// Which conversation.
+    pub conv: ConvId,
+    /// Who.
+    pub user: UserId,
+    /// Everything up to here was acknowledged by one of the user's devices.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delivered: Option<Seq>,
+    /// Everything up to here was read by the person.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read: Option<Seq>,
+}
+
+/// A live signal, never stored.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Signal {
+    /// Which conversation it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conv: Option<ConvId>,
+    /// Who.
+    pub from: UserId,
+    /// `typing` …
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body: Option<Body>,
+}
+
+/// Between nodes only, on the user's subject: a session of this device exists here (R11).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Announcement {
+    /// Which device.
+    pub device: DeviceId,
+    /// Which session.
+    pub session: SessionId,
+    /// Its `hello.attempt`.
+    pub attempt: u64,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "op", rename_all = "snake_case")]
+enum BusOut<'a> {
+    Session(&'a Announcement),
+}
+
+impl Announcement {
+    /// The payload on the user's subject.
+    pub fn encode(&self) -> Bytes {
+        Encoding::MsgPack.encode(&BusOut::Session(self))
+    }
+}
+
+/// What a payload on a user's subject is, read no further than routing needs.
+#[derive(Debug, Clone, PartialEq)]
+pub enum OnBus {
+    /// A message: its place; the payload itself goes to the clients.
+    Message {
+        /// Which log.
+        conv: ConvId,
+        /// Its place.
+        seq: Seq,
+    },
+    /// Goes to the clients as it is: a receipt or a signal.
+    Passing {
+        /// Whether it counts as a signal (which a full session drops first).
+        signal: bool,
+    },
+    /// Not for clients.
+    Session(Announcement),
+}
+
+impl OnBus {
+    /// Reads a payload.
+    ///
+    /// # Errors
+    /// What is wrong with it. Only nodes may publish there (R13), so an error means a node of another version.
+    pub fn decode(payload: &[u8]) -> Result<Self, String> {
+        #[derive(Deserialize)]
+        struct Peek<'a> {
+            op: &'a str,
+            conv: Option<ConvId>,
+            seq: Option<Seq>,
+        }
+        let encoding = Encoding::sniff(payload);
+        let peek: Peek<'_> = encoding.decode(payload)?;
+        match (peek.op, peek.conv, peek.seq) {
+            ("message", Some(conv), Some(seq)) => Ok(Self::Message { conv, seq }),
+            ("receipt", ..) => Ok(Self::Passing { signal: false }),
+            ("signal", ..) => Ok(Self::Passing { signal: true }),
+            ("session", ..) => encoding.decode(payload).map(Self::Session),
+            (op, ..) => Err(format!("unexpected op {op:?} on a user's subject")),
+        }
+    }
+}
