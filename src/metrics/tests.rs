@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
 
+type Labels = Vec<(String, String)>;
+
 /// A sample line: `name{key="value",…} number`.
-fn parse_sample(line: &str) -> Option<(String, Vec<(String, String)>, f64)> {
+fn parse_sample(line: &str) -> Option<(String, Labels, f64)> {
     let (series, number) = line.rsplit_once(' ')?;
     let number = number.parse().ok()?;
     let Some((name, labels)) = series.split_once('{') else { return Some((series.to_owned(), Vec::new(), number)) };
