@@ -20,6 +20,9 @@ pub use sections::{
     StoreKind, Timing,
 };
 
+/// The most that clocks may differ: a larger leeway would keep expired tokens alive.
+pub const MAX_LEEWAY_SECS: u64 = 300;
+
 /// Everything that can be set. All fields are public so that `natter dev` and tests can compose one; call
 /// [`Config::validate`] afterwards.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
