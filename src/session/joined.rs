@@ -93,6 +93,11 @@ impl<L: Placed, R: Placed> Joined<L, R> {
         self.pending < self.rules.pending && self.blocked_since.is_none()
     }
 
+    /// Whether requests of the client are not answered yet.
+    pub fn is_waiting(&self) -> bool {
+        self.pending > 0
+    }
+
     /// How many bytes the socket takes, and whether any are still waiting there.
     pub fn on_output(&mut self, credit: usize, now: Tick, out: &mut Out<L, R>) {
         self.blocked_since = if credit > 0 { None } else { self.blocked_since.or(Some(now)) };
@@ -358,7 +363,7 @@ impl<L: Placed, R: Placed> Joined<L, R> {
         }
         if self.recheck_at.is_some_and(|at| at <= now) {
             self.recheck_at = None;
-            due = due.or(Some(Cause::Login));
+            due = due.or(Some(Cause::Recheck));
         }
         if self.sweep_at.is_some_and(|at| at <= now) {
             self.sweep_at = Some(now + self.rules.reconcile);

@@ -73,8 +73,10 @@ impl Default for Rules {
 /// Why the heads are compared: a metric's label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Cause {
-    /// A session starts, and once more a second later.
+    /// A session starts.
     Login,
+    /// Once more, about a second after a fence.
+    Recheck,
     /// The connection to NATS was made anew.
     Reconnect,
     /// Notices were dropped on the way to this node.
@@ -83,19 +85,6 @@ pub enum Cause {
     Sweep,
     /// More was heard than this session keeps in memory.
     Lagged,
-}
-
-impl Cause {
-    /// The metric's label.
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Login => "login",
-            Self::Reconnect => "reconnect",
-            Self::SlowConsumer => "slow_consumer",
-            Self::Sweep => "sweep",
-            Self::Lagged => "lagged",
-        }
-    }
 }
 
 /// What a session wants done. `L` is a message that arrived live, `R` a row that was read from a log: the session
