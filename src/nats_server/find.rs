@@ -124,7 +124,7 @@ mod tests {
         let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let path = env::join_paths([one.path(), two.path()]).unwrap();
         let second = program(two.path(), "nats-server: v2.11.0");
-        assert_eq!(on_path("nats-server", Some(&path)), [second.clone()]);
+        assert_eq!(on_path("nats-server", Some(&path)), std::slice::from_ref(&second));
         let first = program(one.path(), "nats-server: v2.9.0");
         assert_eq!(on_path("nats-server", Some(&path)), [first, second]);
     }

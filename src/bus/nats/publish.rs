@@ -4,10 +4,7 @@
 //! dropped if it is not ready. The queue counts messages, not bytes: bytes are counted here, by payloads that
 //! subtract themselves when the library has written and dropped them.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
-};
+use std::sync::{Arc, atomic::Ordering};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -20,22 +17,21 @@ use super::{
 use crate::subject::Subject;
 
 /// Bytes that may wait unwritten. The server cuts a connection that is 64 MiB behind, so more would not help.
-const MAX_QUEUED: usize = 64 << 20;
+const MAX_QUEUED: u64 = 64 << 20;
 
 /// What a queued publish costs besides its payload: the command and its subjects.
-const COMMAND_COST: usize = 160;
+const COMMAND_COST: u64 = 160;
 
 pub(super) struct Outbox {
     link: Arc<Link>,
     stats: Arc<BusStats>,
-    queued: Arc<AtomicUsize>,
 }
 
 /// A payload that says when it is gone.
 struct Counted {
     payload: Bytes,
-    cost: usize,
-    queued: Arc<AtomicUsize>,
+    cost: u64,
+    stats: Arc<BusStats>,
 }
 
 impl AsRef<[u8]> for Counted {
@@ -46,13 +42,13 @@ impl AsRef<[u8]> for Counted {
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.queued.fetch_sub(self.cost, Ordering::Relaxed);
+        self.stats.queued_bytes.fetch_sub(self.cost, Ordering::Relaxed);
     }
 }
 
 impl Outbox {
     pub(super) fn new(link: Arc<Link>, stats: Arc<BusStats>) -> Self {
-        Self { link, stats, queued: Arc::default() }
+        Self { link, stats }
     }
 
     /// Queues a notice or drops and counts it.
@@ -82,16 +78,10 @@ impl Outbox {
         }
     }
 
-    /// Bytes that wait now.
-    #[cfg(test)]
-    fn queued(&self) -> usize {
-        self.queued.load(Ordering::Relaxed)
-    }
-
     fn admit(&self, payload: Bytes) -> Option<Bytes> {
-        let cost = payload.len() + COMMAND_COST;
-        let before = self.queued.fetch_add(cost, Ordering::Relaxed);
-        let counted = Counted { payload, cost, queued: Arc::clone(&self.queued) };
+        let cost = payload.len() as u64 + COMMAND_COST;
+        let before = self.stats.queued_bytes.fetch_add(cost, Ordering::Relaxed);
+        let counted = Counted { payload, cost, stats: Arc::clone(&self.stats) };
         (before + cost <= MAX_QUEUED).then(|| Bytes::from_owner(counted))
     }
 

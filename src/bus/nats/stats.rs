@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Counters of one [`super::NatsBus`]; all grow for ever but `subscriptions`.
+/// Counters of one [`super::NatsBus`]; all grow for ever but `subscriptions` and `queued_bytes`.
 #[derive(Debug, Default)]
 pub struct BusStats {
     /// Notices handed to the connection.
@@ -21,6 +21,8 @@ pub struct BusStats {
     pub errors: AtomicU64,
     /// Fence round trips that were answered.
     pub fences: AtomicU64,
+    /// Bytes handed to the connection that it has not written yet.
+    pub queued_bytes: AtomicU64,
     /// Subscriptions held now.
     pub subscriptions: AtomicU64,
 }
