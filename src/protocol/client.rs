@@ -3,11 +3,19 @@
 //! A frame is read into one flat struct whatever its op (serde's tagged enums would buffer the body), then into
 //! [`ClientFrame`]. Only when that fails is it read again to find out which field to blame.
 
+mod blame;
+mod outgoing;
+
+pub use outgoing::Outgoing;
+
 use std::str::FromStr;
 
-use serde::{Deserialize, Deserializer, Serialize, de::IgnoredAny};
+use serde::{Deserialize, Deserializer};
 
-use super::{Body, Encoding, ErrorCode};
+use super::{
+    Body, Encoding, ErrorCode,
+    strict::{Strict, Text},
+};
 use crate::model::{Cid, ConvId, DeviceId, MAX_SEQ, NameError, Recipient, RoomId, Seq};
 
 /// A client's frame with the number it wants to see in the answer.
@@ -129,18 +137,19 @@ pub struct FrameError {
     pub message: String,
 }
 
+/// Every field of every op. A field has one type whatever the op, but for `after`.
 #[derive(Deserialize)]
 struct Flat<'a> {
     #[serde(borrow)]
-    op: Option<std::borrow::Cow<'a, str>>,
+    op: Option<Text<'a>>,
     #[serde(rename = "ref")]
     reference: Option<u64>,
     #[serde(borrow)]
-    to: Option<std::borrow::Cow<'a, str>>,
+    to: Option<Text<'a>>,
     #[serde(borrow)]
-    cid: Option<std::borrow::Cow<'a, str>>,
+    cid: Option<Text<'a>>,
     #[serde(borrow)]
-    conv: Option<std::borrow::Cow<'a, str>>,
+    conv: Option<Text<'a>>,
     seq: Option<u64>,
     #[serde(default, deserialize_with = "present")]
     body: Option<Body>,
@@ -174,7 +183,8 @@ impl Request {
     /// # Errors
     /// What to answer to the client.
     pub fn decode(encoding: Encoding, payload: &[u8], body_limit: usize) -> Result<Self, FrameError> {
-        let flat: Flat<'_> = encoding.decode(payload).map_err(|words| blame(encoding, payload, &words))?;
+        let decoded = encoding.decode(payload).map_err(|words| blame::blame(encoding, payload, &words));
+        let Strict::<Flat<'_>>(flat) = decoded?;
         let reference = flat.reference;
         let frame = flat.into_frame(body_limit).map_err(|(code, message)| FrameError { reference, code, message })?;
         Ok(Self { reference, frame })
@@ -214,7 +224,7 @@ fn sized(body: Body, limit: usize) -> Result<Body, Fault> {
 
 impl Flat<'_> {
     fn into_frame(self, body_limit: usize) -> Result<ClientFrame, Fault> {
-        let op = need("op", self.op.as_deref())?;
+        let op = need("op", self.op.as_ref().map(Text::as_str))?;
         Ok(match op {
             "send" => ClientFrame::Send {
                 to: name("to", self.to)?,
@@ -273,154 +283,4 @@ fn signal_type(kind: Option<String>) -> Result<String, Fault> {
     let kind = need("type", kind)?;
     name::<RoomId>("type", Some(&kind))?; // the same alphabet as names
     Ok(kind)
-}
-
-/// Reads an unreadable frame again, field by field, to say which one is at fault.
-fn blame(encoding: Encoding, payload: &[u8], words: &str) -> FrameError {
-    #[derive(Deserialize)]
-    struct Whole {}
-    let reference = probe(encoding, payload).and_then(|field: Probe<RefField>| field.0.reference);
-    let fault = |code, message| FrameError { reference, code, message };
-    if encoding.decode::<Whole>(payload).is_err() {
-        return fault(ErrorCode::BadFrame, format!("not a {} map: {words}", encoding.subprotocol()));
-    }
-    if encoding.decode::<WithoutBody>(payload).is_ok() {
-        return fault(ErrorCode::BadBody, format!("body: {words}"));
-    }
-    let texts = ["op", "to", "cid", "conv", "token", "device", "client", "type"];
-    let numbers = ["ref", "seq", "attempt", "before", "limit"];
-    let fields: Option<std::collections::BTreeMap<String, Kind>> = encoding.decode(payload).ok();
-    let kind_of = |name: &str| fields.as_ref().and_then(|fields| fields.get(name)).copied();
-    for name in texts {
-        if kind_of(name).is_some_and(|kind| kind != Kind::Text && kind != Kind::Nothing) {
-            return fault(ErrorCode::BadFrame, format!("{name}: must be a string"));
-        }
-    }
-    for name in numbers {
-        if kind_of(name).is_some_and(|kind| kind != Kind::Number && kind != Kind::Nothing) {
-            return fault(ErrorCode::BadFrame, format!("{name}: must be an integer of 0 or more"));
-        }
-    }
-    fault(ErrorCode::BadFrame, words.to_owned())
-}
-
-struct Probe<T>(T);
-
-#[derive(Deserialize)]
-struct RefField {
-    #[serde(rename = "ref")]
-    reference: Option<u64>,
-}
-
-fn probe<T: for<'de> Deserialize<'de>>(encoding: Encoding, payload: &[u8]) -> Option<Probe<T>> {
-    encoding.decode(payload).ok().map(Probe)
-}
-
-/// [`Flat`] with the body passed over, whatever it is.
-#[derive(Deserialize)]
-#[allow(dead_code, reason = "read only to see whether it can be read")]
-struct WithoutBody {
-    op: Option<String>,
-    #[serde(rename = "ref")]
-    reference: Option<u64>,
-    to: Option<String>,
-    cid: Option<String>,
-    conv: Option<String>,
-    seq: Option<u64>,
-    body: Option<IgnoredAny>,
-    token: Option<String>,
-    device: Option<String>,
-    client: Option<String>,
-    attempt: Option<u64>,
-    before: Option<u64>,
-    after: Option<After>,
-    limit: Option<u64>,
-    #[serde(rename = "type")]
-    kind: Option<String>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Nothing,
-    Text,
-    Number,
-    Other,
-}
-
-impl<'de> Deserialize<'de> for Kind {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Any<'a> {
-            Number(#[allow(dead_code)] u64),
-            Text(#[allow(dead_code)] &'a str),
-            Owned(#[allow(dead_code)] String),
-            Nothing(#[allow(dead_code)] ()),
-            Other(#[allow(dead_code)] IgnoredAny),
-        }
-        Ok(match Any::deserialize(deserializer)? {
-            Any::Number(_) => Self::Number,
-            Any::Text(_) | Any::Owned(_) => Self::Text,
-            Any::Nothing(()) => Self::Nothing,
-            Any::Other(_) => Self::Other,
-        })
-    }
-}
-
-/// The same frames as a client writes them: used by the Rust client, the bench and the tests.
-#[derive(Debug, Clone, Serialize)]
-#[serde(tag = "op", rename_all = "snake_case")]
-#[allow(missing_docs, reason = "the fields are those of ClientFrame")]
-pub enum Outgoing<'a> {
-    Hello {
-        #[serde(skip_serializing_if = "Option::is_none")]
-        token: Option<&'a str>,
-        device: &'a str,
-        client: &'a str,
-        attempt: u64,
-    },
-    Send {
-        #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
-        reference: Option<u64>,
-        to: &'a str,
-        cid: &'a str,
-        body: &'a Body,
-    },
-    Ack {
-        conv: &'a str,
-        seq: Seq,
-    },
-    Read {
-        conv: &'a str,
-        seq: Seq,
-    },
-    History {
-        #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
-        reference: Option<u64>,
-        conv: &'a str,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        before: Option<Seq>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        after: Option<Seq>,
-        limit: usize,
-    },
-    Conversations {
-        #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
-        reference: Option<u64>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        after: Option<&'a str>,
-        limit: usize,
-    },
-    Signal {
-        to: &'a str,
-        #[serde(rename = "type")]
-        kind: &'a str,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        body: Option<&'a Body>,
-    },
-    Token {
-        #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
-        reference: Option<u64>,
-        token: &'a str,
-    },
 }

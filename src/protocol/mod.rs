@@ -9,6 +9,8 @@ pub mod client;
 pub mod close;
 pub mod error;
 pub mod server;
+mod server_read;
+mod strict;
 
 pub use body::Body;
 pub use client::{ClientFrame, Request};

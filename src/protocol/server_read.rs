@@ -1,0 +1,59 @@
+//! Reading frames from a node. Called by the Rust client and the tests.
+//!
+//! serde's reader of tagged enums first keeps every field in a tree of its own. The two frames of the hot path,
+//! `message` and `sent`, are read into one flat struct instead; all others take the slow way.
+
+use serde::{Deserialize, Deserializer};
+
+use super::{
+    Body, Encoding, Message, ServerFrame,
+    strict::{Strict, Text},
+};
+use crate::model::{Cid, ConvId, Millis, Seq, UserId};
+
+/// The fields of `message` and `sent`. Those of other frames are passed over, or do not fit and fail.
+#[derive(Deserialize)]
+struct Hot<'a> {
+    #[serde(borrow)]
+    op: Option<Text<'a>>,
+    #[serde(rename = "ref")]
+    reference: Option<u64>,
+    conv: Option<ConvId>,
+    seq: Option<Seq>,
+    from: Option<UserId>,
+    ts: Option<Millis>,
+    cid: Option<Cid>,
+    #[serde(default, deserialize_with = "present")]
+    body: Option<Body>,
+}
+
+/// `null` is a body like any other.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Body>, D::Error> {
+    Body::deserialize(deserializer).map(Some)
+}
+
+impl Hot<'_> {
+    fn into_frame(self) -> Option<ServerFrame> {
+        let op = self.op?;
+        let (conv, seq, ts) = (self.conv?, self.seq?, self.ts?);
+        match op.as_str() {
+            "message" => {
+                Some(ServerFrame::Message(Message { conv, seq, from: self.from?, ts, cid: self.cid, body: self.body? }))
+            }
+            "sent" => Some(ServerFrame::Sent { reference: self.reference, conv, seq, ts }),
+            _ => None,
+        }
+    }
+}
+
+impl ServerFrame {
+    /// Reads a node's frame. The same as [`Encoding::decode`], but about twice as fast for `message` and `sent`.
+    ///
+    /// # Errors
+    /// The decoder's own words.
+    pub fn decode(encoding: Encoding, payload: &[u8]) -> Result<Self, String> {
+        // A frame that does not fit (in `truncated`, `from` is a number) is no hot one; the slow reader decides.
+        let hot = encoding.decode::<Strict<Hot<'_>>>(payload).ok();
+        hot.and_then(|Strict(hot)| hot.into_frame()).map_or_else(|| encoding.decode(payload), Ok)
+    }
+}
