@@ -11,10 +11,7 @@ use jsonwebtoken::{
     jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, KeyAlgorithm, KeyOperations, PublicKeyUse},
 };
 
-use crate::config::{Auth, Secret};
-
-/// The shortest shared secret: as long as the hash of HS256, below which it could be guessed from one token.
-pub const MIN_SECRET_BYTES: usize = 32;
+use crate::config::{Auth, MIN_SECRET_BYTES, Secret};
 
 /// Why a key cannot be used. Names the file, never what is in it.
 #[derive(Debug, thiserror::Error)]

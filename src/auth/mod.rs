@@ -8,8 +8,8 @@ mod mint;
 mod secret_file;
 mod verifier;
 
-pub use crate::config::Secret;
-pub use keys::{KeyError, MIN_SECRET_BYTES, read_secret};
+pub use crate::config::{MIN_SECRET_BYTES, Secret};
+pub use keys::{KeyError, read_secret};
 pub use mint::Minter;
 pub use secret_file::{DEV_SECRET_FILE, dev_secret, dev_secret_path};
 pub use verifier::{Claims, Verifier};

@@ -10,15 +10,29 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::UserId;
 
-pub mod secret;
-pub mod section;
+mod fault;
+mod load;
+mod schema;
+mod secret;
+mod section;
 mod sections;
+mod show;
+mod source;
+mod validate;
 
-pub use secret::{Secret, ServerUrl};
+pub use fault::{ConfigErrors, Fault};
+pub use load::{Loaded, Origins};
+pub use secret::{MASK, Secret, ServerUrl, mask_url};
+pub use section::Doc;
 pub use sections::{
     Auth, Embedded, Http, Limits, Log, LogFormat, Nats, Node, Scylla, SendAs, Service, Services, Star, Store,
     StoreKind, Timing,
 };
+pub use show::example;
+pub use source::{Flag, PREFIX, Source, Sources};
+
+/// The shortest shared secret: as long as the hash of HS256, below which it could be guessed from one token.
+pub const MIN_SECRET_BYTES: usize = 32;
 
 /// The most that clocks may differ: a larger leeway would keep expired tokens alive.
 pub const MAX_LEEWAY_SECS: u64 = 300;
@@ -72,3 +86,6 @@ fn name_from_host(raw: &str) -> UserId {
         Err(_) => unreachable!("\"node\" is a name"),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -29,7 +29,7 @@ macro_rules! section {
             /// What the section is for, in the lines of its doc comment.
             pub const ABOUT: &'static [&'static str] = &[$($doc),*];
             /// Its keys in order, with what each means.
-            pub const KEYS: &'static [$crate::config::section::Doc] =
+            pub const KEYS: &'static [$crate::config::Doc] =
                 &[$( (stringify!($field), &[$($field_doc),*]) ),*];
         }
     };
