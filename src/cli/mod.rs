@@ -22,8 +22,10 @@ use clap::{Parser, Subcommand, error::ErrorKind};
 use crate::config::{Config, ConfigErrors, Loaded, Sources};
 
 mod config;
+mod dev;
 pub mod logging;
 pub mod report;
+mod serve;
 mod token;
 
 /// A chat mesh in which NATS interest is the registry and publishing is the forward.
@@ -39,6 +41,8 @@ struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
+  natter dev                            a mesh of two nodes on this machine, with a chat page
+  natter serve --config natter.toml     one node
   natter token alice                    a token for a first run
   natter config                         what is in force, and what set it
   natter config --default > natter.toml a file to start from
@@ -83,6 +87,10 @@ impl Global {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run everything on this machine: a NATS server, two nodes, the embedded store
+    Dev(dev::Args),
+    /// Run one node
+    Serve(serve::Args),
     /// Make a token for a user, signed with a shared secret
     Token(token::Args),
     /// Show the configuration in force, or a documented example
@@ -92,6 +100,8 @@ enum Command {
 impl Command {
     async fn run(self, global: &Global) -> anyhow::Result<ExitCode> {
         match self {
+            Self::Dev(args) => dev::run(args, global).await,
+            Self::Serve(args) => serve::run(args, global).await,
             Self::Token(args) => token::run(args, global).await,
             Self::Config(args) => config::run(args, global).await,
         }
