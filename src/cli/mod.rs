@@ -4,9 +4,9 @@
 //! - `pub struct Args`, deriving [`clap::Args`], with `#[command(after_help = "…")]` that shows examples, and
 //! - `pub async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode>`;
 //!
-//! to add one: `mod name;`, a variant `Name(name::Args)` with its one-line description in [`Command`], and an arm
-//! in [`Command::run`]. Flags that set a key go through [`Global::sources`] and [`Sources::flag`], so that their
-//! faults are told together with all others. What scripts read goes to standard output through [`print`],
+//! to add one: `mod name;`, a variant `Name(name::Args)` with its one-line description in `Command`, and an arm
+//! in `Command::run`. Flags that set a key go through [`Global::sources`] and [`Sources::flag`], so that their
+//! faults are told together with all others. What scripts read goes to standard output through [`print()`],
 //! everything else to standard error. Exit codes: 0 done, 1 failed, 2 wrong arguments or configuration.
 
 use std::{
