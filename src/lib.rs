@@ -22,6 +22,7 @@ pub mod gateway;
 pub mod http;
 pub mod metrics;
 pub mod model;
+pub mod nats_server;
 pub mod node;
 pub mod protocol;
 pub mod session;

@@ -82,6 +82,14 @@ impl Subject {
         Self("natter.nodes".into())
     }
 
+    /// Where a request wants its answer: text from outside. `None` for natter's own subjects and the server's, or
+    /// a service could have a node publish to a user's subject in its stead (R13).
+    pub fn reply(text: &str) -> Option<Self> {
+        let ours = text == "natter" || text.starts_with("natter.") || text.starts_with('$');
+        let whole = !text.is_empty() && !text.contains(|c: char| c.is_whitespace() || c == '*' || c == '>');
+        (whole && !ours).then(|| Self(text.into()))
+    }
+
     /// The text itself.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -116,6 +124,14 @@ impl ServiceSubject {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_answer_goes_to_no_subject_of_ours() {
+        assert!(Subject::reply("_INBOX_billing.x.1").is_some());
+        for bad in ["natter.user.bob", "natter", "$JS.API.x", "", "a b", "a.*", "a.>", "a\r\nPUB x 0"] {
+            assert_eq!(Subject::reply(bad), None, "{bad:?}");
+        }
+    }
 
     #[test]
     fn what_is_minted_can_be_read() {

@@ -1,6 +1,167 @@
-//! The command line.
+//! The command line: parses the arguments, runs a command, prints what went wrong. Called by `main`.
+//!
+//! A command is a module here with
+//! - `pub struct Args`, deriving [`clap::Args`], with `#[command(after_help = "…")]` that shows examples, and
+//! - `pub async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode>`;
+//!
+//! to add one: `mod name;`, a variant `Name(name::Args)` with its one-line description in [`Command`], and an arm
+//! in [`Command::run`]. Flags that set a key go through [`Global::sources`] and [`Sources::flag`], so that their
+//! faults are told together with all others. What scripts read goes to standard output through [`print`],
+//! everything else to standard error. Exit codes: 0 done, 1 failed, 2 wrong arguments or configuration.
+
+use std::{
+    ffi::OsString,
+    io::{self, Write as _},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand, error::ErrorKind};
+
+use crate::config::{Config, ConfigErrors, Loaded, Sources};
+
+mod config;
+pub mod logging;
+pub mod report;
+mod token;
+
+/// A chat mesh in which NATS interest is the registry and publishing is the forward.
+#[derive(Debug, Parser)]
+#[command(name = "natter", version, max_term_width = 100, after_help = EXAMPLES, arg_required_else_help = true)]
+#[command(subcommand_required = true, disable_help_subcommand = true)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  natter token alice                    a token for a first run
+  natter config                         what is in force, and what set it
+  natter config --default > natter.toml a file to start from
+
+natter <COMMAND> --help shows more of them. Each key of the configuration is also a variable:
+NATTER_NATS__URLS sets nats.urls.";
+
+/// What every command takes.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Global {
+    /// The configuration file (TOML)
+    #[arg(long, global = true, value_name = "FILE", env = "NATTER_CONFIG", help_heading = "Options for all commands")]
+    pub config: Option<PathBuf>,
+    /// What is logged, such as info or natter=debug
+    #[arg(long, global = true, value_name = "FILTER", help_heading = "Options for all commands")]
+    pub log: Option<String>,
+    /// How a log line looks: text or json
+    #[arg(long, global = true, value_name = "FORMAT", help_heading = "Options for all commands")]
+    pub log_format: Option<String>,
+}
+
+impl Global {
+    /// The file, the variables and the flags that all commands share; a command adds its own.
+    pub fn sources(&self) -> Sources {
+        // An empty NATTER_CONFIG means none, as for every other variable.
+        let file = self.config.clone().filter(|path| !path.as_os_str().is_empty());
+        Sources::from_process(file).flag("--log", "log.filter", self.log.as_ref()).flag(
+            "--log-format",
+            "log.format",
+            self.log_format.as_ref(),
+        )
+    }
+
+    /// Loads the configuration for a command that adds no flags of its own.
+    ///
+    /// # Errors
+    /// All faults at once.
+    pub fn load(&self) -> Result<Loaded, ConfigErrors> {
+        Config::load_with_origins(&self.sources())
+    }
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make a token for a user, signed with a shared secret
+    Token(token::Args),
+    /// Show the configuration in force, or a documented example
+    Config(config::Args),
+}
+
+impl Command {
+    async fn run(self, global: &Global) -> anyhow::Result<ExitCode> {
+        match self {
+            Self::Token(args) => token::run(args, global).await,
+            Self::Config(args) => config::run(args, global).await,
+        }
+    }
+}
 
 /// Parses the arguments and runs the command.
-pub fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+pub fn main() -> ExitCode {
+    run(std::env::args_os())
+}
+
+fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(e) => return show_usage(&e),
+    };
+    match block_on(cli.command, &cli.global) {
+        Ok(code) => code,
+        Err(e) => report::failure(&e),
+    }
+}
+
+fn block_on(command: Command, global: &Global) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;
+    runtime.block_on(command.run(global))
+}
+
+/// Help and version are answers, everything else is a fault of the arguments.
+fn show_usage(e: &clap::Error) -> ExitCode {
+    // Nothing is left to tell if even this cannot be printed.
+    let _ = e.print();
+    match e.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
+        _ => ExitCode::from(report::USAGE),
+    }
+}
+
+/// Prints to standard output. Unlike `println!`, a reader that went away (`natter … | head`) is no panic.
+///
+/// # Errors
+/// When standard output cannot be written; [`report::ReaderGone`] ends the command without a word.
+pub fn print(text: &str) -> anyhow::Result<()> {
+    let line_end = if text.ends_with('\n') { "" } else { "\n" };
+    let mut out = io::stdout().lock();
+    match write!(out, "{text}{line_end}").and_then(|()| out.flush()) {
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Err(report::ReaderGone.into()),
+        other => other.context("cannot write to standard output"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_fit_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_shows_examples_of_itself() {
+        let mut cli = Cli::command();
+        for command in cli.get_subcommands_mut() {
+            let name = command.get_name().to_owned();
+            assert!(command.get_about().is_some(), "{name} has no description");
+            let help = command.render_help().to_string();
+            let examples = help.split("Examples:").nth(1).unwrap_or_default();
+            assert!(examples.contains(&format!("natter {name}")), "{name} shows no example");
+        }
+    }
 }

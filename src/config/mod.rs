@@ -1,1 +1,91 @@
-//! Configuration: one struct per concern, file < environment < flags, every fault listed at once.
+//! Configuration: one struct per concern; defaults < one TOML file < `NATTER_…` variables < flags; every fault
+//! listed at once. Loaded by the commands, handed down in parts.
+//!
+//! Variables: the keys in capitals, `__` between section and key: `NATTER_NATS__URLS`,
+//! `NATTER_STORE__SCYLLA__KEYSPACE`. Lists are comma separated, or TOML arrays.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::UserId;
+
+mod fault;
+mod load;
+mod schema;
+mod secret;
+mod section;
+mod sections;
+mod show;
+mod source;
+mod validate;
+
+pub use fault::{ConfigErrors, Fault};
+pub use load::{Loaded, Origins};
+pub use secret::{MASK, Secret, ServerUrl, mask_url};
+pub use section::Doc;
+pub use sections::{
+    Auth, Embedded, Http, Limits, Log, LogFormat, Nats, Node, Scylla, SendAs, Service, Services, Star, Store,
+    StoreKind, Timing,
+};
+pub use show::example;
+pub use source::{Flag, PREFIX, Source, Sources};
+
+/// The shortest shared secret: as long as the hash of HS256, below which it could be guessed from one token.
+pub const MIN_SECRET_BYTES: usize = 32;
+
+/// The most that clocks may differ: a larger leeway would keep expired tokens alive.
+pub const MAX_LEEWAY_SECS: u64 = 300;
+
+/// Everything that can be set. All fields are public so that `natter dev` and tests can compose one; call
+/// [`Config::validate`] afterwards.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// This node.
+    pub node: Node,
+    /// Where clients connect.
+    pub http: Http,
+    /// The NATS servers.
+    pub nats: Nats,
+    /// Where messages are kept.
+    pub store: Store,
+    /// Whose tokens are taken.
+    pub auth: Auth,
+    /// How much one peer may ask for.
+    pub limits: Limits,
+    /// How long things may take.
+    pub timing: Timing,
+    /// What services may do.
+    pub services: Services,
+    /// What is logged.
+    pub log: Log,
+}
+
+impl Config {
+    /// Whether `service` may send as `user`: under its own name always, under others where `services` says so.
+    pub fn may_send_as(&self, service: &UserId, user: &UserId) -> bool {
+        service == user || self.services.get(service).is_some_and(|s| s.may_send_as.allows(user))
+    }
+}
+
+/// The host's name in the alphabet of names; `node` where it has none.
+fn host_name() -> UserId {
+    let raw = std::fs::read_to_string(Path::new("/proc/sys/kernel/hostname"))
+        .ok()
+        .or_else(|| std::env::var("HOSTNAME").ok())
+        .unwrap_or_default();
+    name_from_host(&raw)
+}
+
+fn name_from_host(raw: &str) -> UserId {
+    let clean = |c: char| if c.is_ascii_alphanumeric() || c == '_' || c == '-' { c } else { '-' };
+    let name: String = raw.trim().chars().map(clean).take(crate::model::MAX_NAME).collect();
+    match UserId::new(&name).or_else(|_| UserId::new("node")) {
+        Ok(name) => name,
+        Err(_) => unreachable!("\"node\" is a name"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

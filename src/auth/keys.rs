@@ -1,0 +1,201 @@
+//! Keys from the configuration, checked when they are read: a key that could not verify anything, or that is too
+//! weak to, is a fault at the start and not at the first token. Used by [`super::verifier`] and [`super::mint`].
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use jsonwebtoken::{
+    Algorithm, DecodingKey, DecodingKeyKind,
+    jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, KeyAlgorithm, KeyOperations, PublicKeyUse},
+};
+
+use crate::config::{Auth, MIN_SECRET_BYTES, Secret};
+
+/// Why a key cannot be used. Names the file, never what is in it.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    /// Nothing under `[auth]` says whose tokens to take.
+    #[error("no key to check tokens with, set auth.hs256_secret_file, auth.public_key_files or auth.jwks_file")]
+    None,
+    /// There are keys, but tokens cannot be made without a shared secret.
+    #[error("tokens can be made only with a shared secret, set auth.hs256_secret or auth.hs256_secret_file")]
+    NoSecret,
+    /// A shared secret that could be guessed.
+    #[error("{from} has {len} bytes, a shared secret needs at least {MIN_SECRET_BYTES}")]
+    Short {
+        /// Where it stands.
+        from: String,
+        /// How long it is.
+        len: usize,
+    },
+    /// A file cannot be read or written.
+    #[error("cannot {verb} {}", path.display())]
+    File {
+        /// "read", "write" ….
+        verb: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// A file holds no key that natter can use.
+    #[error("{}: {reason}", path.display())]
+    Unusable {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong and what to do.
+        reason: String,
+    },
+}
+
+/// A key and the one algorithm it is for. The token's header chooses among keys; it never chooses how a key is
+/// used, which is what lets a public key pass as a shared secret elsewhere.
+pub(super) struct Key {
+    pub kid: Option<String>,
+    pub alg: Algorithm,
+    pub decoding: DecodingKey,
+}
+
+/// Every key under `[auth]`.
+pub(super) fn all(config: &Auth) -> Result<Vec<Key>, KeyError> {
+    let mut keys = Vec::new();
+    for secret in shared_secrets(config)? {
+        let decoding = DecodingKey::from_secret(secret.expose().as_bytes());
+        keys.push(Key { kid: None, alg: Algorithm::HS256, decoding });
+    }
+    for path in &config.public_key_files {
+        keys.push(public_key(path)?);
+    }
+    if let Some(path) = &config.jwks_file {
+        keys.extend(jwks(path)?);
+    }
+    if keys.is_empty() { Err(KeyError::None) } else { Ok(keys) }
+}
+
+/// The shared secrets under `[auth]`, the one to sign with first.
+pub(super) fn shared_secrets(config: &Auth) -> Result<Vec<Secret>, KeyError> {
+    let mut secrets = Vec::new();
+    if let Some(secret) = &config.hs256_secret {
+        check_length(secret, || "auth.hs256_secret".to_owned())?;
+        secrets.push(secret.clone());
+    }
+    if let Some(path) = &config.hs256_secret_file {
+        secrets.push(read_secret(path)?);
+    }
+    Ok(secrets)
+}
+
+/// Reads a shared secret from a file: its text without the line end. Whoever signs uses the same text.
+///
+/// # Errors
+/// When the file cannot be read or is too short.
+pub fn read_secret(path: &Path) -> Result<Secret, KeyError> {
+    let text = read_text(path)?;
+    let secret = Secret::new(text.trim_end_matches(['\r', '\n']));
+    check_length(&secret, || path.display().to_string())?;
+    Ok(secret)
+}
+
+fn check_length(secret: &Secret, from: impl FnOnce() -> String) -> Result<(), KeyError> {
+    let len = secret.expose().len();
+    if len < MIN_SECRET_BYTES { Err(KeyError::Short { from: from(), len }) } else { Ok(()) }
+}
+
+fn read_text(path: &Path) -> Result<String, KeyError> {
+    std::fs::read_to_string(path).map_err(|source| KeyError::File { verb: "read", path: path.to_owned(), source })
+}
+
+fn public_key(path: &Path) -> Result<Key, KeyError> {
+    let pem = read_text(path)?;
+    let unusable = |reason: &str| KeyError::Unusable { path: path.to_owned(), reason: reason.to_owned() };
+    if pem.contains("PRIVATE KEY-----") {
+        return Err(unusable(
+            "a private key, it belongs to the issuer alone: openssl pkey -pubout gives the public one",
+        ));
+    }
+    if pem.contains("BEGIN CERTIFICATE-----") {
+        return Err(unusable("a certificate, give its key: openssl x509 -pubkey -noout"));
+    }
+    let bytes = pem.as_bytes();
+    // Each reader refuses the other kinds, so the first that takes it is right.
+    let jwk = DecodingKey::from_rsa_pem(bytes)
+        .or_else(|_| DecodingKey::from_ec_pem(bytes))
+        .or_else(|_| DecodingKey::from_ed_pem(bytes))
+        .and_then(|key| Jwk::from_decoding_key(&key, None))
+        .map_err(|_| unusable("not a PEM file with one RSA, P-256, P-384 or Ed25519 public key"))?;
+    from_jwk(&jwk).map_err(unusable)?.ok_or_else(|| unusable("a key of a kind that natter does not use"))
+}
+
+fn jwks(path: &Path) -> Result<Vec<Key>, KeyError> {
+    let unusable = |reason: String| KeyError::Unusable { path: path.to_owned(), reason };
+    // The reader's own message could quote a key, and a set may hold a shared one.
+    let set: JwkSet = serde_json::from_str(&read_text(path)?).map_err(|e| {
+        unusable(format!("not a JSON Web Key Set: {{\"keys\": […]}} (line {}, column {})", e.line(), e.column()))
+    })?;
+    let mut keys = Vec::new();
+    for (at, jwk) in set.keys.iter().enumerate() {
+        let name = jwk.common.key_id.as_deref().map_or_else(|| format!("key {}", at + 1), |kid| format!("key {kid:?}"));
+        keys.extend(from_jwk(jwk).map_err(|reason| unusable(format!("{name}: {reason}")))?);
+    }
+    if keys.is_empty() { Err(unusable("holds no key that verifies signatures".to_owned())) } else { Ok(keys) }
+}
+
+/// A key of a set; `None` when it is meant for something else, as the standard asks to skip those.
+fn from_jwk(jwk: &Jwk) -> Result<Option<Key>, &'static str> {
+    if !may_verify(jwk) {
+        return Ok(None);
+    }
+    let Some(alg) = algorithm(jwk) else { return Ok(None) };
+    let decoding = DecodingKey::from_jwk(jwk).map_err(|_| "its numbers are not base64url")?;
+    check_strength(&decoding)?;
+    // Builds the verifier, which is where a point that is not on its curve shows.
+    jsonwebtoken::crypto::verify("", b"", &decoding, alg).map_err(|_| "its numbers are no key of its kind")?;
+    Ok(Some(Key { kid: jwk.common.key_id.clone(), alg, decoding }))
+}
+
+fn may_verify(jwk: &Jwk) -> bool {
+    let for_signatures = jwk.common.public_key_use.as_ref().is_none_or(|u| *u == PublicKeyUse::Signature);
+    let may = |ops: &Vec<KeyOperations>| ops.contains(&KeyOperations::Verify);
+    for_signatures && jwk.common.key_operations.as_ref().is_none_or(may)
+}
+
+/// The one algorithm of a key: what its `alg` says if that fits its kind, else the usual one of its kind.
+fn algorithm(jwk: &Jwk) -> Option<Algorithm> {
+    use Algorithm::*;
+    let fitting: &[Algorithm] = match &jwk.algorithm {
+        AlgorithmParameters::RSA(_) => &[RS256, RS384, RS512, PS256, PS384, PS512],
+        AlgorithmParameters::EllipticCurve(p) if p.curve == EllipticCurve::P256 => &[ES256],
+        AlgorithmParameters::EllipticCurve(p) if p.curve == EllipticCurve::P384 => &[ES384],
+        AlgorithmParameters::OctetKeyPair(p) if p.curve == EllipticCurve::Ed25519 => &[EdDSA],
+        AlgorithmParameters::OctetKey(_) => &[HS256, HS384, HS512],
+        _ => return None,
+    };
+    match jwk.common.key_algorithm {
+        None => fitting.first().copied(),
+        Some(said) => fitting.iter().copied().find(|alg| KeyAlgorithm::from(*alg) == said),
+    }
+}
+
+fn check_strength(key: &DecodingKey) -> Result<(), &'static str> {
+    use jsonwebtoken::AlgorithmFamily::{Ec, Ed, Hmac, Rsa};
+    match (key.family(), key.kind()) {
+        (Hmac, DecodingKeyKind::SecretOrDer(bytes)) if bytes.len() < MIN_SECRET_BYTES => {
+            Err("a shared secret needs at least 32 bytes")
+        }
+        // The library takes the first 32 bytes without asking how many there are.
+        (Ed, DecodingKeyKind::SecretOrDer(bytes)) if bytes.len() != 32 => Err("an Ed25519 key has 32 bytes"),
+        (Rsa, DecodingKeyKind::RsaModulusExponent { n, e }) => {
+            let bits = n.iter().position(|b| *b != 0).map_or(0, |first| (n.len() - first) * 8);
+            match bits {
+                2048..=4096 if e.last().is_some_and(|b| b % 2 == 1) => Ok(()),
+                2048..=4096 => Err("the exponent is even"),
+                _ => Err("an RSA key needs 2048 to 4096 bits"),
+            }
+        }
+        (Hmac | Ed | Ec, DecodingKeyKind::SecretOrDer(_)) => Ok(()),
+        _ => Err("its numbers are no key of its kind"),
+    }
+}

@@ -1,0 +1,200 @@
+//! How a node connects to NATS: addresses, credentials, and the library's settings with the reason for each.
+//! Called once, by [`super::NatsBus::connect`].
+
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
+
+use async_nats::{Client, ConnectOptions, ServerAddr};
+
+use super::{BusStats, link::Signals};
+use crate::{bus::BusError, model::UserId};
+
+/// How many commands may wait for the connection. Large, because a publish never waits: what does not fit is
+/// dropped. The library allocates them as they come.
+const COMMANDS_WAITING: usize = 65_536;
+
+/// How many received messages may wait for the task of one subscription. A task never blocks, so this covers the
+/// bursts of one read: the library hands out all that the socket has before anyone else runs.
+const MESSAGES_WAITING: usize = 4_096;
+
+/// The longest wait between two attempts to connect.
+const MAX_DELAY: Duration = Duration::from_secs(4);
+
+/// Where and as whom a node connects.
+#[derive(Debug, Clone)]
+pub struct NatsOptions {
+    /// Servers of one cluster, `nats://host:port` or `tls://host:port`. Tried in random order.
+    pub urls: Vec<String>,
+    /// The node's name: a token of its own subjects, so in the alphabet of user names.
+    pub node: String,
+    /// Who the node is. When [`NatsAuth::None`], user and password may stand in the first URL that has them.
+    pub auth: NatsAuth,
+    /// How long one attempt to connect may take, and how long [`super::NatsBus::connect`] waits for the first.
+    pub connect_timeout: Duration,
+    /// Prefix of the inboxes, as the account's permissions allow it.
+    pub inbox_prefix: String,
+    /// How often the server is asked whether it lives. A dead one is noticed after three of these.
+    pub ping_interval: Duration,
+    /// Where the bus counts.
+    pub stats: Arc<BusStats>,
+}
+
+/// How a node proves who it is.
+#[derive(Clone, Default)]
+pub enum NatsAuth {
+    /// Not at all, or as the URL says.
+    #[default]
+    None,
+    /// A user and its password.
+    Password {
+        /// The user, `node` in the configurations under `nats/`.
+        user: String,
+        /// The password.
+        password: String,
+    },
+    /// A token.
+    Token(String),
+    /// The seed of an nkey.
+    NKey(String),
+    /// A credentials file (JWT and seed).
+    Creds(PathBuf),
+}
+
+impl fmt::Debug for NatsAuth {
+    /// Names the kind only: options are logged.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "None",
+            Self::Password { .. } => "Password",
+            Self::Token(_) => "Token",
+            Self::NKey(_) => "NKey",
+            Self::Creds(_) => "Creds",
+        })
+    }
+}
+
+impl NatsOptions {
+    /// Options for `node` on the servers `urls`, everything else as it should be for a node.
+    pub fn new(node: &str, urls: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        Self {
+            urls: urls.into_iter().map(Into::into).collect(),
+            node: node.to_owned(),
+            auth: NatsAuth::None,
+            connect_timeout: Duration::from_secs(2),
+            inbox_prefix: "_INBOX_node".to_owned(),
+            ping_interval: Duration::from_secs(5),
+            stats: Arc::default(),
+        }
+    }
+
+    /// The same, with a user and a password.
+    #[must_use]
+    pub fn password(mut self, user: &str, password: &str) -> Self {
+        self.auth = NatsAuth::Password { user: user.to_owned(), password: password.to_owned() };
+        self
+    }
+}
+
+/// Starts the library's client. Returns at once, also while no server answers: it goes on trying.
+pub(super) async fn connect(options: &NatsOptions, signals: Arc<Signals>) -> Result<Client, BusError> {
+    UserId::new(&options.node).map_err(|e| refused(&format!("the node's name {:?} {e}", options.node)))?;
+    let addrs = addresses(&options.urls)?;
+    let library = ConnectOptions::new()
+        .name(format!("natter node {}", options.node))
+        .no_echo()
+        .retry_on_initial_connect()
+        .max_reconnects(None)
+        .connection_timeout(options.connect_timeout)
+        .ping_interval(options.ping_interval)
+        .custom_inbox_prefix(&options.inbox_prefix)
+        .client_capacity(COMMANDS_WAITING)
+        .subscription_capacity(MESSAGES_WAITING)
+        .reconnect_delay_callback(delay)
+        .event_callback(move |event| {
+            signals.note(&event);
+            std::future::ready(())
+        });
+    let library = authenticate(library, &options.auth, &addrs).await?;
+    library.connect(addrs).await.map_err(|e| refused(&e.to_string()))
+}
+
+fn refused(reason: &str) -> BusError {
+    BusError::Other(reason.into())
+}
+
+fn addresses(urls: &[String]) -> Result<Vec<ServerAddr>, BusError> {
+    if urls.is_empty() {
+        return Err(refused("no server given: set at least one URL, such as nats://127.0.0.1:4222"));
+    }
+    urls.iter().map(|url| url.parse().map_err(|e: std::io::Error| refused(&e.to_string()))).collect()
+}
+
+async fn authenticate(
+    library: ConnectOptions,
+    auth: &NatsAuth,
+    addrs: &[ServerAddr],
+) -> Result<ConnectOptions, BusError> {
+    Ok(match auth {
+        NatsAuth::None => from_url(library, addrs)?,
+        NatsAuth::Password { user, password } => library.user_and_password(user.clone(), password.clone()),
+        NatsAuth::Token(token) => library.token(token.clone()),
+        NatsAuth::NKey(seed) => library.nkey(seed.clone()),
+        NatsAuth::Creds(path) => library
+            .credentials_file(path)
+            .await
+            .map_err(|e| refused(&format!("cannot read the credentials file {}: {e}", path.display())))?,
+    })
+}
+
+/// The library reads no user from a URL, so it is done here: `user:password@` or `token@`.
+fn from_url(library: ConnectOptions, addrs: &[ServerAddr]) -> Result<ConnectOptions, BusError> {
+    let Some(addr) = addrs.iter().find(|addr| addr.has_user_pass()) else { return Ok(library) };
+    let user = addr.username().unwrap_or_default();
+    let encoded = user.contains('%') || addr.password().is_some_and(|p| p.contains('%'));
+    if encoded {
+        return Err(refused("a URL may not hold an encoded password: set user and password as options"));
+    }
+    Ok(match addr.password() {
+        Some(password) => library.user_and_password(user.to_owned(), password.to_owned()),
+        None => library.token(user.to_owned()),
+    })
+}
+
+/// Full jitter, because all nodes lose a dead server in the same moment: the library's own delays would bring
+/// them back in the same moment too.
+fn delay(attempts: usize) -> Duration {
+    let doublings = u32::try_from(attempts.saturating_sub(1)).unwrap_or(u32::MAX).min(16);
+    let most = MAX_DELAY.min(Duration::from_millis(50) * (1 << doublings));
+    most.mul_f64(rand::random())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delays_grow_and_differ() {
+        assert!((0..100).all(|_| delay(1) < Duration::from_millis(50)));
+        assert!((0..100).all(|_| delay(usize::MAX) < MAX_DELAY));
+        assert!((0..100).any(|_| delay(12) > Duration::from_secs(1)));
+        assert_ne!(delay(20), delay(20));
+    }
+
+    #[test]
+    fn options_do_not_show_secrets() {
+        let shown = format!("{:?}", NatsOptions::new("n1", ["x"]).password("node", "hunter2"));
+        assert!(shown.contains("Password") && !shown.contains("hunter2"), "{shown}");
+    }
+
+    #[tokio::test]
+    async fn bad_options_are_refused_at_once() {
+        for options in [
+            NatsOptions::new("n1", Vec::<String>::new()),
+            NatsOptions::new("n.1", ["nats://127.0.0.1:1"]),
+            NatsOptions::new("n1", ["http://127.0.0.1:1"]),
+            NatsOptions::new("n1", ["nats://a:b%20c@127.0.0.1:1"]),
+        ] {
+            let result = connect(&options, Arc::default()).await;
+            assert!(matches!(result, Err(BusError::Other(_))), "{options:?}");
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! Which keys there are, and what one of them takes. Everything is asked of the sections themselves, so that a
+//! key needs to be written only once. Called by [`super::load`], [`super::validate`] and [`super::show`].
+
+use serde_json::{Value, json};
+
+use super::{
+    Auth, Config, Embedded, Http, Limits, Log, Nats, Node, Scylla, Service, Store, Timing,
+    secret::{MASK, mask_url},
+    section::Doc,
+    source::PREFIX,
+};
+
+/// A section as an operator sees it.
+pub(super) struct Section {
+    pub path: &'static str,
+    pub about: &'static [&'static str],
+    pub keys: &'static [Doc],
+}
+
+/// What stands for a service's name in [`SECTIONS`].
+pub(super) const ANY_SERVICE: &str = "services.<name>";
+
+macro_rules! sections {
+    ($($path:expr => $ty:ty),* $(,)?) => {
+        &[$(Section { path: $path, about: <$ty>::ABOUT, keys: <$ty>::KEYS }),*]
+    };
+}
+
+/// Every section, in the order in which they are printed.
+pub(super) const SECTIONS: &[Section] = sections! {
+    "node" => Node,
+    "http" => Http,
+    "nats" => Nats,
+    "store" => Store,
+    "store.embedded" => Embedded,
+    "store.scylla" => Scylla,
+    "auth" => Auth,
+    "limits" => Limits,
+    "timing" => Timing,
+    ANY_SERVICE => Service,
+    "log" => Log,
+};
+
+/// Whether `path` is a section and not a key of one.
+pub(super) fn is_section(path: &str) -> bool {
+    SECTIONS.iter().any(|section| section.path == path) || path == "services" || service_of(path) == Some("")
+}
+
+/// Every key by its full path, services as [`ANY_SERVICE`].
+pub(super) fn keys() -> impl Iterator<Item = String> {
+    let of = |section: &'static Section| section.keys.iter().map(|(key, _)| format!("{}.{key}", section.path));
+    SECTIONS.iter().flat_map(of).filter(|path| !is_section(path))
+}
+
+/// Whether there is such a key.
+pub(super) fn is_key(path: &str) -> bool {
+    match service_of(path) {
+        Some(key) => Service::KEYS.iter().any(|(name, _)| *name == key),
+        None => keys().any(|known| known == path),
+    }
+}
+
+/// The part of `services.<name>.<key>` behind the name; empty for `services.<name>` itself.
+fn service_of(path: &str) -> Option<&str> {
+    let (name, key) = path.strip_prefix("services.")?.split_once('.').unwrap_or((path, ""));
+    (!name.is_empty()).then_some(key)
+}
+
+/// The variable that sets a key.
+pub(super) fn variable(path: &str) -> String {
+    format!("{PREFIX}{}", path.replace('.', "__").to_uppercase())
+}
+
+/// Sets one value in a tree of objects.
+pub(super) fn insert(tree: &mut Value, path: &[&str], value: Value) {
+    let Some((first, rest)) = path.split_first() else {
+        *tree = value;
+        return;
+    };
+    if !tree.is_object() {
+        *tree = json!({});
+    }
+    insert(&mut tree[*first], rest, value);
+}
+
+/// Reads the value of a key from a tree.
+pub(super) fn get<'a>(tree: &'a Value, path: &str) -> Option<&'a Value> {
+    path.split('.').try_fold(tree, |tree, key| tree.get(key))
+}
+
+/// Why a key does not take a value.
+pub(super) struct Refusal {
+    /// Not even its type fits.
+    pub wrong_type: bool,
+    /// What is asked of it.
+    pub problem: String,
+}
+
+/// Whether the key takes the value, looked at alone.
+pub(super) fn accepts(path: &str, value: &Value) -> Result<(), Refusal> {
+    let mut tree = json!({});
+    let path: Vec<&str> = path.split('.').collect();
+    insert(&mut tree, &path, value.clone());
+    serde_json::from_value::<Config>(tree).map(drop).map_err(|e| {
+        let message = e.to_string();
+        Refusal { wrong_type: message.starts_with("invalid type"), problem: asked_for(&message) }
+    })
+}
+
+/// The reader's message without the value it quotes (it may be a secret), in the words of this project.
+fn asked_for(message: &str) -> String {
+    if message.contains("untagged enum SendAs") {
+        return "must be a list of users, or \"*\"".to_owned();
+    }
+    if message.contains("socket address") {
+        return "must be an address and a port, such as 127.0.0.1:8080".to_owned();
+    }
+    let Some((_, expected)) = message.rsplit_once(", expected ") else {
+        return if message.contains("invalid type") { "has the wrong type".to_owned() } else { message.to_owned() };
+    };
+    let expected = match expected {
+        "u32" => "a whole number from 0 to 4294967295",
+        "u64" | "usize" => "a whole number from 0",
+        "a string" | "string" | "path string" | "a path string" => "a text",
+        "a sequence" => "a list",
+        other => other,
+    };
+    format!("must be {}", expected.replace('`', "\""))
+}
+
+/// A value as it may be printed.
+pub(super) fn shown(path: &str, value: &Value) -> String {
+    if is_secret(path) { format!("\"{MASK}\"") } else { masked(value).to_string() }
+}
+
+/// Asks the key itself: a secret comes back masked.
+fn is_secret(path: &str) -> bool {
+    let mut tree = json!({});
+    let keys: Vec<&str> = path.split('.').collect();
+    insert(&mut tree, &keys, json!("probe"));
+    let read = serde_json::from_value::<Config>(tree).ok().and_then(|config| serde_json::to_value(config).ok());
+    read.is_some_and(|tree| get(&tree, path) == Some(&json!(MASK)))
+}
+
+fn masked(value: &Value) -> Value {
+    match value {
+        Value::String(text) if text.contains("://") => mask_url(text).into(),
+        Value::Array(items) => items.iter().map(masked).collect(),
+        other => other.clone(),
+    }
+}
+
+/// The key that was most likely meant.
+pub(super) fn nearest(path: &str) -> Option<String> {
+    let wanted = service_of(path).map_or_else(|| path.to_owned(), |key| format!("{ANY_SERVICE}.{key}"));
+    let near = |known: String| {
+        let same_key = known.rsplit('.').next() == wanted.rsplit('.').next();
+        // A key in the wrong section is as near as a slip of one letter.
+        let steps = if same_key { 1 } else { distance(&known, &wanted) };
+        (steps, known)
+    };
+    let (steps, known) = keys().map(near).min()?;
+    (steps <= 2 || steps * 4 <= wanted.len()).then_some(known)
+}
+
+/// How many letters must be added, dropped or changed to make one text of the other.
+fn distance(one: &str, other: &str) -> usize {
+    let other: Vec<char> = other.chars().collect();
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    for (i, a) in one.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, b) in other.iter().enumerate() {
+            let changed = diagonal + usize::from(a != *b);
+            diagonal = row[j + 1];
+            row[j + 1] = changed.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[other.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sections_list_every_key_there_is() {
+        let defaults = serde_json::to_value(Config::default()).unwrap();
+        let mut found = Vec::new();
+        for section in SECTIONS.iter().filter(|s| s.path != ANY_SERVICE) {
+            for key in get(&defaults, section.path).unwrap().as_object().unwrap().keys() {
+                let path = format!("{}.{key}", section.path);
+                if !is_section(&path) {
+                    found.push(path);
+                }
+            }
+        }
+        let mut listed: Vec<String> = keys().filter(|key| !key.starts_with("services.")).collect();
+        listed.sort();
+        found.sort();
+        assert_eq!(listed, found);
+        assert!(is_key("services.billing.may_send_as") && !is_key("services.billing.x") && !is_key("limits"));
+        assert!(keys().all(|key| is_key(&key)));
+    }
+
+    #[test]
+    fn secrets_are_known_by_their_type() {
+        for key in ["nats.password", "nats.token", "store.scylla.password", "auth.hs256_secret"] {
+            assert_eq!(shown(key, &json!("hunter2")), "\"********\"");
+            assert_eq!(shown(key, &json!(12345)), "\"********\"");
+        }
+        assert_eq!(shown("nats.urls", &json!(["nats://u:p@h"])), "[\"nats://********@h\"]");
+        assert_eq!(shown("nats.user", &json!("u")), "\"u\"");
+    }
+
+    #[test]
+    fn slips_are_understood() {
+        for (typed, meant) in [
+            ("limits.windw", "limits.window"),
+            ("limit.window", "limits.window"),
+            ("nats.keyspace", "store.scylla.keyspace"),
+            ("timing.ping_ms", "timing.ping_secs"),
+            ("services.billing.may_send", "services.<name>.may_send_as"),
+        ] {
+            assert_eq!(nearest(typed).as_deref(), Some(meant), "{typed}");
+        }
+        assert_eq!(nearest("colour"), None);
+    }
+
+    #[test]
+    fn a_distance_counts_letters() {
+        for (one, other, steps) in [("", "abc", 3), ("abc", "abc", 0), ("abc", "abd", 1), ("kitten", "sitting", 3)] {
+            assert_eq!(distance(one, other), steps);
+            assert_eq!(distance(other, one), steps);
+        }
+    }
+}

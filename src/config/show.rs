@@ -1,0 +1,108 @@
+//! Writes a configuration as TOML: what is in force (`natter config`), or a documented example of the defaults
+//! (`natter config --default`). Secrets are masked by their types.
+
+use std::fmt::Write as _;
+
+use serde_json::Value;
+
+use super::{
+    Config, Loaded,
+    schema::{self, ANY_SERVICE, SECTIONS, Section},
+};
+
+/// Every key with its description and its default. It loads as it is, into the defaults.
+pub fn example() -> String {
+    let defaults = to_tree(&Config::default());
+    let mut out = String::from(EXAMPLE_HEAD);
+    for section in SECTIONS {
+        out.push('\n');
+        section.about.iter().for_each(|line| comment(&mut out, line));
+        let off = if section.path == ANY_SERVICE { "# " } else { "" };
+        let path = section.path.replace("<name>", "billing");
+        line(&mut out, format_args!("{off}[{path}]"));
+        for (key, about) in section.keys.iter().filter(|(key, _)| is_key(section, key)) {
+            about.iter().for_each(|line| comment(&mut out, line));
+            let value = schema::get(&defaults, &format!("{}.{key}", section.path)).and_then(to_toml);
+            match value {
+                // The host's name is a default, but not for another host.
+                Some(value) if section.path != "node" => line(&mut out, format_args!("{key} = {value}")),
+                _ => line(&mut out, format_args!("# {key} = {}", sample(section.path, key))),
+            }
+        }
+    }
+    out
+}
+
+const EXAMPLE_HEAD: &str = "\
+# natter's configuration with its defaults. Keys that are commented out are not set.
+# A NATTER_… variable overrides a key (NATTER_NATS__URLS for nats.urls), and a flag overrides both.
+";
+
+impl Loaded {
+    /// What is in force, as TOML; what set a value stands behind it where it is not the default.
+    pub fn to_toml(&self) -> String {
+        let tree = to_tree(&self.config);
+        let mut out = String::new();
+        for section in SECTIONS.iter().filter(|section| section.path != ANY_SERVICE) {
+            self.section(&mut out, &tree, section, section.path);
+        }
+        let service = SECTIONS.iter().find(|section| section.path == ANY_SERVICE);
+        for (name, section) in self.config.services.keys().zip(service.into_iter().cycle()) {
+            self.section(&mut out, &tree, section, &format!("services.{name}"));
+        }
+        out
+    }
+
+    /// What is in force, and what set each key that is not at its default, as JSON.
+    pub fn to_json(&self) -> Value {
+        serde_json::json!({ "config": to_tree(&self.config), "sources": self.origins })
+    }
+
+    fn section(&self, out: &mut String, tree: &Value, section: &Section, path: &str) {
+        if !out.is_empty() {
+            out.push('\n');
+        }
+        line(out, format_args!("[{path}]"));
+        for (key, _) in section.keys.iter().filter(|(key, _)| is_key(section, key)) {
+            let path = format!("{path}.{key}");
+            let Some(value) = schema::get(tree, &path).and_then(to_toml) else { continue };
+            match self.origins.get(&path) {
+                Some(source) => line(out, format_args!("{key} = {value}  # {source}")),
+                None => line(out, format_args!("{key} = {value}")),
+            }
+        }
+    }
+}
+
+fn is_key(section: &Section, key: &str) -> bool {
+    !schema::is_section(&format!("{}.{key}", section.path))
+}
+
+fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
+    // Writing to a String cannot fail.
+    let _ = writeln!(out, "{text}");
+}
+
+fn comment(out: &mut String, text: &str) {
+    line(out, format_args!("#{text}"));
+}
+
+fn to_tree(config: &Config) -> Value {
+    // Only a map with keys that are no texts could fail here, and there is none.
+    serde_json::to_value(config).unwrap_or_default()
+}
+
+/// A value in TOML; nothing for one that is not set.
+fn to_toml(value: &Value) -> Option<String> {
+    toml::Value::try_from(value).ok().map(|value| value.to_string())
+}
+
+/// What a key without a default could be.
+fn sample(section: &str, key: &str) -> &'static str {
+    match (section, key) {
+        ("node", "name") => "\"node-1\"",
+        (ANY_SERVICE, _) => "[\"alice\", \"bob\"]",
+        (_, key) if key.ends_with("_file") => "\"/etc/natter/…\"",
+        _ => "\"…\"",
+    }
+}

@@ -1,0 +1,212 @@
+//! Loading as an operator meets it: files, variables and flags, alone, over each other, and wrong.
+
+use std::path::PathBuf;
+
+use tempfile::TempDir;
+
+use super::*;
+
+fn from_text(text: &str) -> (TempDir, Sources) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("natter.toml");
+    std::fs::write(&path, text).unwrap();
+    (folder, Sources { file: Some(path), ..Sources::default() })
+}
+
+fn variables(pairs: &[(&str, &str)]) -> Sources {
+    let variables = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    Sources { variables, ..Sources::default() }
+}
+
+fn faults(sources: &Sources) -> Vec<Fault> {
+    Config::load(sources).unwrap_err().0
+}
+
+fn user(name: &str) -> UserId {
+    UserId::new(name).unwrap()
+}
+
+#[test]
+fn nothing_at_all_gives_the_defaults_and_they_are_good() {
+    assert_eq!(Config::load(&Sources::default()).unwrap(), Config::default());
+    Config::default().validate().unwrap();
+    assert_eq!(Config::default().limits.max_frame_bytes(), 2 * 65_536 + 4_096);
+}
+
+#[test]
+fn the_example_documents_every_key_and_loads_into_the_defaults() {
+    let text = example();
+    let (_folder, sources) = from_text(&text);
+    assert_eq!(Config::load(&sources).unwrap(), Config::default());
+    for key in schema::keys() {
+        let name = key.rsplit('.').next().unwrap();
+        let written = |line: &str| line.trim_start_matches("# ").starts_with(&format!("{name} = "));
+        assert!(text.lines().any(written), "{key} is not in the example");
+    }
+    // Commented keys are good as well, once what the dots stand for is filled in.
+    let on: String = text
+        .lines()
+        .map(|line| line.strip_prefix("# ").filter(|l| l.starts_with('[') || l.contains(" = ")).unwrap_or(line))
+        .filter(|line| !line.starts_with("kind = \"e") && !line.starts_with("nkey_file") && !line.starts_with("creds"))
+        .filter(|line| !line.starts_with("token") && !line.contains("(one process"))
+        .map(|line| line.replace("\"…\"", "\"a-text-of-more-than-thirty-two-bytes\"") + "\n")
+        .collect();
+    let (_folder, sources) = from_text(&on);
+    let config = Config::load(&sources).unwrap();
+    assert!(config.may_send_as(&user("billing"), &user("alice")));
+}
+
+#[test]
+fn a_later_source_is_the_stronger() {
+    let (_folder, mut sources) = from_text("[limits]\nwindow = 10\nbody_bytes = 100\n[http]\nlisten = \"0.0.0.0:1\"\n");
+    sources.variables = vec![
+        ("NATTER_LIMITS__WINDOW".into(), "20".into()),
+        ("NATTER_HTTP__LISTEN".into(), "0.0.0.0:2".into()),
+        ("PATH".into(), "/bin".into()),
+    ];
+    let sources = sources.flag("--listen", "http.listen", Some("0.0.0.0:3")).flag("--log", "log.filter", None::<&str>);
+    let loaded = Config::load_with_origins(&sources).unwrap();
+    let config = &loaded.config;
+    assert_eq!((config.limits.body_bytes, config.limits.window, config.http.listen.port()), (100, 20, 3));
+    let origin = |key: &str| loaded.origins.get(key).map(Source::to_string).unwrap_or_default();
+    assert!(origin("limits.body_bytes").ends_with("natter.toml:3"), "{}", origin("limits.body_bytes"));
+    assert_eq!(origin("limits.window"), "NATTER_LIMITS__WINDOW");
+    assert_eq!(origin("http.listen"), "--listen");
+    assert_eq!(loaded.origins.len(), 3);
+}
+
+#[test]
+fn a_variable_is_read_as_its_key_needs_it() {
+    let config = Config::load(&variables(&[
+        ("NATTER_NATS__URLS", "nats://a:4222, nats://b:4222"),
+        ("NATTER_NATS__USER", "12345"),
+        ("NATTER_NATS__PASSWORD", "true"),
+        ("NATTER_NATS__TOKEN", ""),
+        ("NATTER_HTTP__ALLOWED_ORIGINS", "[\"https://x.example\"]"),
+        ("NATTER_AUTH__AUDIENCE", "natter"),
+        ("NATTER_AUTH__ISSUER", ""),
+        ("NATTER_STORE__KIND", "scylla"),
+        ("NATTER_STORE__SCYLLA__CONTACT_POINTS", "one:9042"),
+        ("NATTER_SERVICES__BILLING__MAY_SEND_AS", "alice,bob"),
+        ("NATTER_SERVICES__SUPPORT__MAY_SEND_AS", "*"),
+        ("NATTER_CONFIG", "of another use"),
+    ]))
+    .unwrap();
+    let urls: Vec<_> = config.nats.urls.iter().map(ServerUrl::expose).collect();
+    assert_eq!(urls, ["nats://a:4222", "nats://b:4222"]);
+    assert_eq!(config.nats.user.as_deref(), Some("12345"));
+    assert_eq!(config.nats.password.as_ref().map(Secret::expose), Some("true"));
+    assert_eq!((config.nats.token.as_ref(), config.auth.issuer.len()), (None, 0));
+    assert_eq!(config.http.allowed_origins, ["https://x.example"]);
+    assert_eq!(config.auth.audience, ["natter"]);
+    assert_eq!(config.store.scylla.contact_points, ["one:9042"]);
+    assert!(config.may_send_as(&user("billing"), &user("bob")) && !config.may_send_as(&user("billing"), &user("eve")));
+    assert!(config.may_send_as(&user("support"), &user("eve")) && config.may_send_as(&user("other"), &user("other")));
+}
+
+#[test]
+fn every_fault_is_told_at_once_with_key_value_limit_and_source() {
+    let (_folder, mut sources) = from_text(
+        "[limits]\nwindw = 1\nwindow = 0\nbody_bytes = \"big\"\nframe_bytes = 5\n\n[timing]\nidle_secs = 30\n\n\
+         [nats]\nuser = \"u\"\nurls = [\"http://x\"]\n\n[colour]\nred = 1\n",
+    );
+    sources.variables = vec![
+        ("NATTER_STORE__KIND".into(), "mysql".into()),
+        ("NATTER_NATS_URLS".into(), "nats://a".into()),
+        ("NATTER_HTTP__LISTEN".into(), "8080".into()),
+        ("NATTER_LIMITS__SEND_BURST".into(), "-1".into()),
+        ("NATTER_SERVICES__BILLING__MAY_SEND_AS".into(), "a b,c".into()),
+    ];
+    sources = sources.flag("--log", "log.filter", Some("natter=="));
+    let found: Vec<String> = faults(&sources).iter().map(Fault::to_string).collect();
+    for wanted in [
+        "limits.windw is no key, did you mean limits.window? [",
+        "natter.toml:2]",
+        "limits.window = 0 must be from 1 to 65536 [",
+        "limits.body_bytes = \"big\" must be a whole number from 0 [",
+        "limits.frame_bytes = 5 must be more than limits.body_bytes (65536), or 0 [",
+        "timing.idle_secs = 30 must be more than two pings (timing.ping_secs is 25) [",
+        "nats.user needs nats.password beside it [",
+        "nats.urls = \"http://x\" must be like nats://host:4222",
+        "colour.red is no key [",
+        "store.kind = \"mysql\" must be \"embedded\" or \"scylla\" [NATTER_STORE__KIND]",
+        "http.listen = \"8080\" must be an address and a port",
+        "limits.send_burst = \"-1\" must be a whole number from 0 to 4294967295 [NATTER_LIMITS__SEND_BURST]",
+        "NATTER_NATS_URLS sets nothing, did you mean NATTER_NATS__URLS? [NATTER_NATS_URLS]",
+        "services.billing.may_send_as = \"a b,c\" must be a list of users, or \"*\" [",
+        "log.filter = \"natter==\" must be like info",
+    ] {
+        assert!(found.iter().any(|fault| fault.contains(wanted)), "wanted {wanted:?} in {found:#?}");
+    }
+    assert_eq!(found.len(), 14, "{found:#?}");
+    assert!(Config::load(&sources).unwrap_err().to_string().starts_with("14 faults in the configuration\n  "));
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_a_fault_with_its_name() {
+    let missing = Sources { file: Some(PathBuf::from("/no/such/natter.toml")), ..Sources::default() };
+    assert!(faults(&missing)[0].to_string().starts_with("cannot be read: "));
+    let (_folder, broken) = from_text("[nats]\nurls = []\npassword = \"hunter2\n");
+    let found = faults(&broken);
+    assert!(found[0].problem.starts_with("is not TOML: "), "{found:?}");
+    assert!(matches!(&found[0].source, Source::File(_, 3)), "{found:?}");
+    assert!(!format!("{found:?}").contains("hunter2"));
+}
+
+#[test]
+fn no_secret_is_ever_shown() {
+    let text = "[auth]\nhs256_secret = \"hunter2\"\n[nats]\npassword = 772277\nurls = [\"nats://u:hunter2@h:x\"]\n\
+                [store]\nkind = \"scylla\"\n[store.scylla]\npassword = [\"hunter2\"]\n";
+    let (_folder, bad) = from_text(text);
+    let errors = Config::load(&bad).unwrap_err();
+    assert_eq!(errors.0.len(), 4, "{errors}");
+    let (_folder, good) = from_text(
+        "[auth]\nhs256_secret = \"hunter2hunter2hunter2hunter2hunter2\"\n\
+         [nats]\nuser = \"u\"\npassword = \"hunter2\"\nurls = [\"nats://u:hunter2@h\"]\n",
+    );
+    let loaded = Config::load_with_origins(&good).unwrap();
+    assert_eq!(loaded.config.nats.password.as_ref().map(Secret::expose), Some("hunter2"));
+    let shown = format!("{errors} {errors:?} {loaded:?} {} {}", loaded.to_toml(), loaded.to_json());
+    assert!(!shown.contains("hunter2") && !shown.contains("772277"), "{shown}");
+    assert!(shown.contains(MASK));
+}
+
+#[test]
+fn what_is_shown_says_what_set_it_and_loads_again() {
+    let sources = variables(&[
+        ("NATTER_LIMITS__WINDOW", "20"),
+        ("NATTER_SERVICES__BILLING__MAY_SEND_AS", "alice"),
+        ("NATTER_LOG__FORMAT", "json"),
+    ]);
+    let loaded = Config::load_with_origins(&sources).unwrap();
+    let text = loaded.to_toml();
+    assert!(text.contains("window = 20  # NATTER_LIMITS__WINDOW\n"), "{text}");
+    assert!(text.contains("send_burst = 400\n"), "{text}");
+    assert!(text.contains("[services.billing]\n"), "{text}");
+    let (_folder, again) = from_text(&text);
+    assert_eq!(Config::load(&again).unwrap(), loaded.config);
+    let json = loaded.to_json();
+    assert_eq!(json["config"]["limits"]["window"], 20);
+    assert_eq!(json["sources"]["limits.window"], "NATTER_LIMITS__WINDOW");
+}
+
+#[test]
+fn a_section_takes_no_value_and_a_value_no_keys() {
+    let (_folder, sources) = from_text("limits = 5\nnode.name.x = 1\n\"a.b\" = 2\n[services.\"no name\"]\n");
+    let found: Vec<String> = faults(&sources).iter().map(Fault::to_string).collect();
+    for wanted in ["limits is a section", "node.name.x is no key", "a.b is no name", "services.no name"] {
+        assert!(found.iter().any(|fault| fault.starts_with(wanted)), "wanted {wanted:?} in {found:#?}");
+    }
+    assert_eq!(found.len(), 4, "{found:#?}");
+    let (_folder, empty) = from_text("[limits]\n[services.billing]\n");
+    assert!(Config::load(&empty).unwrap().services.contains_key("billing"));
+}
+
+#[test]
+fn a_host_name_becomes_a_name() {
+    for (host, name) in [("web-1\n", "web-1"), ("a.b.example", "a-b-example"), ("", "node"), ("  ", "node"), ("ä", "-")]
+    {
+        assert_eq!(name_from_host(host).as_str(), name);
+    }
+    assert_eq!(name_from_host(&"x".repeat(100)).as_str().len(), 64);
+}

@@ -1,0 +1,196 @@
+//! What a value must be beyond its type: limits, and values that only fit together. Lists every fault.
+
+use std::fmt::Display;
+
+use super::{
+    Auth, Config, Limits, MAX_LEEWAY_SECS, MIN_SECRET_BYTES, Nats, Scylla, Secret, StoreKind, Timing,
+    fault::{ConfigErrors, Fault},
+    source::Source,
+};
+
+/// A NATS message holds 1 MiB by default, and a body travels with some words around it.
+const MAX_BODY_BYTES: usize = 960 << 10;
+/// The longest that any engine of the store may keep a caller waiting.
+const MAX_STORE_MS: u64 = 5_000;
+
+impl Config {
+    /// Checks a configuration that was composed and not loaded.
+    ///
+    /// # Errors
+    /// All faults at once.
+    pub fn validate(&self) -> Result<(), ConfigErrors> {
+        let faults = self.faults();
+        if faults.is_empty() { Ok(()) } else { Err(ConfigErrors(faults)) }
+    }
+
+    pub(super) fn faults(&self) -> Vec<Fault> {
+        let mut check = Checks(Vec::new());
+        for origin in &self.http.allowed_origins {
+            check.that(
+                is_origin(origin),
+                "http.allowed_origins",
+                quoted(origin),
+                "must be like https://chat.example.org",
+            );
+        }
+        nats(&self.nats, &mut check);
+        let cache = self.store.embedded.cache_bytes;
+        check.that(cache >= 1 << 20, "store.embedded.cache_bytes", cache, "must be at least 1048576");
+        if self.store.kind == StoreKind::Scylla {
+            scylla(&self.store.scylla, &mut check);
+        }
+        auth(&self.auth, &mut check);
+        limits(&self.limits, &mut check);
+        timing(&self.timing, &mut check);
+        let filter = &self.log.filter;
+        let parsed = tracing_subscriber::EnvFilter::try_new(filter);
+        check.that(parsed.is_ok(), "log.filter", quoted(filter), "must be like info or info,natter::session=debug");
+        check.0
+    }
+}
+
+struct Checks(Vec<Fault>);
+
+impl Checks {
+    fn that(&mut self, good: bool, key: &str, value: impl Display, problem: impl Into<String>) {
+        if !good {
+            let value = Some(value.to_string());
+            self.0.push(Fault { key: key.to_owned(), value, problem: problem.into(), source: Source::Default });
+        }
+    }
+
+    fn range(&mut self, key: &str, value: u64, range: std::ops::RangeInclusive<u64>) {
+        let (low, high) = (range.start(), range.end());
+        self.that(range.contains(&value), key, value, format!("must be from {low} to {high}"));
+    }
+
+    /// Two keys that make sense only together.
+    fn pair<A, B>(&mut self, (one, has_one): (&str, &Option<A>), (other, has_other): (&str, &Option<B>)) {
+        for (key, missing, lone) in [
+            (one, other, has_one.is_some() && has_other.is_none()),
+            (other, one, has_other.is_some() && has_one.is_none()),
+        ] {
+            if lone {
+                let problem = format!("needs {missing} beside it");
+                self.0.push(Fault { key: key.to_owned(), value: None, problem, source: Source::Default });
+            }
+        }
+    }
+}
+
+fn quoted(text: &str) -> String {
+    format!("{text:?}")
+}
+
+fn nats(nats: &Nats, check: &mut Checks) {
+    check.that(!nats.urls.is_empty(), "nats.urls", "[]", "must name at least one server");
+    for url in &nats.urls {
+        check.that(
+            is_server(url.expose()),
+            "nats.urls",
+            quoted(&url.masked()),
+            "must be like nats://host:4222 or tls://host:4222",
+        );
+    }
+    check.pair(("nats.user", &nats.user), ("nats.password", &nats.password));
+    check.pair(("nats.tls_cert_file", &nats.tls_cert_file), ("nats.tls_key_file", &nats.tls_key_file));
+    let ways = [
+        ("nats.user", nats.user.is_some()),
+        ("nats.token", nats.token.is_some()),
+        ("nats.nkey_file", nats.nkey_file.is_some()),
+        ("nats.creds_file", nats.creds_file.is_some()),
+    ];
+    let mut given = ways.iter().filter(|(_, is)| *is).map(|(key, _)| *key);
+    if let Some(first) = given.next() {
+        for other in given {
+            let problem = format!("is a second way to sign in beside {first}, keep one");
+            check.0.push(Fault { key: other.to_owned(), value: None, problem, source: Source::Default });
+        }
+    }
+    check.range("nats.connect_timeout_ms", nats.connect_timeout_ms, 50..=60_000);
+    let token = |t: &str| !t.is_empty() && !t.contains(['*', '>', ' ', '\t']);
+    let good = nats.inbox_prefix.split('.').all(token);
+    check.that(good, "nats.inbox_prefix", quoted(&nats.inbox_prefix), "must be a subject without wildcards");
+}
+
+fn scylla(scylla: &Scylla, check: &mut Checks) {
+    check.that(!scylla.contact_points.is_empty(), "store.scylla.contact_points", "[]", "must name at least one host");
+    for point in &scylla.contact_points {
+        let good = !point.trim().is_empty() && !point.contains("://");
+        check.that(good, "store.scylla.contact_points", quoted(point), "must be like host:9042");
+    }
+    let name = &scylla.keyspace;
+    let plain = name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+    let good = plain && name.starts_with(|c: char| c.is_ascii_lowercase()) && name.len() <= 48;
+    check.that(good, "store.scylla.keyspace", quoted(name), "must be 1 to 48 of a-z, 0-9 and _, a letter first");
+    let word = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.' | b' ');
+    let center = &scylla.datacenter;
+    let good = !center.is_empty() && center.bytes().all(word);
+    check.that(good, "store.scylla.datacenter", quoted(center), "must be the name of a datacenter");
+    check.range("store.scylla.replication_factor", scylla.replication_factor.into(), 1..=15);
+    check.pair(("store.scylla.user", &scylla.user), ("store.scylla.password", &scylla.password));
+    check.pair(
+        ("store.scylla.tls_cert_file", &scylla.tls_cert_file),
+        ("store.scylla.tls_key_file", &scylla.tls_key_file),
+    );
+    check.range("store.scylla.request_timeout_ms", scylla.request_timeout_ms, 50..=MAX_STORE_MS);
+}
+
+fn auth(auth: &Auth, check: &mut Checks) {
+    if let Some(secret) = &auth.hs256_secret {
+        let long = secret.expose().len() >= MIN_SECRET_BYTES;
+        let problem = format!("has {} bytes, must have at least {MIN_SECRET_BYTES}", secret.expose().len());
+        check.that(long, "auth.hs256_secret", quoted(&Secret::to_string(secret)), problem);
+    }
+    check.range("auth.leeway_secs", auth.leeway_secs, 0..=MAX_LEEWAY_SECS);
+}
+
+fn limits(limits: &Limits, check: &mut Checks) {
+    let count = |bytes: usize| u64::try_from(bytes).unwrap_or(u64::MAX);
+    check.range("limits.body_bytes", count(limits.body_bytes), 1..=count(MAX_BODY_BYTES));
+    let more = format!("must be more than limits.body_bytes ({}), or 0", limits.body_bytes);
+    check.that(limits.max_frame_bytes() > limits.body_bytes, "limits.frame_bytes", limits.frame_bytes, more);
+    check.range("limits.frame_bytes", count(limits.frame_bytes), 0..=16 << 20);
+    check.range("limits.window", limits.window.into(), 1..=65_536);
+    check.range("limits.sessions_per_user", limits.sessions_per_user.into(), 1..=10_000);
+    check.range("limits.sessions_per_node", limits.sessions_per_node.into(), 1..=10_000_000);
+    check.range("limits.appends_in_flight_per_session", limits.appends_in_flight_per_session.into(), 1..=65_536);
+    check.range("limits.out_buffer_bytes", count(limits.out_buffer_bytes), 4_096..=16 << 20);
+}
+
+fn timing(timing: &Timing, check: &mut Checks) {
+    check.range("timing.hello_timeout_ms", timing.hello_timeout_ms, 50..=60_000);
+    check.range("timing.ping_secs", timing.ping_secs, 1..=3_600);
+    let idle = timing.idle_secs;
+    let more = format!("must be more than two pings (timing.ping_secs is {})", timing.ping_secs);
+    check.that(idle / 2 >= timing.ping_secs && idle > 2 * timing.ping_secs.min(86_400), "timing.idle_secs", idle, more);
+    check.range("timing.idle_secs", idle, 2..=86_400);
+    check.range("timing.stall_secs", timing.stall_secs, 1..=86_400);
+    check.range("timing.ack_coalesce_ms", timing.ack_coalesce_ms, 0..=60_000);
+    check.range("timing.offline_after_secs", timing.offline_after_secs, 1..=86_400);
+    check.range("timing.recheck_ms", timing.recheck_ms, 10..=60_000);
+    check.range("timing.reconcile_secs", timing.reconcile_secs, 0..=86_400);
+    check.range("timing.reconcile_spread_secs", timing.reconcile_spread_secs, 0..=3_600);
+    check.range("timing.reconcile_rows_per_sec", timing.reconcile_rows_per_sec.into(), 100..=u32::MAX.into());
+    check.range("timing.drain_secs", timing.drain_secs, 0..=3_600);
+}
+
+/// `scheme://host` with an optional port and nothing behind it: what browsers send as `Origin`.
+fn is_origin(text: &str) -> bool {
+    let Some((scheme, host)) = text.split_once("://") else { return false };
+    !scheme.is_empty() && !host.is_empty() && !host.contains(['/', '?', '#', '@', ' ', '*'])
+}
+
+fn is_server(url: &str) -> bool {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("nats", url));
+    let host = rest.rsplit('@').next().unwrap_or_default();
+    let port_good = match host.rsplit_once(':') {
+        Some((_, port)) if !port.ends_with(']') => port.parse::<u16>().is_ok_and(|port| port > 0),
+        _ => true,
+    };
+    matches!(scheme, "nats" | "tls")
+        && !host.is_empty()
+        && !host.starts_with(':')
+        && !host.contains(['/', ' '])
+        && port_good
+}

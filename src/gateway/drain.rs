@@ -1,0 +1,67 @@
+//! Stopping without losing anything or hurting anyone: `goodbye` to the sessions, spread over the drain time, then
+//! everything under way is awaited.
+//!
+//! Called by the node after it stopped accepting.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use tokio::time::{sleep, timeout};
+
+use super::{Gateway, mailbox::Mail, registry::SessionHandle};
+use crate::protocol::{CloseReason, ServerFrame};
+
+/// Clients that are told to come back do so within this time, each at its own moment.
+const RECONNECT_SPREAD_MS: u64 = 2_000;
+/// Sessions that are told at the same time.
+const STEP: usize = 64;
+
+/// Says goodbye to all, awaits what is under way. True when all of it ended within the drain time.
+pub async fn drain(gateway: &Arc<Gateway>) -> bool {
+    gateway.draining.store(true, Ordering::Release);
+    let whole = gateway.settings.drain;
+    let sessions = gateway.registry.len();
+    tracing::info!(sessions, seconds = whole.as_secs_f32(), "draining");
+    // Half of the time for the goodbyes, so that the last one told has time left to end.
+    let told = say_goodbye(gateway, whole / 2);
+    gateway.connections.close();
+    gateway.work.close();
+    let done = async {
+        told.await;
+        gateway.connections.wait().await;
+        gateway.appender.idle().await;
+        gateway.work.wait().await;
+    };
+    let all = timeout(whole, done).await.is_ok();
+    if !all {
+        tracing::warn!(sessions = gateway.registry.len(), "the drain time is over, the rest is cut off");
+    }
+    all
+}
+
+async fn say_goodbye(gateway: &Gateway, within: Duration) {
+    let steps = gateway.registry.len().div_ceil(STEP).max(1);
+    let pause = within / u32::try_from(steps).unwrap_or(u32::MAX);
+    loop {
+        let mut left = STEP;
+        gateway.registry.for_all(|session| {
+            if left > 0 {
+                left -= 1;
+                tell(session);
+            }
+        });
+        if left > 0 {
+            return;
+        }
+        // A pause between groups is the whole point here: clients must not all come back at once.
+        sleep(pause).await;
+    }
+}
+
+fn tell(session: &SessionHandle) {
+    let reconnect_ms = rand::random_range(0..RECONNECT_SPREAD_MS);
+    let goodbye = ServerFrame::Goodbye { reason: CloseReason::Drain.label().into(), reconnect_ms };
+    session.mailbox.push(Mail::Close(CloseReason::Drain, Some(Box::new(goodbye))));
+}

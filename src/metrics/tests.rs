@@ -1,0 +1,114 @@
+//! The names and the output, checked as a scraper would read them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::*;
+
+type Labels = Vec<(String, String)>;
+
+/// A sample line: `name{key="value",…} number`.
+fn parse_sample(line: &str) -> Option<(String, Labels, f64)> {
+    let (series, number) = line.rsplit_once(' ')?;
+    let number = number.parse().ok()?;
+    let Some((name, labels)) = series.split_once('{') else { return Some((series.to_owned(), Vec::new(), number)) };
+    let mut pairs = Vec::new();
+    for pair in labels.strip_suffix('}')?.split("\",") {
+        let (key, value) = pair.split_once("=\"")?;
+        pairs.push((key.to_owned(), value.trim_end_matches('"').to_owned()));
+    }
+    Some((name.to_owned(), pairs, number))
+}
+
+fn samples(text: &str) -> BTreeMap<String, f64> {
+    let mut found = BTreeMap::new();
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        let (name, labels, number) = parse_sample(line).unwrap_or_else(|| panic!("not a sample: {line}"));
+        let labels: Vec<_> = labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
+        let series = format!("{name}{{{}}}", labels.join(","));
+        assert!(found.insert(series.clone(), number).is_none(), "twice: {series}");
+    }
+    found
+}
+
+#[test]
+fn every_metric_is_named_by_the_rules_and_has_help() {
+    let metrics = Metrics::new("n1");
+    metrics.closed("drain");
+    metrics.error("bad_frame");
+    let text = metrics.encode();
+    let (mut kinds, mut helped) = (BTreeMap::new(), BTreeSet::new());
+    for line in text.lines() {
+        if let Some(rest) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = rest.split_once(' ').unwrap();
+            assert!(kinds.insert(name.to_owned(), kind.to_owned()).is_none(), "{name} is there twice");
+        } else if let Some(rest) = line.strip_prefix("# HELP ") {
+            let (name, help) = rest.split_once(' ').unwrap();
+            assert!(help.len() > 8, "{name} needs help");
+            helped.insert(name.to_owned());
+        }
+    }
+    assert!(kinds.len() > 25, "only {} metrics", kinds.len());
+    for (name, kind) in &kinds {
+        if kind == "info" {
+            assert_eq!(name, "natter");
+            continue;
+        }
+        let tail = name.strip_prefix("natter_").unwrap_or_else(|| panic!("{name} has no prefix"));
+        assert!(tail.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{name}");
+        assert!(!tail.ends_with("_total"), "{name}: the library adds _total");
+        assert_eq!(kind == "histogram", tail.ends_with("_seconds"), "{name} is a {kind}");
+        assert!(helped.contains(name), "{name} has no help");
+    }
+    for series in samples(&text).keys() {
+        let name = series.split('{').next().unwrap();
+        let known = kinds.iter().any(|(family, kind)| {
+            let suffixes: &[&str] = match kind.as_str() {
+                "counter" => &["_total"],
+                "histogram" => &["_bucket", "_sum", "_count"],
+                "info" => &["_info"],
+                _ => &[""],
+            };
+            suffixes.iter().any(|suffix| name == format!("{family}{suffix}"))
+        });
+        assert!(known, "{series} belongs to no family or has the wrong suffix");
+    }
+    assert!(text.ends_with("# EOF\n"));
+}
+
+#[test]
+fn what_is_counted_is_what_is_shown() {
+    let metrics = Metrics::new("n1");
+    metrics.sessions.inc();
+    metrics.delivered.of(DeliveryPath::Fill).inc_by(3);
+    metrics.frames_in.of(FrameOp::from_name("send")).inc();
+    metrics.frames_in.of(FrameOp::from_name("no such op")).inc();
+    metrics.closed("drain");
+    metrics.closed("drain");
+    metrics.error("bad_frame");
+    metrics.observe_append(Duration::from_millis(3));
+    let shown = samples(&metrics.encode());
+    for (series, expected) in [
+        ("natter_sessions{}", 1.0),
+        ("natter_delivered_total{path=fill}", 3.0),
+        ("natter_delivered_total{path=bus}", 0.0),
+        ("natter_frames_in_total{op=send}", 1.0),
+        ("natter_frames_in_total{op=unknown}", 1.0),
+        ("natter_sessions_closed_total{reason=drain}", 2.0),
+        ("natter_errors_total{code=bad_frame}", 1.0),
+        ("natter_append_seconds_count{}", 1.0),
+        ("natter_append_seconds_bucket{le=0.002}", 0.0),
+        ("natter_append_seconds_bucket{le=0.004}", 1.0),
+    ] {
+        assert_eq!(shown.get(series), Some(&expected), "{series}");
+    }
+    assert_eq!(metrics.frames_in.total(), 2);
+    let info = shown.keys().find(|series| series.starts_with("natter_info")).unwrap();
+    assert!(info.contains("node=n1") && info.contains(env!("CARGO_PKG_VERSION")), "{info}");
+}
+
+#[test]
+fn two_nodes_in_one_process_count_apart() {
+    let (one, other) = (Metrics::new("n1"), Metrics::new("n2"));
+    one.acks.inc();
+    assert_eq!((one.acks.get(), other.acks.get()), (1, 0));
+}

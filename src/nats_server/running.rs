@@ -1,0 +1,234 @@
+//! A running nats-server. Called by `natter dev` and the tests; everything here is for one process on this machine.
+
+use std::{
+    collections::BTreeSet,
+    fs, io,
+    net::SocketAddr,
+    path::Path,
+    process::{Child, Command, ExitStatus, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::{Passwords, ServerError, ServerOptions, find, ready, spawn};
+
+/// How long a start may take.
+const START_PATIENCE: Duration = Duration::from_secs(15);
+
+/// How long an orderly stop may take before the server is killed.
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
+
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+/// A server that this process started. Killed when dropped, and when this process dies in whatever way (Linux).
+#[derive(Debug)]
+pub struct NatsServer {
+    options: ServerOptions,
+    child: Child,
+    /// Once waited for, the pid may be another process's.
+    gone: bool,
+    ports: Ports,
+}
+
+/// Where the server listens.
+#[derive(Debug, Clone, Copy)]
+struct Ports {
+    client: SocketAddr,
+    monitor: SocketAddr,
+    cluster: Option<SocketAddr>,
+}
+
+impl NatsServer {
+    /// Starts a server, waits until it answers, and keeps to the ports it took when it is restarted.
+    ///
+    /// # Errors
+    /// There is no program, its files cannot be written, or the server ends or stays silent; the end of its log
+    /// is in the error.
+    pub async fn start(options: ServerOptions) -> Result<Self, ServerError> {
+        tokio::task::spawn_blocking(move || Self::launch(options)).await.unwrap_or_else(|e| {
+            Err(ServerError::Io { what: "starting nats-server".to_owned(), source: io::Error::other(e) })
+        })
+    }
+
+    fn launch(mut options: ServerOptions) -> Result<Self, ServerError> {
+        let program = find(options.program.as_deref())?.path;
+        options.program = Some(program.clone());
+        let (child, ports) = Starting::begin(&program, &options)?.finish(&options)?;
+        options.port = ports.client.port();
+        if let (Some(cluster), Some(addr)) = (&mut options.cluster, ports.cluster) {
+            cluster.port = addr.port();
+        }
+        Ok(Self { options, child, gone: false, ports })
+    }
+
+    /// Kills the server if it still runs, and starts it again on the same ports with the same folder.
+    ///
+    /// # Errors
+    /// As [`NatsServer::start`].
+    pub async fn restart(&mut self) -> Result<(), ServerError> {
+        self.kill9();
+        *self = Self::start(self.options.clone()).await?;
+        Ok(())
+    }
+
+    /// Asks the server to end, and kills it when it does not.
+    pub async fn stop(&mut self) {
+        self.resume();
+        self.signal(libc::SIGTERM);
+        let deadline = Instant::now() + STOP_PATIENCE;
+        while self.exited().is_none() && Instant::now() < deadline {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        self.kill9();
+    }
+
+    /// How the server ended, if it has.
+    pub fn exited(&mut self) -> Option<ExitStatus> {
+        let status = self.child.try_wait().ok().flatten();
+        self.gone |= status.is_some();
+        status
+    }
+
+    /// The process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Stops the process where it stands (SIGSTOP): the kernel still takes connections, nobody answers.
+    pub fn pause(&self) {
+        self.signal(libc::SIGSTOP);
+    }
+
+    /// Lets a paused process go on.
+    pub fn resume(&self) {
+        self.signal(libc::SIGCONT);
+    }
+
+    /// Kills the server as a power cut would, and waits until it is gone.
+    pub fn kill9(&mut self) {
+        // Both fail only when it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        self.gone = true;
+    }
+
+    fn signal(&self, signal: libc::c_int) {
+        let pid = libc::pid_t::try_from(self.child.id());
+        if let (Ok(pid), false) = (pid, self.gone) {
+            // SAFETY: kill touches no memory, and the pid is still our child's: it has not been waited for.
+            unsafe { libc::kill(pid, signal) };
+        }
+    }
+
+    /// Where clients connect, without user and password.
+    pub fn client_url(&self) -> String {
+        format!("nats://{}", self.ports.client)
+    }
+
+    /// Where clients connect, for a proxy.
+    pub fn client_addr(&self) -> SocketAddr {
+        self.ports.client
+    }
+
+    /// Where other servers connect; `None` for a single server.
+    pub fn cluster_addr(&self) -> Option<SocketAddr> {
+        self.ports.cluster
+    }
+
+    /// The names of the servers that this one has a route to now. Asks the server; empty when it does not answer.
+    pub async fn routes(&self) -> BTreeSet<String> {
+        let monitor = self.ports.monitor;
+        let ask = tokio::task::spawn_blocking(move || ready::routes(monitor).unwrap_or_default());
+        ask.await.unwrap_or_default()
+    }
+
+    /// The passwords of its users.
+    pub fn passwords(&self) -> &Passwords {
+        &self.options.passwords
+    }
+
+    /// What it was started with, ports filled in.
+    pub fn options(&self) -> &ServerOptions {
+        &self.options
+    }
+}
+
+impl Drop for NatsServer {
+    fn drop(&mut self) {
+        self.kill9();
+    }
+}
+
+/// A process that does not serve yet; killed when given up.
+struct Starting(Option<Child>);
+
+impl Starting {
+    fn begin(program: &Path, options: &ServerOptions) -> Result<Self, ServerError> {
+        let failed = || ServerError::io(format!("cannot prepare {}", options.folder.display()));
+        options.write_files().map_err(failed())?;
+        let log = fs::File::options().create(true).append(true).open(options.log()).map_err(failed())?;
+        let mut command = Command::new(program);
+        command
+            .args(options.arguments())
+            .envs(options.environment())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log);
+        let child = spawn::spawn(command).map_err(ServerError::io(format!("cannot start {}", program.display())))?;
+        Ok(Self(Some(child)))
+    }
+
+    /// Waits until the server has said which ports it took and answers there.
+    fn finish(mut self, options: &ServerOptions) -> Result<(Child, Ports), ServerError> {
+        let deadline = Instant::now() + START_PATIENCE;
+        while let Some(mut child) = self.0.take() {
+            if let Ok(Some(status)) = child.try_wait() {
+                return Err(ended(status, options));
+            }
+            let ports = read_ports(&options.ports_folder(), child.id());
+            match ports.filter(|ports| ready::ping(ports.client, "node", &options.passwords.node).is_ok()) {
+                Some(ports) => return Ok((child, ports)),
+                None => self.0 = Some(child),
+            }
+            if Instant::now() > deadline {
+                break;
+            }
+            thread::sleep(LOOK_EVERY);
+        }
+        Err(ServerError::Silent(START_PATIENCE, options.log()))
+    }
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.0 {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+fn ended(status: ExitStatus, options: &ServerOptions) -> ServerError {
+    let log = options.log();
+    let text = fs::read_to_string(&log).unwrap_or_default();
+    let lines: Vec<_> = text.lines().collect();
+    let tail = lines[lines.len().saturating_sub(5)..].join(" | ");
+    ServerError::Ended { status: status.to_string(), log, tail }
+}
+
+/// Reads the ports file; `None` while it is not there or not whole.
+fn read_ports(folder: &Path, pid: u32) -> Option<Ports> {
+    #[derive(serde::Deserialize)]
+    struct File {
+        nats: Vec<String>,
+        monitoring: Vec<String>,
+        #[serde(default)]
+        cluster: Vec<String>,
+    }
+    let suffix = format!("_{pid}.ports");
+    let mut entries = fs::read_dir(folder).ok()?.filter_map(Result::ok);
+    let entry = entries.find(|entry| entry.file_name().to_string_lossy().ends_with(&suffix))?;
+    let file: File = serde_json::from_slice(&fs::read(entry.path()).ok()?).ok()?;
+    let addr = |urls: &[String]| urls.first()?.split_once("://")?.1.parse().ok();
+    Some(Ports { client: addr(&file.nats)?, monitor: addr(&file.monitoring)?, cluster: addr(&file.cluster) })
+}

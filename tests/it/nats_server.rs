@@ -1,0 +1,135 @@
+//! A nats-server of one's own: it answers once it is started, keeps its ports, and never outlives its parent.
+
+use std::{
+    net::SocketAddr,
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use natter::nats_server::{ClusterOptions, NatsServer, Passwords, ServerError, ServerOptions, free_ports};
+
+/// Waits until `holds`, at most ten seconds.
+pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !holds().await {
+        assert!(Instant::now() < deadline, "waited in vain until {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Whether the process runs (and is no zombie).
+fn runs(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit(')').next().is_some_and(|rest| !rest.is_empty() && !rest.trim_start().starts_with('Z'))
+}
+
+fn answers(addr: SocketAddr) -> bool {
+    std::net::TcpStream::connect_timeout(&addr, Duration::from_secs(1)).is_ok()
+}
+
+#[tokio::test]
+async fn a_restart_keeps_the_ports_and_a_drop_ends_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut server = NatsServer::start(ServerOptions::new(folder.path())).await.unwrap();
+    let (first, addr) = (server.pid(), server.client_addr());
+    assert!(answers(addr));
+    server.restart().await.unwrap();
+    assert_ne!(server.pid(), first);
+    assert_eq!(server.client_addr(), addr);
+    assert!(!runs(first) && runs(server.pid()));
+    let second = server.pid();
+    drop(server);
+    assert!(!runs(second) && !answers(addr));
+}
+
+#[tokio::test]
+async fn it_stops_when_asked_also_when_paused() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut server = NatsServer::start(ServerOptions::new(folder.path())).await.unwrap();
+    server.pause();
+    let begin = Instant::now();
+    server.stop().await;
+    assert!(server.exited().is_some());
+    assert!(begin.elapsed() < Duration::from_secs(4), "it was killed, not stopped");
+    let log = std::fs::read_to_string(folder.path().join("nats-server.log")).unwrap();
+    assert!(log.contains("Server Exiting"), "{log}");
+}
+
+#[tokio::test]
+async fn a_taken_port_is_an_error_that_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut options = ServerOptions::new(folder.path());
+    options.port = taken.local_addr().unwrap().port();
+    let error = NatsServer::start(options).await.unwrap_err();
+    assert!(matches!(error, ServerError::Ended { .. }), "{error}");
+    assert!(error.to_string().contains("address already in use"), "{error}");
+}
+
+#[tokio::test]
+async fn the_terminals_ctrl_c_does_not_reach_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = NatsServer::start(ServerOptions::new(folder.path())).await.unwrap();
+    let group = std::fs::read_to_string(format!("/proc/{}/stat", server.pid())).unwrap();
+    // After the name: state, parent, process group.
+    let group: u32 = group.rsplit(')').next().unwrap().split_whitespace().nth(2).unwrap().parse().unwrap();
+    assert_eq!(group, server.pid());
+}
+
+#[tokio::test]
+async fn three_servers_mesh_by_the_routes_they_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let ports = free_ports(3).unwrap();
+    let passwords = Passwords::random();
+    let starts = ports.iter().enumerate().map(|(i, port)| {
+        let mut options = ServerOptions::new(folder.path().join(i.to_string()));
+        options.name = format!("nats-{i}");
+        options.passwords = passwords.clone();
+        options.cluster = Some(ClusterOptions {
+            port: *port,
+            routes: ports.iter().map(|port| format!("127.0.0.1:{port}")).collect(),
+            // Nobody listens there: only named routes may come about.
+            advertise: Some("127.0.0.1:1".to_owned()),
+        });
+        NatsServer::start(options)
+    });
+    let mut servers = futures_util::future::try_join_all(starts).await.unwrap();
+    for server in &servers {
+        until("every server has a route to the two others", async || server.routes().await.len() == 2).await;
+    }
+    servers[0].kill9();
+    until("the route is gone", async || servers[1].routes().await.len() == 1).await;
+    servers[0].restart().await.unwrap();
+    until("the route is back", async || servers[0].routes().await.len() == 2).await;
+}
+
+/// What the test below runs in a process of its own: starts a server, says its pid, and waits to be killed.
+#[tokio::test]
+#[ignore = "only as a child of the test below"]
+async fn child_that_starts_a_server() {
+    let Some(folder) = std::env::var_os("NATTER_TEST_FOLDER") else { return };
+    // From a thread that ends at once: the server must not end with it.
+    let start = move || tokio::runtime::Runtime::new().unwrap().block_on(NatsServer::start(ServerOptions::new(folder)));
+    let server = std::thread::spawn(start).join().unwrap().unwrap();
+    println!("pid={} addr={}.", server.pid(), server.client_addr());
+    tokio::time::sleep(Duration::from_secs(60)).await;
+}
+
+#[tokio::test]
+async fn kill_9_of_the_parent_leaves_no_server() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut parent = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "nats_server::child_that_starts_a_server", "--ignored", "--nocapture"])
+        .env("NATTER_TEST_FOLDER", folder.path())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = std::io::BufRead::lines(std::io::BufReader::new(parent.stdout.take().unwrap()));
+    let line = lines.map_while(Result::ok).find(|line| line.contains("pid=")).unwrap();
+    let value = |key: &str| line.split(key).nth(1).unwrap().split([' ', '\n']).next().unwrap().trim_end_matches('.');
+    let (pid, addr) = (value("pid=").parse::<u32>().unwrap(), value("addr=").parse().unwrap());
+    assert!(runs(pid) && answers(addr));
+    parent.kill().unwrap();
+    parent.wait().unwrap();
+    until("the server is gone", async || !runs(pid) && !answers(addr)).await;
+}
