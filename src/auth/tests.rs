@@ -172,6 +172,23 @@ fn what_is_no_token_is_refused() {
     ] {
         let refused = verify(&by_secret(), &bad).unwrap_err();
         assert!(refused.to_string().contains(what), "{bad}: {refused}");
+        assert!(bad.is_empty() || !format!("{refused} {refused:?}").contains(&bad), "an error quotes the token");
+    }
+}
+
+proptest::proptest! {
+    #[test]
+    fn whatever_is_sent_it_is_refused_and_nothing_panics(text in "(\\PC{0,40}\\.){0,3}\\PC{0,40}") {
+        proptest::prop_assert!(verify(&by_secret(), &text).is_err());
+    }
+
+    #[test]
+    fn a_token_with_any_letter_changed_is_refused(at in 0_usize..400, letter in "[A-Za-z0-9_.=-]") {
+        let token = hs256(&good());
+        let at = at % token.len();
+        proptest::prop_assume!(token[at..=at] != letter);
+        let changed = format!("{}{letter}{}", &token[..at], &token[at + 1..]);
+        proptest::prop_assert!(verify(&by_secret(), &changed).is_err(), "{changed}");
     }
 }
 

@@ -59,7 +59,9 @@ impl Identity {
     /// Why there is no connection.
     pub async fn connect(&self, options: ClientOptions) -> anyhow::Result<Client> {
         Client::connect(options).await.map_err(|error| match &error {
-            ConnectError::Unreachable { .. } => Hint::on(error, "start a node with natter dev, or say where it is: --url"),
+            ConnectError::Unreachable { .. } => {
+                Hint::on(error, "start a node with natter dev, or say where it is: --url")
+            }
             ConnectError::Closed { code: 4100 | 4101, .. } | ConnectError::Http { status: 401, .. } => {
                 Hint::on(error, "make a new token: natter token NAME, or give --user NAME and --data DIR")
             }

@@ -3,7 +3,14 @@
 
 use std::io;
 
-use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+use tracing::Subscriber;
+use tracing_subscriber::{
+    EnvFilter,
+    filter::ParseError,
+    fmt::{self, MakeWriter},
+    layer::SubscriberExt as _,
+    util::{SubscriberInitExt as _, TryInitError},
+};
 
 use super::report::colours;
 use crate::config::{Log, LogFormat};
@@ -13,10 +20,10 @@ use crate::config::{Log, LogFormat};
 pub enum LoggingError {
     /// The filter is not one; `Config::validate` finds this first.
     #[error("log.filter is not a filter, use one like info or info,natter::session=debug")]
-    Filter(#[from] tracing_subscriber::filter::ParseError),
+    Filter(#[from] ParseError),
     /// Something in this process logs already.
     #[error("logs are set up already")]
-    Twice(#[from] tracing_subscriber::util::TryInitError),
+    Twice(#[from] TryInitError),
 }
 
 /// Starts logging for the whole process.
@@ -24,13 +31,66 @@ pub enum LoggingError {
 /// # Errors
 /// On a bad filter, or when logging was started before.
 pub fn start(log: &Log) -> Result<(), LoggingError> {
-    let registry = tracing_subscriber::registry().with(EnvFilter::try_new(&log.filter)?);
-    match log.format {
-        LogFormat::Text => {
-            registry.with(fmt::layer().with_writer(io::stderr).with_ansi(colours(&io::stderr()))).try_init()?
-        }
-        // Spans carry conv and seq: one flat object per line, with the spans beside the event's own fields.
-        LogFormat::Json => registry.with(fmt::layer().json().flatten_event(true).with_writer(io::stderr)).try_init()?,
-    }
+    subscriber(log, io::stderr, colours(&io::stderr()))?.try_init()?;
     Ok(())
+}
+
+fn subscriber<W>(log: &Log, writer: W, colours: bool) -> Result<Box<dyn Subscriber + Send + Sync>, ParseError>
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let registry = tracing_subscriber::registry().with(EnvFilter::try_new(&log.filter)?);
+    let layer = fmt::layer().with_writer(writer);
+    Ok(match log.format {
+        LogFormat::Text => Box::new(registry.with(layer.with_ansi(colours))),
+        // Spans carry conv and seq. The list has the innermost one too, so it need not be there twice.
+        LogFormat::Json => Box::new(registry.with(layer.json().flatten_event(true).with_current_span(false))),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn logged(log: &Log) -> String {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        tracing::subscriber::with_default(subscriber(log, move || writer.clone(), false).unwrap(), || {
+            let _span = tracing::info_span!("append", conv = "dm:a:b").entered();
+            tracing::info!(seq = 7, "stored");
+            tracing::debug!("not asked for");
+        });
+        String::from_utf8(lines.0.lock().unwrap().clone()).unwrap()
+    }
+
+    #[test]
+    fn json_is_one_object_per_line_with_its_spans() {
+        let text = logged(&Log { format: LogFormat::Json, ..Log::default() });
+        assert_eq!(text.lines().count(), 1, "{text}");
+        let line: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!((&line["message"], &line["seq"]), (&"stored".into(), &7.into()));
+        assert_eq!(line["spans"][0]["conv"], "dm:a:b");
+    }
+
+    #[test]
+    fn text_has_no_colours_where_none_are_wanted() {
+        let text = logged(&Log::default());
+        assert!(text.contains("append{conv=\"dm:a:b\"}") && text.contains("stored"), "{text}");
+        assert!(!text.contains('\x1b') && !text.contains("not asked for"), "{text}");
+        assert!(matches!(start(&Log { filter: "a==".into(), ..Log::default() }), Err(LoggingError::Filter(_))));
+    }
 }

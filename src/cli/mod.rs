@@ -4,9 +4,9 @@
 //! - `pub struct Args`, deriving [`clap::Args`], with `#[command(after_help = "…")]` that shows examples, and
 //! - `pub async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode>`;
 //!
-//! to add one: `mod name;`, a variant `Name(name::Args)` with its one-line description in [`Command`], and an arm
-//! in [`Command::run`]. Flags that set a key go through [`Global::sources`] and [`Sources::flag`], so that their
-//! faults are told together with all others. What scripts read goes to standard output through [`print`],
+//! to add one: `mod name;`, a variant `Name(name::Args)` with its one-line description in `Command`, and an arm
+//! in `Command::run`. Flags that set a key go through [`Global::sources`] and [`Sources::flag`], so that their
+//! faults are told together with all others. What scripts read goes to standard output through [`print()`],
 //! everything else to standard error. Exit codes: 0 done, 1 failed, 2 wrong arguments or configuration.
 
 use std::{
@@ -23,10 +23,12 @@ use crate::config::{Config, ConfigErrors, Loaded, Sources};
 
 mod bench;
 mod config;
+mod dev;
 mod identity;
 pub mod logging;
 pub mod report;
 mod send;
+mod serve;
 mod signing;
 mod tail;
 mod token;
@@ -44,6 +46,8 @@ struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
+  natter dev                            a mesh of two nodes on this machine, with a chat page
+  natter serve --config natter.toml     one node
   natter token alice                    a token for a first run
   natter config                         what is in force, and what set it
   natter config --default > natter.toml a file to start from
@@ -88,6 +92,10 @@ impl Global {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run everything on this machine: a NATS server, two nodes, the embedded store
+    Dev(dev::Args),
+    /// Run one node
+    Serve(serve::Args),
     /// Make a token for a user, signed with a shared secret
     Token(token::Args),
     /// Send a message, or one for each line of standard input
@@ -103,6 +111,8 @@ enum Command {
 impl Command {
     async fn run(self, global: &Global) -> anyhow::Result<ExitCode> {
         match self {
+            Self::Dev(args) => dev::run(args, global).await,
+            Self::Serve(args) => serve::run(args, global).await,
             Self::Token(args) => token::run(args, global).await,
             Self::Send(args) => send::run(args, global).await,
             Self::Tail(args) => tail::run(args, global).await,

@@ -36,6 +36,7 @@ pub fn example() -> String {
 const EXAMPLE_HEAD: &str = "\
 # natter's configuration with its defaults. Keys that are commented out are not set.
 # A NATTER_… variable overrides a key (NATTER_NATS__URLS for nats.urls), and a flag overrides both.
+# Paths are relative to the folder in which natter is started.
 ";
 
 impl Loaded {

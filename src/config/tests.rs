@@ -90,6 +90,9 @@ fn a_variable_is_read_as_its_key_needs_it() {
         ("NATTER_SERVICES__BILLING__MAY_SEND_AS", "alice,bob"),
         ("NATTER_SERVICES__SUPPORT__MAY_SEND_AS", "*"),
         ("NATTER_CONFIG", "of another use"),
+        // What Kubernetes sets for a service that is called natter.
+        ("NATTER_PORT", "tcp://10.0.0.1:8080"),
+        ("NATTER_SERVICE_HOST", "10.0.0.1"),
     ]))
     .unwrap();
     let urls: Vec<_> = config.nats.urls.iter().map(ServerUrl::expose).collect();

@@ -11,7 +11,8 @@ use axum::{
     http::{HeaderMap, HeaderValue, Response, StatusCode, header},
     response::IntoResponse,
 };
-use hyper_util::{rt::TokioIo, server::conn::auto::upgrade::downcast};
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
@@ -32,7 +33,7 @@ pub async fn websocket(State(gateway): State<Arc<Gateway>>, mut request: Request
     // A fresh task: the one that served HTTP carries a large future.
     let tracker = gateway.connections.clone();
     tracker.spawn(async move {
-        match upgrade.await.map(downcast::<TokioIo<TcpStream>>) {
+        match upgrade.await.map(Upgraded::downcast::<TokioIo<TcpStream>>) {
             Ok(Ok(parts)) => {
                 let stream = parts.io.into_inner();
                 let connection = Box::pin(serve(gateway.clone(), stream, parts.read_buf, encoding, bearer));

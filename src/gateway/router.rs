@@ -89,9 +89,8 @@ impl Router {
 
     /// What a user's subscription does with what arrives.
     pub fn inbound(&self, user: Arc<LocalUser>) -> OnMessage {
-        // Not the whole router: the registry in it holds this very callback.
-        let metrics = self.metrics.clone();
-        Arc::new(move |message| on_inbound(&user, &metrics, message))
+        // Not the router: the registry in it holds this very callback.
+        Arc::new(move |message| on_inbound(&user, message))
     }
 
     /// Sends a receipt or a signal to a user's sessions everywhere.
@@ -132,8 +131,7 @@ impl Router {
     }
 }
 
-fn on_inbound(user: &LocalUser, metrics: &Metrics, message: BusMessage) {
-    metrics.nats_received.inc();
+fn on_inbound(user: &LocalUser, message: BusMessage) {
     let payload = message.payload;
     match OnBus::decode(&payload) {
         Ok(OnBus::Message { conv, seq }) => {

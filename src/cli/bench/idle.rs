@@ -135,7 +135,14 @@ fn per_connection(before: u64, after: u64, connections: usize) -> i64 {
 }
 
 impl IdleReport {
-    fn new(plan: &Plan, connections: usize, failed: usize, open_secs: f64, before: &[Sample], after: &[Sample]) -> Self {
+    fn new(
+        plan: &Plan,
+        connections: usize,
+        failed: usize,
+        open_secs: f64,
+        before: &[Sample],
+        after: &[Sample],
+    ) -> Self {
         let pairs: Vec<(&Sample, &Sample)> = before
             .iter()
             .filter_map(|before| Some((before, after.iter().find(|after| after.pid == before.pid)?)))

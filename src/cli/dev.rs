@@ -1,0 +1,176 @@
+//! `natter dev`: everything on one machine. A NATS server, the embedded store, some nodes in one process, tokens to
+//! try them with.
+
+use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use serde::Serialize;
+use tokio::{net::TcpListener, task::JoinSet};
+
+use super::{Global, logging, print, report::Hint, serve};
+use crate::{
+    auth::{DEV_SECRET_FILE, Minter, dev_secret},
+    config::{Config, Secret, ServerUrl},
+    model::UserId,
+    nats_server::{NatsServer, ServerOptions},
+    node::Node,
+    store::Store,
+};
+
+/// Arguments of `natter dev`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// How many nodes
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
+    nodes: u16,
+    /// Where messages, the token secret and the NATS server's files are kept
+    #[arg(long, value_name = "DIR", default_value = "./natter-data")]
+    data: PathBuf,
+    /// The first node's HTTP port; the others follow, each the next free one. 0: any
+    #[arg(long, default_value_t = 8080)]
+    port: u16,
+    /// The nats-server to start [default: $NATTER_NATS_SERVER, then $PATH, then one that is fetched]
+    #[arg(long, value_name = "FILE")]
+    nats_server: Option<PathBuf>,
+    /// Print one line of JSON when ready, for scripts
+    #[arg(long)]
+    json: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  natter dev                         two nodes on ports 8080 and 8081
+  natter dev --nodes 3 --data /tmp/try
+  natter dev --json | jq .nodes
+
+Ctrl-C drains and stops everything, the NATS server too.";
+
+#[derive(Serialize)]
+struct Ready {
+    nodes: Vec<NodeInfo>,
+    nats: String,
+    data: PathBuf,
+    tokens: Tokens,
+}
+
+#[derive(Serialize)]
+struct NodeInfo {
+    name: String,
+    http: String,
+    ws: String,
+}
+
+#[derive(Serialize)]
+struct Tokens {
+    alice: String,
+    bob: String,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// When a part cannot be had or started; the message says how to get it.
+pub async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
+    let mut config =
+        Config::load(&global.sources().flag("--data", "store.embedded.data_dir", Some(args.data.display())))?;
+    if global.log.is_none() && std::env::var_os("NATTER_LOG__FILTER").is_none() {
+        config.log.filter = "warn".to_owned();
+    }
+    logging::start(&config.log)?;
+    let shutdown = serve::shutdown_signal()?;
+    let store = serve::open_embedded(&config).await?;
+    let mut options = ServerOptions::new(args.data.join("nats"));
+    options.program.clone_from(&args.nats_server);
+    let mut nats = NatsServer::start(options).await?;
+    compose(&mut config, &args, &nats)?;
+    let (ready, mut nodes) = start_nodes(&config, &args, &nats, store.clone(), &shutdown).await?;
+    show(&ready, &args)?;
+    let mut clean = true;
+    while let Some(ended) = nodes.join_next().await {
+        clean &= ended.context("a node broke")?;
+    }
+    store.close().await?;
+    nats.stop().await;
+    Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What differs from a node in earnest: a secret of its own, this NATS server, no rate limit.
+fn compose(config: &mut Config, args: &Args, nats: &NatsServer) -> anyhow::Result<()> {
+    if config.auth.hs256_secret_file.is_none() {
+        config.auth.hs256_secret = Some(dev_secret(&args.data)?);
+    }
+    config.nats.urls = vec![ServerUrl::new(nats.client_url())];
+    config.nats.user = Some("node".to_owned());
+    config.nats.password = Some(Secret::new(nats.passwords().node.clone()));
+    config.limits.sends_per_sec = 0;
+    config.limits.send_burst = 0;
+    Ok(())
+}
+
+async fn start_nodes(
+    config: &Config,
+    args: &Args,
+    nats: &NatsServer,
+    store: Arc<dyn Store>,
+    shutdown: &tokio_util::sync::CancellationToken,
+) -> anyhow::Result<(Ready, JoinSet<bool>)> {
+    let mut nodes = JoinSet::new();
+    let mut infos = Vec::new();
+    let mut port = args.port;
+    for number in 1..=args.nodes {
+        let name = format!("n{number}");
+        let listener = next_free(port, args.port == 0).await?;
+        let address = listener.local_addr()?;
+        if args.port != 0 && address.port() != port {
+            eprintln!("natter: port {port} is taken, {name} listens on {}", address.port());
+        }
+        port = address.port().checked_add(1).context("there are no ports left, choose a smaller --port")?;
+        let mut own = config.clone();
+        own.node.name = UserId::new(&name).context("the node's name")?;
+        own.http.listen = address;
+        let node = Node::build(&own, store.clone()).await?;
+        nodes.spawn(node.run(listener, shutdown.clone()));
+        infos.push(NodeInfo { name, http: format!("http://{address}"), ws: format!("ws://{address}/v1/ws") });
+    }
+    let minter = Minter::from_config(&config.auth)?;
+    let month = Duration::from_secs(30 * 24 * 3600);
+    let token = |user: &str| anyhow::Ok(minter.mint(&UserId::new(user)?, month)?);
+    let tokens = Tokens { alice: token("alice")?, bob: token("bob")? };
+    Ok((Ready { nodes: infos, nats: nats.client_url(), data: args.data.clone(), tokens }, nodes))
+}
+
+async fn next_free(first: u16, any: bool) -> anyhow::Result<TcpListener> {
+    if any {
+        return Ok(TcpListener::bind(("127.0.0.1", 0)).await?);
+    }
+    let last = first.saturating_add(100);
+    for port in first..=last {
+        match TcpListener::bind(("127.0.0.1", port)).await {
+            Ok(listener) => return Ok(listener),
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {}
+            Err(error) => return Err(error).with_context(|| format!("cannot listen on port {port}")),
+        }
+    }
+    Err(Hint::on(anyhow::anyhow!("ports {first} to {last} are all taken"), "choose another with --port, or 0 for any"))
+}
+
+fn show(ready: &Ready, args: &Args) -> anyhow::Result<()> {
+    if args.json {
+        return print(&serde_json::to_string(ready)?);
+    }
+    let mut text = String::from("\nnatter is ready\n\n");
+    for node in &ready.nodes {
+        text += &format!("  {:<6} {}   {}\n", node.name, node.http, node.ws);
+    }
+    text += &format!("  nats   {}\n", ready.nats);
+    text += &format!("  data   {}   (token secret: {DEV_SECRET_FILE})\n\n", args.data.display());
+    let (one, other) = (&ready.nodes[0], &ready.nodes[ready.nodes.len() - 1]);
+    text += "Chat in two tabs:\n";
+    text += &format!("  {}/#token={}&peer=bob\n", one.http, ready.tokens.alice);
+    text += &format!("  {}/#token={}&peer=alice\n\n", other.http, ready.tokens.bob);
+    text += "Tokens to copy:\n";
+    text += &format!("  ALICE={}\n  BOB={}\n\n", ready.tokens.alice, ready.tokens.bob);
+    text += "Ctrl-C drains and stops everything.\n";
+    print(&text)
+}

@@ -1,0 +1,117 @@
+//! `natter serve`: one node from a configuration, until SIGTERM or Ctrl-C.
+
+use std::{process::ExitCode, sync::Arc};
+
+use anyhow::Context as _;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use super::{Global, logging, report::Hint};
+use crate::{
+    config::{Config, StoreKind},
+    node::Node,
+    store::{
+        Store,
+        embedded::{EmbeddedOptions, EmbeddedStore},
+    },
+};
+
+/// Arguments of `natter serve`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// Where to listen for HTTP and WebSockets
+    #[arg(long, value_name = "HOST:PORT")]
+    listen: Option<String>,
+    /// The node's name, unique in the mesh
+    #[arg(long)]
+    name: Option<String>,
+    /// NATS servers, comma separated
+    #[arg(long, value_name = "URL,…")]
+    nats: Option<String>,
+    /// The data folder of the embedded store
+    #[arg(long, value_name = "DIR")]
+    data: Option<String>,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  natter serve --config /etc/natter.toml
+  natter serve --nats nats://node:secret@127.0.0.1:4222 --data /srv/natter --listen 0.0.0.0:8080
+  NATTER_AUTH__HS256_SECRET_FILE=/run/secrets/jwt natter serve
+
+SIGTERM and Ctrl-C drain: no new connections, goodbye to the clients, everything under way is finished.";
+
+/// Runs the command.
+///
+/// # Errors
+/// When the configuration is faulty, the store cannot be opened, or the address is taken.
+pub async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
+    let sources = global
+        .sources()
+        .flag("--listen", "http.listen", args.listen.as_ref())
+        .flag("--name", "node.name", args.name.as_ref())
+        .flag("--nats", "nats.urls", args.nats.as_ref())
+        .flag("--data", "store.embedded.data_dir", args.data.as_ref());
+    let config = Config::load(&sources)?;
+    logging::start(&config.log)?;
+    let shutdown = shutdown_signal()?;
+    let store = open_store(&config).await?;
+    let listener = listen(&config).await?;
+    let node = Node::build(&config, store.clone()).await?;
+    tracing::info!(node = %config.node.name, listen = %listener.local_addr()?, "serving");
+    let clean = node.run(listener, shutdown).await;
+    store.close().await?;
+    tracing::info!(clean, "stopped");
+    Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Cancelled by SIGTERM or Ctrl-C; a second one ends the process at once.
+///
+/// # Errors
+/// When the system does not let signals be caught.
+pub fn shutdown_signal() -> anyhow::Result<CancellationToken> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).context("cannot catch SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot catch SIGINT")?;
+    let token = CancellationToken::new();
+    let cancelled = token.clone();
+    tokio::spawn(async move {
+        let mut once = async || tokio::select! { _ = terminate.recv() => 143, _ = interrupt.recv() => 130 };
+        once().await;
+        cancelled.cancel();
+        let code = once().await;
+        std::process::exit(code);
+    });
+    Ok(token)
+}
+
+async fn listen(config: &Config) -> anyhow::Result<TcpListener> {
+    let address = config.http.listen;
+    TcpListener::bind(address).await.map_err(|error| {
+        let what = anyhow::Error::new(error).context(format!("cannot listen on {address}"));
+        Hint::on(what, "choose another address with --listen")
+    })
+}
+
+async fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
+    match config.store.kind {
+        StoreKind::Embedded => Ok(open_embedded(config).await?),
+        StoreKind::Scylla => anyhow::bail!("store.kind: scylla is not served by this version, use \"embedded\""),
+    }
+}
+
+/// Opens the embedded store of the configuration's data folder.
+///
+/// # Errors
+/// When the folder is in use, foreign, or of another format.
+pub async fn open_embedded(config: &Config) -> anyhow::Result<Arc<EmbeddedStore>> {
+    let embedded = &config.store.embedded;
+    let dir = embedded.data_dir.join("store");
+    let options = EmbeddedOptions { cache_bytes: embedded.cache_bytes, ..EmbeddedOptions::default() };
+    let opened = tokio::task::spawn_blocking(move || {
+        std::fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
+        anyhow::Ok(EmbeddedStore::open(&dir, options)?)
+    });
+    opened.await.context("opening the store")?
+}
