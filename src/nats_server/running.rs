@@ -10,6 +10,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tokio::sync::oneshot;
+
 use super::{Passwords, ServerError, ServerOptions, find, ready, spawn};
 
 /// How long a start may take.
@@ -48,15 +50,20 @@ impl NatsServer {
     /// There is no program, its files cannot be written, or the server ends or stays silent; the end of its log
     /// is in the error.
     pub async fn start(options: ServerOptions) -> Result<Self, ServerError> {
-        tokio::task::spawn_blocking(move || Self::launch(options)).await.unwrap_or_else(|e| {
-            Err(ServerError::Io { what: "starting nats-server".to_owned(), source: io::Error::other(e) })
-        })
+        let (answer, answered) = oneshot::channel();
+        tokio::task::spawn_blocking(move || {
+            let result = Self::launch(options, &|| answer.is_closed());
+            // Nobody waits any more: the server ends with the result.
+            drop(answer.send(result));
+        });
+        let gone = |e| ServerError::Io { what: "starting nats-server".to_owned(), source: io::Error::other(e) };
+        answered.await.map_err(gone)?
     }
 
-    fn launch(mut options: ServerOptions) -> Result<Self, ServerError> {
+    fn launch(mut options: ServerOptions, given_up: &dyn Fn() -> bool) -> Result<Self, ServerError> {
         let program = find(options.program.as_deref())?.path;
         options.program = Some(program.clone());
-        let (child, ports) = Starting::begin(&program, &options)?.finish(&options)?;
+        let (child, ports) = Starting::begin(&program, &options)?.finish(&options, given_up)?;
         options.port = ports.client.port();
         if let (Some(cluster), Some(addr)) = (&mut options.cluster, ports.cluster) {
             cluster.port = addr.port();
@@ -204,7 +211,7 @@ impl Starting {
     }
 
     /// Waits until the server has said which ports it took and answers there.
-    fn finish(mut self, options: &ServerOptions) -> Result<(Child, Ports), ServerError> {
+    fn finish(mut self, options: &ServerOptions, given_up: &dyn Fn() -> bool) -> Result<(Child, Ports), ServerError> {
         let deadline = Instant::now() + START_PATIENCE;
         while let Some(mut child) = self.0.take() {
             if let Ok(Some(status)) = child.try_wait() {
@@ -215,7 +222,7 @@ impl Starting {
                 Some(ports) => return Ok((child, ports)),
                 None => self.0 = Some(child),
             }
-            if Instant::now() > deadline {
+            if Instant::now() > deadline || given_up() {
                 break;
             }
             thread::sleep(LOOK_EVERY);
