@@ -139,9 +139,7 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// Per message: [`StoreError::CidReused`], or [`StoreError::Unavailable`], after which it may or may not be
     /// stored: the sender retries with the same cid.
-    fn append<'a>(
-        &'a self, conv: &'a ConvId, batch: Vec<NewMessage>,
-    ) -> BoxFuture<'a, Vec<StoreResult<Appended>>>;
+    fn append<'a>(&'a self, conv: &'a ConvId, batch: Vec<NewMessage>) -> BoxFuture<'a, Vec<StoreResult<Appended>>>;
 
     /// Reads forward: the rows after `after`, oldest first, dense from `after + 1` (cut at the first seq that is
     /// not the next, R18). No row is returned above a head: whoever meets one raises the heads first (R4).
@@ -156,24 +154,38 @@ pub trait Store: Send + Sync + 'static {
 
     /// A user's conversations in the order of their ids, at most `limit` rows scanned per page.
     fn inbox<'a>(
-        &'a self, user: &'a UserId, after: Option<&'a ConvId>, limit: usize,
+        &'a self,
+        user: &'a UserId,
+        after: Option<&'a ConvId>,
+        limit: usize,
     ) -> BoxFuture<'a, StoreResult<Page<Head>>>;
 
     /// The conversations in which the device is behind (head > cursor), in the order of their ids; at most
     /// `limit` items and about as many conversations scanned per page, so a page may be empty and have a `next`.
     fn gaps<'a>(
-        &'a self, user: &'a UserId, device: &'a DeviceId, after: Option<&'a ConvId>, limit: usize,
+        &'a self,
+        user: &'a UserId,
+        device: &'a DeviceId,
+        after: Option<&'a ConvId>,
+        limit: usize,
     ) -> BoxFuture<'a, StoreResult<Page<Gap>>>;
 
     /// A device's cursor in a conversation; 0 where it has none.
     fn cursor<'a>(
-        &'a self, user: &'a UserId, device: &'a DeviceId, conv: &'a ConvId,
+        &'a self,
+        user: &'a UserId,
+        device: &'a DeviceId,
+        conv: &'a ConvId,
     ) -> BoxFuture<'a, StoreResult<Seq>>;
 
     /// Raises a cursor. It never goes back: a smaller value changes nothing. Not fsynced on its own: losing it
     /// means handing out again, never losing.
     fn raise_cursor<'a>(
-        &'a self, user: &'a UserId, device: &'a DeviceId, conv: &'a ConvId, seq: Seq,
+        &'a self,
+        user: &'a UserId,
+        device: &'a DeviceId,
+        conv: &'a ConvId,
+        seq: Seq,
     ) -> BoxFuture<'a, StoreResult<()>>;
 
     /// How far any of the user's devices has acknowledged the conversation: `delivered` in receipts and listings.
@@ -183,9 +195,7 @@ pub trait Store: Send + Sync + 'static {
     fn read_mark<'a>(&'a self, user: &'a UserId, conv: &'a ConvId) -> BoxFuture<'a, StoreResult<Seq>>;
 
     /// Raises a read mark. It never goes back.
-    fn raise_read_mark<'a>(
-        &'a self, user: &'a UserId, conv: &'a ConvId, seq: Seq,
-    ) -> BoxFuture<'a, StoreResult<()>>;
+    fn raise_read_mark<'a>(&'a self, user: &'a UserId, conv: &'a ConvId, seq: Seq) -> BoxFuture<'a, StoreResult<()>>;
 
     /// Makes a device known, durably, before its first `welcome`; true when it is new. A new device's cursors start
     /// at the user's read marks of this moment; they are stored before the device is, so that a crash in
