@@ -233,4 +233,4 @@ impl Inner {
 }
 
 /// ScyllaDB takes at most 100 keys in an IN.
-pub(super) const MAX_IN: usize = 64;
+const MAX_IN: usize = 64;

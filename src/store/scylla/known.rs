@@ -26,7 +26,7 @@ impl<'a> Direct<'a> {
     pub(super) fn of(id: &'a ConvId) -> StoreResult<Self> {
         match id.parties() {
             Parties::Direct(a, b) => Ok(Self { id, users: [a, b] }),
-            Parties::Room(_) => Err(StoreError::Unsupported("a room")),
+            Parties::Room(_) => Err(StoreError::Unsupported("rooms")),
         }
     }
 

@@ -17,7 +17,7 @@ use tokio::time::timeout;
 
 use super::{
     Inner,
-    append::MAX_IN,
+    known::Direct,
     rows::{self, CqlError},
     signed, unsigned,
 };
@@ -28,6 +28,8 @@ use crate::store::{Gap, Head, Page, StoreError, StoreResult};
 const CURSOR_BATCH: usize = 64;
 /// Such batches in flight.
 const CURSOR_BATCHES: usize = 4;
+/// Stands for all devices of a user; no device can have this name. What its rows hold is [`Inner::delivered`].
+const ANY_DEVICE: &str = "";
 /// Rows that health checks write to.
 const HEALTH_SLOTS: i32 = 16;
 
@@ -35,14 +37,16 @@ impl Inner {
     pub(super) async fn inbox(&self, user: &UserId, after: Option<&ConvId>, limit: usize) -> StoreResult<Page<Head>> {
         let limit = limit.max(1);
         let from = after.map_or("", ConvId::as_str);
-        let asked = (user.as_str(), from, i32::try_from(limit).unwrap_or(i32::MAX));
+        // One row more than asked for tells whether there is a next page.
+        let asked = (user.as_str(), from, i32::try_from(limit + 1).unwrap_or(i32::MAX));
         let found: Vec<(String, i64, i64)> = self.all_pages(&self.cql.inbox, asked).await?;
-        let items = found.into_iter().map(|(conv, head, ts)| {
+        let more = found.len() > limit;
+        let items = found.into_iter().take(limit).map(|(conv, head, ts)| {
             let conv = ConvId::new(&conv).map_err(CqlError::new)?;
             Ok(Head { conv, head: unsigned(head), ts: unsigned(ts) })
         });
         let items = items.collect::<Result<Vec<Head>, CqlError>>()?;
-        let next = if items.len() < limit { None } else { items.last().map(|head| head.conv.clone()) };
+        let next = items.last().filter(|_| more).map(|head| head.conv.clone());
         Ok(Page { scanned: items.len(), items, next })
     }
 
@@ -71,7 +75,8 @@ impl Inner {
     }
 
     pub(super) async fn cursor(&self, user: &UserId, device: &DeviceId, conv: &ConvId) -> StoreResult<Seq> {
-        self.register(&self.cql.cursor, (user.as_str(), device.as_str(), conv.as_str())).await
+        let direct = Direct::of(conv)?;
+        self.register(&self.cql.cursor, (user.as_str(), device.as_str(), direct.id.as_str())).await
     }
 
     pub(super) async fn raise_cursor(
@@ -81,31 +86,32 @@ impl Inner {
         conv: &ConvId,
         seq: Seq,
     ) -> StoreResult<()> {
-        let value = signed(seq);
-        let values = (user.as_str(), device.as_str(), conv.as_str(), value, value);
-        self.raise(&self.cql.raise_cursor, seq, values).await
+        let direct = Direct::of(conv)?;
+        if seq == 0 {
+            return Ok(());
+        }
+        self.raise_cursors(user, device, &[(direct.id.as_str(), signed(seq))]).await
     }
 
     /// The highest of the cursors that the user's devices have in the conversation.
     pub(super) async fn delivered(&self, user: &UserId, conv: &ConvId) -> StoreResult<Seq> {
-        let devices: Vec<(String,)> = self.all_pages(&self.cql.devices, (user.as_str(),)).await?;
-        let mut highest = 0;
-        for some in devices.chunks(MAX_IN) {
-            let names: Vec<&str> = some.iter().map(|(device,)| device.as_str()).collect();
-            let found = self.ask(&self.cql.cursors_of, (user.as_str(), names, conv.as_str())).await?;
-            let cursors = rows::all::<(i64,)>(found)?;
-            highest = cursors.into_iter().map(|(seq,)| unsigned(seq)).fold(highest, Seq::max);
-        }
-        Ok(highest)
+        let direct = Direct::of(conv)?;
+        self.register(&self.cql.cursor, (user.as_str(), ANY_DEVICE, direct.id.as_str())).await
     }
 
     pub(super) async fn read_mark(&self, user: &UserId, conv: &ConvId) -> StoreResult<Seq> {
-        self.register(&self.cql.read_mark, (user.as_str(), conv.as_str())).await
+        let direct = Direct::of(conv)?;
+        self.register(&self.cql.read_mark, (user.as_str(), direct.id.as_str())).await
     }
 
+    /// Nothing is written for 0: no register starts below it.
     pub(super) async fn raise_read_mark(&self, user: &UserId, conv: &ConvId, seq: Seq) -> StoreResult<()> {
-        let value = signed(seq);
-        self.raise(&self.cql.raise_read_mark, seq, (user.as_str(), conv.as_str(), value, value)).await
+        let direct = Direct::of(conv)?;
+        if seq > 0 {
+            let value = signed(seq);
+            self.ask(&self.cql.raise_read_mark, (user.as_str(), direct.id.as_str(), value, value)).await?;
+        }
+        Ok(())
     }
 
     pub(super) async fn register_device(&self, user: &UserId, device: &DeviceId) -> StoreResult<bool> {
@@ -114,6 +120,7 @@ impl Inner {
             return Ok(false);
         }
         let marks: Vec<(String, i64)> = self.all_pages(&self.cql.read_marks, (user.as_str(),)).await?;
+        let marks: Vec<(&str, i64)> = marks.iter().map(|(conv, seq)| (conv.as_str(), *seq)).collect();
         // The cursors first: a device that is known must have them.
         let writes: Vec<_> = marks.chunks(CURSOR_BATCH).map(|some| self.raise_cursors(user, device, some)).collect();
         stream::iter(writes).buffer_unordered(CURSOR_BATCHES).try_collect::<()>().await?;
@@ -121,12 +128,18 @@ impl Inner {
         Ok(true)
     }
 
-    async fn raise_cursors(&self, user: &UserId, device: &DeviceId, marks: &[(String, i64)]) -> StoreResult<()> {
+    /// Raises cursors of one device, and with each the highest of all the user's devices. One partition, so the
+    /// batch is one write.
+    async fn raise_cursors(&self, user: &UserId, device: &DeviceId, marks: &[(&str, i64)]) -> StoreResult<()> {
         let mut batch = Batch::new(BatchType::Unlogged);
         batch.set_is_idempotent(true);
-        marks.iter().for_each(|_| batch.append_statement(self.cql.raise_cursor.clone()));
-        let values: Vec<_> =
-            marks.iter().map(|(conv, seq)| (user.as_str(), device.as_str(), conv.as_str(), *seq, *seq)).collect();
+        let mut values = Vec::with_capacity(marks.len() * 2);
+        for (conv, seq) in marks {
+            for device in [device.as_str(), ANY_DEVICE] {
+                batch.append_statement(self.cql.raise_cursor.clone());
+                values.push((user.as_str(), device, *conv, *seq, *seq));
+            }
+        }
         self.session.batch(&batch, values).await.map_err(CqlError::new)?;
         Ok(())
     }
@@ -142,14 +155,6 @@ impl Inner {
     async fn register(&self, statement: &PreparedStatement, key: impl SerializeRow) -> StoreResult<Seq> {
         let row = rows::first::<(i64,)>(self.ask(statement, key).await?)?;
         Ok(row.map_or(0, |(value,)| unsigned(value)))
-    }
-
-    /// Nothing is written for 0: no register starts below it.
-    async fn raise(&self, statement: &PreparedStatement, seq: Seq, values: impl SerializeRow) -> StoreResult<()> {
-        if seq > 0 {
-            self.ask(statement, values).await?;
-        }
-        Ok(())
     }
 
     async fn all_pages<R>(&self, statement: &PreparedStatement, values: impl SerializeRow) -> Result<Vec<R>, CqlError>

@@ -38,8 +38,6 @@ pub(super) struct Statements {
     pub(super) inbox: PreparedStatement,
     /// One cursor.
     pub(super) cursor: PreparedStatement,
-    /// Cursors of a conversation on several devices.
-    pub(super) cursors_of: PreparedStatement,
     /// A device's cursors in a range of conversations.
     pub(super) cursors_between: PreparedStatement,
     /// Raises a cursor.
@@ -52,8 +50,6 @@ pub(super) struct Statements {
     pub(super) raise_read_mark: PreparedStatement,
     /// Whether a device is known.
     pub(super) device: PreparedStatement,
-    /// All devices of a user.
-    pub(super) devices: PreparedStatement,
     /// Makes a device known.
     pub(super) add_device: PreparedStatement,
     /// A write that matters to nobody.
@@ -109,7 +105,6 @@ impl Statements {
                 .await?,
             inbox: plain("SELECT conv, head, ts FROM $.inbox WHERE user = ? AND conv > ? LIMIT ?").await?,
             cursor: plain("SELECT seq FROM $.cursors WHERE user = ? AND device = ? AND conv = ?").await?,
-            cursors_of: plain("SELECT seq FROM $.cursors WHERE user = ? AND device IN ? AND conv = ?").await?,
             cursors_between: plain(
                 "SELECT conv, seq FROM $.cursors WHERE user = ? AND device = ? AND conv > ? AND conv <= ?",
             )
@@ -122,7 +117,6 @@ impl Statements {
             read_marks: plain("SELECT conv, seq FROM $.reads WHERE user = ?").await?,
             raise_read_mark: plain("INSERT INTO $.reads (user, conv, seq) VALUES (?, ?, ?) USING TIMESTAMP ?").await?,
             device: plain("SELECT device FROM $.devices WHERE user = ? AND device = ?").await?,
-            devices: plain("SELECT device FROM $.devices WHERE user = ?").await?,
             add_device: plain("INSERT INTO $.devices (user, device) VALUES (?, ?) USING TIMESTAMP 1").await?,
             beat: plain("INSERT INTO $.health (slot, beat) VALUES (?, ?)").await?,
         })
