@@ -55,6 +55,8 @@ pub(super) struct Known {
     pub(super) heads: Seq,
     /// All buckets below this are full, and a serial read has made every write in them visible to quorums (R15).
     pub(super) sealed: Seq,
+    /// The replica that conditional inserts go to: the next one after each that did not answer.
+    pub(super) turn: usize,
     /// The rows after `met_from` up to `met_to` were all seen, and `sent` has the last one of each sender.
     pub(super) met_from: Seq,
     met_to: Seq,

@@ -1,5 +1,7 @@
 //! The one conditional write of the store: message rows and their cid rows, all or nothing. Used by the append.
 
+use std::sync::Arc;
+
 use scylla::{
     response::query_result::QueryRowsResult,
     serialize::{
@@ -14,7 +16,9 @@ use scylla::{
 use super::{
     Inner, bucket_of,
     rows::{self, CqlError},
-    signed, unsigned,
+    signed,
+    turn::InTurn,
+    unsigned,
     work::Work,
 };
 use crate::model::{ConvId, Seq};
@@ -60,6 +64,8 @@ impl Inner {
         let bucket = signed(bucket_of(first));
         let mut batch = Batch::new(BatchType::Unlogged);
         batch.set_execution_profile_handle(Some(self.lwt.clone()));
+        let turn = self.known.get(conv).turn;
+        batch.set_load_balancing_policy(Some(Arc::new(InTurn { plan: self.replicas.clone(), turn })));
         let mut values = Vec::with_capacity(items.len() * 2);
         for (seq, item) in (first..).zip(items) {
             let message = work.message(*item);
@@ -70,7 +76,10 @@ impl Inner {
             batch.append_statement(self.cql.insert_cid.clone());
             values.push(Values::Cid((conv.as_str(), bucket, work.key(*item), seq)));
         }
-        let result = self.session.batch(&batch, values).await.map_err(CqlError::new)?;
+        let result = self.session.batch(&batch, values).await.map_err(|e| {
+            self.known.learn(conv, |known| known.turn += 1);
+            CqlError::new(e)
+        })?;
         outcome(&rows::rows_of(result)?)
     }
 }

@@ -10,7 +10,10 @@ use std::sync::{
 };
 
 use futures_util::future::BoxFuture;
-use scylla::client::{execution_profile::ExecutionProfileHandle, session::Session};
+use scylla::{
+    client::{execution_profile::ExecutionProfileHandle, session::Session},
+    policies::load_balancing::LoadBalancingPolicy,
+};
 
 use self::{flight::Flight, known::Registry, statements::Statements};
 use super::{Appended, Gap, Head, NewMessage, Page, Row, STORE_DEADLINE, Span, Store, StoreError, StoreResult};
@@ -30,6 +33,7 @@ mod retry;
 mod rows;
 mod schema;
 mod statements;
+mod turn;
 mod work;
 
 pub use self::{
@@ -71,6 +75,8 @@ struct Inner {
     session: Session,
     cql: Statements,
     lwt: ExecutionProfileHandle,
+    /// The replicas of a conversation, always in the same order.
+    replicas: Arc<dyn LoadBalancingPolicy>,
     known: Registry,
     pages: Flight<pages::PageKey, StoreResult<Arc<[Row]>>>,
     heads: Flight<ConvId, StoreResult<Seq>>,
@@ -89,6 +95,7 @@ impl ScyllaStore {
             cql: Statements::prepare(&session, &options.keyspace).await?,
             session,
             lwt: options.lwt_profile().into_handle(),
+            replicas: options.balancing(false),
             known: Registry::default(),
             pages: Flight::default(),
             heads: Flight::default(),

@@ -11,7 +11,10 @@ use scylla::{
         session_builder::SessionBuilder,
     },
     policies::speculative_execution::SimpleSpeculativeExecutionPolicy,
-    policies::{load_balancing::DefaultPolicy, retry::FallthroughRetryPolicy},
+    policies::{
+        load_balancing::{DefaultPolicy, LoadBalancingPolicy},
+        retry::FallthroughRetryPolicy,
+    },
     statement::{Consistency, SerialConsistency},
 };
 
@@ -146,16 +149,22 @@ impl ScyllaOptions {
         self.profile(self.request_timeout / 2).retry_policy(Arc::new(FallthroughRetryPolicy::new())).build()
     }
 
-    fn profile(&self, timeout: Duration) -> ExecutionProfileBuilder {
-        let mut balancing = DefaultPolicy::builder().token_aware(true).permit_dc_failover(false);
-        if let Some(dc) = &self.datacenter {
-            balancing = balancing.prefer_datacenter(dc.clone());
+    /// Replicas first, and only those of the datacenter. `shuffled` spreads the load over the replicas.
+    pub(super) fn balancing(&self, shuffled: bool) -> Arc<dyn LoadBalancingPolicy> {
+        let balancing = DefaultPolicy::builder().token_aware(true).permit_dc_failover(false);
+        let balancing = balancing.enable_shuffling_replicas(shuffled);
+        match &self.datacenter {
+            Some(dc) => balancing.prefer_datacenter(dc.clone()).build(),
+            None => balancing.build(),
         }
+    }
+
+    fn profile(&self, timeout: Duration) -> ExecutionProfileBuilder {
         ExecutionProfile::builder()
             .consistency(Consistency::LocalQuorum)
             .serial_consistency(Some(SerialConsistency::LocalSerial))
             .request_timeout(Some(timeout))
-            .load_balancing_policy(balancing.build())
+            .load_balancing_policy(self.balancing(true))
     }
 }
 

@@ -17,7 +17,10 @@ async fn traffic(store: Arc<ScyllaStore>, name: &'static str, mut stop: tokio::s
             all.longest = all.longest.max(asked.elapsed());
             match answer {
                 Ok(appended) => break all.stored.push((cid, appended.seq)),
-                Err(StoreError::Unavailable(_)) => all.refused += 1,
+                Err(StoreError::Unavailable(why)) => {
+                    println!("{cid} refused after {:?}: {why}", asked.elapsed());
+                    all.refused += 1;
+                }
                 Err(e) => panic!("{e}"),
             }
         }
