@@ -2,6 +2,7 @@
 //! Each test has a keyspace of its own; those that hurt a server start their own.
 
 mod cluster;
+mod contract;
 mod crash;
 mod edge;
 mod late;

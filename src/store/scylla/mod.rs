@@ -91,10 +91,11 @@ impl ScyllaStore {
     pub async fn connect(options: ScyllaOptions) -> Result<Arc<Self>, ScyllaError> {
         let session = options.session(options.request_timeout).await?;
         schema::check_schema(&session, &options).await?;
+        let lwt = options.lwt_profile().into_handle();
         let inner = Inner {
-            cql: Statements::prepare(&session, &options.keyspace).await?,
+            cql: Statements::prepare(&session, &options.keyspace, &lwt).await?,
             session,
-            lwt: options.lwt_profile().into_handle(),
+            lwt,
             replicas: options.balancing(false),
             known: Registry::default(),
             pages: Flight::default(),

@@ -18,6 +18,7 @@ use tokio::time::timeout;
 use super::{
     Inner,
     known::Direct,
+    lwt,
     rows::{self, CqlError},
     signed, unsigned,
 };
@@ -114,18 +115,27 @@ impl Inner {
         Ok(())
     }
 
+    /// The marks are read before the device is seen to be unknown, and the device is added last. So no cursor is
+    /// ever taken from a mark that the person moved after the device became known: it would skip what the device
+    /// never had. And a device that is known has its cursors.
     pub(super) async fn register_device(&self, user: &UserId, device: &DeviceId) -> StoreResult<bool> {
-        let known = self.ask(&self.cql.device, (user.as_str(), device.as_str())).await?;
-        if rows::first::<(String,)>(known)?.is_some() {
+        if self.knows_device(user, device).await? {
             return Ok(false);
         }
         let marks: Vec<(String, i64)> = self.all_pages(&self.cql.read_marks, (user.as_str(),)).await?;
+        if self.knows_device(user, device).await? {
+            return Ok(false);
+        }
         let marks: Vec<(&str, i64)> = marks.iter().map(|(conv, seq)| (conv.as_str(), *seq)).collect();
-        // The cursors first: a device that is known must have them.
         let writes: Vec<_> = marks.chunks(CURSOR_BATCH).map(|some| self.raise_cursors(user, device, some)).collect();
         stream::iter(writes).buffer_unordered(CURSOR_BATCHES).try_collect::<()>().await?;
-        self.ask(&self.cql.add_device, (user.as_str(), device.as_str())).await?;
-        Ok(true)
+        let added = self.ask(&self.cql.add_device, (user.as_str(), device.as_str())).await?;
+        Ok(lwt::applied(&rows::rows_of(added)?)?)
+    }
+
+    async fn knows_device(&self, user: &UserId, device: &DeviceId) -> StoreResult<bool> {
+        let known = self.ask(&self.cql.device, (user.as_str(), device.as_str())).await?;
+        Ok(rows::first::<(String,)>(known)?.is_some())
     }
 
     /// Raises cursors of one device, and with each the highest of all the user's devices. One partition, so the

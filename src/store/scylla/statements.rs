@@ -1,7 +1,7 @@
 //! Every statement the engine runs, prepared once. The only CQL outside the schema.
 
 use scylla::{
-    client::session::Session,
+    client::{execution_profile::ExecutionProfileHandle, session::Session},
     statement::{Consistency, prepared::PreparedStatement},
 };
 
@@ -50,14 +50,19 @@ pub(super) struct Statements {
     pub(super) raise_read_mark: PreparedStatement,
     /// Whether a device is known.
     pub(super) device: PreparedStatement,
-    /// Makes a device known.
+    /// Conditional: makes a device known.
     pub(super) add_device: PreparedStatement,
     /// A write that matters to nobody.
     pub(super) beat: PreparedStatement,
 }
 
 impl Statements {
-    pub(super) async fn prepare(session: &Session, ks: &str) -> Result<Self, ScyllaError> {
+    /// `lwt` is the profile of conditional statements; those in batches get it with their batch.
+    pub(super) async fn prepare(
+        session: &Session,
+        ks: &str,
+        lwt: &ExecutionProfileHandle,
+    ) -> Result<Self, ScyllaError> {
         let idempotent = |cql: String, page: i32| async move {
             let mut statement = session.prepare(cql.as_str()).await.map_err(ScyllaError::statement(&cql))?;
             statement.set_is_idempotent(true);
@@ -71,6 +76,9 @@ impl Statements {
         let in_bucket = "FROM $.messages WHERE conv = ? AND bucket = ?";
         let mut row_serial = plain(&format!("SELECT seq {in_bucket} AND kind = 0 AND seq = ? AND cid = ''")).await?;
         row_serial.set_consistency(Consistency::LocalSerial);
+        let add_device = format!("INSERT INTO {ks}.devices (user, device) VALUES (?, ?) IF NOT EXISTS");
+        let mut add_device = conditional(add_device).await?;
+        add_device.set_execution_profile_handle(Some(lwt.clone()));
         Ok(Self {
             insert_message: conditional(format!(
                 "INSERT INTO {ks}.messages (conv, bucket, kind, seq, cid, sender, sent_as, ts, payload) \
@@ -117,7 +125,7 @@ impl Statements {
             read_marks: plain("SELECT conv, seq FROM $.reads WHERE user = ?").await?,
             raise_read_mark: plain("INSERT INTO $.reads (user, conv, seq) VALUES (?, ?, ?) USING TIMESTAMP ?").await?,
             device: plain("SELECT device FROM $.devices WHERE user = ? AND device = ?").await?,
-            add_device: plain("INSERT INTO $.devices (user, device) VALUES (?, ?) USING TIMESTAMP 1").await?,
+            add_device,
             beat: plain("INSERT INTO $.health (slot, beat) VALUES (?, ?)").await?,
         })
     }

@@ -1,0 +1,231 @@
+//! One commit: what was waiting, given its seqs and gathered into a single batch of the engine. Called by the
+//! writer thread, the only place that writes.
+//!
+//! Whatever is written more than once (a head, a cursor, a read mark) is kept aside here and goes into the batch
+//! once, with its last value: a hundred messages of one conversation cost two heads, not two hundred.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use fjall::{OwnedWriteBatch, PersistMode, Readable, Slice};
+
+use super::{
+    keys,
+    log_end::LogEnd,
+    recent::Recent,
+    rows::{self, Inbox, Stored},
+    tables::{Tables, unavailable},
+};
+use crate::{
+    model::{ConvId, DeviceId, Millis, Seq, UserId},
+    store::{Appended, StoreError, StoreResult},
+};
+
+/// How many conversations and how many cursors the writer remembers (twice that at most): some 10 MB.
+const REMEMBERED: usize = 32_768;
+
+/// A message on its way in, with its stored form and key made by the caller's task: the writer is one thread.
+pub(super) struct Incoming {
+    /// Who wrote it.
+    pub(super) sender: UserId,
+    /// Where its cid is found.
+    pub(super) cid: Slice,
+    /// The stored row.
+    pub(super) row: Slice,
+    /// When a node took it.
+    pub(super) ts: Millis,
+}
+
+/// What the writer remembers from one commit to the next, so that a busy conversation costs no read.
+pub(super) struct Memory {
+    logs: Recent<ConvId, LogEnd>,
+    cursors: Recent<Slice, Seq>,
+}
+
+impl Memory {
+    /// Nothing remembered yet.
+    pub(super) fn new() -> Self {
+        Self { logs: Recent::new(REMEMBERED), cursors: Recent::new(REMEMBERED) }
+    }
+}
+
+/// A commit that is being gathered.
+pub(super) struct Commit<'a> {
+    tables: &'a Tables,
+    memory: &'a mut Memory,
+    batch: OwnedWriteBatch,
+    /// The rows of this commit by their cids: the tables do not know them yet.
+    fresh: HashMap<Slice, (Seq, Slice)>,
+    logs: HashMap<ConvId, LogEnd>,
+    cursors: BTreeMap<Slice, Seq>,
+    devices: BTreeSet<Slice>,
+    /// Bytes of rows gathered.
+    bytes: usize,
+}
+
+impl<'a> Commit<'a> {
+    /// An empty commit.
+    pub(super) fn new(tables: &'a Tables, memory: &'a mut Memory) -> Self {
+        Self {
+            batch: tables.db.batch(),
+            tables,
+            memory,
+            fresh: HashMap::new(),
+            logs: HashMap::new(),
+            cursors: BTreeMap::new(),
+            devices: BTreeSet::new(),
+            bytes: 0,
+        }
+    }
+
+    /// Bytes of message rows gathered so far.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Gives each message its seq, in order, or finds the one it already has.
+    pub(super) fn append(&mut self, conv: &ConvId, messages: Vec<Incoming>) -> Vec<StoreResult<Appended>> {
+        let mut end = match self.end_of(conv) {
+            Ok(end) => end,
+            Err(error) => return messages.iter().map(|_| Err(error.clone())).collect(),
+        };
+        let answers = messages.into_iter().map(|message| self.append_one(conv, &mut end, message)).collect();
+        self.keep(conv, end);
+        answers
+    }
+
+    fn append_one(&mut self, conv: &ConvId, end: &mut LogEnd, message: Incoming) -> StoreResult<Appended> {
+        if let Some((seq, stored)) = self.stored(conv, &message.cid)? {
+            return same_again(seq, &stored, &message.row);
+        }
+        let seq = end.push(conv, &message.sender, message.ts);
+        self.bytes += message.row.len();
+        self.batch.insert(&self.tables.messages, keys::message(conv, seq), message.row.clone());
+        self.batch.insert(&self.tables.cids, message.cid.clone(), rows::encode_seq(seq));
+        self.fresh.insert(message.cid, (seq, message.row));
+        Ok(Appended { seq, ts: message.ts, fresh: true })
+    }
+
+    /// Where a log ends: as this commit has it, as the writer remembers it, or as it is stored.
+    fn end_of(&self, conv: &ConvId) -> StoreResult<LogEnd> {
+        let known = self.logs.get(conv).copied().or_else(|| self.memory.logs.get(conv));
+        known.map_or_else(|| LogEnd::read(self.tables, conv), Ok)
+    }
+
+    fn keep(&mut self, conv: &ConvId, end: LogEnd) {
+        if end.is_changed() {
+            self.logs.insert(conv.clone(), end);
+        }
+    }
+
+    /// The message that has this cid already: in this commit or in the tables.
+    fn stored(&self, conv: &ConvId, cid: &Slice) -> StoreResult<Option<(Seq, Slice)>> {
+        if let Some((seq, row)) = self.fresh.get(cid) {
+            return Ok(Some((*seq, row.clone())));
+        }
+        let Some(seq) = self.tables.cids.get(cid).map_err(unavailable)? else { return Ok(None) };
+        let seq = rows::decode_seq(&seq)?;
+        let row = self.tables.messages.get(keys::message(conv, seq)).map_err(unavailable)?;
+        row.map(|row| Some((seq, row))).ok_or_else(rows::unreadable)
+    }
+
+    /// Raises a read mark; a smaller seq changes nothing.
+    pub(super) fn raise_mark(&mut self, user: &UserId, conv: &ConvId, seq: Seq) -> StoreResult<()> {
+        let mut end = self.end_of(conv)?;
+        end.raise_mark(conv, user, seq);
+        self.keep(conv, end);
+        Ok(())
+    }
+
+    /// Raises a device's cursor and with it the largest of all the user's devices; a smaller seq changes nothing.
+    pub(super) fn raise_cursor(
+        &mut self,
+        user: &UserId,
+        device: &DeviceId,
+        conv: &ConvId,
+        seq: Seq,
+    ) -> StoreResult<()> {
+        self.raise_in_cursors(keys::cursor(user, device, conv), seq)?;
+        self.raise_in_cursors(keys::delivered(user, conv), seq)
+    }
+
+    fn raise_in_cursors(&mut self, key: Slice, seq: Seq) -> StoreResult<()> {
+        let known = self.cursors.get(&key).copied().or_else(|| self.memory.cursors.get(&key));
+        if seq > known.map_or_else(|| self.tables.cursor(&key), Ok)? {
+            self.cursors.insert(key, seq);
+        }
+        Ok(())
+    }
+
+    /// Makes devices known and gives the new ones cursors at their users' read marks, those of this commit
+    /// included, so it comes after everything that may raise one. An answer is false where the device is known
+    /// already. All of it is in one commit: a crash leaves a device with its cursors, or neither.
+    pub(super) fn register(&mut self, devices: &[(UserId, DeviceId)]) -> Vec<StoreResult<bool>> {
+        let marks = if devices.is_empty() { BTreeMap::new() } else { self.marks_of_this_commit() };
+        devices.iter().map(|(user, device)| self.register_one(user, device, &marks)).collect()
+    }
+
+    fn register_one(&mut self, user: &UserId, device: &DeviceId, marks: &BTreeMap<Slice, Seq>) -> StoreResult<bool> {
+        let key = keys::device(user, device);
+        if self.devices.contains(&key) || self.tables.devices.contains_key(&key).map_err(unavailable)? {
+            return Ok(false);
+        }
+        let all = keys::inboxes(user, None);
+        for item in self.tables.db.snapshot().range(&self.tables.inbox, all.clone()) {
+            let (key, value) = item.into_inner().map_err(unavailable)?;
+            let read = Inbox::decode(&value)?.read;
+            if read > 0 {
+                self.start_at(user, device, &key, read)?;
+            }
+        }
+        for (key, read) in marks.range(all) {
+            self.start_at(user, device, key, *read)?;
+        }
+        self.devices.insert(key);
+        Ok(true)
+    }
+
+    fn start_at(&mut self, user: &UserId, device: &DeviceId, inbox: &Slice, read: Seq) -> StoreResult<()> {
+        let conv = keys::conv_of(inbox).ok_or_else(rows::unreadable)?;
+        self.raise_cursor(user, device, &conv, read)
+    }
+
+    /// The read marks that this commit has changed, by the keys of their inbox rows.
+    fn marks_of_this_commit(&self) -> BTreeMap<Slice, Seq> {
+        let rows = self.logs.iter().flat_map(|(conv, end)| end.changed_rows(conv));
+        rows.map(|(key, row)| (key, row.read)).collect()
+    }
+
+    /// Writes it all at once. With a message or a device in it the commit is on the disk when this returns;
+    /// cursors and read marks alone only reach the operating system, and the disk with the next such commit.
+    pub(super) fn write(mut self) -> StoreResult<()> {
+        let durable = !self.fresh.is_empty() || !self.devices.is_empty();
+        for (conv, end) in self.logs {
+            for (key, row) in end.changed_rows(&conv) {
+                self.batch.insert(&self.tables.inbox, key, row.encode());
+            }
+            self.memory.logs.put(conv, end.written());
+        }
+        for (key, seq) in self.cursors {
+            self.batch.insert(&self.tables.cursors, key.clone(), rows::encode_seq(seq));
+            self.memory.cursors.put(key, seq);
+        }
+        for key in self.devices {
+            self.batch.insert(&self.tables.devices, key, Slice::from([]));
+        }
+        // What is remembered is ahead of the tables until this succeeds. If it does not, nothing is written any
+        // more, so nothing is read from the memory either.
+        let mode = if durable { PersistMode::SyncData } else { PersistMode::Buffer };
+        self.batch.durability(Some(mode)).commit().map_err(unavailable)
+    }
+}
+
+/// The answer to a cid that is stored: the same place for the same body (I4). Its heads and marks were in the
+/// same commit as its row, so there is nothing to raise (R3).
+fn same_again(seq: Seq, stored: &Slice, retried: &Slice) -> StoreResult<Appended> {
+    let first = Stored::read(stored)?;
+    if first.body == Stored::read(retried)?.body {
+        Ok(Appended { seq, ts: first.ts, fresh: false })
+    } else {
+        Err(StoreError::CidReused { seq })
+    }
+}

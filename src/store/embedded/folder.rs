@@ -1,0 +1,204 @@
+//! The data folder: who holds it, which format it has, and whether it is ours at all. Called when a store is
+//! opened, before the engine below touches a file.
+//!
+//! ```text
+//! <dir>/FORMAT   written last, when the store was created completely
+//! <dir>/LOCK     locked by the process that has the store open; holds its pid, for people
+//! <dir>/data/    the engine's own files
+//! ```
+
+use std::{
+    fs::{self, File, OpenOptions, TryLockError},
+    io::{self, Read, Seek, Write},
+    path::{Path, PathBuf},
+};
+
+/// The version of keys and rows that this build reads and writes.
+pub const FORMAT: u32 = 1;
+
+const FORMAT_FILE: &str = "FORMAT";
+const FORMAT_NEW: &str = "FORMAT.new";
+const FORMAT_WORDS: &str = "natter embedded store, format ";
+const LOCK_FILE: &str = "LOCK";
+const DATA: &str = "data";
+
+/// Why the store could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process, or another store in this one, has the folder open.
+    #[error("{dir} is in use by process {holder}; stop that process or choose another data folder")]
+    InUse {
+        /// The data folder.
+        dir: PathBuf,
+        /// The pid that the holder wrote, or `unknown`.
+        holder: String,
+    },
+    /// The folder holds something else.
+    #[error("{dir} holds files that are no natter store ({example}); choose an empty or a new folder")]
+    Foreign {
+        /// The data folder.
+        dir: PathBuf,
+        /// One of the files.
+        example: String,
+    },
+    /// The folder was written by another version.
+    #[error(
+        "{dir} has store format {found}, this build reads format {expected}; \
+         use the natter version that wrote it, or choose a new folder"
+    )]
+    Version {
+        /// The data folder.
+        dir: PathBuf,
+        /// What the folder says.
+        found: String,
+        /// What this build reads.
+        expected: u32,
+    },
+    /// The operating system refused something.
+    #[error("cannot {what} in {dir}: {source}; check that the folder may be written and the disk has room")]
+    Io {
+        /// The data folder.
+        dir: PathBuf,
+        /// What was tried.
+        what: &'static str,
+        /// The cause.
+        source: io::Error,
+    },
+    /// The engine could not read its files.
+    #[error("cannot open the store in {dir}: {cause}; check the disk, or restore the folder from a copy")]
+    Engine {
+        /// The data folder.
+        dir: PathBuf,
+        /// The cause in the engine's words.
+        cause: String,
+    },
+}
+
+/// A data folder that this process holds until the value is dropped.
+#[derive(Debug)]
+pub(super) struct Folder {
+    dir: PathBuf,
+    _lock: File,
+}
+
+impl Folder {
+    /// Claims `dir`, creating it where it does not exist. What a creation that was cut short left behind is
+    /// removed: nothing can have been answered before the format was written.
+    pub(super) fn claim(dir: &Path) -> Result<Self, OpenError> {
+        let failed = |what| move |source| OpenError::Io { dir: dir.into(), what, source };
+        create_private(dir).map_err(failed("create the folder"))?;
+        let created = dir.join(FORMAT_FILE).try_exists().map_err(failed("look for the format"))?;
+        if !created {
+            refuse_foreign(dir)?;
+        }
+        let lock = lock(dir)?;
+        // Asked again: another process may have created the store before this one had the lock.
+        if dir.join(FORMAT_FILE).try_exists().map_err(failed("look for the format"))? {
+            check_format(dir)?;
+        } else {
+            remove_if_there(&dir.join(DATA)).map_err(failed("remove an unfinished store"))?;
+        }
+        Ok(Self { dir: dir.into(), _lock: lock })
+    }
+
+    /// Where the engine keeps its files.
+    pub(super) fn data(&self) -> PathBuf {
+        self.dir.join(DATA)
+    }
+
+    /// The folder, for messages.
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Says that the store exists now: atomically and durably, by a rename.
+    pub(super) fn mark_created(&self) -> Result<(), OpenError> {
+        let write = || -> io::Result<()> {
+            if self.dir.join(FORMAT_FILE).try_exists()? {
+                return Ok(());
+            }
+            let mut file = File::create(self.dir.join(FORMAT_NEW))?;
+            writeln!(file, "{FORMAT_WORDS}{FORMAT}")?;
+            file.sync_all()?;
+            fs::rename(self.dir.join(FORMAT_NEW), self.dir.join(FORMAT_FILE))?;
+            File::open(&self.dir)?.sync_all()
+        };
+        write().map_err(|source| OpenError::Io { dir: self.dir.clone(), what: "write the format", source })
+    }
+}
+
+/// People's messages: nobody but the owner may look into a folder that we create.
+fn create_private(dir: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(dir)
+}
+
+fn refuse_foreign(dir: &Path) -> Result<(), OpenError> {
+    let failed = |source| OpenError::Io { dir: dir.into(), what: "list the files", source };
+    let ours = |name: &str| [LOCK_FILE, FORMAT_FILE, FORMAT_NEW].contains(&name);
+    let mut foreign = None;
+    let (mut locked, mut data) = (false, false);
+    for entry in fs::read_dir(dir).map_err(failed)? {
+        let name = entry.map_err(failed)?.file_name().to_string_lossy().into_owned();
+        locked |= name == LOCK_FILE;
+        data |= name == DATA;
+        if !ours(&name) && name != DATA {
+            foreign = Some(name);
+        }
+    }
+    // A folder `data` is ours only beside our lock, which is always made first.
+    if data && !locked {
+        foreign = Some(DATA.into());
+    }
+    match foreign {
+        Some(example) => Err(OpenError::Foreign { dir: dir.into(), example }),
+        None => Ok(()),
+    }
+}
+
+fn lock(dir: &Path) -> Result<File, OpenError> {
+    let failed = |source| OpenError::Io { dir: dir.into(), what: "lock the store", source };
+    let path = dir.join(LOCK_FILE);
+    let mut file =
+        OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut pid = String::new();
+            let read = file.take(20).read_to_string(&mut pid);
+            let known = read.is_ok() && !pid.trim().is_empty();
+            let holder = if known { pid.trim().to_owned() } else { "unknown".to_owned() };
+            return Err(OpenError::InUse { dir: dir.into(), holder });
+        }
+        Err(TryLockError::Error(source)) => return Err(failed(source)),
+    }
+    file.set_len(0).and_then(|()| file.rewind()).map_err(failed)?;
+    writeln!(file, "{}", std::process::id()).map_err(failed)?;
+    Ok(file)
+}
+
+fn check_format(dir: &Path) -> Result<(), OpenError> {
+    let text = fs::read(dir.join(FORMAT_FILE)).map_err(|source| OpenError::Io {
+        dir: dir.into(),
+        what: "read the format",
+        source,
+    })?;
+    let text = String::from_utf8_lossy(&text);
+    let found = text.trim();
+    let version = found.strip_prefix(FORMAT_WORDS).unwrap_or(found);
+    if version == FORMAT.to_string() {
+        return Ok(());
+    }
+    let found = if version.is_empty() { "unknown".to_owned() } else { version.chars().take(40).collect() };
+    Err(OpenError::Version { dir: dir.into(), found, expected: FORMAT })
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,174 @@
+//! The keys of all tables. Called by the writer and the readers of this engine.
+//!
+//! | table | key | value |
+//! |---|---|---|
+//! | messages | #conv conv 00 seq (8 bytes, big-endian, so that they sort) | see [`super::rows`] |
+//! | cids | #conv conv 00 sender 00 cid | seq |
+//! | inbox | #user user 00 conv | head, its ts, read mark |
+//! | cursors | #user user 00 device 00 conv | seq |
+//! | devices | #user user 00 device | nothing |
+//!
+//! Parts are joined by a 0 byte, which no name, conversation id or cid can hold (`model` checks them). So no key's
+//! first part can run into another's second, `a` sorts before `a-b` with everything below it, and "all of a
+//! user" is the range from `user 00` up to `user 01`.
+//!
+//! `#x` is a hash of x in four bytes. The engine keeps the first four bytes of a key beside its place in memory
+//! and follows a pointer only where they are equal: with keys that all begin with `dm:` that was every comparison,
+//! and an append cost half as much again. Nothing needs an order of conversations or of users among each other.
+//!
+//! A device's name is never empty, so `user 00 00 conv` in the cursors is free for the largest cursor of all the
+//! user's devices: what receipts call `delivered` is one row to read, whatever the number of devices.
+
+use std::ops::Range;
+
+use fjall::Slice;
+
+use crate::model::{Cid, ConvId, DeviceId, Seq, UserId};
+
+/// The longest key is a cid's, with a conversation of two 64-byte names and 64 characters of four bytes.
+const MAX_KEY: usize = 512;
+
+const SEPARATOR: &[u8] = &[0];
+/// One above the separator: the end of a range of everything below a prefix.
+const END: &[u8] = &[1];
+
+/// Joins on the stack: one allocation per key, none for keys of up to 20 bytes.
+fn join(parts: &[&[u8]]) -> Slice {
+    let mut buffer = [0; MAX_KEY];
+    let mut len = 0;
+    for part in parts {
+        buffer[len..len + part.len()].copy_from_slice(part);
+        len += part.len();
+    }
+    Slice::from(&buffer[..len])
+}
+
+/// FNV-1a: it is short, and the same on every machine and in every version, which a stored hash must be.
+fn hash(text: &str) -> [u8; 4] {
+    let hash = text.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    hash.to_be_bytes()
+}
+
+/// A message's place.
+pub(super) fn message(conv: &ConvId, seq: Seq) -> Slice {
+    let conv = conv.as_str();
+    join(&[&hash(conv), conv.as_bytes(), SEPARATOR, &seq.to_be_bytes()])
+}
+
+/// The messages `from..below` of a conversation.
+pub(super) fn messages(conv: &ConvId, from: Seq, below: Seq) -> Range<Slice> {
+    message(conv, from)..message(conv, below)
+}
+
+/// The seq in a message's key.
+pub(super) fn seq_of(key: &[u8]) -> Option<Seq> {
+    key.last_chunk().map(|bytes| Seq::from_be_bytes(*bytes))
+}
+
+/// Where a cid's seq is found.
+pub(super) fn cid(conv: &ConvId, sender: &UserId, cid: &Cid) -> Slice {
+    let (conv, sender, cid) = (conv.as_str(), sender.as_str(), cid.as_str());
+    join(&[&hash(conv), conv.as_bytes(), SEPARATOR, sender.as_bytes(), SEPARATOR, cid.as_bytes()])
+}
+
+/// A user's inbox row for a conversation.
+pub(super) fn inbox(user: &UserId, conv: &ConvId) -> Slice {
+    below(user, &[conv.as_str().as_bytes()])
+}
+
+/// A user's inbox rows after a conversation, or all of them.
+pub(super) fn inboxes(user: &UserId, after: Option<&ConvId>) -> Range<Slice> {
+    match after {
+        // A 0 byte behind the last conversation: the first key that is above it.
+        Some(conv) => below(user, &[conv.as_str().as_bytes(), SEPARATOR])..end_of(user),
+        None => below(user, &[])..end_of(user),
+    }
+}
+
+/// A device's cursor.
+pub(super) fn cursor(user: &UserId, device: &DeviceId, conv: &ConvId) -> Slice {
+    below(user, &[device.as_str().as_bytes(), SEPARATOR, conv.as_str().as_bytes()])
+}
+
+/// A device's cursors after a conversation, or all of them.
+pub(super) fn cursors(user: &UserId, device: &DeviceId, after: Option<&ConvId>) -> Range<Slice> {
+    let device = device.as_str().as_bytes();
+    let start = match after {
+        Some(conv) => below(user, &[device, SEPARATOR, conv.as_str().as_bytes(), SEPARATOR]),
+        None => below(user, &[device, SEPARATOR]),
+    };
+    start..below(user, &[device, END])
+}
+
+/// The largest of the cursors of all of a user's devices.
+pub(super) fn delivered(user: &UserId, conv: &ConvId) -> Slice {
+    below(user, &[SEPARATOR, conv.as_str().as_bytes()])
+}
+
+/// A device that is known.
+pub(super) fn device(user: &UserId, device: &DeviceId) -> Slice {
+    below(user, &[device.as_str().as_bytes()])
+}
+
+/// A key among those of a user.
+fn below(user: &UserId, rest: &[&[u8]]) -> Slice {
+    let name = user.as_str();
+    let mut parts: [&[u8]; 7] = [&[]; 7];
+    let hash = hash(name);
+    parts[..3].copy_from_slice(&[&hash, name.as_bytes(), SEPARATOR]);
+    parts[3..3 + rest.len()].copy_from_slice(rest);
+    join(&parts)
+}
+
+/// The first key above all those of a user.
+fn end_of(user: &UserId) -> Slice {
+    let name = user.as_str();
+    join(&[&hash(name), name.as_bytes(), END])
+}
+
+/// The conversation at the end of a key; `None` when the key was not written by this module.
+pub(super) fn conv_of(key: &[u8]) -> Option<ConvId> {
+    let start = key.iter().rposition(|byte| *byte == 0)? + 1;
+    ConvId::new(std::str::from_utf8(&key[start..]).ok()?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn user(name: &str) -> UserId {
+        UserId::new(name).unwrap()
+    }
+
+    #[test]
+    fn one_users_rows_hold_no_other_users() {
+        let (a, ab, z) = (user("a"), user("a-b"), user("z"));
+        let of_a = inboxes(&a, None);
+        assert!(of_a.contains(&inbox(&a, &ConvId::direct(&a, &z))));
+        assert!(!of_a.contains(&inbox(&ab, &ConvId::direct(&ab, &z))));
+        let device = DeviceId::new("phone").unwrap();
+        let other = DeviceId::new("phone-2").unwrap();
+        let of_phone = cursors(&a, &device, None);
+        assert!(of_phone.contains(&cursor(&a, &device, &ConvId::direct(&a, &z))));
+        assert!(!of_phone.contains(&cursor(&a, &other, &ConvId::direct(&a, &z))));
+        assert!(!of_phone.contains(&delivered(&a, &ConvId::direct(&a, &z))));
+    }
+
+    #[test]
+    fn after_a_conversation_comes_the_next_one_even_if_it_starts_alike() {
+        let (a, b, bb) = (user("a"), user("b"), user("b-b"));
+        let rest = inboxes(&a, Some(&ConvId::direct(&a, &b)));
+        assert!(!rest.contains(&inbox(&a, &ConvId::direct(&a, &b))));
+        assert!(rest.contains(&inbox(&a, &ConvId::direct(&a, &bb))));
+    }
+
+    #[test]
+    fn the_longest_key_fits() {
+        let (long, longer) = (user(&"a".repeat(64)), user(&"b".repeat(64)));
+        let conv = ConvId::direct(&long, &longer);
+        let cid_text = "\u{1F600}".repeat(64);
+        assert!(cid(&conv, &long, &Cid::new(&cid_text).unwrap()).len() < MAX_KEY);
+        assert_eq!(conv_of(&inbox(&long, &conv)), Some(conv.clone()));
+        assert_eq!(seq_of(&message(&conv, 0x0102)), Some(0x0102));
+    }
+}

@@ -1,0 +1,139 @@
+//! What the store answers without writing. Every function here may wait for the disk and runs on a blocking
+//! thread; [`super::EmbeddedStore`] calls them.
+//!
+//! Each works on one snapshot: a commit becomes visible as a whole, so nobody sees a row without its heads (R4).
+
+use fjall::{Guard, Iter, Readable, Slice};
+
+use super::{
+    keys,
+    rows::{self, Inbox, Stored},
+    tables::{Tables, unavailable},
+};
+use crate::{
+    model::{ConvId, DeviceId, Seq, UserId},
+    store::{Gap, Head, Page, Row, Span, StoreResult},
+};
+
+/// [`crate::store::Store::read_after`].
+pub(super) fn read_after(tables: &Tables, conv: &ConvId, after: Seq, span: Span) -> StoreResult<Vec<Row>> {
+    let Some(first) = after.checked_add(1) else { return Ok(Vec::new()) };
+    let found = tables.db.snapshot().range(&tables.messages, keys::messages(conv, first, Seq::MAX));
+    take_span(found, span, Some(first), |seq| seq.checked_add(1))
+}
+
+/// [`crate::store::Store::read_before`].
+pub(super) fn read_before(tables: &Tables, conv: &ConvId, before: Seq, span: Span) -> StoreResult<Vec<Row>> {
+    let found = tables.db.snapshot().range(&tables.messages, keys::messages(conv, 0, before));
+    // Where the log ends below `before`, its last row is the first that is read.
+    let mut rows = take_span(found.rev(), span, None, |seq| seq.checked_sub(1))?;
+    rows.reverse();
+    Ok(rows)
+}
+
+/// Takes rows while each is the one that must follow, up to the row that fills the span.
+fn take_span(
+    found: impl Iterator<Item = Guard>,
+    span: Span,
+    mut expected: Option<Seq>,
+    next: impl Fn(Seq) -> Option<Seq>,
+) -> StoreResult<Vec<Row>> {
+    let (mut rows, mut bytes) = (Vec::new(), 0);
+    for item in found {
+        let (key, value) = item.into_inner().map_err(unavailable)?;
+        let seq = keys::seq_of(&key).ok_or_else(rows::unreadable)?;
+        if expected.is_some_and(|expected| expected != seq) {
+            break;
+        }
+        let row = Stored::read(&value)?.to_row(seq)?;
+        bytes += row.body.len();
+        rows.push(row);
+        expected = next(seq);
+        if rows.len() >= span.rows || bytes >= span.bytes {
+            break;
+        }
+    }
+    Ok(rows)
+}
+
+/// [`crate::store::Store::inbox`]. A row that holds a read mark alone is no conversation yet.
+pub(super) fn inbox(tables: &Tables, user: &UserId, after: Option<&ConvId>, limit: usize) -> StoreResult<Page<Head>> {
+    let mut found = tables.db.snapshot().range(&tables.inbox, keys::inboxes(user, after));
+    let mut items = found.by_ref().take(limit.max(1)).map(read_head).collect::<StoreResult<Vec<_>>>()?;
+    let (last, scanned) = (items.last().map(|head| head.conv.clone()), items.len());
+    items.retain(|head| head.head > 0);
+    Ok(Page { next: last.filter(|_| found.next().is_some()), items, scanned })
+}
+
+/// [`crate::store::Store::gaps`]: the user's heads and the device's cursors side by side, both in the order of the
+/// conversations, so that no head costs a look-up of its own.
+pub(super) fn gaps(
+    tables: &Tables,
+    user: &UserId,
+    device: &DeviceId,
+    after: Option<&ConvId>,
+    limit: usize,
+) -> StoreResult<Page<Gap>> {
+    let view = tables.db.snapshot();
+    let mut heads = view.range(&tables.inbox, keys::inboxes(user, after));
+    let mut cursors = Cursors::new(view.range(&tables.cursors, keys::cursors(user, device, after)))?;
+    let mut page = Page { items: Vec::new(), next: None, scanned: 0 };
+    let mut last = None;
+    for item in heads.by_ref().take(limit.max(1)) {
+        let Head { conv, head, .. } = read_head(item)?;
+        page.scanned += 1;
+        let cursor = cursors.at(&conv)?;
+        if head > cursor {
+            page.items.push(Gap { conv: conv.clone(), head, cursor });
+        }
+        last = Some(conv);
+    }
+    page.scanned += cursors.read;
+    page.next = last.filter(|_| heads.next().is_some());
+    Ok(page)
+}
+
+/// A device's cursors, walked along with the heads.
+struct Cursors {
+    rest: Iter,
+    current: Option<(ConvId, Seq)>,
+    read: usize,
+}
+
+impl Cursors {
+    fn new(rest: Iter) -> StoreResult<Self> {
+        let mut cursors = Self { rest, current: None, read: 0 };
+        cursors.advance()?;
+        Ok(cursors)
+    }
+
+    fn advance(&mut self) -> StoreResult<()> {
+        self.current = match self.rest.next() {
+            Some(item) => {
+                let (key, value) = item.into_inner().map_err(unavailable)?;
+                self.read += 1;
+                Some((conv_of(&key)?, rows::decode_seq(&value)?))
+            }
+            None => None,
+        };
+        Ok(())
+    }
+
+    /// The cursor of `conv`, which must not be below the one asked for before.
+    fn at(&mut self, conv: &ConvId) -> StoreResult<Seq> {
+        while self.current.as_ref().is_some_and(|(at, _)| at < conv) {
+            self.advance()?;
+        }
+        Ok(self.current.as_ref().filter(|(at, _)| at == conv).map_or(0, |(_, seq)| *seq))
+    }
+}
+
+fn read_head(item: Guard) -> StoreResult<Head> {
+    let (key, value) = item.into_inner().map_err(unavailable)?;
+    let row = Inbox::decode(&value)?;
+    Ok(Head { conv: conv_of(&key)?, head: row.head, ts: row.ts })
+}
+
+fn conv_of(key: &Slice) -> StoreResult<ConvId> {
+    keys::conv_of(key).ok_or_else(rows::unreadable)
+}

@@ -1,0 +1,159 @@
+//! The value of a message row and of the small tables. Called by the writer and the readers of this engine.
+//!
+//! A message: ts (8 bytes), length of the sender (1), length of the cid (2), sender, cid, body. An inbox row: head
+//! (7), read mark (7), ts (6), 20 in all, which is what the engine holds without an allocation. Everything else:
+//! seq (8). Numbers are big-endian. [`super::folder::FORMAT`] counts the versions.
+
+use std::io::Read;
+
+use bytes::Bytes;
+use fjall::Slice;
+
+use crate::{
+    model::{Cid, MAX_SEQ, Millis, Seq, UserId},
+    store::{NewMessage, Row, StoreError, StoreResult},
+};
+
+const HEADER: usize = 8 + 1 + 2;
+/// The last time that fits in six bytes, in the year 10889.
+const MAX_MILLIS: Millis = (1 << 48) - 1;
+
+/// The stored form of a message. The body is copied here, and never again on its way into the log.
+pub(super) fn encode(message: &NewMessage) -> StoreResult<Slice> {
+    let (sender, cid) = (message.sender.as_str().as_bytes(), message.cid.as_str().as_bytes());
+    let sender_len = u8::try_from(sender.len()).map_err(StoreError::unavailable)?;
+    let cid_len = u16::try_from(cid.len()).map_err(StoreError::unavailable)?;
+    let mut header = [0; HEADER];
+    header[..8].copy_from_slice(&message.ts.to_be_bytes());
+    header[8] = sender_len;
+    header[9..].copy_from_slice(&cid_len.to_be_bytes());
+    let len = HEADER + sender.len() + cid.len() + message.body.len();
+    let mut parts = header.as_slice().chain(sender).chain(cid).chain(message.body.as_ref());
+    Slice::from_reader(&mut parts, len).map_err(StoreError::unavailable)
+}
+
+/// A message row as it was stored, looked into without copying.
+pub(super) struct Stored<'a> {
+    /// When a node took it.
+    pub(super) ts: Millis,
+    sender: &'a [u8],
+    cid: &'a [u8],
+    /// The body.
+    pub(super) body: &'a [u8],
+}
+
+impl<'a> Stored<'a> {
+    /// Splits a value into its parts.
+    pub(super) fn read(value: &'a [u8]) -> StoreResult<Self> {
+        Self::split(value).ok_or_else(unreadable)
+    }
+
+    fn split(value: &'a [u8]) -> Option<Self> {
+        let (ts, rest) = value.split_first_chunk()?;
+        let ([sender_len], rest) = rest.split_first_chunk()?;
+        let (cid_len, rest) = rest.split_first_chunk()?;
+        let (sender, rest) = rest.split_at_checked(usize::from(*sender_len))?;
+        let (cid, body) = rest.split_at_checked(usize::from(u16::from_be_bytes(*cid_len)))?;
+        Some(Self { ts: Millis::from_be_bytes(*ts), sender, cid, body })
+    }
+
+    /// The row as the trait knows it. The body is copied out: a slice of the store's own memory would keep a
+    /// whole block alive for as long as one message is waiting.
+    pub(super) fn to_row(&self, seq: Seq) -> StoreResult<Row> {
+        let sender = std::str::from_utf8(self.sender).ok().and_then(|text| UserId::new(text).ok());
+        let cid = std::str::from_utf8(self.cid).ok().and_then(|text| Cid::new(text).ok());
+        let (Some(sender), Some(cid)) = (sender, cid) else { return Err(unreadable()) };
+        Ok(Row { seq, sender, cid, ts: self.ts, body: Bytes::copy_from_slice(self.body) })
+    }
+}
+
+/// A user's row for a conversation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Inbox {
+    /// The top of the log; 0 where only a read mark was set.
+    pub(super) head: Seq,
+    /// The time of the message at the head.
+    pub(super) ts: Millis,
+    /// The user's read mark.
+    pub(super) read: Seq,
+}
+
+impl Inbox {
+    /// The stored form. What is too large for its bytes, and for any client, becomes the largest there is.
+    pub(super) fn encode(&self) -> Slice {
+        let mut value = [0; 20];
+        value[..7].copy_from_slice(&self.head.min(MAX_SEQ).to_be_bytes()[1..]);
+        value[7..14].copy_from_slice(&self.read.min(MAX_SEQ).to_be_bytes()[1..]);
+        value[14..].copy_from_slice(&self.ts.min(MAX_MILLIS).to_be_bytes()[2..]);
+        Slice::from(value)
+    }
+
+    /// A stored row.
+    pub(super) fn decode(value: &[u8]) -> StoreResult<Self> {
+        let number = |bytes: &[u8]| bytes.iter().fold(0, |number, byte| number << 8 | u64::from(*byte));
+        if value.len() != 20 {
+            return Err(unreadable());
+        }
+        Ok(Self { head: number(&value[..7]), read: number(&value[7..14]), ts: number(&value[14..]) })
+    }
+}
+
+/// The stored form of a seq.
+pub(super) fn encode_seq(seq: Seq) -> Slice {
+    Slice::from(seq.to_be_bytes())
+}
+
+/// A stored seq.
+pub(super) fn decode_seq(value: &[u8]) -> StoreResult<Seq> {
+    let bytes = value.try_into().map_err(|_| unreadable())?;
+    Ok(Seq::from_be_bytes(bytes))
+}
+
+/// A row that this version did not write, or that the disk has changed.
+pub(super) fn unreadable() -> StoreError {
+    StoreError::unavailable("a stored row cannot be read; check the disk and restore the data folder from a copy")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_comes_back_as_it_was() {
+        let message = NewMessage {
+            sender: UserId::new(&"s".repeat(64)).unwrap(),
+            cid: Cid::new(&"\u{1F600}".repeat(64)).unwrap(),
+            ts: 1_700_000_000_123,
+            body: Bytes::from(vec![0xc0; 65_536]),
+        };
+        let value = encode(&message).unwrap();
+        let row = Stored::read(&value).unwrap().to_row(9).unwrap();
+        assert_eq!((row.seq, row.ts, &row.sender, &row.cid), (9, message.ts, &message.sender, &message.cid));
+        assert_eq!(row.body, message.body);
+    }
+
+    #[test]
+    fn a_cut_row_is_an_error_and_no_panic() {
+        let message = NewMessage {
+            sender: UserId::new("alice").unwrap(),
+            cid: Cid::new("c1").unwrap(),
+            ts: 1,
+            body: Bytes::new(),
+        };
+        let value = encode(&message).unwrap();
+        for cut in 0..value.len() {
+            assert!(Stored::read(&value[..cut]).is_err(), "cut at {cut}");
+        }
+        assert!(Inbox::decode(&[0; 19]).is_err());
+        assert!(decode_seq(&[0; 9]).is_err());
+    }
+
+    #[test]
+    fn an_inbox_row_keeps_its_numbers_apart() {
+        let row = Inbox { head: MAX_SEQ, ts: 1_700_000_000_123, read: 0x0102_0304_0506 };
+        assert_eq!(Inbox::decode(&row.encode()), Ok(row));
+        let beyond = Inbox { head: 1, ts: u64::MAX, read: u64::MAX };
+        let largest = Inbox { head: 1, ts: MAX_MILLIS, read: MAX_SEQ };
+        assert_eq!(Inbox::decode(&beyond.encode()), Ok(largest));
+    }
+}

@@ -1,0 +1,83 @@
+//! The open database and its tables. Made once by [`super::EmbeddedStore::open`]; shared by the writer thread and
+//! the readers.
+
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, Readable, Slice, Snapshot};
+
+use super::{
+    EmbeddedOptions,
+    folder::{Folder, OpenError},
+    keys,
+    rows::{self, Inbox},
+};
+use crate::{
+    model::{ConvId, Seq, UserId},
+    store::{StoreError, StoreResult},
+};
+
+const MIB: u64 = 1024 * 1024;
+/// The engine refuses less: a journal file is 64 MiB.
+const MIN_JOURNAL: u64 = 64 * MIB;
+
+/// All tables; [`super::keys`] says what is in them.
+pub(super) struct Tables {
+    pub(super) db: Database,
+    pub(super) messages: Keyspace,
+    pub(super) cids: Keyspace,
+    pub(super) inbox: Keyspace,
+    pub(super) cursors: Keyspace,
+    pub(super) devices: Keyspace,
+    /// Last, so that the folder is given up only after the database is closed.
+    _folder: Folder,
+}
+
+impl Tables {
+    /// Opens the database in a folder that is ours, creating what is not there.
+    pub(super) fn open(folder: Folder, options: EmbeddedOptions) -> Result<Self, OpenError> {
+        let failed = |error: fjall::Error| OpenError::Engine { dir: folder.dir().into(), cause: error.to_string() };
+        let db = Database::builder(folder.data())
+            .cache_size(options.cache_bytes)
+            .max_journaling_size(options.journal_bytes.max(MIN_JOURNAL))
+            .worker_threads(2)
+            .open()
+            .map_err(failed)?;
+        // Inbox rows and cursors are written again and again under one key, and a scan steps over every version
+        // that is still in memory: their tables are kept small.
+        let table = |name, mib| db.keyspace(name, || table_options(mib * MIB)).map_err(failed);
+        let (messages, cids) = (table("messages", 32)?, table("cids", 16)?);
+        let (inbox, cursors) = (table("inbox", 16)?, table("cursors", 16)?);
+        let devices = table("devices", 4)?;
+        folder.mark_created()?;
+        Ok(Self { messages, cids, inbox, cursors, devices, db, _folder: folder })
+    }
+
+    /// The cursor under `key`; 0 where there is none.
+    pub(super) fn cursor(&self, key: &Slice) -> StoreResult<Seq> {
+        self.cursors.get(key).map_err(unavailable)?.map_or(Ok(0), |value| rows::decode_seq(&value))
+    }
+
+    /// A user's row for a conversation; all zero where there is none.
+    pub(super) fn inbox(&self, user: &UserId, conv: &ConvId) -> StoreResult<Inbox> {
+        let found = self.inbox.get(keys::inbox(user, conv)).map_err(unavailable)?;
+        found.map_or(Ok(Inbox::default()), |value| Inbox::decode(&value))
+    }
+
+    /// The highest seq whose row exists; 0 in an empty log.
+    pub(super) fn top(&self, view: &Snapshot, conv: &ConvId) -> StoreResult<Seq> {
+        let Some(last) = view.range(&self.messages, keys::messages(conv, 0, Seq::MAX)).next_back() else {
+            return Ok(0);
+        };
+        keys::seq_of(&last.key().map_err(unavailable)?).ok_or_else(rows::unreadable)
+    }
+}
+
+fn table_options(memory: u64) -> KeyspaceCreateOptions {
+    KeyspaceCreateOptions::default().max_memtable_size(memory)
+}
+
+/// An error of the engine as the trait knows it.
+pub(super) fn unavailable(error: fjall::Error) -> StoreError {
+    match error {
+        fjall::Error::Io(error) => StoreError::unavailable(error),
+        error => StoreError::unavailable(error),
+    }
+}

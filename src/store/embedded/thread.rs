@@ -1,0 +1,68 @@
+//! A thread whose end can be waited for, by a task and by whoever drops its owner. Called by
+//! [`super::EmbeddedStore`].
+
+use std::{
+    io,
+    sync::{Arc, Condvar, Mutex, PoisonError},
+};
+
+use crate::store::STORE_DEADLINE;
+
+/// Set when the thread is over, however it ended.
+#[derive(Debug, Default)]
+struct Ended {
+    over: Mutex<bool>,
+    told: Condvar,
+}
+
+impl Ended {
+    /// Waits, but not for ever: a thread that hangs in a broken engine must not hang its owner too.
+    fn wait(&self) -> bool {
+        let over = self.over.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.told.wait_timeout_while(over, STORE_DEADLINE, |over| !*over);
+        let (over, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        *over
+    }
+}
+
+struct TellAtEnd(Arc<Ended>);
+
+impl Drop for TellAtEnd {
+    fn drop(&mut self) {
+        *self.0.over.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.0.told.notify_all();
+    }
+}
+
+/// A running thread. Dropping it waits for its end: what makes it end must be dropped before.
+#[derive(Debug)]
+pub(super) struct Thread {
+    ended: Arc<Ended>,
+}
+
+impl Thread {
+    /// Starts `work`; all that it owns is dropped before its end is told.
+    pub(super) fn start(work: impl FnOnce() + Send + 'static) -> io::Result<Self> {
+        let ended = Arc::new(Ended::default());
+        let tell = TellAtEnd(ended.clone());
+        std::thread::Builder::new().name("natter-store".into()).spawn(move || {
+            let _tell = tell;
+            work();
+        })?;
+        Ok(Self { ended })
+    }
+
+    /// Waits for the end without blocking the task's thread.
+    pub(super) async fn ended(&self) {
+        let ended = self.ended.clone();
+        let _ = tokio::task::spawn_blocking(move || ended.wait()).await;
+    }
+}
+
+impl Drop for Thread {
+    fn drop(&mut self) {
+        if !self.ended.wait() {
+            tracing::warn!("the store's writer thread does not end; it is left behind");
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! The writer thread: takes whatever is waiting, commits it as one, answers. Started and stopped by
+//! [`super::EmbeddedStore`].
+//!
+//! There is no timer. While one commit waits for the disk the next requests gather in the queue, so commits grow
+//! with the load, and a lone append waits for one fsync and nothing else.
+
+use std::sync::{Arc, OnceLock};
+
+use fjall::PersistMode;
+use tokio::sync::{mpsc, oneshot};
+
+use super::{
+    commit::{Commit, Incoming, Memory},
+    tables::{Tables, unavailable},
+};
+use crate::{
+    model::{ConvId, DeviceId, Seq, UserId},
+    store::{Appended, StoreError, StoreResult},
+};
+
+/// Requests that may wait. Beyond it callers wait to get in, which holds them back without losing anything.
+pub(super) const QUEUE: usize = 4_096;
+/// Requests that one commit takes from the queue.
+const PER_COMMIT: usize = 4_096;
+/// Rows of one commit: large bodies must not make everybody behind them wait for one long write.
+const COMMIT_BYTES: usize = 4 * 1024 * 1024;
+
+/// Where an answer goes. The asker may be gone; then it is dropped.
+pub(super) type Reply<T> = oneshot::Sender<StoreResult<T>>;
+
+/// A request for the writer.
+pub(super) enum Command {
+    /// Appends messages to a direct conversation.
+    Append {
+        /// The conversation.
+        conv: ConvId,
+        /// The messages, in order.
+        messages: Vec<Incoming>,
+        /// An answer per message.
+        reply: oneshot::Sender<Vec<StoreResult<Appended>>>,
+    },
+    /// Raises a device's cursor.
+    RaiseCursor {
+        /// Whose.
+        user: UserId,
+        /// Of which device.
+        device: DeviceId,
+        /// Where.
+        conv: ConvId,
+        /// To what.
+        seq: Seq,
+        /// Told when it is written.
+        reply: Reply<()>,
+    },
+    /// Raises a read mark.
+    RaiseMark {
+        /// Whose.
+        user: UserId,
+        /// Where.
+        conv: ConvId,
+        /// To what.
+        seq: Seq,
+        /// Told when it is written.
+        reply: Reply<()>,
+    },
+    /// Makes a device known.
+    Register {
+        /// Whose.
+        user: UserId,
+        /// Which.
+        device: DeviceId,
+        /// True when it is new.
+        reply: Reply<bool>,
+    },
+    /// Asks whether the writer is at work and the engine takes writes.
+    Ping(Reply<()>),
+    /// Writes everything out and stops.
+    Close(Reply<()>),
+}
+
+/// Why the store takes no more writes, once it does not. Set once, by the writer; read by everyone.
+pub(super) type Failure = Arc<OnceLock<StoreError>>;
+
+/// What the thread owns.
+pub(super) struct Writer {
+    tables: Arc<Tables>,
+    queue: mpsc::Receiver<Command>,
+    failure: Failure,
+    memory: Memory,
+}
+
+/// An answer that is given once its commit is written.
+enum Held {
+    Appended(oneshot::Sender<Vec<StoreResult<Appended>>>, Vec<StoreResult<Appended>>),
+    Done(Reply<()>, StoreResult<()>),
+    Registered(Reply<bool>, StoreResult<bool>),
+}
+
+impl Writer {
+    /// A writer that takes from `queue`.
+    pub(super) fn new(tables: Arc<Tables>, queue: mpsc::Receiver<Command>, failure: Failure) -> Self {
+        Self { tables, queue, failure, memory: Memory::new() }
+    }
+
+    /// Works until it is told to close or nobody is left who could ask.
+    pub(super) fn run(mut self) {
+        let mut waiting = Vec::new();
+        while self.queue.blocking_recv_many(&mut waiting, PER_COMMIT) > 0 {
+            let mut commands = waiting.drain(..);
+            while commands.len() > 0 {
+                if let Some(closed) = self.commit_some(&mut commands) {
+                    // What is still queued finds its answer dropped, which says that the store is closed.
+                    let _ = closed.send(self.flush());
+                    return;
+                }
+            }
+        }
+        if let Err(error) = self.flush() {
+            tracing::error!(%error, "the store could not be written out when it was closed");
+        }
+    }
+
+    /// Commits as many commands as fit in one commit and answers them. Gives back the reply of a `Close`, with
+    /// everything before it written.
+    fn commit_some(&mut self, commands: &mut impl Iterator<Item = Command>) -> Option<Reply<()>> {
+        let (mut held, mut pings) = (Vec::new(), Vec::new());
+        let (mut devices, mut new_devices) = (Vec::new(), Vec::new());
+        let mut closing = None;
+        let mut commit = Commit::new(&self.tables, &mut self.memory);
+        for command in commands {
+            match command {
+                Command::Ping(reply) => pings.push(reply),
+                Command::Close(reply) => closing = Some(reply),
+                Command::Register { user, device, reply } => {
+                    devices.push((user, device));
+                    new_devices.push(reply);
+                }
+                Command::Append { conv, messages, reply } => {
+                    held.push(Held::Appended(reply, commit.append(&conv, messages)));
+                }
+                Command::RaiseCursor { user, device, conv, seq, reply } => {
+                    held.push(Held::Done(reply, commit.raise_cursor(&user, &device, &conv, seq)));
+                }
+                Command::RaiseMark { user, conv, seq, reply } => {
+                    held.push(Held::Done(reply, commit.raise_mark(&user, &conv, seq)));
+                }
+            }
+            if closing.is_some() || commit.bytes() >= COMMIT_BYTES {
+                break;
+            }
+        }
+        // Last, when all read marks of this commit are known.
+        let registered = commit.register(&devices);
+        held.extend(new_devices.into_iter().zip(registered).map(|(reply, new)| Held::Registered(reply, new)));
+        let written = match self.failure.get() {
+            Some(failure) => Err(failure.clone()),
+            None => commit.write(),
+        };
+        let written = self.remember_failure(written);
+        for answer in held {
+            answer.give(&written);
+        }
+        if !pings.is_empty() {
+            let health = self.persist(PersistMode::Buffer);
+            pings.into_iter().for_each(|reply| drop(reply.send(health.clone())));
+        }
+        closing
+    }
+
+    fn flush(&self) -> StoreResult<()> {
+        self.persist(PersistMode::SyncAll)
+    }
+
+    /// Writes out the journal. This also learns of a failure in the engine's own threads.
+    fn persist(&self, mode: PersistMode) -> StoreResult<()> {
+        let written = match self.failure.get() {
+            Some(failure) => Err(failure.clone()),
+            None => self.tables.db.persist(mode).map_err(unavailable),
+        };
+        self.remember_failure(written)
+    }
+
+    /// After one failed write nobody knows what the disk holds, so there must be no second: the store stays
+    /// readable, and a restart reads what is really there.
+    fn remember_failure(&self, written: StoreResult<()>) -> StoreResult<()> {
+        let Err(error) = written else { return Ok(()) };
+        let failure = self.failure.get_or_init(|| {
+            tracing::error!(%error, "a write failed; the store takes no more until it is opened again");
+            StoreError::unavailable(format_args!(
+                "a write failed ({error}); no more are taken until natter is restarted"
+            ))
+        });
+        Err(failure.clone())
+    }
+}
+
+impl Held {
+    /// Sends the answer, or the error if what it rests on was not written.
+    fn give(self, written: &StoreResult<()>) {
+        match (self, written) {
+            (Self::Appended(reply, answers), Ok(())) => drop(reply.send(answers)),
+            (Self::Appended(reply, answers), Err(error)) => {
+                drop(reply.send(answers.iter().map(|_| Err(error.clone())).collect()));
+            }
+            (Self::Done(reply, answer), written) => drop(reply.send(written.clone().and(answer))),
+            (Self::Registered(reply, answer), written) => drop(reply.send(written.clone().and(answer))),
+        }
+    }
+}
