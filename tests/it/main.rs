@@ -7,9 +7,12 @@
 mod store_contract;
 
 mod bus;
+mod cassandra;
 mod cli_config;
 mod frame_errors;
 mod golden;
 mod nats_server;
 mod permissions;
+mod proxy;
 mod store_embedded;
+mod store_scylla;
