@@ -6,10 +6,12 @@
 #[macro_use]
 mod store_contract;
 
+mod browser;
 mod bus;
 mod cli_config;
 mod frame_errors;
 mod golden;
 mod nats_server;
 mod permissions;
+mod skip;
 mod store_embedded;
