@@ -6,6 +6,7 @@
 #[macro_use]
 mod store_contract;
 
+mod browser;
 mod bus;
 mod cassandra;
 mod cli_config;
@@ -14,5 +15,6 @@ mod golden;
 mod nats_server;
 mod permissions;
 mod proxy;
+mod skip;
 mod store_embedded;
 mod store_scylla;
