@@ -1,1 +1,34 @@
-//! The Rust client: reconnects, resends, acknowledges, drops duplicates. Called by send, tail, bench and the tests.
+//! The Rust client: reconnects, resends, acknowledges, drops duplicates. Called by send, tail and the tests; the
+//! bench uses only [`Connection`].
+//!
+//! [`Client`] is a handle on one background task (`driver`) that owns the socket. What the task does is decided
+//! without I/O in `requests` (everything that waits for an answer) and `places` (what has arrived, what is to be
+//! acknowledged); what arrives is handed over through `events`.
+//!
+//! What it promises:
+//! - every message reaches [`Client::next`] once and in the order of its conversation, over any number of
+//!   reconnects of this client (a new process starts where its device's acknowledgements ended);
+//! - a send is answered exactly once, and is stored at most once however often it had to be sent again;
+//! - nothing is queued without a bound: see [`ClientOptions::in_flight`] and `events`.
+
+mod backoff;
+mod connection;
+mod driver;
+mod error;
+mod events;
+mod handle;
+mod marks;
+mod options;
+mod places;
+mod pump;
+mod requests;
+
+pub use connection::{Connection, Endpoint, Incoming};
+pub use error::{ConnectError, RequestError};
+pub use events::Event;
+pub use handle::Client;
+pub use options::{ClientOptions, TokenSource};
+pub use requests::{ConversationsPage, HistoryPage, SentInfo};
+
+#[cfg(test)]
+mod tests;

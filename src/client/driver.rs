@@ -1,0 +1,203 @@
+//! The background task of a client: gets a connection, lets `pump` use it until it ends, waits, gets the next one.
+//! Called by the handle, through commands.
+
+use std::{collections::VecDeque, future::Future, pin::pin, sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, sleep, timeout},
+};
+
+use super::{
+    ClientOptions, ConnectError, Connection, Endpoint, Event, RequestError,
+    backoff::Backoff,
+    events::Events,
+    marks::Marks,
+    places::Places,
+    pump::{Ended, Pump},
+    requests::{Request, Requests},
+};
+use crate::{
+    model::{ConvId, Recipient, Seq},
+    protocol::{Body, CloseReason, client::Outgoing, server::Welcome},
+};
+
+const RECONNECT_FIRST: Duration = Duration::from_millis(100);
+const RECONNECT_MOST: Duration = Duration::from_secs(10);
+/// One try, from the first packet to `welcome`.
+const CONNECT_TRY: Duration = Duration::from_secs(10);
+
+/// What the handle asks for.
+#[derive(Debug)]
+pub(super) enum Command {
+    Ask(Request),
+    Read(ConvId, Seq),
+    Ack(ConvId, Seq),
+    Signal { to: Recipient, kind: String, body: Option<Body> },
+    Close(oneshot::Sender<()>),
+}
+
+/// Everything that outlives a connection.
+#[derive(Debug)]
+pub(super) struct Driver {
+    options: Arc<ClientOptions>,
+    pub(super) commands: mpsc::Receiver<Command>,
+    pub(super) events: Arc<Events>,
+    /// Who waits for the first connection.
+    ready: Option<oneshot::Sender<Result<(), ConnectError>>>,
+    pub(super) requests: Requests,
+    pub(super) places: Places,
+    pub(super) marks: Marks,
+    pub(super) signals: VecDeque<(Recipient, String, Option<Body>)>,
+    pub(super) backoff: Backoff,
+    /// A node that drains says when to come back.
+    pub(super) come_back: Option<Duration>,
+    attempt: u64,
+    tries: usize,
+    started: Instant,
+}
+
+/// Why there will be no further connection.
+pub(super) enum End {
+    /// Refused for good, or not wanted again.
+    Closed(ConnectError),
+    /// The user of the client is done with it.
+    Dropped(Option<oneshot::Sender<()>>),
+}
+
+impl Driver {
+    pub(super) fn new(
+        options: ClientOptions,
+        commands: mpsc::Receiver<Command>,
+        events: Arc<Events>,
+        ready: Option<oneshot::Sender<Result<(), ConnectError>>>,
+    ) -> Self {
+        Self {
+            attempt: options.attempt,
+            options: Arc::new(options),
+            commands,
+            events,
+            ready,
+            requests: Requests::default(),
+            places: Places::default(),
+            marks: Marks::default(),
+            signals: VecDeque::new(),
+            backoff: Backoff::new(RECONNECT_FIRST, RECONNECT_MOST),
+            come_back: None,
+            tries: 0,
+            started: Instant::now(),
+        }
+    }
+
+    /// Runs until the client is closed, by either side.
+    pub(super) async fn run(mut self) {
+        match self.serve().await {
+            End::Closed(error) => self.on_closed(error),
+            End::Dropped(done) => {
+                self.events.end();
+                if let Some(done) = done {
+                    let _ = done.send(());
+                }
+            }
+        }
+    }
+
+    fn on_closed(mut self, error: ConnectError) {
+        self.commands.close();
+        self.requests.fail_all(&error);
+        while let Ok(command) = self.commands.try_recv() {
+            if let Command::Ask(request) = command {
+                let _ = request.reply.send(Err(RequestError::Closed(error.clone())));
+            }
+        }
+        if let Some(ready) = self.ready.take() {
+            let _ = ready.send(Err(error.clone()));
+        }
+        self.events.push(Event::Closed(error));
+    }
+
+    async fn serve(&mut self) -> End {
+        loop {
+            let (connection, welcome) = match self.connected().await {
+                Ok(connected) => connected,
+                Err(end) => return end,
+            };
+            match Pump::new(self, connection, welcome).run().await {
+                Ended::Lost(error) if self.returns_after(&error) => self.events.push(Event::Disconnected(error)),
+                Ended::Lost(error) => return End::Closed(error),
+                Ended::Dropped(done) => return End::Dropped(done),
+            }
+        }
+    }
+
+    fn returns_after(&self, error: &ConnectError) -> bool {
+        let expired = CloseReason::TokenExpired.code();
+        let renewable = matches!(error, ConnectError::Closed { code, .. } if *code == expired);
+        self.options.reconnect && (error.may_retry() || renewable && self.options.token.renews())
+    }
+
+    /// Tries until there is a connection.
+    async fn connected(&mut self) -> Result<(Connection, Welcome), End> {
+        loop {
+            if self.tries > 0 {
+                let wait = self.come_back.take().unwrap_or_else(|| self.backoff.next());
+                self.meanwhile(sleep(wait)).await?;
+            }
+            let url = self.options.urls.get(self.tries % self.options.urls.len().max(1)).cloned().unwrap_or_default();
+            self.tries += 1;
+            self.attempt += 1;
+            let attempt = open(self.options.clone(), url, self.attempt);
+            let error = match self.meanwhile(timeout(CONNECT_TRY, attempt)).await? {
+                Ok(Ok((connection, welcome))) => {
+                    if let Some(ready) = self.ready.take() {
+                        let _ = ready.send(Ok(()));
+                    }
+                    return Ok((connection, welcome));
+                }
+                Ok(Err(error)) => error,
+                Err(_) => ConnectError::Timeout,
+            };
+            tracing::debug!(%error, "no connection");
+            let given_up = self.ready.is_some() && self.started.elapsed() >= self.options.connect_timeout;
+            if given_up || !self.returns_after(&error) {
+                return Err(End::Closed(error));
+            }
+        }
+    }
+
+    /// Waits for `future` and takes commands in the meantime: requests wait for the next connection.
+    async fn meanwhile<T>(&mut self, future: impl Future<Output = T>) -> Result<T, End> {
+        let mut future = pin!(future);
+        loop {
+            tokio::select! {
+                done = &mut future => return Ok(done),
+                command = self.commands.recv() => match command {
+                    None => return Err(End::Dropped(None)),
+                    Some(Command::Close(done)) => return Err(End::Dropped(Some(done))),
+                    // A signal is of the moment.
+                    Some(Command::Signal { .. }) => {}
+                    Some(other) => self.on_command(other),
+                },
+            }
+        }
+    }
+
+    /// Takes any command but `Close`.
+    pub(super) fn on_command(&mut self, command: Command) {
+        match command {
+            Command::Ask(request) => self.requests.add(request),
+            Command::Read(conv, seq) => self.marks.set(conv, seq),
+            Command::Ack(conv, seq) => self.places.done(conv, seq, Instant::now()),
+            Command::Signal { to, kind, body } => self.signals.push_back((to, kind, body)),
+            Command::Close(done) => drop(done),
+        }
+    }
+}
+
+async fn open(options: Arc<ClientOptions>, url: String, attempt: u64) -> Result<(Connection, Welcome), ConnectError> {
+    let token = options.token.get().await.map_err(ConnectError::Token)?;
+    let mut connection = Connection::open(&Endpoint::new(url, options.encoding)).await?;
+    let hello = Outgoing::Hello { token: Some(&token), device: &options.device, client: &options.client, attempt };
+    let welcome = connection.hello(&hello).await?;
+    Ok((connection, welcome))
+}

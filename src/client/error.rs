@@ -1,0 +1,92 @@
+//! What can go wrong for a user of the client.
+
+use crate::{
+    model::NameError,
+    protocol::{ErrorCode, close::should_reconnect},
+};
+
+/// Why there is no connection.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConnectError {
+    /// The address cannot be used.
+    #[error("{0}: not an address to connect to, give one like ws://127.0.0.1:8080/v1/ws")]
+    Url(String),
+    /// No node answered there.
+    #[error("{url}: cannot connect ({reason}), is the node running?")]
+    Unreachable {
+        /// Where.
+        url: String,
+        /// The system's words.
+        reason: String,
+    },
+    /// Something answered, but not with a WebSocket.
+    #[error("{url}: answered HTTP {status} instead of a WebSocket, check the address and the token")]
+    Http {
+        /// Where.
+        url: String,
+        /// The HTTP status.
+        status: u16,
+    },
+    /// The connection was closed; 1006 when it just ended.
+    #[error("closed by the node: {reason} ({code})")]
+    Closed {
+        /// The close code.
+        code: u16,
+        /// The node's words.
+        reason: String,
+    },
+    /// The token source gave none.
+    #[error("no token: {0}")]
+    Token(String),
+    /// The peer does not speak the protocol.
+    #[error("not a natter node: {0}")]
+    Protocol(String),
+    /// Nothing came in time.
+    #[error("no answer in time, is the node overloaded?")]
+    Timeout,
+}
+
+impl ConnectError {
+    /// Whether trying again, later or elsewhere, may help.
+    pub fn may_retry(&self) -> bool {
+        match self {
+            Self::Url(_) | Self::Protocol(_) => false,
+            Self::Unreachable { .. } | Self::Timeout | Self::Token(_) => true,
+            Self::Http { status, .. } => *status >= 500 || matches!(status, 408 | 429),
+            Self::Closed { code, .. } => should_reconnect(*code),
+        }
+    }
+
+    /// The connection ended without a close frame.
+    pub(super) fn lost(reason: impl ToString) -> Self {
+        Self::Closed { code: 1006, reason: reason.to_string() }
+    }
+}
+
+/// Why a request has no answer that one could use.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RequestError {
+    /// The node refused it, for good: what may succeed later was already tried again.
+    #[error("{}: {message}", code.word())]
+    Refused {
+        /// Which kind.
+        code: ErrorCode,
+        /// The node's words: which field, what limit, what to do.
+        message: String,
+    },
+    /// A name that cannot exist.
+    #[error("{field}: {error}")]
+    Name {
+        /// Of which argument.
+        field: &'static str,
+        /// What is wrong with it.
+        error: NameError,
+    },
+    /// The client is closed for good. Whether a send that was under way is stored is unknown: the same cid may be
+    /// sent again by another client.
+    #[error("not connected any more: {0}")]
+    Closed(ConnectError),
+    /// The client was dropped or closed by its own user.
+    #[error("the client was closed")]
+    Dropped,
+}

@@ -1,0 +1,162 @@
+//! What arrives, on its way from the driver to the user of the client.
+//!
+//! The queue is bounded without ever keeping the driver from reading answers: messages are bounded by the node's
+//! window, since they are acknowledged only after they were taken from here; receipts and signals are dropped when
+//! the queue is long (receipts are in `conversations` too, signals are live only); the rest is rare. Should a node
+//! not keep to its window, the driver stops reading its socket.
+
+use std::{
+    collections::VecDeque,
+    sync::{Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll},
+};
+
+use futures_util::task::AtomicWaker;
+use tokio::sync::Notify;
+
+use super::ConnectError;
+use crate::{
+    model::{ConvId, Seq},
+    protocol::{
+        ErrorCode, Message,
+        server::{Receipt, Signal, Welcome},
+    },
+};
+
+/// Above this receipts and signals are dropped.
+const SOFT_LIMIT: usize = 1024;
+/// Above this the socket is not read.
+const HARD_LIMIT: usize = 4096;
+
+/// What a client hears.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// A new message, in its place in the order of its conversation.
+    Message(Message),
+    /// How far somebody has received or read a conversation.
+    Receipt(Receipt),
+    /// A live signal.
+    Signal(Signal),
+    /// Everything missed has been handed out; what follows is live. After every connection.
+    CaughtUp,
+    /// A connection is up.
+    Connected(Box<Welcome>),
+    /// The connection is gone, another one will be tried.
+    Disconnected(ConnectError),
+    /// A backlog was cut; what lies before is there through `history`.
+    Truncated {
+        /// Which conversation.
+        conv: ConvId,
+        /// The first seq that follows.
+        from: Seq,
+    },
+    /// The node is about to close; the client connects again by itself.
+    Goodbye {
+        /// Why.
+        reason: String,
+        /// When the client will come back.
+        reconnect_ms: u64,
+    },
+    /// The node refused something that has no answer: an acknowledgement, a read mark, a signal.
+    Refused {
+        /// Which kind.
+        code: ErrorCode,
+        /// The node's words.
+        message: String,
+    },
+    /// The end: no further connection is tried. Nothing follows.
+    Closed(ConnectError),
+}
+
+#[derive(Debug, Default)]
+struct State {
+    queue: VecDeque<Event>,
+    /// Messages handed out since the driver looked last.
+    taken: Vec<(ConvId, Seq)>,
+    ended: bool,
+}
+
+/// The queue between the driver and the user.
+#[derive(Debug, Default)]
+pub(super) struct Events {
+    state: Mutex<State>,
+    auto_ack: bool,
+    readable: Notify,
+    driver: AtomicWaker,
+}
+
+impl Events {
+    pub(super) fn new(auto_ack: bool) -> Self {
+        Self { auto_ack, ..Self::default() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing in here panics halfway through a change.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn push(&self, event: Event) {
+        let mut state = self.state();
+        let hint = matches!(event, Event::Receipt(_) | Event::Signal(_));
+        if hint && state.queue.len() >= SOFT_LIMIT {
+            return;
+        }
+        state.ended |= matches!(event, Event::Closed(_));
+        state.queue.push_back(event);
+        drop(state);
+        self.readable.notify_one();
+    }
+
+    /// No event will follow.
+    pub(super) fn end(&self) {
+        self.state().ended = true;
+        self.readable.notify_waiters();
+        self.readable.notify_one();
+    }
+
+    /// The next event; `None` after the end.
+    pub(super) async fn next(&self) -> Option<Event> {
+        loop {
+            {
+                let mut state = self.state();
+                if let Some(event) = state.queue.pop_front() {
+                    if let (true, Event::Message(message)) = (self.auto_ack, &event) {
+                        state.taken.push((message.conv.clone(), message.seq));
+                    }
+                    let more = !state.queue.is_empty() || state.ended;
+                    drop(state);
+                    self.driver.wake();
+                    if more {
+                        // Another task may be waiting too.
+                        self.readable.notify_one();
+                    }
+                    return Some(event);
+                }
+                if state.ended {
+                    drop(state);
+                    self.readable.notify_one();
+                    return None;
+                }
+            }
+            self.readable.notified().await;
+        }
+    }
+
+    /// Whether the driver may read on; wakes it when it may again.
+    pub(super) fn has_room(&self, cx: &mut Context<'_>) -> bool {
+        self.driver.register(cx.waker());
+        !self.is_full()
+    }
+
+    /// Whether the driver must wait for the user.
+    pub(super) fn is_full(&self) -> bool {
+        self.state().queue.len() >= HARD_LIMIT
+    }
+
+    /// What was handed out and is to be acknowledged.
+    pub(super) fn poll_taken(&self, cx: &mut Context<'_>) -> Poll<Vec<(ConvId, Seq)>> {
+        self.driver.register(cx.waker());
+        let taken = std::mem::take(&mut self.state().taken);
+        if taken.is_empty() { Poll::Pending } else { Poll::Ready(taken) }
+    }
+}

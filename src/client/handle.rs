@@ -1,0 +1,169 @@
+//! The handle that a program holds. Called by send, tail and the tests; does nothing itself but ask the driver.
+
+use std::sync::Arc;
+
+use tokio::sync::{Semaphore, mpsc, oneshot};
+
+use super::{
+    ClientOptions, ConnectError, Event, RequestError,
+    driver::{Command, Driver},
+    events::Events,
+    requests::{Answer, Ask, ConversationsPage, HistoryPage, Request, SentInfo},
+};
+use crate::{
+    model::{Cid, ConvId, Millis, Recipient, Seq},
+    protocol::{Body, client::HistoryFrom},
+};
+
+/// Commands on their way to the driver; it takes them whatever the state of the connection.
+const COMMANDS: usize = 64;
+
+/// A client. Clones share one connection, and each event goes to one of them. When the last clone is dropped the
+/// connection is closed.
+#[derive(Debug, Clone)]
+pub struct Client {
+    commands: mpsc::Sender<Command>,
+    in_flight: Arc<Semaphore>,
+    events: Arc<Events>,
+}
+
+impl Client {
+    /// Connects, and returns when a node has said `welcome`.
+    ///
+    /// # Errors
+    /// The last reason, when the node refuses for good or `connect_timeout` has passed.
+    pub async fn connect(options: ClientOptions) -> Result<Self, ConnectError> {
+        let (ready, first) = oneshot::channel();
+        let client = Self::spawn(options, Some(ready));
+        match first.await {
+            Ok(Ok(())) => Ok(client),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(ConnectError::Protocol("the client's task ended".into())),
+        }
+    }
+
+    /// Starts connecting and returns at once; requests wait for the connection. Must be called inside a runtime.
+    pub fn start(options: ClientOptions) -> Self {
+        Self::spawn(options, None)
+    }
+
+    fn spawn(options: ClientOptions, ready: Option<oneshot::Sender<Result<(), ConnectError>>>) -> Self {
+        let (sender, commands) = mpsc::channel(COMMANDS);
+        let events = Arc::new(Events::new(options.auto_ack));
+        let in_flight = Arc::new(Semaphore::new(options.in_flight.max(1)));
+        tokio::spawn(Driver::new(options, commands, events.clone(), ready).run());
+        Self { commands: sender, in_flight, events }
+    }
+
+    /// The next event; `None` after [`Event::Closed`] or [`Client::close`]. Cancel safe.
+    pub async fn next(&self) -> Option<Event> {
+        self.events.next().await
+    }
+
+    /// Sends a message with a fresh cid and waits until it is durable, over reconnects if need be. Put your own
+    /// time limit around it: a send that is given up may or may not be stored. Waits while
+    /// [`ClientOptions::in_flight`] others are without an answer.
+    ///
+    /// Messages to one recipient keep their order as long as each is sent after the one before was answered.
+    ///
+    /// # Errors
+    /// Why it was refused, or that the client is closed.
+    pub async fn send(&self, to: &str, body: Body) -> Result<SentInfo, RequestError> {
+        let cid = format!("{:016x}{:08x}", rand::random::<u64>(), rand::random::<u32>());
+        self.send_with_cid(to, &cid, body).await
+    }
+
+    /// The same with the caller's own cid: sending it again, also from another process, stores nothing twice.
+    ///
+    /// # Errors
+    /// Why it was refused, or that the client is closed.
+    pub async fn send_with_cid(&self, to: &str, cid: &str, body: Body) -> Result<SentInfo, RequestError> {
+        let to: Recipient = to.parse().map_err(|error| RequestError::Name { field: "to", error })?;
+        let cid = Cid::new(cid).map_err(|error| RequestError::Name { field: "cid", error })?;
+        match self.ask(Ask::Send { to, cid, body }).await? {
+            Answer::Sent(info) => Ok(info),
+            other => Err(mismatch(&other)),
+        }
+    }
+
+    /// A page of a conversation's log, at most 200 messages.
+    ///
+    /// # Errors
+    /// Why it was refused, or that the client is closed.
+    pub async fn history(&self, conv: &ConvId, from: HistoryFrom, limit: usize) -> Result<HistoryPage, RequestError> {
+        match self.ask(Ask::History { conv: conv.clone(), from, limit }).await? {
+            Answer::History(page) => Ok(page),
+            other => Err(mismatch(&other)),
+        }
+    }
+
+    /// A page of the list of conversations, at most 100. `after` is the `next` of the page before.
+    ///
+    /// # Errors
+    /// Why it was refused, or that the client is closed.
+    pub async fn conversations(&self, after: Option<String>, limit: usize) -> Result<ConversationsPage, RequestError> {
+        match self.ask(Ask::Conversations { after, limit }).await? {
+            Answer::Conversations(page) => Ok(page),
+            other => Err(mismatch(&other)),
+        }
+    }
+
+    /// Gives the node a fresh token of the same user, without a reconnect. Returns when it ends.
+    ///
+    /// # Errors
+    /// Why it was refused, or that the client is closed.
+    pub async fn refresh_token(&self, token: &str) -> Result<Millis, RequestError> {
+        match self.ask(Ask::Token { token: token.to_owned() }).await? {
+            Answer::Token(exp) => Ok(exp),
+            other => Err(mismatch(&other)),
+        }
+    }
+
+    /// Marks everything up to `seq` as read. Has no answer; is said again after a reconnect.
+    ///
+    /// # Errors
+    /// When the client is closed.
+    pub async fn read(&self, conv: &ConvId, seq: Seq) -> Result<(), RequestError> {
+        self.command(Command::Read(conv.clone(), seq)).await
+    }
+
+    /// Acknowledges everything up to `seq`; needed only with `auto_ack` off.
+    ///
+    /// # Errors
+    /// When the client is closed.
+    pub async fn ack(&self, conv: &ConvId, seq: Seq) -> Result<(), RequestError> {
+        self.command(Command::Ack(conv.clone(), seq)).await
+    }
+
+    /// A live signal such as `typing`; lost when there is no connection.
+    ///
+    /// # Errors
+    /// A bad recipient, or that the client is closed.
+    pub async fn signal(&self, to: &str, kind: &str, body: Option<Body>) -> Result<(), RequestError> {
+        let to: Recipient = to.parse().map_err(|error| RequestError::Name { field: "to", error })?;
+        self.command(Command::Signal { to, kind: kind.to_owned(), body }).await
+    }
+
+    /// Writes the acknowledgements that still wait and closes the connection. Requests without an answer fail.
+    pub async fn close(&self) {
+        let (done, closed) = oneshot::channel();
+        if self.command(Command::Close(done)).await.is_ok() {
+            let _ = closed.await;
+        }
+    }
+
+    async fn ask(&self, ask: Ask) -> Result<Answer, RequestError> {
+        let permit = self.in_flight.clone().acquire_owned().await.ok();
+        let (reply, answer) = oneshot::channel();
+        self.command(Command::Ask(Request { ask, reply, permit })).await?;
+        answer.await.unwrap_or(Err(RequestError::Dropped))
+    }
+
+    async fn command(&self, command: Command) -> Result<(), RequestError> {
+        self.commands.send(command).await.map_err(|_| RequestError::Dropped)
+    }
+}
+
+fn mismatch(answer: &Answer) -> RequestError {
+    RequestError::Closed(ConnectError::Protocol(format!("the answer is of another kind: {answer:?}")))
+}

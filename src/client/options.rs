@@ -1,0 +1,88 @@
+//! How to connect. Called by everyone who makes a client.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use futures_util::future::BoxFuture;
+
+use crate::protocol::Encoding;
+
+/// Where the token of each connection comes from.
+#[derive(Clone)]
+pub enum TokenSource {
+    /// Always the same.
+    Fixed(String),
+    /// Asked before every connection, so that it never is an expired one.
+    Fresh(Arc<dyn Fn() -> BoxFuture<'static, Result<String, String>> + Send + Sync>),
+}
+
+impl TokenSource {
+    /// A source that makes tokens on the spot.
+    pub fn minted(mint: impl Fn() -> Result<String, String> + Send + Sync + 'static) -> Self {
+        Self::Fresh(Arc::new(move || {
+            let token = mint();
+            Box::pin(async move { token })
+        }))
+    }
+
+    pub(super) async fn get(&self) -> Result<String, String> {
+        match self {
+            Self::Fixed(token) => Ok(token.clone()),
+            Self::Fresh(make) => make().await,
+        }
+    }
+
+    /// Whether another token may follow one that expired.
+    pub(super) fn renews(&self) -> bool {
+        matches!(self, Self::Fresh(_))
+    }
+}
+
+impl fmt::Debug for TokenSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TokenSource")
+    }
+}
+
+/// How to connect.
+#[derive(Debug, Clone)]
+pub struct ClientOptions {
+    /// `ws://host:port/v1/ws`, one or more nodes; after a failure the next one is tried.
+    pub urls: Vec<String>,
+    /// Who one is.
+    pub token: TokenSource,
+    /// The device: what it has acknowledged it does not get again.
+    pub device: String,
+    /// How frames are written. Default: JSON.
+    pub encoding: Encoding,
+    /// The client's name and version, for the node's logs.
+    pub client: String,
+    /// Connect again after a connection was lost. Default: yes.
+    pub reconnect: bool,
+    /// Acknowledge a message as soon as [`Client::next`](super::Client::next) gave it out. Default: yes.
+    pub auto_ack: bool,
+    /// How long the first connection is tried for. Default: 10 s. Later ones are tried for ever.
+    pub connect_timeout: Duration,
+    /// Requests without an answer; the next caller waits. Default: 64, what a node works on at once.
+    pub in_flight: usize,
+    /// The first value of `hello.attempt`; of two clients of one device the node keeps the larger. The default is
+    /// the time in milliseconds, so that a program started anew wins against its forgotten former self.
+    pub attempt: u64,
+}
+
+impl ClientOptions {
+    /// Options with the defaults for one node.
+    pub fn new(url: impl Into<String>, token: impl Into<String>, device: impl Into<String>) -> Self {
+        Self {
+            urls: vec![url.into()],
+            token: TokenSource::Fixed(token.into()),
+            device: device.into(),
+            encoding: Encoding::default(),
+            client: concat!("natter-rust/", env!("CARGO_PKG_VERSION")).into(),
+            reconnect: true,
+            auto_ack: true,
+            connect_timeout: Duration::from_secs(10),
+            in_flight: 64,
+            attempt: crate::model::now_millis(),
+        }
+    }
+}

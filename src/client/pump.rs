@@ -1,0 +1,245 @@
+//! One connection in use: frames in, frames out, until it ends. Called by the driver.
+//!
+//! Nothing here waits for a write: while the socket takes no more, frames still come in.
+
+use std::{
+    future::{Future, poll_fn},
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tokio::{
+    sync::oneshot,
+    time::{Instant, Sleep, sleep_until, timeout},
+};
+
+use super::{
+    ConnectError, Connection, Event, Incoming,
+    driver::{Command, Driver},
+};
+use crate::{
+    model::{ConvId, Seq, UserId},
+    protocol::{ErrorCode, ServerFrame, client::Outgoing, server::Welcome},
+};
+
+/// So many steps may pass before what was queued is written although more is coming in.
+const STEPS_PER_FLUSH: u32 = 32;
+/// The last acknowledgements are given this long to be written.
+const CLOSE_TIME: Duration = Duration::from_secs(1);
+
+/// Why a connection is no longer in use.
+pub(super) enum Ended {
+    Lost(ConnectError),
+    Dropped(Option<oneshot::Sender<()>>),
+}
+
+enum Step {
+    Incoming(Incoming),
+    Command(Option<Command>),
+    Taken(Vec<(ConvId, Seq)>),
+    Tick,
+    Broken(ConnectError),
+}
+
+/// A connection and the client's memory.
+pub(super) struct Pump<'d> {
+    driver: &'d mut Driver,
+    connection: Connection,
+    user: UserId,
+    timer: Pin<Box<Sleep>>,
+    silence: Silence,
+    steps: u32,
+    /// The socket takes no more for now.
+    blocked: bool,
+}
+
+/// Notices that nothing, not even a ping, has come for too long.
+struct Silence {
+    every: Duration,
+    heard: u64,
+    next: Instant,
+}
+
+impl Silence {
+    /// True when nothing was heard since the check before. The node pings twice in that time.
+    fn check(&mut self, heard: u64, now: Instant) -> bool {
+        if now < self.next {
+            return false;
+        }
+        self.next = now + self.every;
+        std::mem::replace(&mut self.heard, heard) == heard
+    }
+}
+
+impl<'d> Pump<'d> {
+    pub(super) fn new(driver: &'d mut Driver, connection: Connection, welcome: Welcome) -> Self {
+        let now = Instant::now();
+        driver.requests.on_connected();
+        driver.places.on_connected(now);
+        driver.marks.on_connected();
+        let every = Duration::from_secs(welcome.ping_secs.max(1) * 2);
+        let user = welcome.user.clone();
+        driver.events.push(Event::Connected(Box::new(welcome)));
+        let silence = Silence { every, heard: u64::MAX, next: now + every };
+        Self { driver, connection, user, timer: Box::pin(sleep_until(now + every)), silence, steps: 0, blocked: false }
+    }
+
+    pub(super) async fn run(mut self) -> Ended {
+        loop {
+            match poll_fn(|cx| self.poll_step(cx)).await {
+                Step::Incoming(Incoming::Frame(payload)) => self.on_payload(&payload),
+                Step::Incoming(Incoming::Closed { code, reason }) => {
+                    return Ended::Lost(ConnectError::Closed { code, reason });
+                }
+                Step::Command(None) => return self.finish(None).await,
+                Step::Command(Some(Command::Close(done))) => return self.finish(Some(done)).await,
+                Step::Command(Some(command)) => self.driver.on_command(command),
+                Step::Taken(taken) => self.on_taken(taken),
+                Step::Tick => {
+                    let silent = self.silence.check(self.connection.heard(), Instant::now());
+                    if silent && !self.driver.events.is_full() {
+                        return Ended::Lost(ConnectError::lost("nothing heard for twice the time between pings"));
+                    }
+                }
+                Step::Broken(error) => return Ended::Lost(error),
+            }
+        }
+    }
+
+    /// What is to be done next. Frames are written in one go when there is nothing else to do.
+    fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
+        if let Err(error) = self.queue_due(cx) {
+            return Poll::Ready(Step::Broken(error));
+        }
+        self.steps += 1;
+        if self.steps < STEPS_PER_FLUSH
+            && let Poll::Ready(step) = self.poll_inputs(cx)
+        {
+            return Poll::Ready(step);
+        }
+        self.steps = 0;
+        if let Poll::Ready(Err(error)) = self.connection.poll_flush(cx) {
+            return Poll::Ready(Step::Broken(error));
+        }
+        self.poll_inputs(cx)
+    }
+
+    fn poll_inputs(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
+        if self.driver.events.has_room(cx)
+            && let Poll::Ready(incoming) = self.connection.poll_next(cx)
+        {
+            return Poll::Ready(Step::Incoming(incoming));
+        }
+        if let Poll::Ready(command) = self.driver.commands.poll_recv(cx) {
+            return Poll::Ready(Step::Command(command));
+        }
+        if let Poll::Ready(taken) = self.driver.events.poll_taken(cx) {
+            return Poll::Ready(Step::Taken(taken));
+        }
+        let due = [self.driver.places.due(), self.driver.requests.due()];
+        // What is due cannot be written to a blocked socket; its waker comes when it can.
+        let due = due.into_iter().flatten().filter(|_| !self.blocked);
+        let next = due.fold(self.silence.next, Instant::min);
+        if self.timer.deadline() != next {
+            self.timer.as_mut().reset(next);
+        }
+        self.timer.as_mut().poll(cx).map(|()| Step::Tick)
+    }
+
+    /// Puts everything that is due into the socket's buffer, as far as it takes it.
+    fn queue_due(&mut self, cx: &mut Context<'_>) -> Result<(), ConnectError> {
+        let now = Instant::now();
+        loop {
+            let ready = self.connection.poll_ready(cx)?;
+            self.blocked = ready.is_pending();
+            if self.blocked {
+                return Ok(());
+            }
+            let (driver, connection) = (&mut *self.driver, &mut self.connection);
+            if let Some((conv, seq)) = driver.places.next_ack(now) {
+                connection.queue(&Outgoing::Ack { conv: conv.as_str(), seq })?;
+            } else if let Some(written) = driver.requests.write_next(now, |frame| connection.queue(frame)) {
+                written?;
+            } else if let Some((conv, seq)) = driver.marks.next() {
+                connection.queue(&Outgoing::Read { conv: conv.as_str(), seq })?;
+            } else if let Some((to, kind, body)) = driver.signals.pop_front() {
+                connection.queue(&Outgoing::Signal { to: &to.to_string(), kind: &kind, body: body.as_ref() })?;
+            } else {
+                return Ok(());
+            }
+        }
+    }
+
+    fn on_taken(&mut self, taken: Vec<(ConvId, Seq)>) {
+        let now = Instant::now();
+        for (conv, seq) in taken {
+            self.driver.places.done(conv, seq, now);
+        }
+    }
+
+    fn on_payload(&mut self, payload: &[u8]) {
+        let frame = match ServerFrame::decode(self.connection.encoding(), payload) {
+            Ok(frame) => frame,
+            // A later node may say things that this client does not know.
+            Err(error) => return tracing::debug!(%error, "a frame was passed over"),
+        };
+        if let Some(frame) = self.driver.requests.on_frame(frame, Instant::now()) {
+            self.on_frame(frame);
+        }
+    }
+
+    fn on_frame(&mut self, frame: ServerFrame) {
+        let event = match frame {
+            ServerFrame::Message(message) => {
+                if !self.driver.places.is_new(&message.conv, message.seq, Instant::now()) {
+                    return;
+                }
+                Event::Message(message)
+            }
+            ServerFrame::Receipt(receipt) => {
+                if let (true, Some(read)) = (receipt.user == self.user, receipt.read) {
+                    self.driver.marks.on_read(&receipt.conv, read);
+                }
+                Event::Receipt(receipt)
+            }
+            ServerFrame::Signal(signal) => Event::Signal(signal),
+            ServerFrame::CaughtUp => {
+                // Only now: a node that accepts and drops at once must not be asked again ever faster.
+                self.driver.backoff.reset();
+                Event::CaughtUp
+            }
+            ServerFrame::Truncated { conv, from } => Event::Truncated { conv, from },
+            ServerFrame::Goodbye { reason, reconnect_ms } => {
+                self.driver.come_back = Some(Duration::from_millis(reconnect_ms));
+                Event::Goodbye { reason, reconnect_ms }
+            }
+            ServerFrame::Error { code, message, .. } => {
+                if code == ErrorCode::BadAck {
+                    self.driver.marks.forget();
+                }
+                Event::Refused { code, message }
+            }
+            // Answers to requests that were answered before.
+            _ => return,
+        };
+        self.driver.events.push(event);
+    }
+
+    /// Acknowledges what was taken and closes.
+    async fn finish(mut self, done: Option<oneshot::Sender<()>>) -> Ended {
+        let taken = poll_fn(|cx| Poll::Ready(self.driver.events.poll_taken(cx))).await;
+        if let Poll::Ready(taken) = taken {
+            self.on_taken(taken);
+        }
+        self.driver.places.hurry();
+        let writing = async move {
+            // What the buffer does not take now comes again: the node still has the old place.
+            let _ = poll_fn(|cx| Poll::Ready(self.queue_due(cx))).await;
+            let _ = self.connection.flush().await;
+            self.connection.close().await;
+        };
+        let _ = timeout(CLOSE_TIME, writing).await;
+        Ended::Dropped(done)
+    }
+}

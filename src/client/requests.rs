@@ -1,0 +1,224 @@
+//! Everything that waits for an answer: sent again after a reconnect and after an error that allows it, in the
+//! order in which it was asked for. No I/O. Called by the driver.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use tokio::{
+    sync::{OwnedSemaphorePermit, oneshot},
+    time::{Duration, Instant},
+};
+
+use super::{ConnectError, RequestError, backoff::Backoff};
+use crate::{
+    model::{Cid, ConvId, Millis, Recipient, Seq},
+    protocol::{
+        Body, Message, ServerFrame,
+        client::{HistoryFrom, Outgoing},
+        server::Conversation,
+    },
+};
+
+const RETRY_FIRST: Duration = Duration::from_millis(100);
+const RETRY_MOST: Duration = Duration::from_secs(5);
+
+/// Where a message went.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SentInfo {
+    /// Its conversation.
+    pub conv: ConvId,
+    /// Its place there.
+    pub seq: Seq,
+    /// The time stored with it.
+    pub ts: Millis,
+}
+
+/// A page of a conversation's log.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HistoryPage {
+    /// Oldest first.
+    pub messages: Vec<Message>,
+    /// Whether there is more in the direction asked for.
+    pub more: bool,
+}
+
+/// A page of the list of conversations.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ConversationsPage {
+    /// Most recent first.
+    pub items: Vec<Conversation>,
+    /// Give it as `after` for the next page.
+    pub next: Option<String>,
+}
+
+/// What to ask.
+#[derive(Debug)]
+pub(super) enum Ask {
+    Send { to: Recipient, cid: Cid, body: Body },
+    History { conv: ConvId, from: HistoryFrom, limit: usize },
+    Conversations { after: Option<String>, limit: usize },
+    Token { token: String },
+}
+
+/// What the node answered.
+#[derive(Debug)]
+pub(super) enum Answer {
+    Sent(SentInfo),
+    History(HistoryPage),
+    Conversations(ConversationsPage),
+    Token(Millis),
+}
+
+/// A request on its way.
+#[derive(Debug)]
+pub(super) struct Request {
+    pub(super) ask: Ask,
+    pub(super) reply: oneshot::Sender<Result<Answer, RequestError>>,
+    /// Keeps the next caller waiting while too many are on their way.
+    #[allow(dead_code, reason = "given back when the request is dropped")]
+    pub(super) permit: Option<OwnedSemaphorePermit>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    request: Request,
+    backoff: Backoff,
+    /// Written to some connection: it may have happened.
+    started: bool,
+}
+
+/// All requests without an answer.
+#[derive(Debug, Default)]
+pub(super) struct Requests {
+    last: u64,
+    waiting: BTreeMap<u64, Waiting>,
+    /// To be written now.
+    ready: VecDeque<u64>,
+    /// To be written later: refused for a while.
+    held: BTreeSet<(Instant, u64)>,
+}
+
+impl Requests {
+    /// Takes a request in.
+    pub(super) fn add(&mut self, request: Request) {
+        self.last += 1;
+        let id = self.last;
+        // What follows a held message to the same recipient waits with it, or it would overtake it.
+        let behind = self.held.iter().copied().filter(|(_, other)| self.same_recipient(*other, &request)).max();
+        match behind {
+            Some((until, _)) => {
+                self.held.insert((until, id));
+            }
+            None => self.ready.push_back(id),
+        }
+        self.waiting.insert(id, Waiting { request, backoff: Backoff::new(RETRY_FIRST, RETRY_MOST), started: false });
+    }
+
+    fn same_recipient(&self, id: u64, request: &Request) -> bool {
+        let (Some(other), Ask::Send { to, .. }) = (self.waiting.get(&id), &request.ask) else { return false };
+        matches!(&other.request.ask, Ask::Send { to: other, .. } if other == to)
+    }
+
+    /// A new connection: everything is said again, in order.
+    pub(super) fn on_connected(&mut self) {
+        self.held.clear();
+        self.ready = self.waiting.keys().copied().collect();
+    }
+
+    /// Writes the next request that is due with `write`; `None` when there is none.
+    pub(super) fn write_next<T>(&mut self, now: Instant, write: impl FnOnce(&Outgoing<'_>) -> T) -> Option<T> {
+        while let Some((until, id)) = self.held.first().copied().filter(|(until, _)| *until <= now) {
+            self.held.remove(&(until, id));
+            self.ready.push_back(id);
+        }
+        while let Some(id) = self.ready.pop_front() {
+            let Some(waiting) = self.waiting.get_mut(&id) else { continue };
+            if !waiting.started && waiting.request.reply.is_closed() {
+                // Its caller went away before anything was said: then it never is.
+                self.waiting.remove(&id);
+                continue;
+            }
+            waiting.started = true;
+            return Some(waiting.request.ask.outgoing(id, write));
+        }
+        None
+    }
+
+    /// When the next held request is due.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.held.first().map(|(until, _)| *until)
+    }
+
+    /// Takes an answer; gives the frame back when it answers nothing that waits here.
+    pub(super) fn on_frame(&mut self, frame: ServerFrame, now: Instant) -> Option<ServerFrame> {
+        let reference = match &frame {
+            ServerFrame::Sent { reference, .. }
+            | ServerFrame::History { reference, .. }
+            | ServerFrame::Conversations { reference, .. }
+            | ServerFrame::TokenOk { reference, .. }
+            | ServerFrame::Error { reference, .. } => *reference,
+            _ => None,
+        };
+        let Some(id) = reference.filter(|id| self.waiting.contains_key(id)) else { return Some(frame) };
+        let answer = match frame {
+            ServerFrame::Sent { conv, seq, ts, .. } => Ok(Answer::Sent(SentInfo { conv, seq, ts })),
+            ServerFrame::History { messages, more, .. } => Ok(Answer::History(HistoryPage { messages, more })),
+            ServerFrame::Conversations { items, next, .. } => {
+                Ok(Answer::Conversations(ConversationsPage { items, next }))
+            }
+            ServerFrame::TokenOk { exp, .. } => Ok(Answer::Token(exp)),
+            ServerFrame::Error { retry: true, .. } => {
+                self.hold(id, now);
+                return None;
+            }
+            ServerFrame::Error { code, message, .. } => Err(RequestError::Refused { code, message }),
+            other => return Some(other),
+        };
+        self.answer(id, answer);
+        None
+    }
+
+    fn hold(&mut self, id: u64, now: Instant) {
+        if let Some(waiting) = self.waiting.get_mut(&id) {
+            let until = now + waiting.backoff.next();
+            self.held.insert((until, id));
+        }
+    }
+
+    fn answer(&mut self, id: u64, answer: Result<Answer, RequestError>) {
+        if let Some(waiting) = self.waiting.remove(&id) {
+            // Nobody may be waiting any more; then nobody needs it.
+            let _ = waiting.request.reply.send(answer);
+        }
+    }
+
+    /// The client is closed for good: everyone who waits is told.
+    pub(super) fn fail_all(&mut self, error: &ConnectError) {
+        for (_, waiting) in std::mem::take(&mut self.waiting) {
+            let _ = waiting.request.reply.send(Err(RequestError::Closed(error.clone())));
+        }
+        self.ready.clear();
+        self.held.clear();
+    }
+}
+
+impl Ask {
+    fn outgoing<T>(&self, id: u64, write: impl FnOnce(&Outgoing<'_>) -> T) -> T {
+        let reference = Some(id);
+        match self {
+            Self::Send { to, cid, body } => {
+                write(&Outgoing::Send { reference, to: &to.to_string(), cid: cid.as_str(), body })
+            }
+            Self::History { conv, from, limit } => {
+                let (before, after) = match *from {
+                    HistoryFrom::Before(seq) => (Some(seq), None),
+                    HistoryFrom::After(seq) => (None, Some(seq)),
+                };
+                write(&Outgoing::History { reference, conv: conv.as_str(), before, after, limit: *limit })
+            }
+            Self::Conversations { after, limit } => {
+                write(&Outgoing::Conversations { reference, after: after.as_deref(), limit: *limit })
+            }
+            Self::Token { token } => write(&Outgoing::Token { reference, token }),
+        }
+    }
+}
