@@ -10,6 +10,8 @@ mod bus;
 mod cli_config;
 mod frame_errors;
 mod golden;
+mod mesh;
 mod nats_server;
 mod permissions;
 mod store_embedded;
+mod walk;
