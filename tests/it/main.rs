@@ -8,10 +8,14 @@ mod store_contract;
 
 mod bus;
 mod cli_config;
+mod crash;
 mod frame_errors;
 mod golden;
 mod mesh;
+mod nats_down;
 mod nats_server;
+mod offline;
 mod permissions;
+mod slow_reader;
 mod store_embedded;
 mod walk;

@@ -151,6 +151,13 @@ impl Peer {
         }
     }
 
+    /// Waits for the answer to a request that changes nothing: then the node has read all that was said before.
+    pub async fn round_trip(&self) {
+        let reference = self.fresh_ref();
+        self.say(&Outgoing::Conversations { reference: Some(reference), after: None, limit: 1 });
+        self.answer(reference).await;
+    }
+
     /// The answer with this `ref`.
     pub async fn answer(&self, reference: u64) -> ServerFrame {
         self.wait(&format!("the answer to ref {reference}"), |frames| {
