@@ -21,11 +21,16 @@ use clap::{Parser, Subcommand, error::ErrorKind};
 
 use crate::config::{Config, ConfigErrors, Loaded, Sources};
 
+mod bench;
 mod config;
 mod dev;
+mod identity;
 pub mod logging;
 pub mod report;
+mod send;
 mod serve;
+mod signing;
+mod tail;
 mod token;
 
 /// A chat mesh in which NATS interest is the registry and publishing is the forward.
@@ -93,6 +98,12 @@ enum Command {
     Serve(serve::Args),
     /// Make a token for a user, signed with a shared secret
     Token(token::Args),
+    /// Send a message, or one for each line of standard input
+    Send(send::Args),
+    /// Print messages as they come, and those that were missed
+    Tail(tail::Args),
+    /// Measure throughput, latency and memory, and check that nothing is lost
+    Bench(bench::Args),
     /// Show the configuration in force, or a documented example
     Config(config::Args),
 }
@@ -103,6 +114,9 @@ impl Command {
             Self::Dev(args) => dev::run(args, global).await,
             Self::Serve(args) => serve::run(args, global).await,
             Self::Token(args) => token::run(args, global).await,
+            Self::Send(args) => send::run(args, global).await,
+            Self::Tail(args) => tail::run(args, global).await,
+            Self::Bench(args) => bench::run(args, global).await,
             Self::Config(args) => config::run(args, global).await,
         }
     }

@@ -1,14 +1,13 @@
 //! `natter token`: a token for a first run, for tests and for tools.
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 use serde_json::json;
 
-use super::{Global, print, report::Hint};
+use super::{Global, print, signing::Signing};
 use crate::{
-    auth::{Minter, Verifier, dev_secret_path},
-    config::{Auth, Config},
+    auth::{Minter, Verifier},
     model::UserId,
 };
 
@@ -18,13 +17,8 @@ use crate::{
 pub struct Args {
     /// The user it is for
     user: UserId,
-    /// Sign with the secret that natter dev keeps in this data folder [default: the configured secret, or that of
-    /// the configured data folder]
-    #[arg(long, value_name = "DIR", conflicts_with = "secret_file")]
-    data: Option<PathBuf>,
-    /// Sign with the secret in this file
-    #[arg(long, value_name = "FILE")]
-    secret_file: Option<PathBuf>,
+    #[command(flatten)]
+    signing: Signing,
     /// How long it is good for: 90s, 15m, 12h, 30d
     #[arg(long, value_name = "TIME", default_value = "30d", value_parser = parse_ttl)]
     ttl: Duration,
@@ -45,7 +39,7 @@ Examples:
 /// # Errors
 /// When the configuration is faulty or there is no secret to sign with.
 pub async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
-    let auth = signing(&args, &global.load()?.config)?;
+    let auth = args.signing.auth(&global.load()?.config)?;
     let token = Minter::from_config(&auth)?.mint(&args.user, args.ttl)?;
     if args.json {
         // Read back, not computed again: it is what a node will see.
@@ -55,35 +49,6 @@ pub async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
         print(&token)?;
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// The one secret to sign with, beside the audience and issuer that the nodes ask for.
-fn signing(args: &Args, config: &Config) -> anyhow::Result<Auth> {
-    let configured = &config.auth;
-    let file = |path| Auth {
-        hs256_secret: None,
-        hs256_secret_file: Some(path),
-        public_key_files: Vec::new(),
-        jwks_file: None,
-        ..configured.clone()
-    };
-    if let Some(path) = &args.secret_file {
-        return Ok(file(path.clone()));
-    }
-    let has_secret = configured.hs256_secret.is_some() || configured.hs256_secret_file.is_some();
-    let has_keys = !configured.public_key_files.is_empty() || configured.jwks_file.is_some();
-    if args.data.is_none() && (has_secret || has_keys) {
-        return Ok(configured.clone());
-    }
-    let path = dev_secret_path(args.data.as_deref().unwrap_or(&config.store.embedded.data_dir));
-    if path.exists() {
-        return Ok(file(path));
-    }
-    // Making one here would give a token that no node takes.
-    Err(Hint::on(
-        anyhow::anyhow!("there is no secret at {}", path.display()),
-        "start natter dev in this folder first, or say where the secret is: --data, --secret-file or --config",
-    ))
 }
 
 fn parse_ttl(text: &str) -> Result<Duration, String> {

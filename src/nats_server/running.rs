@@ -10,6 +10,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tokio::sync::oneshot;
+
 use super::{Passwords, ServerError, ServerOptions, find, ready, spawn};
 
 /// How long a start may take.
@@ -17,6 +19,9 @@ const START_PATIENCE: Duration = Duration::from_secs(15);
 
 /// How long an orderly stop may take before the server is killed.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How often a server that is watched over is looked at, so also the least time between two of its starts.
+const RESTART_AFTER: Duration = Duration::from_millis(500);
 
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
@@ -45,15 +50,20 @@ impl NatsServer {
     /// There is no program, its files cannot be written, or the server ends or stays silent; the end of its log
     /// is in the error.
     pub async fn start(options: ServerOptions) -> Result<Self, ServerError> {
-        tokio::task::spawn_blocking(move || Self::launch(options)).await.unwrap_or_else(|e| {
-            Err(ServerError::Io { what: "starting nats-server".to_owned(), source: io::Error::other(e) })
-        })
+        let (answer, answered) = oneshot::channel();
+        tokio::task::spawn_blocking(move || {
+            let result = Self::launch(options, &|| answer.is_closed());
+            // Nobody waits any more: the server ends with the result.
+            drop(answer.send(result));
+        });
+        let gone = |e| ServerError::Io { what: "starting nats-server".to_owned(), source: io::Error::other(e) };
+        answered.await.map_err(gone)?
     }
 
-    fn launch(mut options: ServerOptions) -> Result<Self, ServerError> {
+    fn launch(mut options: ServerOptions, given_up: &dyn Fn() -> bool) -> Result<Self, ServerError> {
         let program = find(options.program.as_deref())?.path;
         options.program = Some(program.clone());
-        let (child, ports) = Starting::begin(&program, &options)?.finish(&options)?;
+        let (child, ports) = Starting::begin(&program, &options)?.finish(&options, given_up)?;
         options.port = ports.client.port();
         if let (Some(cluster), Some(addr)) = (&mut options.cluster, ports.cluster) {
             cluster.port = addr.port();
@@ -82,6 +92,19 @@ impl NatsServer {
         self.kill9();
     }
 
+    /// Starts the server again whenever it ends, for as long as this is polled. Never returns.
+    pub async fn watch_over(&mut self) {
+        loop {
+            tokio::time::sleep(RESTART_AFTER).await;
+            if let Some(status) = self.exited() {
+                tracing::warn!(%status, log = %self.options.log().display(), "nats-server ended: starting it again");
+                if let Err(error) = self.restart().await {
+                    tracing::error!(%error, "nats-server does not start again: trying on");
+                }
+            }
+        }
+    }
+
     /// How the server ended, if it has.
     pub fn exited(&mut self) -> Option<ExitStatus> {
         let status = self.child.try_wait().ok().flatten();
@@ -94,9 +117,18 @@ impl NatsServer {
         self.child.id()
     }
 
-    /// Stops the process where it stands (SIGSTOP): the kernel still takes connections, nobody answers.
+    /// Stops the process where it stands (SIGSTOP), and returns when all of it has stopped: the kernel still takes
+    /// connections, nobody answers.
     pub fn pause(&self) {
-        self.signal(libc::SIGSTOP);
+        if let Some(pid) = self.signal(libc::SIGSTOP) {
+            // The signal alone is not enough: a thread on another core runs on for a moment, and answers.
+            // SAFETY: an all-zero siginfo_t is valid, and waitid writes only there. WNOWAIT leaves the child to be
+            // waited for.
+            unsafe {
+                let mut info: libc::siginfo_t = std::mem::zeroed();
+                libc::waitid(libc::P_PID, pid, &mut info, libc::WSTOPPED | libc::WEXITED | libc::WNOWAIT);
+            }
+        }
     }
 
     /// Lets a paused process go on.
@@ -112,12 +144,12 @@ impl NatsServer {
         self.gone = true;
     }
 
-    fn signal(&self, signal: libc::c_int) {
-        let pid = libc::pid_t::try_from(self.child.id());
-        if let (Ok(pid), false) = (pid, self.gone) {
-            // SAFETY: kill touches no memory, and the pid is still our child's: it has not been waited for.
-            unsafe { libc::kill(pid, signal) };
-        }
+    /// Sends a signal, unless the child has been waited for: then its pid may be another process's.
+    fn signal(&self, signal: libc::c_int) -> Option<libc::id_t> {
+        let pid = libc::pid_t::try_from(self.child.id()).ok().filter(|_| !self.gone)?;
+        // SAFETY: kill touches no memory, and the pid is our child's.
+        unsafe { libc::kill(pid, signal) };
+        Some(self.child.id())
     }
 
     /// Where clients connect, without user and password.
@@ -179,7 +211,7 @@ impl Starting {
     }
 
     /// Waits until the server has said which ports it took and answers there.
-    fn finish(mut self, options: &ServerOptions) -> Result<(Child, Ports), ServerError> {
+    fn finish(mut self, options: &ServerOptions, given_up: &dyn Fn() -> bool) -> Result<(Child, Ports), ServerError> {
         let deadline = Instant::now() + START_PATIENCE;
         while let Some(mut child) = self.0.take() {
             if let Ok(Some(status)) = child.try_wait() {
@@ -190,7 +222,7 @@ impl Starting {
                 Some(ports) => return Ok((child, ports)),
                 None => self.0 = Some(child),
             }
-            if Instant::now() > deadline {
+            if Instant::now() > deadline || given_up() {
                 break;
             }
             thread::sleep(LOOK_EVERY);

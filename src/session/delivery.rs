@@ -65,7 +65,8 @@ impl Conv {
 
     /// R8: nothing is lost by reading the position from the store again.
     fn may_be_forgotten(&self) -> bool {
-        !self.is_behind() && !self.filling && !self.writing && self.unacked() == 0 && self.acked <= self.stored
+        let idle = !self.queued && !self.filling && !self.writing;
+        idle && !self.is_behind() && self.unacked() == 0 && self.acked <= self.stored
     }
 
     fn is_dirty(&self) -> bool {
@@ -218,6 +219,7 @@ impl Delivery {
             }
         }
         let before = entry.position;
+        self.settle_login(conv);
         let mut blocked = false;
         for row in rows.unwrap_or_default() {
             let Some(position) = self.convs.get(conv).and_then(|entry| entry.position) else { break };

@@ -89,19 +89,30 @@ fn get(counter: &AtomicU64) -> u64 {
     counter.load(Ordering::Relaxed)
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_a_fence_what_another_node_publishes_arrives() {
+    // On a worker, which runs the task it woke last first: a fence must not overtake a subscription even so.
+    tokio::spawn(fence_and_publish()).await.unwrap();
+}
+
+async fn fence_and_publish() {
+    const AT_ONCE: usize = 20;
     let site = Site::start().await;
     let (one, two) = (site.bus("n1").await, site.bus("n2").await);
-    let heard = Heard::default();
     for round in 0..200 {
-        let subject = user(&format!("u{round}"));
-        let _sub = one.subscribe(&subject, heard.listen());
+        let heard = Heard::default();
+        let users: Vec<_> = (0..AT_ONCE).map(|i| user(&format!("u{round}-{i}"))).collect();
+        let _subs: Vec<_> = users.iter().map(|subject| one.subscribe(subject, heard.listen())).collect();
         assert_eq!(one.fence().await, Ok(1));
-        two.publish(&subject, Bytes::from(round.to_string()));
-        heard.has(&round.to_string()).await;
+        for subject in &users {
+            two.publish(subject, Bytes::from(subject.to_string()));
+        }
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while heard.all().len() < AT_ONCE {
+            assert!(Instant::now() < deadline, "round {round}: {:?}", heard.all());
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
-    assert_eq!(heard.all(), (0..200).map(|i| i.to_string()).collect::<Vec<_>>());
 }
 
 #[tokio::test]
@@ -141,6 +152,21 @@ async fn a_stopped_server_is_noticed_and_a_fence_in_flight_ends() {
     assert_eq!(events.recv().await, Ok(BusEvent::Disconnected));
     site.server.resume();
     assert_eq!(events.recv().await, Ok(BusEvent::Connected(2)));
+}
+
+#[tokio::test]
+async fn a_fence_that_loses_its_connection_says_so_at_once() {
+    let mut site = Site::start().await;
+    let bus = site.bus("n1").await;
+    site.server.pause();
+    let begin = Instant::now();
+    let kill = async {
+        tokio::task::yield_now().await;
+        site.server.kill9();
+    };
+    let (outcome, ()) = tokio::join!(bus.fence(), kill);
+    assert_eq!(outcome, Err(BusError::Reconnected));
+    assert!(begin.elapsed() < Duration::from_secs(1), "{:?}", begin.elapsed());
 }
 
 #[tokio::test]

@@ -7,15 +7,21 @@
 mod store_contract;
 
 mod bus;
+mod cassandra;
 mod cli_config;
+mod close_codes;
 mod crash;
+mod error_codes;
 mod frame_errors;
 mod golden;
+mod handshake;
 mod mesh;
 mod nats_down;
 mod nats_server;
 mod offline;
 mod permissions;
+mod proxy;
 mod slow_reader;
 mod store_embedded;
+mod store_scylla;
 mod walk;

@@ -56,6 +56,20 @@ async fn it_stops_when_asked_also_when_paused() {
 }
 
 #[tokio::test]
+async fn a_server_that_is_watched_over_comes_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut server = NatsServer::start(ServerOptions::new(folder.path())).await.unwrap();
+    let (pid, addr) = (server.pid(), server.client_addr());
+    let killed = Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap();
+    assert!(killed.success());
+    let back = until("it is back", async || !runs(pid) && answers(addr));
+    tokio::select! {
+        () = server.watch_over() => unreachable!("it never returns"),
+        () = back => {}
+    }
+}
+
+#[tokio::test]
 async fn a_taken_port_is_an_error_that_says_so() {
     let folder = tempfile::tempdir().unwrap();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

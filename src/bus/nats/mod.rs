@@ -71,7 +71,7 @@ impl NatsBus {
         let bus = Arc::new(Self::start(&options.node, link, stats));
         let connected = async { while bus.connected().is_none() && events.recv().await.is_ok() {} };
         if timeout(options.connect_timeout, connected).await.is_err() {
-            tracing::warn!(urls = ?options.urls.len(), "NATS does not answer yet: starting without it");
+            tracing::warn!(servers = options.urls.len(), "NATS does not answer yet: starting without it");
         }
         Ok(bus)
     }

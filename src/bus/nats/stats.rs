@@ -23,7 +23,7 @@ pub struct BusStats {
     pub fences: AtomicU64,
     /// Bytes handed to the connection that it has not written yet.
     pub queued_bytes: AtomicU64,
-    /// Subscriptions held now.
+    /// Subscriptions held now, two of the bus's own among them.
     pub subscriptions: AtomicU64,
 }
 

@@ -10,48 +10,41 @@ use fjall::{OwnedWriteBatch, PersistMode, Readable, Slice};
 
 use super::{
     keys,
+    log_end::LogEnd,
     recent::Recent,
-    rows::{self, Stored},
+    rows::{self, Inbox, Stored},
     tables::{Tables, unavailable},
 };
 use crate::{
-    model::{ConvId, DeviceId, Millis, Parties, Seq, UserId},
+    model::{ConvId, DeviceId, Millis, Seq, UserId},
     store::{Appended, StoreError, StoreResult},
 };
 
-/// How many conversations and how many registers the writer remembers (twice that at most): some 10 MB.
+/// How many conversations and how many cursors the writer remembers (twice that at most): some 10 MB.
 const REMEMBERED: usize = 32_768;
 
-/// A message on its way in, with its stored form and keys made by the caller's task: the writer is one thread.
+/// A message on its way in, with its stored form and key made by the caller's task: the writer is one thread.
 pub(super) struct Incoming {
+    /// Who wrote it.
+    pub(super) sender: UserId,
     /// Where its cid is found.
     pub(super) cid: Slice,
-    /// The sender's read mark.
-    pub(super) mark: Slice,
     /// The stored row.
     pub(super) row: Slice,
     /// When a node took it.
     pub(super) ts: Millis,
 }
 
-/// The end of a log.
-#[derive(Debug, Clone, Copy)]
-struct Top {
-    seq: Seq,
-    ts: Millis,
-}
-
 /// What the writer remembers from one commit to the next, so that a busy conversation costs no read.
 pub(super) struct Memory {
-    tops: Recent<ConvId, Seq>,
-    marks: Recent<Slice, Seq>,
+    logs: Recent<ConvId, LogEnd>,
     cursors: Recent<Slice, Seq>,
 }
 
 impl Memory {
     /// Nothing remembered yet.
     pub(super) fn new() -> Self {
-        Self { tops: Recent::new(REMEMBERED), marks: Recent::new(REMEMBERED), cursors: Recent::new(REMEMBERED) }
+        Self { logs: Recent::new(REMEMBERED), cursors: Recent::new(REMEMBERED) }
     }
 }
 
@@ -62,8 +55,7 @@ pub(super) struct Commit<'a> {
     batch: OwnedWriteBatch,
     /// The rows of this commit by their cids: the tables do not know them yet.
     fresh: HashMap<Slice, (Seq, Slice)>,
-    tops: HashMap<ConvId, Top>,
-    marks: BTreeMap<Slice, Seq>,
+    logs: HashMap<ConvId, LogEnd>,
     cursors: BTreeMap<Slice, Seq>,
     devices: BTreeSet<Slice>,
     /// Bytes of rows gathered.
@@ -78,8 +70,7 @@ impl<'a> Commit<'a> {
             tables,
             memory,
             fresh: HashMap::new(),
-            tops: HashMap::new(),
-            marks: BTreeMap::new(),
+            logs: HashMap::new(),
             cursors: BTreeMap::new(),
             devices: BTreeSet::new(),
             bytes: 0,
@@ -93,38 +84,37 @@ impl<'a> Commit<'a> {
 
     /// Gives each message its seq, in order, or finds the one it already has.
     pub(super) fn append(&mut self, conv: &ConvId, messages: Vec<Incoming>) -> Vec<StoreResult<Appended>> {
-        let before = match self.top(conv) {
-            Ok(seq) => seq,
+        let mut end = match self.end_of(conv) {
+            Ok(end) => end,
             Err(error) => return messages.iter().map(|_| Err(error.clone())).collect(),
         };
-        let mut top = Top { seq: before, ts: 0 };
-        let answers = messages.into_iter().map(|message| self.append_one(conv, &mut top, message)).collect();
-        if top.seq > before {
-            self.tops.insert(conv.clone(), top);
-        }
+        let answers = messages.into_iter().map(|message| self.append_one(conv, &mut end, message)).collect();
+        self.keep(conv, end);
         answers
     }
 
-    fn append_one(&mut self, conv: &ConvId, top: &mut Top, message: Incoming) -> StoreResult<Appended> {
+    fn append_one(&mut self, conv: &ConvId, end: &mut LogEnd, message: Incoming) -> StoreResult<Appended> {
         if let Some((seq, stored)) = self.stored(conv, &message.cid)? {
             return same_again(seq, &stored, &message.row);
         }
-        let seq = top.seq + 1;
-        // Before the row: a failed look-up must leave nothing of the message behind.
-        self.raise_mark(message.mark, seq)?;
+        let seq = end.push(conv, &message.sender, message.ts);
         self.bytes += message.row.len();
         self.batch.insert(&self.tables.messages, keys::message(conv, seq), message.row.clone());
         self.batch.insert(&self.tables.cids, message.cid.clone(), rows::encode_seq(seq));
         self.fresh.insert(message.cid, (seq, message.row));
-        *top = Top { seq, ts: message.ts };
         Ok(Appended { seq, ts: message.ts, fresh: true })
     }
 
-    fn top(&self, conv: &ConvId) -> StoreResult<Seq> {
-        if let Some(top) = self.tops.get(conv) {
-            return Ok(top.seq);
+    /// Where a log ends: as this commit has it, as the writer remembers it, or as it is stored.
+    fn end_of(&self, conv: &ConvId) -> StoreResult<LogEnd> {
+        let known = self.logs.get(conv).copied().or_else(|| self.memory.logs.get(conv));
+        known.map_or_else(|| LogEnd::read(self.tables, conv), Ok)
+    }
+
+    fn keep(&mut self, conv: &ConvId, end: LogEnd) {
+        if end.is_changed() {
+            self.logs.insert(conv.clone(), end);
         }
-        self.memory.tops.get(conv).map_or_else(|| self.tables.top(&self.tables.db.snapshot(), conv), Ok)
     }
 
     /// The message that has this cid already: in this commit or in the tables.
@@ -139,11 +129,10 @@ impl<'a> Commit<'a> {
     }
 
     /// Raises a read mark; a smaller seq changes nothing.
-    pub(super) fn raise_mark(&mut self, key: Slice, seq: Seq) -> StoreResult<()> {
-        let known = self.marks.get(&key).copied().or_else(|| self.memory.marks.get(&key));
-        if seq > known.map_or_else(|| self.tables.seq(&self.tables.marks, &key), Ok)? {
-            self.marks.insert(key, seq);
-        }
+    pub(super) fn raise_mark(&mut self, user: &UserId, conv: &ConvId, seq: Seq) -> StoreResult<()> {
+        let mut end = self.end_of(conv)?;
+        end.raise_mark(conv, user, seq);
+        self.keep(conv, end);
         Ok(())
     }
 
@@ -161,50 +150,60 @@ impl<'a> Commit<'a> {
 
     fn raise_in_cursors(&mut self, key: Slice, seq: Seq) -> StoreResult<()> {
         let known = self.cursors.get(&key).copied().or_else(|| self.memory.cursors.get(&key));
-        if seq > known.map_or_else(|| self.tables.seq(&self.tables.cursors, &key), Ok)? {
+        if seq > known.map_or_else(|| self.tables.cursor(&key), Ok)? {
             self.cursors.insert(key, seq);
         }
         Ok(())
     }
 
-    /// Makes a device known and gives it cursors at the user's read marks, those of this commit included; false
-    /// when it is known already. All of it is in one commit, so a crash leaves either both or neither.
-    pub(super) fn register(&mut self, user: &UserId, device: &DeviceId) -> StoreResult<bool> {
+    /// Makes devices known and gives the new ones cursors at their users' read marks, those of this commit
+    /// included, so it comes after everything that may raise one. An answer is false where the device is known
+    /// already. All of it is in one commit: a crash leaves a device with its cursors, or neither.
+    pub(super) fn register(&mut self, devices: &[(UserId, DeviceId)]) -> Vec<StoreResult<bool>> {
+        let marks = if devices.is_empty() { BTreeMap::new() } else { self.marks_of_this_commit() };
+        devices.iter().map(|(user, device)| self.register_one(user, device, &marks)).collect()
+    }
+
+    fn register_one(&mut self, user: &UserId, device: &DeviceId, marks: &BTreeMap<Slice, Seq>) -> StoreResult<bool> {
         let key = keys::device(user, device);
         if self.devices.contains(&key) || self.tables.devices.contains_key(&key).map_err(unavailable)? {
             return Ok(false);
         }
-        for (conv, seq) in self.marks_of(user)? {
-            self.raise_cursor(user, device, &conv, seq)?;
+        let all = keys::inboxes(user, None);
+        for item in self.tables.db.snapshot().range(&self.tables.inbox, all.clone()) {
+            let (key, value) = item.into_inner().map_err(unavailable)?;
+            let read = Inbox::decode(&value)?.read;
+            if read > 0 {
+                self.start_at(user, device, &key, read)?;
+            }
+        }
+        for (key, read) in marks.range(all) {
+            self.start_at(user, device, key, *read)?;
         }
         self.devices.insert(key);
         Ok(true)
     }
 
-    fn marks_of(&self, user: &UserId) -> StoreResult<BTreeMap<ConvId, Seq>> {
-        let mut marks = BTreeMap::new();
-        let range = keys::user_convs(user, None);
-        for item in self.tables.db.snapshot().range(&self.tables.marks, range.clone()) {
-            let (key, value) = item.into_inner().map_err(unavailable)?;
-            marks.insert(keys::conv_of(&key).ok_or_else(rows::unreadable)?, rows::decode_seq(&value)?);
-        }
-        for (key, seq) in self.marks.range(range) {
-            marks.insert(keys::conv_of(key).ok_or_else(rows::unreadable)?, *seq);
-        }
-        Ok(marks)
+    fn start_at(&mut self, user: &UserId, device: &DeviceId, inbox: &Slice, read: Seq) -> StoreResult<()> {
+        let conv = keys::conv_of(inbox).ok_or_else(rows::unreadable)?;
+        self.raise_cursor(user, device, &conv, read)
+    }
+
+    /// The read marks that this commit has changed, by the keys of their inbox rows.
+    fn marks_of_this_commit(&self) -> BTreeMap<Slice, Seq> {
+        let rows = self.logs.iter().flat_map(|(conv, end)| end.changed_rows(conv));
+        rows.map(|(key, row)| (key, row.read)).collect()
     }
 
     /// Writes it all at once. With a message or a device in it the commit is on the disk when this returns;
     /// cursors and read marks alone only reach the operating system, and the disk with the next such commit.
     pub(super) fn write(mut self) -> StoreResult<()> {
         let durable = !self.fresh.is_empty() || !self.devices.is_empty();
-        for (conv, top) in self.tops {
-            insert_heads(&mut self.batch, self.tables, &conv, top);
-            self.memory.tops.put(conv, top.seq);
-        }
-        for (key, seq) in self.marks {
-            self.batch.insert(&self.tables.marks, key.clone(), rows::encode_seq(seq));
-            self.memory.marks.put(key, seq);
+        for (conv, end) in self.logs {
+            for (key, row) in end.changed_rows(&conv) {
+                self.batch.insert(&self.tables.inbox, key, row.encode());
+            }
+            self.memory.logs.put(conv, end.written());
         }
         for (key, seq) in self.cursors {
             self.batch.insert(&self.tables.cursors, key.clone(), rows::encode_seq(seq));
@@ -217,15 +216,6 @@ impl<'a> Commit<'a> {
         // more, so nothing is read from the memory either.
         let mode = if durable { PersistMode::SyncData } else { PersistMode::Buffer };
         self.batch.durability(Some(mode)).commit().map_err(unavailable)
-    }
-}
-
-fn insert_heads(batch: &mut OwnedWriteBatch, tables: &Tables, conv: &ConvId, top: Top) {
-    let Parties::Direct(one, other) = conv.parties() else { return };
-    let head = rows::encode_head(top.seq, top.ts);
-    batch.insert(&tables.inbox, keys::user_conv(&one, conv), head.clone());
-    if one != other {
-        batch.insert(&tables.inbox, keys::user_conv(&other, conv), head);
     }
 }
 

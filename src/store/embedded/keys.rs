@@ -1,17 +1,20 @@
 //! The keys of all tables. Called by the writer and the readers of this engine.
 //!
+//! | table | key | value |
+//! |---|---|---|
+//! | messages | #conv conv 00 seq (8 bytes, big-endian, so that they sort) | see [`super::rows`] |
+//! | cids | #conv conv 00 sender 00 cid | seq |
+//! | inbox | #user user 00 conv | head, its ts, read mark |
+//! | cursors | #user user 00 device 00 conv | seq |
+//! | devices | #user user 00 device | nothing |
+//!
 //! Parts are joined by a 0 byte, which no name, conversation id or cid can hold (`model` checks them). So no key's
 //! first part can run into another's second, `a` sorts before `a-b` with everything below it, and "all of a
 //! user" is the range from `user 00` up to `user 01`.
 //!
-//! | table | key | value |
-//! |---|---|---|
-//! | messages | conv 00 seq (8 bytes, big-endian, so that they sort) | see [`super::rows`] |
-//! | cids | conv 00 sender 00 cid | seq |
-//! | inbox | user 00 conv | head, ts |
-//! | cursors | user 00 device 00 conv | seq |
-//! | marks | user 00 conv | seq |
-//! | devices | user 00 device | nothing |
+//! `#x` is a hash of x in four bytes. The engine keeps the first four bytes of a key beside its place in memory
+//! and follows a pointer only where they are equal: with keys that all begin with `dm:` that was every comparison,
+//! and an append cost half as much again. Nothing needs an order of conversations or of users among each other.
 //!
 //! A device's name is never empty, so `user 00 00 conv` in the cursors is free for the largest cursor of all the
 //! user's devices: what receipts call `delivered` is one row to read, whatever the number of devices.
@@ -22,7 +25,7 @@ use fjall::Slice;
 
 use crate::model::{Cid, ConvId, DeviceId, Seq, UserId};
 
-/// The longest key: a cid's, with a conversation of two 64-byte names and 64 characters of four bytes.
+/// The longest key is a cid's, with a conversation of two 64-byte names and 64 characters of four bytes.
 const MAX_KEY: usize = 512;
 
 const SEPARATOR: &[u8] = &[0];
@@ -40,9 +43,16 @@ fn join(parts: &[&[u8]]) -> Slice {
     Slice::from(&buffer[..len])
 }
 
+/// FNV-1a: it is short, and the same on every machine and in every version, which a stored hash must be.
+fn hash(text: &str) -> [u8; 4] {
+    let hash = text.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    hash.to_be_bytes()
+}
+
 /// A message's place.
 pub(super) fn message(conv: &ConvId, seq: Seq) -> Slice {
-    join(&[conv.as_str().as_bytes(), SEPARATOR, &seq.to_be_bytes()])
+    let conv = conv.as_str();
+    join(&[&hash(conv), conv.as_bytes(), SEPARATOR, &seq.to_be_bytes()])
 }
 
 /// The messages `from..below` of a conversation.
@@ -58,54 +68,68 @@ pub(super) fn seq_of(key: &[u8]) -> Option<Seq> {
 /// Where a cid's seq is found.
 pub(super) fn cid(conv: &ConvId, sender: &UserId, cid: &Cid) -> Slice {
     let (conv, sender, cid) = (conv.as_str(), sender.as_str(), cid.as_str());
-    join(&[conv.as_bytes(), SEPARATOR, sender.as_bytes(), SEPARATOR, cid.as_bytes()])
+    join(&[&hash(conv), conv.as_bytes(), SEPARATOR, sender.as_bytes(), SEPARATOR, cid.as_bytes()])
 }
 
-/// A user's row for a conversation, in the inbox and in the read marks alike.
-pub(super) fn user_conv(user: &UserId, conv: &ConvId) -> Slice {
-    join(&[user.as_str().as_bytes(), SEPARATOR, conv.as_str().as_bytes()])
+/// A user's inbox row for a conversation.
+pub(super) fn inbox(user: &UserId, conv: &ConvId) -> Slice {
+    below(user, &[conv.as_str().as_bytes()])
 }
 
-/// A user's rows after a conversation, or all of them.
-pub(super) fn user_convs(user: &UserId, after: Option<&ConvId>) -> Range<Slice> {
-    convs_below(&[user.as_str().as_bytes()], after)
+/// A user's inbox rows after a conversation, or all of them.
+pub(super) fn inboxes(user: &UserId, after: Option<&ConvId>) -> Range<Slice> {
+    match after {
+        // A 0 byte behind the last conversation: the first key that is above it.
+        Some(conv) => below(user, &[conv.as_str().as_bytes(), SEPARATOR])..end_of(user),
+        None => below(user, &[])..end_of(user),
+    }
 }
 
 /// A device's cursor.
 pub(super) fn cursor(user: &UserId, device: &DeviceId, conv: &ConvId) -> Slice {
-    let (user, device) = (user.as_str().as_bytes(), device.as_str().as_bytes());
-    join(&[user, SEPARATOR, device, SEPARATOR, conv.as_str().as_bytes()])
+    below(user, &[device.as_str().as_bytes(), SEPARATOR, conv.as_str().as_bytes()])
 }
 
 /// A device's cursors after a conversation, or all of them.
 pub(super) fn cursors(user: &UserId, device: &DeviceId, after: Option<&ConvId>) -> Range<Slice> {
-    convs_below(&[user.as_str().as_bytes(), SEPARATOR, device.as_str().as_bytes()], after)
+    let device = device.as_str().as_bytes();
+    let start = match after {
+        Some(conv) => below(user, &[device, SEPARATOR, conv.as_str().as_bytes(), SEPARATOR]),
+        None => below(user, &[device, SEPARATOR]),
+    };
+    start..below(user, &[device, END])
 }
 
 /// The largest of the cursors of all of a user's devices.
 pub(super) fn delivered(user: &UserId, conv: &ConvId) -> Slice {
-    join(&[user.as_str().as_bytes(), SEPARATOR, SEPARATOR, conv.as_str().as_bytes()])
+    below(user, &[SEPARATOR, conv.as_str().as_bytes()])
 }
 
 /// A device that is known.
 pub(super) fn device(user: &UserId, device: &DeviceId) -> Slice {
-    join(&[user.as_str().as_bytes(), SEPARATOR, device.as_str().as_bytes()])
+    below(user, &[device.as_str().as_bytes()])
+}
+
+/// A key among those of a user.
+fn below(user: &UserId, rest: &[&[u8]]) -> Slice {
+    let name = user.as_str();
+    let mut parts: [&[u8]; 7] = [&[]; 7];
+    let hash = hash(name);
+    parts[..3].copy_from_slice(&[&hash, name.as_bytes(), SEPARATOR]);
+    parts[3..3 + rest.len()].copy_from_slice(rest);
+    join(&parts)
+}
+
+/// The first key above all those of a user.
+fn end_of(user: &UserId) -> Slice {
+    let name = user.as_str();
+    join(&[&hash(name), name.as_bytes(), END])
 }
 
 /// The conversation at the end of a key; `None` when the key was not written by this module.
 pub(super) fn conv_of(key: &[u8]) -> Option<ConvId> {
     let start = key.iter().rposition(|byte| *byte == 0)? + 1;
     ConvId::new(std::str::from_utf8(&key[start..]).ok()?).ok()
-}
-
-fn convs_below(prefix: &[&[u8]], after: Option<&ConvId>) -> Range<Slice> {
-    let prefix = prefix.concat();
-    let start = match after {
-        // A 0 byte behind the last conversation: the first key that is above it.
-        Some(conv) => join(&[&prefix, SEPARATOR, conv.as_str().as_bytes(), SEPARATOR]),
-        None => join(&[&prefix, SEPARATOR]),
-    };
-    start..join(&[&prefix, END])
 }
 
 #[cfg(test)]
@@ -119,9 +143,9 @@ mod tests {
     #[test]
     fn one_users_rows_hold_no_other_users() {
         let (a, ab, z) = (user("a"), user("a-b"), user("z"));
-        let of_a = user_convs(&a, None);
-        assert!(of_a.contains(&user_conv(&a, &ConvId::direct(&a, &z))));
-        assert!(!of_a.contains(&user_conv(&ab, &ConvId::direct(&ab, &z))));
+        let of_a = inboxes(&a, None);
+        assert!(of_a.contains(&inbox(&a, &ConvId::direct(&a, &z))));
+        assert!(!of_a.contains(&inbox(&ab, &ConvId::direct(&ab, &z))));
         let device = DeviceId::new("phone").unwrap();
         let other = DeviceId::new("phone-2").unwrap();
         let of_phone = cursors(&a, &device, None);
@@ -133,9 +157,9 @@ mod tests {
     #[test]
     fn after_a_conversation_comes_the_next_one_even_if_it_starts_alike() {
         let (a, b, bb) = (user("a"), user("b"), user("b-b"));
-        let rest = user_convs(&a, Some(&ConvId::direct(&a, &b)));
-        assert!(!rest.contains(&user_conv(&a, &ConvId::direct(&a, &b))));
-        assert!(rest.contains(&user_conv(&a, &ConvId::direct(&a, &bb))));
+        let rest = inboxes(&a, Some(&ConvId::direct(&a, &b)));
+        assert!(!rest.contains(&inbox(&a, &ConvId::direct(&a, &b))));
+        assert!(rest.contains(&inbox(&a, &ConvId::direct(&a, &bb))));
     }
 
     #[test]
@@ -144,7 +168,7 @@ mod tests {
         let conv = ConvId::direct(&long, &longer);
         let cid_text = "\u{1F600}".repeat(64);
         assert!(cid(&conv, &long, &Cid::new(&cid_text).unwrap()).len() < MAX_KEY);
-        assert_eq!(conv_of(&user_conv(&long, &conv)), Some(conv.clone()));
+        assert_eq!(conv_of(&inbox(&long, &conv)), Some(conv.clone()));
         assert_eq!(seq_of(&message(&conv, 0x0102)), Some(0x0102));
     }
 }

@@ -30,6 +30,7 @@ use crate::{
 mod commit;
 mod folder;
 mod keys;
+mod log_end;
 mod reads;
 mod recent;
 mod rows;
@@ -147,7 +148,7 @@ impl EmbeddedStore {
 fn incoming(conv: &ConvId, message: &NewMessage) -> StoreResult<Incoming> {
     Ok(Incoming {
         cid: keys::cid(conv, &message.sender, &message.cid),
-        mark: keys::user_conv(&message.sender, conv),
+        sender: message.sender.clone(),
         row: rows::encode(message)?,
         ts: message.ts,
     })
@@ -234,7 +235,7 @@ impl Store for EmbeddedStore {
         Box::pin(async move {
             direct(conv)?;
             let key = keys::cursor(user, device, conv);
-            self.read(move |tables| tables.seq(&tables.cursors, &key)).await
+            self.read(move |tables| tables.cursor(&key)).await
         })
     }
 
@@ -257,15 +258,15 @@ impl Store for EmbeddedStore {
         Box::pin(async move {
             direct(conv)?;
             let key = keys::delivered(user, conv);
-            self.read(move |tables| tables.seq(&tables.cursors, &key)).await
+            self.read(move |tables| tables.cursor(&key)).await
         })
     }
 
     fn read_mark<'a>(&'a self, user: &'a UserId, conv: &'a ConvId) -> BoxFuture<'a, StoreResult<Seq>> {
         Box::pin(async move {
             direct(conv)?;
-            let key = keys::user_conv(user, conv);
-            self.read(move |tables| tables.seq(&tables.marks, &key)).await
+            let (user, conv) = (user.clone(), conv.clone());
+            self.read(move |tables| tables.inbox(&user, &conv).map(|row| row.read)).await
         })
     }
 

@@ -7,7 +7,7 @@ use fjall::{Guard, Iter, Readable, Slice};
 
 use super::{
     keys,
-    rows::{self, Stored},
+    rows::{self, Inbox, Stored},
     tables::{Tables, unavailable},
 };
 use crate::{
@@ -56,12 +56,12 @@ fn take_span(
     Ok(rows)
 }
 
-/// [`crate::store::Store::inbox`].
+/// [`crate::store::Store::inbox`]. A row that holds a read mark alone is no conversation yet.
 pub(super) fn inbox(tables: &Tables, user: &UserId, after: Option<&ConvId>, limit: usize) -> StoreResult<Page<Head>> {
-    let mut found = tables.db.snapshot().range(&tables.inbox, keys::user_convs(user, after));
-    let items = found.by_ref().take(limit.max(1)).map(read_head).collect::<StoreResult<Vec<_>>>()?;
-    let last = items.last().map(|head| head.conv.clone());
-    let scanned = items.len();
+    let mut found = tables.db.snapshot().range(&tables.inbox, keys::inboxes(user, after));
+    let mut items = found.by_ref().take(limit.max(1)).map(read_head).collect::<StoreResult<Vec<_>>>()?;
+    let (last, scanned) = (items.last().map(|head| head.conv.clone()), items.len());
+    items.retain(|head| head.head > 0);
     Ok(Page { next: last.filter(|_| found.next().is_some()), items, scanned })
 }
 
@@ -75,7 +75,7 @@ pub(super) fn gaps(
     limit: usize,
 ) -> StoreResult<Page<Gap>> {
     let view = tables.db.snapshot();
-    let mut heads = view.range(&tables.inbox, keys::user_convs(user, after));
+    let mut heads = view.range(&tables.inbox, keys::inboxes(user, after));
     let mut cursors = Cursors::new(view.range(&tables.cursors, keys::cursors(user, device, after)))?;
     let mut page = Page { items: Vec::new(), next: None, scanned: 0 };
     let mut last = None;
@@ -130,8 +130,8 @@ impl Cursors {
 
 fn read_head(item: Guard) -> StoreResult<Head> {
     let (key, value) = item.into_inner().map_err(unavailable)?;
-    let (head, ts) = rows::decode_head(&value)?;
-    Ok(Head { conv: conv_of(&key)?, head, ts })
+    let row = Inbox::decode(&value)?;
+    Ok(Head { conv: conv_of(&key)?, head: row.head, ts: row.ts })
 }
 
 fn conv_of(key: &Slice) -> StoreResult<ConvId> {

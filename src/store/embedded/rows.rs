@@ -1,7 +1,8 @@
 //! The value of a message row and of the small tables. Called by the writer and the readers of this engine.
 //!
-//! A message: ts (8 bytes), length of the sender (1), length of the cid (2), sender, cid, body; a head: seq, ts
-//! (8 each); everything else: seq (8). Numbers are big-endian. [`super::folder::FORMAT`] counts the versions.
+//! A message: ts (8 bytes), length of the sender (1), length of the cid (2), sender, cid, body. An inbox row: head
+//! (7), read mark (7), ts (6), 20 in all, which is what the engine holds without an allocation. Everything else:
+//! seq (8). Numbers are big-endian. [`super::folder::FORMAT`] counts the versions.
 
 use std::io::Read;
 
@@ -9,11 +10,13 @@ use bytes::Bytes;
 use fjall::Slice;
 
 use crate::{
-    model::{Cid, Millis, Seq, UserId},
+    model::{Cid, MAX_SEQ, Millis, Seq, UserId},
     store::{NewMessage, Row, StoreError, StoreResult},
 };
 
 const HEADER: usize = 8 + 1 + 2;
+/// The last time that fits in six bytes, in the year 10889.
+const MAX_MILLIS: Millis = (1 << 48) - 1;
 
 /// The stored form of a message. The body is copied here, and never again on its way into the log.
 pub(super) fn encode(message: &NewMessage) -> StoreResult<Slice> {
@@ -64,18 +67,35 @@ impl<'a> Stored<'a> {
     }
 }
 
-/// The stored form of a head.
-pub(super) fn encode_head(seq: Seq, ts: Millis) -> Slice {
-    let mut value = [0; 16];
-    value[..8].copy_from_slice(&seq.to_be_bytes());
-    value[8..].copy_from_slice(&ts.to_be_bytes());
-    Slice::from(value)
+/// A user's row for a conversation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Inbox {
+    /// The top of the log; 0 where only a read mark was set.
+    pub(super) head: Seq,
+    /// The time of the message at the head.
+    pub(super) ts: Millis,
+    /// The user's read mark.
+    pub(super) read: Seq,
 }
 
-/// A head's seq and ts.
-pub(super) fn decode_head(value: &[u8]) -> StoreResult<(Seq, Millis)> {
-    let (seq, rest) = value.split_first_chunk().ok_or_else(unreadable)?;
-    Ok((Seq::from_be_bytes(*seq), decode_seq(rest)?))
+impl Inbox {
+    /// The stored form. What is too large for its bytes, and for any client, becomes the largest there is.
+    pub(super) fn encode(&self) -> Slice {
+        let mut value = [0; 20];
+        value[..7].copy_from_slice(&self.head.min(MAX_SEQ).to_be_bytes()[1..]);
+        value[7..14].copy_from_slice(&self.read.min(MAX_SEQ).to_be_bytes()[1..]);
+        value[14..].copy_from_slice(&self.ts.min(MAX_MILLIS).to_be_bytes()[2..]);
+        Slice::from(value)
+    }
+
+    /// A stored row.
+    pub(super) fn decode(value: &[u8]) -> StoreResult<Self> {
+        let number = |bytes: &[u8]| bytes.iter().fold(0, |number, byte| number << 8 | u64::from(*byte));
+        if value.len() != 20 {
+            return Err(unreadable());
+        }
+        Ok(Self { head: number(&value[..7]), read: number(&value[7..14]), ts: number(&value[14..]) })
+    }
 }
 
 /// The stored form of a seq.
@@ -124,8 +144,16 @@ mod tests {
         for cut in 0..value.len() {
             assert!(Stored::read(&value[..cut]).is_err(), "cut at {cut}");
         }
-        assert!(decode_head(&[0; 15]).is_err());
+        assert!(Inbox::decode(&[0; 19]).is_err());
         assert!(decode_seq(&[0; 9]).is_err());
-        assert_eq!(decode_head(&encode_head(3, 4)), Ok((3, 4)));
+    }
+
+    #[test]
+    fn an_inbox_row_keeps_its_numbers_apart() {
+        let row = Inbox { head: MAX_SEQ, ts: 1_700_000_000_123, read: 0x0102_0304_0506 };
+        assert_eq!(Inbox::decode(&row.encode()), Ok(row));
+        let beyond = Inbox { head: 1, ts: u64::MAX, read: u64::MAX };
+        let largest = Inbox { head: 1, ts: MAX_MILLIS, read: MAX_SEQ };
+        assert_eq!(Inbox::decode(&beyond.encode()), Ok(largest));
     }
 }

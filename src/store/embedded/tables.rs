@@ -6,10 +6,11 @@ use fjall::{Database, Keyspace, KeyspaceCreateOptions, Readable, Slice, Snapshot
 use super::{
     EmbeddedOptions,
     folder::{Folder, OpenError},
-    keys, rows,
+    keys,
+    rows::{self, Inbox},
 };
 use crate::{
-    model::{ConvId, Seq},
+    model::{ConvId, Seq, UserId},
     store::{StoreError, StoreResult},
 };
 
@@ -24,7 +25,6 @@ pub(super) struct Tables {
     pub(super) cids: Keyspace,
     pub(super) inbox: Keyspace,
     pub(super) cursors: Keyspace,
-    pub(super) marks: Keyspace,
     pub(super) devices: Keyspace,
     /// Last, so that the folder is given up only after the database is closed.
     _folder: Folder,
@@ -40,19 +40,25 @@ impl Tables {
             .worker_threads(2)
             .open()
             .map_err(failed)?;
-        // Heads, cursors and marks are written again and again under one key, and a scan steps over every version
+        // Inbox rows and cursors are written again and again under one key, and a scan steps over every version
         // that is still in memory: their tables are kept small.
         let table = |name, mib| db.keyspace(name, || table_options(mib * MIB)).map_err(failed);
         let (messages, cids) = (table("messages", 32)?, table("cids", 16)?);
         let (inbox, cursors) = (table("inbox", 16)?, table("cursors", 16)?);
-        let (marks, devices) = (table("marks", 16)?, table("devices", 4)?);
+        let devices = table("devices", 4)?;
         folder.mark_created()?;
-        Ok(Self { messages, cids, inbox, cursors, marks, devices, db, _folder: folder })
+        Ok(Self { messages, cids, inbox, cursors, devices, db, _folder: folder })
     }
 
-    /// The seq under `key`; 0 where there is none.
-    pub(super) fn seq(&self, table: &Keyspace, key: &Slice) -> StoreResult<Seq> {
-        table.get(key).map_err(unavailable)?.map_or(Ok(0), |value| rows::decode_seq(&value))
+    /// The cursor under `key`; 0 where there is none.
+    pub(super) fn cursor(&self, key: &Slice) -> StoreResult<Seq> {
+        self.cursors.get(key).map_err(unavailable)?.map_or(Ok(0), |value| rows::decode_seq(&value))
+    }
+
+    /// A user's row for a conversation; all zero where there is none.
+    pub(super) fn inbox(&self, user: &UserId, conv: &ConvId) -> StoreResult<Inbox> {
+        let found = self.inbox.get(keys::inbox(user, conv)).map_err(unavailable)?;
+        found.map_or(Ok(Inbox::default()), |value| Inbox::decode(&value))
     }
 
     /// The highest seq whose row exists; 0 in an empty log.

@@ -11,7 +11,6 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     commit::{Commit, Incoming, Memory},
-    keys,
     tables::{Tables, unavailable},
 };
 use crate::{
@@ -124,20 +123,35 @@ impl Writer {
     /// Commits as many commands as fit in one commit and answers them. Gives back the reply of a `Close`, with
     /// everything before it written.
     fn commit_some(&mut self, commands: &mut impl Iterator<Item = Command>) -> Option<Reply<()>> {
-        let mut held = Vec::new();
-        let mut pings = Vec::new();
+        let (mut held, mut pings) = (Vec::new(), Vec::new());
+        let (mut devices, mut new_devices) = (Vec::new(), Vec::new());
         let mut closing = None;
         let mut commit = Commit::new(&self.tables, &mut self.memory);
         for command in commands {
             match command {
                 Command::Ping(reply) => pings.push(reply),
                 Command::Close(reply) => closing = Some(reply),
-                command => held.push(gather(&mut commit, command)),
+                Command::Register { user, device, reply } => {
+                    devices.push((user, device));
+                    new_devices.push(reply);
+                }
+                Command::Append { conv, messages, reply } => {
+                    held.push(Held::Appended(reply, commit.append(&conv, messages)));
+                }
+                Command::RaiseCursor { user, device, conv, seq, reply } => {
+                    held.push(Held::Done(reply, commit.raise_cursor(&user, &device, &conv, seq)));
+                }
+                Command::RaiseMark { user, conv, seq, reply } => {
+                    held.push(Held::Done(reply, commit.raise_mark(&user, &conv, seq)));
+                }
             }
             if closing.is_some() || commit.bytes() >= COMMIT_BYTES {
                 break;
             }
         }
+        // Last, when all read marks of this commit are known.
+        let registered = commit.register(&devices);
+        held.extend(new_devices.into_iter().zip(registered).map(|(reply, new)| Held::Registered(reply, new)));
         let written = match self.failure.get() {
             Some(failure) => Err(failure.clone()),
             None => commit.write(),
@@ -177,20 +191,6 @@ impl Writer {
             ))
         });
         Err(failure.clone())
-    }
-}
-
-fn gather(commit: &mut Commit<'_>, command: Command) -> Held {
-    match command {
-        Command::Append { conv, messages, reply } => Held::Appended(reply, commit.append(&conv, messages)),
-        Command::RaiseCursor { user, device, conv, seq, reply } => {
-            Held::Done(reply, commit.raise_cursor(&user, &device, &conv, seq))
-        }
-        Command::RaiseMark { user, conv, seq, reply } => {
-            Held::Done(reply, commit.raise_mark(keys::user_conv(&user, &conv), seq))
-        }
-        Command::Register { user, device, reply } => Held::Registered(reply, commit.register(&user, &device)),
-        Command::Ping(reply) | Command::Close(reply) => Held::Done(reply, Ok(())),
     }
 }
 

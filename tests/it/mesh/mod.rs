@@ -11,6 +11,7 @@ pub mod link;
 pub mod node;
 pub mod peer;
 pub mod process;
+pub mod raw;
 
 use std::{path::Path, sync::Arc, time::Duration};
 

@@ -36,6 +36,14 @@ pub async fn read_marks_never_go_back(bed: &mut impl Bed) {
     assert_eq!(store.read_mark(&bob, &conv).await, Ok(10));
     store.raise_read_mark(&bob, &conv, 9).await.unwrap();
     assert_eq!(store.read_mark(&bob, &conv).await, Ok(10));
+    // A mark in a log without messages is kept, and makes no conversation.
+    let (early, erin) = (dm("erin", "frank"), user("erin"));
+    store.raise_read_mark(&erin, &early, 3).await.unwrap();
+    assert_eq!(store.read_mark(&erin, &early).await, Ok(3));
+    assert_eq!(inbox(&*store, &erin, 10).await, []);
+    assert_eq!(append(&*store, &early, message("erin", "first")).await.unwrap().seq, 1);
+    assert_eq!(store.read_mark(&erin, &early).await, Ok(3), "one's own first message moves nothing back");
+    assert_eq!(head(&*store, &erin, &early).await, 1);
 }
 
 pub async fn delivered_is_the_furthest_device(bed: &mut impl Bed) {

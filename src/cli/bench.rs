@@ -1,0 +1,133 @@
+//! `natter bench`: load on a running mesh, and whether it kept its promises under it.
+//!
+//! Pairs of users that exist for this run only: `a<i>` writes to `b<i>`, each on a connection of its own. A message
+//! carries its number and the time it was due, so that the receiving side alone can tell latency, loss, doubles and
+//! order. The bench shares its machine with what it measures, so it runs on one thread and reads and writes many
+//! frames per system call; its own cost is in the report.
+
+mod drive;
+mod idle;
+mod lane;
+mod limits;
+mod link;
+mod pace;
+mod payload;
+mod plan;
+mod processes;
+mod receiver;
+mod report;
+mod sender;
+mod shared;
+mod stats;
+mod track;
+
+use std::{num::NonZeroU32, process::ExitCode, time::Duration};
+
+use anyhow::Context as _;
+
+use super::{Global, print, signing::Signing};
+use crate::{auth::Minter, protocol::Encoding};
+
+/// Arguments of `natter bench`.
+#[derive(Debug, Clone, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// The nodes' addresses: senders connect to the first half, receivers to the second
+    #[arg(long, value_name = "URL", value_delimiter = ',', default_values_t = DEV_NODES.map(String::from))]
+    url: Vec<String>,
+    /// Let every second pair swap its sides, so that all nodes have senders and receivers
+    #[arg(long)]
+    mixed: bool,
+    #[command(flatten)]
+    signing: Signing,
+    /// Pairs of users: one writes to the other
+    #[arg(long, value_name = "N", default_value = "50")]
+    pairs: NonZeroU32,
+    /// Closed loop: each sender has N messages without an answer, and sends the next when one comes
+    #[arg(long, value_name = "N", default_value = "8", conflicts_with = "rate")]
+    in_flight: NonZeroU32,
+    /// Open loop: messages per second in all, whatever the answers; latency counts from when a message was due
+    #[arg(long, value_name = "R")]
+    rate: Option<NonZeroU32>,
+    /// Seconds that are measured
+    #[arg(long, value_name = "SECS", default_value_t = 10)]
+    duration: u64,
+    /// Seconds before that
+    #[arg(long, value_name = "SECS", default_value_t = 2)]
+    warmup: u64,
+    /// Seconds after that for what is still on its way; what has not come then is lost
+    #[arg(long, value_name = "SECS", default_value_t = 10)]
+    drain: u64,
+    /// Size of a body in bytes, at least 32
+    #[arg(long, value_name = "BYTES", default_value_t = 200)]
+    body: usize,
+    /// How frames are written
+    #[arg(long, value_enum, default_value_t = Wire::Json)]
+    encoding: Wire,
+    /// Report CPU time and memory of these processes
+    #[arg(long, value_name = "PID", value_delimiter = ',')]
+    pids: Vec<u32>,
+    /// The same for this process and all that it has started
+    #[arg(long, value_name = "PID")]
+    pid_of_children: Option<u32>,
+    /// Open N connections that say nothing, and report what each costs; sends no messages
+    #[arg(long, value_name = "N")]
+    idle: Option<NonZeroU32>,
+    /// Print the report as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  natter bench                                     beside a running natter dev
+  natter bench --rate 2000 --duration 30           latency at a steady 2,000 messages per second
+  natter bench --pairs 200 --in-flight 32 --encoding msgpack --pid-of-children $(pidof -s natter)
+  natter bench --idle 10000 --pid-of-children $(pidof -s natter) --json
+  natter bench --url ws://10.0.0.1:8080/v1/ws,ws://10.0.0.2:8080/v1/ws --secret-file hs256.secret";
+
+/// The two nodes of `natter dev`.
+const DEV_NODES: [&str; 2] = ["ws://127.0.0.1:8080/v1/ws", "ws://127.0.0.1:8081/v1/ws"];
+
+/// How frames are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Wire {
+    /// Text frames.
+    Json,
+    /// Binary frames.
+    Msgpack,
+}
+
+impl From<Wire> for Encoding {
+    fn from(wire: Wire) -> Self {
+        match wire {
+            Wire::Json => Self::Json,
+            Wire::Msgpack => Self::MsgPack,
+        }
+    }
+}
+
+/// Runs the command. The exit code is 1 when the mesh broke a promise.
+///
+/// # Errors
+/// When nothing could be measured.
+pub async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
+    let minter = Minter::from_config(&args.signing.auth(&global.load()?.config)?)?;
+    let plan = plan::Plan::new(&args, minter)?;
+    let (idle, json) = (args.idle, args.json);
+    // One thread: less work in all than on two that wake each other.
+    let bench = move || -> anyhow::Result<(String, bool)> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let local = tokio::task::LocalSet::new();
+        let report: Box<dyn report::Report> = match idle {
+            Some(count) => Box::new(local.block_on(&runtime, idle::run(plan, count.get() as usize))?),
+            None => Box::new(local.block_on(&runtime, drive::run(plan))?),
+        };
+        // Sockets that are still open end with the program.
+        runtime.shutdown_timeout(Duration::from_millis(100));
+        Ok((if json { report.json()? } else { report.table() }, report.good()))
+    };
+    let (text, good) = tokio::task::spawn_blocking(bench).await.context("the bench failed")??;
+    print(&text)?;
+    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

@@ -1,0 +1,123 @@
+//! Whether a session got every message once and in order. Called by both lanes.
+
+/// How a seq compares with what came before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Order {
+    New,
+    /// Came on an earlier connection too: after a reconnect that is the protocol.
+    Redelivered,
+    /// Came on this connection already.
+    Twice,
+    /// Left something out, which no session may (I3).
+    Gap,
+}
+
+/// The seqs of the one conversation of a lane, and which of them are acknowledged.
+#[derive(Debug, Default)]
+pub(super) struct Seqs {
+    last: u64,
+    /// The last on this connection, 0 before the first.
+    here: u64,
+    acked: u64,
+}
+
+impl Seqs {
+    pub(super) fn on_seq(&mut self, seq: u64) -> Order {
+        // A new connection may start again anywhere, but not behind the next.
+        let expected = if self.here == 0 { seq.min(self.last + 1) } else { self.here + 1 };
+        let order = match seq {
+            seq if seq > expected => Order::Gap,
+            seq if seq < expected => Order::Twice,
+            seq if seq <= self.last => Order::Redelivered,
+            _ => Order::New,
+        };
+        self.here = self.here.max(seq);
+        self.last = self.last.max(seq);
+        order
+    }
+
+    /// What to acknowledge now: when at least `batch` messages wait for it.
+    pub(super) fn ack(&mut self, batch: u64) -> Option<u64> {
+        if self.last - self.acked < batch.max(1) {
+            return None;
+        }
+        self.acked = self.last;
+        Some(self.last)
+    }
+
+    /// A new connection: the acknowledgement may have been lost with the old one.
+    pub(super) fn on_connected(&mut self) {
+        self.acked = 0;
+        self.here = 0;
+    }
+}
+
+/// Which numbers have arrived.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    words: Vec<u64>,
+    pub(super) count: u64,
+}
+
+impl Seen {
+    /// Whether the number is new.
+    pub(super) fn insert(&mut self, number: u64) -> bool {
+        let (word, bit) = ((number / 64) as usize, 1u64 << (number % 64));
+        if word >= self.words.len() {
+            self.words.resize(word + 1, 0);
+        }
+        let new = self.words[word] & bit == 0;
+        self.words[word] |= bit;
+        self.count += u64::from(new);
+        new
+    }
+
+    /// All numbers, ascending.
+    pub(super) fn iter(&self) -> impl Iterator<Item = u64> + '_ {
+        (0..self.words.len() as u64 * 64).filter(|number| self.contains(*number))
+    }
+
+    pub(super) fn contains(&self, number: u64) -> bool {
+        self.words.get((number / 64) as usize).is_some_and(|word| word >> (number % 64) & 1 == 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gaps_and_repeats_are_told_apart() {
+        use Order::{Gap, New, Redelivered, Twice};
+        let mut seqs = Seqs::default();
+        let orders: Vec<_> = [1, 2, 2, 4, 3, 5].into_iter().map(|seq| seqs.on_seq(seq)).collect();
+        assert_eq!(orders, [New, New, Twice, Gap, Twice, New]);
+        seqs.on_connected();
+        let orders: Vec<_> = [3, 4, 5, 6, 6].into_iter().map(|seq| seqs.on_seq(seq)).collect();
+        assert_eq!(orders, [Redelivered, Redelivered, Redelivered, New, Twice]);
+        seqs.on_connected();
+        assert_eq!(seqs.on_seq(8), Gap);
+        assert_eq!(Seqs::default().on_seq(2), Gap, "a new conversation starts at 1");
+    }
+
+    #[test]
+    fn acknowledgements_come_in_batches() {
+        let mut seqs = Seqs::default();
+        assert_eq!(seqs.ack(0), None);
+        for seq in 1..=3 {
+            seqs.on_seq(seq);
+        }
+        assert_eq!((seqs.ack(4), seqs.ack(3), seqs.ack(1)), (None, Some(3), None));
+        seqs.on_connected();
+        assert_eq!(seqs.ack(1), Some(3));
+    }
+
+    #[test]
+    fn numbers_are_counted_once() {
+        let mut seen = Seen::default();
+        assert!(seen.insert(0) && seen.insert(64) && seen.insert(1000));
+        assert!(!seen.insert(64));
+        assert_eq!(seen.iter().collect::<Vec<_>>(), [0, 64, 1000]);
+        assert_eq!((seen.count, seen.contains(1000), seen.contains(999), seen.contains(9999)), (3, true, false, false));
+    }
+}

@@ -1,0 +1,71 @@
+//! Where a command connects and as whom. Called by send and tail.
+
+use std::time::Duration;
+
+use super::{Global, report::Hint, signing::Signing};
+use crate::{
+    auth::Minter,
+    client::{Client, ClientOptions, ConnectError, TokenSource},
+    model::UserId,
+};
+
+/// A minted token is used at once, and a fresh one is made for every reconnect.
+const TTL: Duration = Duration::from_secs(3600);
+
+/// Arguments of every command that connects as a user.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Identity {
+    /// The node's address; give several and the next is tried when one is down
+    #[arg(long, value_name = "URL", env = "NATTER_URL", default_value = "ws://127.0.0.1:8080/v1/ws")]
+    #[arg(value_delimiter = ',')]
+    url: Vec<String>,
+    /// The token that says who you are
+    #[arg(long, value_name = "JWT", env = "NATTER_TOKEN", hide_env_values = true, conflicts_with = "user")]
+    token: Option<String>,
+    /// Be this user, with a token signed on the spot: for a node whose secret is at hand
+    #[arg(long, value_name = "USER")]
+    user: Option<UserId>,
+    #[command(flatten)]
+    signing: Signing,
+}
+
+impl Identity {
+    /// Options for a client of `device`.
+    ///
+    /// # Errors
+    /// When there is neither a token nor a secret to sign one with.
+    pub fn options(&self, global: &Global, device: &str) -> anyhow::Result<ClientOptions> {
+        let token = match (&self.token, &self.user) {
+            (_, Some(user)) => {
+                let minter = Minter::from_config(&self.signing.auth(&global.load()?.config)?)?;
+                let user = user.clone();
+                TokenSource::minted(move || minter.mint(&user, TTL).map_err(|error| error.to_string()))
+            }
+            (Some(token), None) => TokenSource::Fixed(token.trim().to_owned()),
+            (None, None) => {
+                return Err(Hint::on(
+                    anyhow::anyhow!("nobody to connect as"),
+                    "give --user NAME beside a natter dev, or --token (or NATTER_TOKEN) with a token",
+                ));
+            }
+        };
+        let client = concat!("natter/", env!("CARGO_PKG_VERSION")).into();
+        Ok(ClientOptions { urls: self.url.clone(), token, client, ..ClientOptions::new("", "", device) })
+    }
+
+    /// Connects, with a hint for the usual reasons why that fails.
+    ///
+    /// # Errors
+    /// Why there is no connection.
+    pub async fn connect(&self, options: ClientOptions) -> anyhow::Result<Client> {
+        Client::connect(options).await.map_err(|error| match &error {
+            ConnectError::Unreachable { .. } => {
+                Hint::on(error, "start a node with natter dev, or say where it is: --url")
+            }
+            ConnectError::Closed { code: 4100 | 4101, .. } | ConnectError::Http { status: 401, .. } => {
+                Hint::on(error, "make a new token: natter token NAME, or give --user NAME and --data DIR")
+            }
+            _ => error.into(),
+        })
+    }
+}

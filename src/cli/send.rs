@@ -1,0 +1,117 @@
+//! `natter send`: one message, or one for each line of standard input.
+
+use std::{io::BufRead as _, process::ExitCode, time::Duration};
+
+use anyhow::{Context as _, bail};
+use serde_json::json;
+
+use super::{Global, identity::Identity, print};
+use crate::{
+    client::{Client, ClientOptions, SentInfo},
+    protocol::Body,
+};
+
+/// Arguments of `natter send`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// To whom: @user or #room
+    #[arg(long, value_name = "@USER|#ROOM")]
+    to: String,
+    /// What to send; - reads standard input, one message for each line
+    text: String,
+    #[command(flatten)]
+    identity: Identity,
+    /// Your own id for the message: sending it again with the same id stores it only once
+    #[arg(long, value_name = "ID")]
+    cid: Option<String>,
+    /// The text is JSON: an object, a number …
+    #[arg(long)]
+    json_body: bool,
+    /// Print {"conv","seq","ts"} for each message
+    #[arg(long)]
+    json: bool,
+    /// The device to connect as
+    #[arg(long, value_name = "NAME", default_value = "natter-send")]
+    device: String,
+    /// How long to wait for each answer, in seconds
+    #[arg(long, value_name = "SECS", default_value_t = 30)]
+    timeout: u64,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  natter send --user alice --to @bob \"hello\"             beside a running natter dev
+  natter send --token \"$T\" --to '#lobby' \"hello all\"
+  dmesg -w | natter send --user logger --to @alice -
+  natter send --user alice --to @bob --json-body '{\"text\":\"hi\",\"lang\":\"en\"}' --json
+  natter send --user alice --to @bob --cid order-17 \"paid\" stores it once, however often it is run";
+
+/// Runs the command.
+///
+/// # Errors
+/// When there is no connection, or a message was refused.
+pub async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
+    if args.text == "-" && args.cid.is_some() {
+        bail!("--cid is for one message, not for the lines of standard input");
+    }
+    // What is for this device is left to lie: it was not shown to anybody.
+    let options = ClientOptions { auto_ack: false, ..args.identity.options(global, &args.device)? };
+    // A bad body is told before anything is connected.
+    let single = (args.text != "-").then(|| args.body(&args.text)).transpose()?;
+    let client = args.identity.connect(options).await?;
+    let done = match single {
+        Some(body) => args.send(&client, body).await,
+        None => args.send_lines(&client).await,
+    };
+    client.close().await;
+    done.map(|()| ExitCode::SUCCESS)
+}
+
+impl Args {
+    fn body(&self, text: &str) -> anyhow::Result<Body> {
+        if self.json_body {
+            serde_json::from_str(text).with_context(|| format!("{text:?} is not JSON"))
+        } else {
+            Ok(Body::text(text))
+        }
+    }
+
+    async fn send(&self, client: &Client, body: Body) -> anyhow::Result<()> {
+        let sending = async {
+            match &self.cid {
+                Some(cid) => client.send_with_cid(&self.to, cid, body).await,
+                None => client.send(&self.to, body).await,
+            }
+        };
+        let sent = tokio::time::timeout(Duration::from_secs(self.timeout), sending);
+        let sent = sent.await.context("no answer in time: whether the message is stored is unknown")?;
+        self.show(&sent.context("not sent")?)
+    }
+
+    /// One after the other: only so is their order certain.
+    async fn send_lines(&self, client: &Client) -> anyhow::Result<()> {
+        let (lines, mut next) = tokio::sync::mpsc::channel(1);
+        // Reading standard input cannot be cancelled, so it is a thread that nobody waits for.
+        std::thread::spawn(move || {
+            for line in std::io::stdin().lock().lines() {
+                if lines.blocking_send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        while let Some(line) = next.recv().await {
+            let line = line.context("cannot read standard input")?;
+            self.send(client, self.body(&line)?).await?;
+        }
+        Ok(())
+    }
+
+    fn show(&self, sent: &SentInfo) -> anyhow::Result<()> {
+        if self.json {
+            print(&json!({ "conv": sent.conv, "seq": sent.seq, "ts": sent.ts }).to_string())
+        } else {
+            print(&format!("{} {}", sent.conv, sent.seq))
+        }
+    }
+}

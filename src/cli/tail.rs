@@ -1,0 +1,200 @@
+//! `natter tail`: prints messages as they come, first those that this device has missed.
+
+use std::{collections::HashMap, process::ExitCode};
+
+use anyhow::bail;
+
+use super::{Global, identity::Identity, print};
+use crate::{
+    client::{Client, ClientOptions, Event},
+    model::{ConvId, Seq},
+    protocol::{Message, client::HistoryFrom},
+};
+
+/// Arguments of `natter tail`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    #[command(flatten)]
+    identity: Identity,
+    /// The device to connect as: what it has printed it does not print again
+    #[arg(long, value_name = "NAME", default_value = "natter-tail")]
+    device: String,
+    /// Print one JSON object on each line
+    #[arg(long)]
+    json: bool,
+    /// Print all conversations from their first message on
+    #[arg(long)]
+    from_start: bool,
+    /// End when everything missed has been printed
+    #[arg(long)]
+    once: bool,
+    /// End after so many messages
+    #[arg(long, short = 'n', value_name = "N")]
+    count: Option<u64>,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  natter tail --user bob                     beside a running natter dev; Ctrl-C ends it
+  natter tail --user bob --once --json       what was missed, for a script
+  natter tail --user bob --device archive --from-start --json >> bob.jsonl";
+
+/// Pages of history are asked for in this size.
+const PAGE: usize = 200;
+
+/// Runs the command.
+///
+/// # Errors
+/// When there is no connection, or it ends for good.
+pub async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
+    let options = ClientOptions { auto_ack: false, ..args.identity.options(global, &args.device)? };
+    let client = args.identity.connect(options).await?;
+    let mut tail = Tail { args, client, printed: HashMap::new(), left: u64::MAX };
+    tail.left = tail.args.count.unwrap_or(u64::MAX);
+    let done = tokio::select! {
+        done = tail.follow() => done,
+        () = interrupted() => Ok(()),
+    };
+    // Writes the last acknowledgements.
+    tail.client.close().await;
+    done.map(|()| ExitCode::SUCCESS)
+}
+
+async fn interrupted() {
+    let terminated = async {
+        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+            Ok(mut signal) => drop(signal.recv().await),
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        () = terminated => {}
+    }
+}
+
+struct Tail {
+    args: Args,
+    client: Client,
+    /// From history: these come once more as missed messages.
+    printed: HashMap<ConvId, Seq>,
+    left: u64,
+}
+
+impl Tail {
+    async fn follow(&mut self) -> anyhow::Result<()> {
+        if self.args.from_start {
+            self.from_start().await?;
+        }
+        while self.left > 0 {
+            match self.client.next().await {
+                Some(Event::Message(message)) => self.on_message(message).await?,
+                Some(Event::CaughtUp) if self.args.once => break,
+                Some(Event::Closed(error)) => bail!(error),
+                Some(event) => notice(&event),
+                None => break,
+            }
+        }
+        Ok(())
+    }
+
+    async fn on_message(&mut self, message: Message) -> anyhow::Result<()> {
+        if self.printed.get(&message.conv).is_none_or(|printed| *printed < message.seq) {
+            self.show(&message)?;
+        }
+        // Only now: what was not printed comes again next time.
+        self.client.ack(&message.conv, message.seq).await?;
+        Ok(())
+    }
+
+    async fn from_start(&mut self) -> anyhow::Result<()> {
+        let mut after = None;
+        loop {
+            let page = self.client.conversations(after, 100).await?;
+            for item in page.items {
+                self.log_of(item.conv).await?;
+            }
+            after = page.next;
+            if after.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn log_of(&mut self, conv: ConvId) -> anyhow::Result<()> {
+        let mut last = 0;
+        while self.left > 0 {
+            let page = self.client.history(&conv, HistoryFrom::After(last), PAGE).await?;
+            for message in page.messages.iter().take(usize::try_from(self.left).unwrap_or(usize::MAX)) {
+                self.show(message)?;
+                last = message.seq;
+            }
+            if last > 0 {
+                self.client.ack(&conv, last).await?;
+            }
+            if !page.more {
+                break;
+            }
+        }
+        self.printed.insert(conv, last);
+        Ok(())
+    }
+
+    fn show(&mut self, message: &Message) -> anyhow::Result<()> {
+        self.left = self.left.saturating_sub(1);
+        print(&if self.args.json { serde_json::to_string(message)? } else { line(message) })
+    }
+}
+
+/// What is not a message goes to standard error, beside the messages.
+fn notice(event: &Event) {
+    let words = match event {
+        Event::Disconnected(error) => format!("{error}; connecting again"),
+        Event::Truncated { conv, from } => format!("{conv}: cut, the messages before {from} are in its history"),
+        Event::Refused { code, message } => format!("{}: {message}", code.word()),
+        _ => return,
+    };
+    eprintln!("natter: {words}");
+}
+
+fn line(message: &Message) -> String {
+    let secs = message.ts / 1000 % 86_400;
+    let (hour, minute, second) = (secs / 3600, secs / 60 % 60, secs % 60);
+    let body = match message.body.parse::<String>() {
+        Ok(text) => text,
+        Err(_) => serde_json::to_string(&message.body).unwrap_or_default(),
+    };
+    let Message { conv, seq, from, .. } = message;
+    format!("{hour:02}:{minute:02}:{second:02}Z {conv} {seq} {from}: {}", printable(&body))
+}
+
+/// Somebody else wrote this: it must not move the cursor or set the title of the reader's terminal.
+fn printable(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() { shown.extend(c.escape_default()) } else { shown.push(c) }
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{model::UserId, protocol::Body};
+
+    #[test]
+    fn a_line_cannot_play_with_the_terminal() {
+        let message = Message {
+            conv: ConvId::new("dm:alice:bob").unwrap(),
+            seq: 3,
+            from: UserId::new("alice").unwrap(),
+            ts: 86_400_000 + 3_723_000,
+            cid: None,
+            body: Body::text("hä\u{1b}[2J\nnext"),
+        };
+        assert_eq!(line(&message), "01:02:03Z dm:alice:bob 3 alice: hä\\u{1b}[2J\\nnext");
+        let object = Message { body: serde_json::from_str(r#"{"a":[1]}"#).unwrap(), ..message };
+        assert!(line(&object).ends_with(r#"alice: {"a":[1]}"#));
+    }
+}

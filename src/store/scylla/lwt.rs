@@ -1,0 +1,123 @@
+//! The one conditional write of the store: message rows and their cid rows, all or nothing. Used by the append.
+
+use std::sync::Arc;
+
+use scylla::{
+    response::query_result::QueryRowsResult,
+    serialize::{
+        SerializationError,
+        row::{RowSerializationContext, SerializeRow},
+        writers::RowWriter,
+    },
+    statement::batch::{Batch, BatchType},
+    value::{CqlValue, Row as CqlRow},
+};
+
+use super::{
+    Inner, bucket_of,
+    rows::{self, CqlError},
+    signed,
+    turn::InTurn,
+    unsigned,
+    work::Work,
+};
+use crate::model::{ConvId, Seq};
+
+/// What the database said to a conditional batch.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// All rows were inserted.
+    Applied,
+    /// None was. These cids of the batch, as cid row's key and seq, are stored already; perhaps not all that are.
+    Refused(Vec<(String, Seq)>),
+}
+
+/// The values of the two kinds of statement in a batch.
+enum Values<'a> {
+    Message((&'a str, i64, i64, &'a str, &'a str, i64, &'a [u8])),
+    Cid((&'a str, i64, &'a str, i64)),
+}
+
+impl SerializeRow for Values<'_> {
+    fn serialize(&self, ctx: &RowSerializationContext<'_>, writer: &mut RowWriter) -> Result<(), SerializationError> {
+        match self {
+            Self::Message(values) => values.serialize(ctx, writer),
+            Self::Cid(values) => values.serialize(ctx, writer),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        false
+    }
+}
+
+impl Inner {
+    /// Inserts the messages `items` of `work` at `first` and after it, in one bucket. An error says nothing about
+    /// what happened, nor about what may still happen (R17).
+    pub(super) async fn insert(
+        &self,
+        conv: &ConvId,
+        first: Seq,
+        work: &Work,
+        items: &[usize],
+    ) -> Result<Outcome, CqlError> {
+        let bucket = signed(bucket_of(first));
+        let mut batch = Batch::new(BatchType::Unlogged);
+        batch.set_execution_profile_handle(Some(self.lwt.clone()));
+        let turn = self.known.get(conv).turn;
+        batch.set_load_balancing_policy(Some(Arc::new(InTurn { plan: self.replicas.clone(), turn })));
+        let mut values = Vec::with_capacity(items.len() * 2);
+        for (seq, item) in (first..).zip(items) {
+            let message = work.message(*item);
+            let (sender, cid) = (message.sender.as_str(), message.cid.as_str());
+            let seq = signed(seq);
+            batch.append_statement(self.cql.insert_message.clone());
+            values.push(Values::Message((conv.as_str(), bucket, seq, sender, cid, signed(message.ts), &message.body)));
+            batch.append_statement(self.cql.insert_cid.clone());
+            values.push(Values::Cid((conv.as_str(), bucket, work.key(*item), seq)));
+        }
+        let result = self.session.batch(&batch, values).await.map_err(|e| {
+            self.known.learn(conv, |known| known.turn += 1);
+            CqlError::new(e)
+        })?;
+        outcome(&rows::rows_of(result)?)
+    }
+}
+
+/// Whether a conditional statement was applied. The column is there whatever happened, the others are not:
+/// Cassandra gives them only for rows that stood in the way, ScyllaDB always.
+pub(super) fn applied(result: &QueryRowsResult) -> Result<bool, CqlError> {
+    let mut row = result.first_row::<CqlRow>().map_err(CqlError::new)?;
+    match column(&names(result), &mut row, "[applied]") {
+        Some(CqlValue::Boolean(applied)) => Ok(applied),
+        _ => Err(CqlError::new("the answer to a conditional statement has no [applied]")),
+    }
+}
+
+fn outcome(result: &QueryRowsResult) -> Result<Outcome, CqlError> {
+    if applied(result)? {
+        return Ok(Outcome::Applied);
+    }
+    let names = names(result);
+    let mut stored = Vec::new();
+    for row in result.rows::<CqlRow>().map_err(CqlError::new)? {
+        stored.extend(stored_cid(&names, row.map_err(CqlError::new)?));
+    }
+    Ok(Outcome::Refused(stored))
+}
+
+fn names(result: &QueryRowsResult) -> Vec<String> {
+    result.column_specs().iter().map(|spec| spec.name().to_owned()).collect()
+}
+
+/// `None` for a message row, and for a row of nulls: ScyllaDB's way of saying that nothing stood there.
+fn stored_cid(names: &[String], mut row: CqlRow) -> Option<(String, Seq)> {
+    let key = column(names, &mut row, "cid")?.into_string()?;
+    let at = column(names, &mut row, "at")?.as_bigint()?;
+    Some((key, unsigned(at)))
+}
+
+fn column(names: &[String], row: &mut CqlRow, name: &str) -> Option<CqlValue> {
+    let place = names.iter().position(|n| n == name)?;
+    row.columns.get_mut(place)?.take()
+}

@@ -1,0 +1,195 @@
+//! How to reach the cluster: the options, and the driver session they make. Called by the store's `connect`
+//! and by `migrate`.
+
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
+
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use scylla::{
+    client::{
+        execution_profile::{ExecutionProfile, ExecutionProfileBuilder},
+        session::Session,
+        session_builder::SessionBuilder,
+    },
+    policies::speculative_execution::SimpleSpeculativeExecutionPolicy,
+    policies::{
+        load_balancing::{DefaultPolicy, LoadBalancingPolicy},
+        retry::FallthroughRetryPolicy,
+    },
+    statement::{Consistency, SerialConsistency},
+};
+
+use super::ScyllaError;
+
+/// Where the cluster is and how to speak to it.
+#[derive(Clone)]
+pub struct ScyllaOptions {
+    /// `host:port` of some servers; the driver finds the others.
+    pub contact_points: Vec<String>,
+    /// The keyspace: lower-case letters, digits and `_`, at most 48.
+    pub keyspace: String,
+    /// The one datacenter whose replicas count; `None` takes the contact points'.
+    pub datacenter: Option<String>,
+    /// The user to log in as, where the cluster asks for one.
+    pub user: Option<String>,
+    /// That user's password.
+    pub password: Option<String>,
+    /// TLS to every server.
+    pub tls: Option<TlsOptions>,
+    /// How long one request may take, 2 to 5 s. A conditional insert gets half of it, then is sent again.
+    pub request_timeout: Duration,
+    /// Replicas per datacenter. Used only when `migrate` makes the keyspace.
+    pub replication_factor: u8,
+    /// For tests: an append ends after this step, as if the node had died there.
+    #[doc(hidden)]
+    pub stop_after: Option<Step>,
+}
+
+/// The steps of an append after which a node may die and leave something behind.
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// The rows are in the log, no head is raised.
+    Inserted,
+    /// The recipient's head is raised, the sender's is not.
+    FirstHead,
+}
+
+/// PEM files for TLS.
+#[derive(Debug, Clone, Default)]
+pub struct TlsOptions {
+    /// The authorities that sign the servers' certificates.
+    pub ca_file: PathBuf,
+    /// The node's own certificate chain, where the cluster asks for one.
+    pub cert_file: Option<PathBuf>,
+    /// The key of that certificate.
+    pub key_file: Option<PathBuf>,
+}
+
+impl Default for ScyllaOptions {
+    fn default() -> Self {
+        Self {
+            contact_points: vec!["127.0.0.1:9042".to_owned()],
+            keyspace: "natter".to_owned(),
+            datacenter: None,
+            user: None,
+            password: None,
+            tls: None,
+            request_timeout: Duration::from_secs(2),
+            replication_factor: 3,
+            stop_after: None,
+        }
+    }
+}
+
+impl fmt::Debug for ScyllaOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ScyllaOptions")
+            .field("contact_points", &self.contact_points)
+            .field("keyspace", &self.keyspace)
+            .field("datacenter", &self.datacenter)
+            .field("user", &self.user)
+            .field("password", &self.password.as_ref().map(|_| "***"))
+            .field("tls", &self.tls)
+            .field("request_timeout", &self.request_timeout)
+            .field("replication_factor", &self.replication_factor)
+            .finish_non_exhaustive()
+    }
+}
+
+impl ScyllaOptions {
+    /// Names stand in CQL text, so they are checked before anything is sent.
+    fn check(&self) -> Result<(), ScyllaError> {
+        let word = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
+        let ks = self.keyspace.as_bytes();
+        if !ks.first().is_some_and(u8::is_ascii_lowercase) || ks.len() > 48 || !ks.iter().all(|b| word(*b)) {
+            return Err(ScyllaError::Option("keyspace must be 1 to 48 of a-z, 0-9 and '_', starting with a letter"));
+        }
+        let quoted = |dc: &String| dc.is_empty() || dc.contains(['\'', '\\']);
+        if self.datacenter.as_ref().is_some_and(quoted) {
+            return Err(ScyllaError::Option("datacenter must not be empty nor hold quotes"));
+        }
+        if self.contact_points.is_empty() {
+            return Err(ScyllaError::Option("contact_points must name at least one server"));
+        }
+        if self.replication_factor == 0 {
+            return Err(ScyllaError::Option("replication_factor must be at least 1"));
+        }
+        Ok(())
+    }
+
+    /// Connects. `timeout` bounds each request of the session's default profile.
+    pub(super) async fn session(&self, timeout: Duration) -> Result<Session, ScyllaError> {
+        self.check()?;
+        let mut builder = SessionBuilder::new()
+            .known_nodes(&self.contact_points)
+            .default_execution_profile_handle(self.plain_profile(timeout).into_handle())
+            .connection_timeout(self.request_timeout)
+            // A server that stopped answering is dropped after a few seconds, not after a minute.
+            .keepalive_interval(Duration::from_secs(2))
+            .keepalive_timeout(Duration::from_secs(3))
+            .keyspaces_to_fetch([&self.keyspace])
+            .tls_context(self.tls.as_ref().map(tls_config).transpose()?);
+        if let Some(user) = &self.user {
+            builder = builder.user(user, self.password.clone().unwrap_or_default());
+        }
+        builder.build().await.map_err(|e| ScyllaError::Connect(Box::new(e)))
+    }
+
+    /// For reads and max-register writes, all idempotent: the driver may try the next replica, after an error
+    /// or when the first is slow.
+    fn plain_profile(&self, timeout: Duration) -> ExecutionProfile {
+        let speculative =
+            SimpleSpeculativeExecutionPolicy { max_retry_count: 1, retry_interval: Duration::from_millis(200) };
+        self.profile(timeout).speculative_execution_policy(Some(Arc::new(speculative))).build()
+    }
+
+    /// For conditional inserts: the driver sends them once. What a time-out means is decided by the append, which
+    /// inserts again at the same seq (R17).
+    pub(super) fn lwt_profile(&self) -> ExecutionProfile {
+        self.profile(self.request_timeout / 2).retry_policy(Arc::new(FallthroughRetryPolicy::new())).build()
+    }
+
+    /// Replicas first, and only those of the datacenter. `shuffled` spreads the load over the replicas.
+    pub(super) fn balancing(&self, shuffled: bool) -> Arc<dyn LoadBalancingPolicy> {
+        let balancing = DefaultPolicy::builder().token_aware(true).permit_dc_failover(false);
+        let balancing = balancing.enable_shuffling_replicas(shuffled);
+        match &self.datacenter {
+            Some(dc) => balancing.prefer_datacenter(dc.clone()).build(),
+            None => balancing.build(),
+        }
+    }
+
+    fn profile(&self, timeout: Duration) -> ExecutionProfileBuilder {
+        ExecutionProfile::builder()
+            .consistency(Consistency::LocalQuorum)
+            .serial_consistency(Some(SerialConsistency::LocalSerial))
+            .request_timeout(Some(timeout))
+            .load_balancing_policy(self.balancing(true))
+    }
+}
+
+fn tls_config(options: &TlsOptions) -> Result<Arc<rustls::ClientConfig>, ScyllaError> {
+    let fault = |e: &dyn fmt::Display| ScyllaError::Tls(e.to_string());
+    let certs = |file: &PathBuf| -> Result<Vec<CertificateDer<'static>>, ScyllaError> {
+        let named = |e: &dyn fmt::Display| ScyllaError::Tls(format!("{}: {e}", file.display()));
+        CertificateDer::pem_file_iter(file).map_err(|e| named(&e))?.collect::<Result<_, _>>().map_err(|e| named(&e))
+    };
+    let mut roots = rustls::RootCertStore::empty();
+    for cert in certs(&options.ca_file)? {
+        roots.add(cert).map_err(|e| fault(&e))?;
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|e| fault(&e))?
+        .with_root_certificates(roots);
+    let config = match (&options.cert_file, &options.key_file) {
+        (Some(cert), Some(key)) => {
+            let key = PrivateKeyDer::from_pem_file(key).map_err(|e| fault(&e))?;
+            builder.with_client_auth_cert(certs(cert)?, key).map_err(|e| fault(&e))?
+        }
+        (None, None) => builder.with_no_client_auth(),
+        _ => return Err(ScyllaError::Option("tls needs cert_file and key_file together, or neither")),
+    };
+    Ok(Arc::new(config))
+}

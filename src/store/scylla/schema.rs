@@ -1,0 +1,258 @@
+//! The schema in numbered CQL files, and how a cluster gets it. Called by `natter migrate` and, to refuse a
+//! schema that is not this build's, by the store's `connect`.
+
+use std::time::Duration;
+
+use scylla::{
+    client::session::Session,
+    policies::load_balancing::{NodeIdentifier, SingleTargetLoadBalancingPolicy},
+    statement::unprepared::Statement,
+};
+use tokio::time::{Instant, sleep};
+
+use super::{ScyllaError, ScyllaOptions};
+use crate::model::now_millis;
+
+/// All migrations, the oldest first; a file's place in this list is its version. Files are added, never changed.
+const MIGRATIONS: &[&str] = &[include_str!("../../../schema/001_logs.cql")];
+
+/// Schema changes take seconds on a loaded cluster.
+const DDL_TIMEOUT: Duration = Duration::from_secs(60);
+/// A migrating node that died gives the lock back after this; it is renewed before every statement.
+const LOCK_SECONDS: i32 = 120;
+const LOCK_WAIT: Duration = Duration::from_secs(150);
+
+/// What [`migrate`] did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Migrated {
+    /// The version found, 0 for none.
+    pub from: i32,
+    /// The version now.
+    pub to: i32,
+}
+
+/// Whether the keyspace has the schema of this build.
+///
+/// # Errors
+/// [`ScyllaError::SchemaMissing`], [`ScyllaError::SchemaOlder`] or [`ScyllaError::SchemaNewer`], each saying what to do.
+pub(super) async fn check_schema(session: &Session, options: &ScyllaOptions) -> Result<(), ScyllaError> {
+    let have = if has_table(session, options, "schema_version").await? {
+        recorded_version(session, &options.keyspace).await?
+    } else {
+        0
+    };
+    match have {
+        0 => Err(ScyllaError::SchemaMissing { keyspace: options.keyspace.clone() }),
+        have if have < wanted() => Err(ScyllaError::SchemaOlder { have, want: wanted() }),
+        have if have > wanted() => Err(ScyllaError::SchemaNewer { have, want: wanted() }),
+        _ => Ok(()),
+    }
+}
+
+/// Brings the keyspace to the schema of this build, and makes it where it is missing. May be run again, and from
+/// several nodes at once: one does the work while the others wait.
+///
+/// # Errors
+/// When the cluster cannot be reached, refuses a statement, or has a schema newer than this build.
+pub async fn migrate(options: &ScyllaOptions) -> Result<Migrated, ScyllaError> {
+    let session = options.session(DDL_TIMEOUT).await?;
+    let migration = Migration { coordinator: coordinator(&session), session: &session, options };
+    migration.make_keyspace().await?;
+    migration.make_bookkeeping().await?;
+    let owner = format!("{:016x}", rand::random::<u64>());
+    migration.lock(&owner).await?;
+    let done = migration.apply(&owner).await;
+    migration.unlock(&owner).await?;
+    done
+}
+
+fn wanted() -> i32 {
+    i32::try_from(MIGRATIONS.len()).unwrap_or(i32::MAX)
+}
+
+/// Two servers that make the same table at the same moment make two tables of one name; so whoever migrates
+/// sends its statements to the same server, the one with the smallest id.
+fn coordinator(session: &Session) -> Option<NodeIdentifier> {
+    let state = session.get_cluster_state();
+    let up = state.get_nodes_info().iter().filter(|node| node.is_connected());
+    up.map(|node| node.host_id).min().map(NodeIdentifier::HostId)
+}
+
+struct Migration<'a> {
+    session: &'a Session,
+    options: &'a ScyllaOptions,
+    coordinator: Option<NodeIdentifier>,
+}
+
+impl Migration<'_> {
+    async fn make_keyspace(&self) -> Result<(), ScyllaError> {
+        let Self { session, options, .. } = self;
+        let (ks, rf) = (&options.keyspace, options.replication_factor);
+        if !rows_exist(session, "SELECT keyspace_name FROM system_schema.keyspaces WHERE keyspace_name = ?", (ks,))
+            .await?
+        {
+            let dc = match &options.datacenter {
+                Some(dc) => dc.clone(),
+                None => local_datacenter(session).await?,
+            };
+            // ScyllaDB before 2025.4 has no conditional writes on tablets; Cassandra does not know the word.
+            let tablets = if is_scylladb(session).await? { " AND tablets = {'enabled': false}" } else { "" };
+            self.ddl(&format!(
+                "CREATE KEYSPACE IF NOT EXISTS {ks} WITH replication = \
+                 {{'class': 'NetworkTopologyStrategy', '{dc}': {rf}}}{tablets}"
+            ))
+            .await?;
+        }
+        if rf == 1 {
+            tracing::warn!(
+                keyspace = ks,
+                "replication factor 1: a lost disk loses messages; use 3 outside development"
+            );
+        }
+        Ok(())
+    }
+
+    async fn make_bookkeeping(&self) -> Result<(), ScyllaError> {
+        let ks = &self.options.keyspace;
+        for (table, columns) in [
+            ("schema_lock", "id int PRIMARY KEY, owner text"),
+            ("schema_version", "id int, version int, applied_at bigint, PRIMARY KEY (id, version)"),
+        ] {
+            if !has_table(self.session, self.options, table).await? {
+                self.ddl(&format!("CREATE TABLE IF NOT EXISTS {ks}.{table} ({columns})")).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn apply(&self, owner: &str) -> Result<Migrated, ScyllaError> {
+        let ks = &self.options.keyspace;
+        let from = recorded_version(self.session, ks).await?;
+        if from > wanted() {
+            return Err(ScyllaError::SchemaNewer { have: from, want: wanted() });
+        }
+        self.session.use_keyspace(ks, false).await.map_err(ScyllaError::statement("USE"))?;
+        for (version, text) in (1..).zip(MIGRATIONS).filter(|(version, _)| *version > from) {
+            for statement in statements(text) {
+                self.renew(owner).await?;
+                self.ddl(&statement).await?;
+            }
+            let done = format!("INSERT INTO {ks}.schema_version (id, version, applied_at) VALUES (0, ?, ?)");
+            let at = i64::try_from(now_millis()).unwrap_or(i64::MAX);
+            let recorded = self.session.query_unpaged(done.as_str(), (version, at)).await;
+            recorded.map_err(ScyllaError::statement(&done))?;
+            tracing::info!(keyspace = ks, version, "schema migrated");
+        }
+        Ok(Migrated { from, to: wanted() })
+    }
+
+    /// One statement; the driver then waits until all servers agree on the schema.
+    async fn ddl(&self, cql: &str) -> Result<(), ScyllaError> {
+        let mut statement = Statement::new(cql);
+        if let Some(node) = &self.coordinator {
+            statement.set_load_balancing_policy(Some(SingleTargetLoadBalancingPolicy::new(node.clone(), None)));
+        }
+        self.session.query_unpaged(statement, &[]).await.map_err(ScyllaError::statement(cql))?;
+        Ok(())
+    }
+
+    async fn lock(&self, owner: &str) -> Result<(), ScyllaError> {
+        let ks = &self.options.keyspace;
+        let take =
+            format!("INSERT INTO {ks}.schema_lock (id, owner) VALUES (0, ?) IF NOT EXISTS USING TTL {LOCK_SECONDS}");
+        let deadline = Instant::now() + LOCK_WAIT;
+        // An owner that meets its own name took the lock with an insert that was not answered in time.
+        while !self.conditional(&take, (owner,)).await.is_ok_and(|applied| applied) && !self.renewed(owner).await? {
+            if Instant::now() > deadline {
+                return Err(ScyllaError::Locked);
+            }
+            sleep(Duration::from_millis(rand::random_range(100..400))).await;
+        }
+        Ok(())
+    }
+
+    async fn renew(&self, owner: &str) -> Result<(), ScyllaError> {
+        if self.renewed(owner).await? { Ok(()) } else { Err(ScyllaError::LockLost) }
+    }
+
+    async fn renewed(&self, owner: &str) -> Result<bool, ScyllaError> {
+        let ks = &self.options.keyspace;
+        let renew = format!("UPDATE {ks}.schema_lock USING TTL {LOCK_SECONDS} SET owner = ? WHERE id = 0 IF owner = ?");
+        self.conditional(&renew, (owner, owner)).await
+    }
+
+    async fn unlock(&self, owner: &str) -> Result<(), ScyllaError> {
+        let ks = &self.options.keyspace;
+        self.conditional(&format!("DELETE FROM {ks}.schema_lock WHERE id = 0 IF owner = ?"), (owner,)).await.map(drop)
+    }
+
+    async fn conditional(
+        &self,
+        cql: &str,
+        values: impl scylla::serialize::row::SerializeRow,
+    ) -> Result<bool, ScyllaError> {
+        let result = self.session.query_unpaged(cql, values).await.map_err(ScyllaError::statement(cql))?;
+        super::lwt::applied(&result.into_rows_result().map_err(ScyllaError::statement(cql))?)
+            .map_err(ScyllaError::statement(cql))
+    }
+}
+
+async fn recorded_version(session: &Session, ks: &str) -> Result<i32, ScyllaError> {
+    let cql = format!("SELECT version FROM {ks}.schema_version WHERE id = 0");
+    let result = session.query_unpaged(cql.as_str(), &[]).await.map_err(ScyllaError::statement(&cql))?;
+    let rows = result.into_rows_result().map_err(ScyllaError::statement(&cql))?;
+    let versions = rows.rows::<(i32,)>().map_err(ScyllaError::statement(&cql))?;
+    let mut newest = 0;
+    for version in versions {
+        newest = newest.max(version.map_err(ScyllaError::statement(&cql))?.0);
+    }
+    Ok(newest)
+}
+
+async fn has_table(session: &Session, options: &ScyllaOptions, table: &str) -> Result<bool, ScyllaError> {
+    let cql = "SELECT table_name FROM system_schema.tables WHERE keyspace_name = ? AND table_name = ?";
+    rows_exist(session, cql, (&options.keyspace, table)).await
+}
+
+async fn is_scylladb(session: &Session) -> Result<bool, ScyllaError> {
+    let cql = "SELECT table_name FROM system_schema.tables \
+               WHERE keyspace_name = 'system_schema' AND table_name = 'scylla_tables'";
+    rows_exist(session, cql, ()).await
+}
+
+async fn local_datacenter(session: &Session) -> Result<String, ScyllaError> {
+    let cql = "SELECT data_center FROM system.local WHERE key = 'local'";
+    let result = session.query_unpaged(cql, &[]).await.map_err(ScyllaError::statement(cql))?;
+    let rows = result.into_rows_result().map_err(ScyllaError::statement(cql))?;
+    Ok(rows.single_row::<(String,)>().map_err(ScyllaError::statement(cql))?.0)
+}
+
+async fn rows_exist(
+    session: &Session,
+    cql: &str,
+    values: impl scylla::serialize::row::SerializeRow,
+) -> Result<bool, ScyllaError> {
+    let result = session.query_unpaged(cql, values).await.map_err(ScyllaError::statement(cql))?;
+    Ok(result.into_rows_result().map_err(ScyllaError::statement(cql))?.rows_num() > 0)
+}
+
+/// The statements of a file: comments are cut, and a semicolon at the end of a line ends one.
+fn statements(text: &str) -> Vec<String> {
+    let code: Vec<&str> = text.lines().filter(|line| !line.trim_start().starts_with("--")).collect();
+    let code = code.join("\n");
+    code.split(";\n").map(|s| s.trim().trim_end_matches(';').to_owned()).filter(|s| !s.is_empty()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_split_into_whole_statements() {
+        for file in MIGRATIONS {
+            let all = statements(file);
+            assert_eq!(all.len(), file.matches("\nCREATE TABLE").count(), "{all:#?}");
+            assert!(all.iter().all(|s| s.starts_with("CREATE TABLE IF NOT EXISTS ") && s.ends_with(')')), "{all:#?}");
+        }
+    }
+}

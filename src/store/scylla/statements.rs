@@ -1,0 +1,132 @@
+//! Every statement the engine runs, prepared once. The only CQL outside the schema.
+
+use scylla::{
+    client::{execution_profile::ExecutionProfileHandle, session::Session},
+    statement::{Consistency, prepared::PreparedStatement},
+};
+
+use super::ScyllaError;
+
+/// Rows per page on the wire; how much is read altogether the caller decides.
+const PAGE_ROWS: i32 = 512;
+/// Message rows carry bodies of up to 64 KiB, so fewer of them make a page.
+const BODY_PAGE_ROWS: i32 = 64;
+
+/// The prepared statements, by what they are for.
+pub(super) struct Statements {
+    /// Conditional: a message row.
+    pub(super) insert_message: PreparedStatement,
+    /// Conditional: the cid row of a message.
+    pub(super) insert_cid: PreparedStatement,
+    /// Message rows of a bucket after a seq, oldest first.
+    pub(super) rows_after: PreparedStatement,
+    /// Message rows of a bucket up to a seq, newest first.
+    pub(super) rows_until: PreparedStatement,
+    /// The same as `rows_after` without the bodies.
+    pub(super) marks_after: PreparedStatement,
+    /// One message row.
+    pub(super) row: PreparedStatement,
+    /// One message row's seq, read with LOCAL_SERIAL: makes all conditional writes before it visible to quorums.
+    pub(super) row_serial: PreparedStatement,
+    /// Where cids of a bucket stand.
+    pub(super) cids: PreparedStatement,
+    /// A head.
+    pub(super) head: PreparedStatement,
+    /// Raises a head.
+    pub(super) raise_head: PreparedStatement,
+    /// A user's heads after a conversation.
+    pub(super) inbox: PreparedStatement,
+    /// One cursor.
+    pub(super) cursor: PreparedStatement,
+    /// A device's cursors in a range of conversations.
+    pub(super) cursors_between: PreparedStatement,
+    /// Raises a cursor.
+    pub(super) raise_cursor: PreparedStatement,
+    /// One read mark.
+    pub(super) read_mark: PreparedStatement,
+    /// All read marks of a user.
+    pub(super) read_marks: PreparedStatement,
+    /// Raises a read mark.
+    pub(super) raise_read_mark: PreparedStatement,
+    /// Whether a device is known.
+    pub(super) device: PreparedStatement,
+    /// Conditional: makes a device known.
+    pub(super) add_device: PreparedStatement,
+    /// A write that matters to nobody.
+    pub(super) beat: PreparedStatement,
+}
+
+impl Statements {
+    /// `lwt` is the profile of conditional statements; those in batches get it with their batch.
+    pub(super) async fn prepare(
+        session: &Session,
+        ks: &str,
+        lwt: &ExecutionProfileHandle,
+    ) -> Result<Self, ScyllaError> {
+        let idempotent = |cql: String, page: i32| async move {
+            let mut statement = session.prepare(cql.as_str()).await.map_err(ScyllaError::statement(&cql))?;
+            statement.set_is_idempotent(true);
+            statement.set_page_size(page);
+            Ok::<_, ScyllaError>(statement)
+        };
+        let plain = |cql: &str| idempotent(cql.replace("$", ks), PAGE_ROWS);
+        let bodies = |cql: &str| idempotent(cql.replace("$", ks), BODY_PAGE_ROWS);
+        let conditional =
+            |cql: String| async move { session.prepare(cql.as_str()).await.map_err(ScyllaError::statement(&cql)) };
+        let in_bucket = "FROM $.messages WHERE conv = ? AND bucket = ?";
+        let mut row_serial = plain(&format!("SELECT seq {in_bucket} AND kind = 0 AND seq = ? AND cid = ''")).await?;
+        row_serial.set_consistency(Consistency::LocalSerial);
+        let add_device = format!("INSERT INTO {ks}.devices (user, device) VALUES (?, ?) IF NOT EXISTS");
+        let mut add_device = conditional(add_device).await?;
+        add_device.set_execution_profile_handle(Some(lwt.clone()));
+        Ok(Self {
+            insert_message: conditional(format!(
+                "INSERT INTO {ks}.messages (conv, bucket, kind, seq, cid, sender, sent_as, ts, payload) \
+                 VALUES (?, ?, 0, ?, '', ?, ?, ?, ?) IF NOT EXISTS"
+            ))
+            .await?,
+            insert_cid: conditional(format!(
+                "INSERT INTO {ks}.messages (conv, bucket, kind, seq, cid, at) VALUES (?, ?, 1, 0, ?, ?) IF NOT EXISTS"
+            ))
+            .await?,
+            rows_after: bodies(&format!(
+                "SELECT seq, sender, sent_as, ts, payload {in_bucket} AND kind = 0 AND seq > ? LIMIT ?"
+            ))
+            .await?,
+            rows_until: bodies(&format!(
+                "SELECT seq, sender, sent_as, ts, payload {in_bucket} AND kind = 0 AND seq <= ? \
+                 ORDER BY kind DESC, seq DESC LIMIT ?"
+            ))
+            .await?,
+            marks_after: plain(&format!(
+                "SELECT seq, sender, sent_as, ts {in_bucket} AND kind = 0 AND seq > ? LIMIT ?"
+            ))
+            .await?,
+            row: plain(&format!(
+                "SELECT seq, sender, sent_as, ts, payload {in_bucket} AND kind = 0 AND seq = ? AND cid = ''"
+            ))
+            .await?,
+            row_serial,
+            cids: plain(&format!("SELECT cid, at {in_bucket} AND kind = 1 AND seq = 0 AND cid IN ?")).await?,
+            head: plain("SELECT head FROM $.inbox WHERE user = ? AND conv = ?").await?,
+            raise_head: plain("INSERT INTO $.inbox (user, conv, head, ts) VALUES (?, ?, ?, ?) USING TIMESTAMP ?")
+                .await?,
+            inbox: plain("SELECT conv, head, ts FROM $.inbox WHERE user = ? AND conv > ? LIMIT ?").await?,
+            cursor: plain("SELECT seq FROM $.cursors WHERE user = ? AND device = ? AND conv = ?").await?,
+            cursors_between: plain(
+                "SELECT conv, seq FROM $.cursors WHERE user = ? AND device = ? AND conv > ? AND conv <= ?",
+            )
+            .await?,
+            raise_cursor: plain(
+                "INSERT INTO $.cursors (user, device, conv, seq) VALUES (?, ?, ?, ?) USING TIMESTAMP ?",
+            )
+            .await?,
+            read_mark: plain("SELECT seq FROM $.reads WHERE user = ? AND conv = ?").await?,
+            read_marks: plain("SELECT conv, seq FROM $.reads WHERE user = ?").await?,
+            raise_read_mark: plain("INSERT INTO $.reads (user, conv, seq) VALUES (?, ?, ?) USING TIMESTAMP ?").await?,
+            device: plain("SELECT device FROM $.devices WHERE user = ? AND device = ?").await?,
+            add_device,
+            beat: plain("INSERT INTO $.health (slot, beat) VALUES (?, ?)").await?,
+        })
+    }
+}

@@ -1,0 +1,34 @@
+//! Which replica a conditional insert goes to. The driver sends one only once, so a server that froze would
+//! cost each try of a conversation its time-out; the append takes the next replica in turn instead.
+
+use std::sync::Arc;
+
+use scylla::{
+    cluster::{ClusterState, NodeRef},
+    policies::load_balancing::{FallbackPlan, LoadBalancingPolicy, RoutingInfo},
+    routing::Shard,
+};
+
+/// Begins the plan of another policy at a later place. That policy must not shuffle.
+#[derive(Debug)]
+pub(super) struct InTurn {
+    /// Gives the replicas in an order of its own, then everybody else.
+    pub(super) plan: Arc<dyn LoadBalancingPolicy>,
+    /// How many to pass over.
+    pub(super) turn: usize,
+}
+
+impl LoadBalancingPolicy for InTurn {
+    fn pick<'a>(&'a self, request: &'a RoutingInfo, cluster: &'a ClusterState) -> Option<(NodeRef<'a>, Option<Shard>)> {
+        let all = self.plan.fallback(request, cluster).count();
+        self.plan.fallback(request, cluster).nth(self.turn % all.max(1))
+    }
+
+    fn fallback<'a>(&'a self, request: &'a RoutingInfo, cluster: &'a ClusterState) -> FallbackPlan<'a> {
+        self.plan.fallback(request, cluster)
+    }
+
+    fn name(&self) -> String {
+        "InTurn".to_owned()
+    }
+}

@@ -1,0 +1,125 @@
+//! A real CQL server for the tests: Apache Cassandra on loopback, fetched once, stopped with the tests.
+//!
+//! [`Cassandra::shared`] is one server for all tests of this process: each takes a keyspace of its own
+//! ([`keyspace`]). A test that hurts the server starts its own with [`Cassandra::start`]. Servers die with
+//! the test process, however it ends.
+
+mod fetch;
+mod server;
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::{
+        OnceLock,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use natter::store::scylla::{ScyllaOptions, ScyllaStore, migrate};
+use tokio::sync::OnceCell;
+
+use server::Server;
+
+/// Whether the tests of this module can run here; `Err` says why not, as "skipped, because …" wants it.
+/// The first call may download the server.
+pub fn available() -> Result<(), String> {
+    static CHECKED: OnceLock<Result<(), String>> = OnceLock::new();
+    CHECKED.get_or_init(|| fetch::java().and_then(|_| fetch::jars()).map(drop)).clone()
+}
+
+/// One server or a cluster of three, all on one port of 127.0.0.1, .2 and .3.
+pub struct Cassandra {
+    servers: Vec<Server>,
+}
+
+impl Cassandra {
+    /// Starts `nodes` servers one after the other and waits until each answers CQL and all see one another.
+    pub async fn start(nodes: usize) -> Self {
+        assert!(matches!(nodes, 1 | 3), "1 or 3 nodes");
+        tokio::task::spawn_blocking(move || Self { servers: server::start_all(nodes) })
+            .await
+            .expect("cassandra must start")
+            .seeing_each_other()
+            .await
+    }
+
+    /// The server that all tests of this process share.
+    pub async fn shared() -> &'static Self {
+        static SHARED: OnceCell<Cassandra> = OnceCell::const_new();
+        SHARED.get_or_init(|| Self::start(1)).await
+    }
+
+    /// Where `node` (from 0) speaks CQL.
+    pub fn addr(&self, node: usize) -> SocketAddr {
+        self.servers[node].addr()
+    }
+
+    /// Options of a store in `keyspace` on these servers.
+    pub fn options(&self, keyspace: &str) -> ScyllaOptions {
+        ScyllaOptions {
+            contact_points: self.servers.iter().map(|s| s.addr().to_string()).collect(),
+            keyspace: keyspace.to_owned(),
+            replication_factor: u8::try_from(self.servers.len()).unwrap(),
+            ..ScyllaOptions::default()
+        }
+    }
+
+    /// Makes a keyspace with the current schema and gives the options to reach it.
+    pub async fn migrated(&self) -> ScyllaOptions {
+        let options = self.options(&keyspace());
+        migrate(&options).await.expect("a fresh keyspace must migrate");
+        options
+    }
+
+    /// A store of its own, in a fresh keyspace.
+    pub async fn store(&self) -> std::sync::Arc<ScyllaStore> {
+        let options = self.migrated().await;
+        ScyllaStore::connect(options).await.expect("the store must connect")
+    }
+
+    /// Freezes a server: it keeps its connections and answers nothing.
+    pub fn pause(&self, node: usize) {
+        self.servers[node].signal(libc::SIGSTOP);
+    }
+
+    /// Lets a frozen server go on.
+    pub fn resume(&self, node: usize) {
+        self.servers[node].signal(libc::SIGCONT);
+    }
+
+    /// Kills a server without warning.
+    pub fn kill9(&mut self, node: usize) {
+        self.servers[node].kill9();
+    }
+
+    /// Starts a killed server on its old data and waits until it answers CQL.
+    pub async fn restart(&mut self, node: usize) {
+        let server = self.servers.remove(node);
+        let server = tokio::task::spawn_blocking(move || server.restarted()).await.expect("cassandra must restart");
+        self.servers.insert(node, server);
+    }
+
+    async fn seeing_each_other(self) -> Self {
+        if self.servers.len() == 1 {
+            return self;
+        }
+        let options = self.options(&keyspace());
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(90);
+        while let Err(e) = server::write_at_all(&options).await {
+            assert!(tokio::time::Instant::now() < deadline, "the cluster does not form: {e}");
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+        self
+    }
+}
+
+/// A keyspace name that no other test uses.
+pub fn keyspace() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    format!("t{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+fn address(node: usize) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::new(127, 0, 0, u8::try_from(node + 1).unwrap()))
+}

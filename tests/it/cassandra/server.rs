@@ -1,0 +1,265 @@
+//! One Cassandra process: its files, its command line, its end.
+
+use std::{
+    fs,
+    io::{self, Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    os::unix::process::CommandExt,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{Mutex, OnceLock, mpsc},
+    time::{Duration, Instant},
+};
+
+use natter::store::scylla::ScyllaOptions;
+use scylla::{client::session_builder::SessionBuilder, statement::Consistency, statement::unprepared::Statement};
+
+use super::{address, fetch};
+
+const START_DEADLINE: Duration = Duration::from_secs(120);
+
+/// A server process and the directory of its data.
+pub struct Server {
+    addr: SocketAddr,
+    dir: PathBuf,
+    child: Child,
+}
+
+impl Server {
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    pub fn signal(&self, signal: i32) {
+        let pid = libc::pid_t::try_from(self.child.id()).unwrap();
+        // SAFETY: the child is not waited for yet, so the pid is still its own.
+        assert_eq!(unsafe { libc::kill(pid, signal) }, 0, "the server must be there to be signalled");
+    }
+
+    pub fn kill9(&mut self) {
+        self.child.kill().expect("the server must be there to be killed");
+        self.child.wait().expect("a killed server ends");
+    }
+
+    /// Starts it again on its old data.
+    pub fn restarted(mut self) -> Self {
+        assert!(self.child.try_wait().unwrap().is_some(), "kill it first");
+        self.child = spawn(&self.dir);
+        self.wait_for_cql();
+        self
+    }
+
+    fn wait_for_cql(&mut self) {
+        let deadline = Instant::now() + START_DEADLINE;
+        while !answers_cql(self.addr) {
+            let ended = self.child.try_wait().unwrap();
+            assert!(ended.is_none() && Instant::now() < deadline, "cassandra does not start: {}", self.log_tail());
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    fn log_tail(&self) -> String {
+        let log = fs::read_to_string(self.dir.join("out.log")).unwrap_or_default();
+        let lines: Vec<_> = log.lines().rev().take(30).collect();
+        lines.into_iter().rev().collect::<Vec<_>>().join("\n")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+/// Starts the servers one after the other: a ring does not take two newcomers at once.
+pub fn start_all(nodes: usize) -> Vec<Server> {
+    let root = fresh_dir();
+    let native = free_port(nodes, &[]);
+    let storage = free_port(nodes, &[native]);
+    (0..nodes)
+        .map(|node| {
+            let dir = root.join(node.to_string());
+            write_config(&dir, node, nodes, native, storage);
+            let child = spawn(&dir);
+            let mut server = Server { addr: SocketAddr::new(address(node), native), dir, child };
+            server.wait_for_cql();
+            server
+        })
+        .collect()
+}
+
+/// Succeeds when every server takes a write: then all see one another.
+pub async fn write_at_all(options: &ScyllaOptions) -> Result<(), String> {
+    let session = SessionBuilder::new().known_nodes(&options.contact_points).build().await;
+    let session = session.map_err(|e| e.to_string())?;
+    let (ks, rf) = (&options.keyspace, options.replication_factor);
+    for cql in [
+        format!(
+            "CREATE KEYSPACE IF NOT EXISTS {ks} WITH replication = \
+             {{'class': 'NetworkTopologyStrategy', 'replication_factor': {rf}}}"
+        ),
+        format!("CREATE TABLE IF NOT EXISTS {ks}.probe (id int PRIMARY KEY)"),
+        format!("INSERT INTO {ks}.probe (id) VALUES (1)"),
+    ] {
+        let mut statement = Statement::new(cql);
+        statement.set_consistency(Consistency::All);
+        session.query_unpaged(statement, &[]).await.map_err(|e| e.to_string())?;
+    }
+    Ok(())
+}
+
+/// A directory that a later run removes if this one cannot: its name holds the process that owns it.
+fn fresh_dir() -> PathBuf {
+    static ROOT: OnceLock<PathBuf> = OnceLock::new();
+    static NEXT: Mutex<u32> = Mutex::new(0);
+    let root = ROOT.get_or_init(|| {
+        let base = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cassandra");
+        for old in fs::read_dir(&base).into_iter().flatten().flatten() {
+            let owner = old.file_name().to_string_lossy().into_owned();
+            if !Path::new("/proc").join(owner).exists() {
+                let _ = fs::remove_dir_all(old.path());
+            }
+        }
+        base.join(std::process::id().to_string())
+    });
+    let mut next = NEXT.lock().unwrap();
+    *next += 1;
+    root.join(next.to_string())
+}
+
+/// A port that is free on the addresses of all nodes: servers of one cluster differ in address only.
+fn free_port(nodes: usize, taken: &[u16]) -> u16 {
+    loop {
+        // Below the range the kernel gives to outgoing connections, which could take it again at once.
+        let port = rand::random_range(15_000..30_000);
+        let free = |node| TcpListener::bind((address(node), port)).is_ok();
+        if !taken.contains(&port) && (0..nodes).all(free) {
+            return port;
+        }
+    }
+}
+
+/// Asks for the protocol options, the one request that needs no start-up.
+fn answers_cql(addr: SocketAddr) -> bool {
+    let ask = || -> io::Result<u8> {
+        let mut stream = TcpStream::connect_timeout(&addr, Duration::from_secs(1))?;
+        stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+        stream.write_all(&[4, 0, 0, 0, 5, 0, 0, 0, 0])?;
+        let mut header = [0; 9];
+        stream.read_exact(&mut header)?;
+        Ok(header[4])
+    };
+    ask().is_ok_and(|opcode| opcode == 6)
+}
+
+fn write_config(dir: &Path, node: usize, nodes: usize, native: u16, storage: u16) {
+    fs::create_dir_all(dir).unwrap();
+    let (here, at) = (address(node), dir.display());
+    // Tokens that cut the ring in equal parts.
+    let token = i128::from(i64::MIN) + i128::from(u64::MAX) / nodes as i128 * node as i128;
+    let yaml = format!(
+        r#"cluster_name: natter-test
+num_tokens: 1
+initial_token: "{token}"
+partitioner: org.apache.cassandra.dht.Murmur3Partitioner
+endpoint_snitch: SimpleSnitch
+listen_address: {here}
+rpc_address: {here}
+storage_port: {storage}
+native_transport_port: {native}
+auto_bootstrap: false
+auto_snapshot: false
+# What was answered must be there after kill -9, so every write waits for its fsync.
+commitlog_sync: batch
+commitlog_segment_size: 8MiB
+memtable_heap_space: 64MiB
+memtable_offheap_space: 64MiB
+memtable_allocation_type: unslabbed_heap_buffers
+key_cache_size: 4MiB
+file_cache_size: 32MiB
+concurrent_compactors: 1
+data_file_directories: [{at}/data]
+commitlog_directory: {at}/commitlog
+saved_caches_directory: {at}/saved
+hints_directory: {at}/hints
+cdc_raw_directory: {at}/cdc
+seed_provider:
+  - class_name: org.apache.cassandra.locator.SimpleSeedProvider
+    parameters: [{{seeds: "{seed}:{storage}"}}]
+"#,
+        seed = address(0),
+    );
+    fs::write(dir.join("cassandra.yaml"), yaml).unwrap();
+    fs::write(dir.join("logback.xml"), LOGBACK).unwrap();
+}
+
+const LOGBACK: &str = r#"<configuration><appender name="S" class="ch.qos.logback.core.ConsoleAppender"><encoder>
+<pattern>%-5level %date{HH:mm:ss.SSS} %logger{20} %msg%n</pattern></encoder></appender>
+<root level="INFO"><appender-ref ref="S"/></root></configuration>"#;
+
+/// Packages that Cassandra reaches into, from its own `jvm17-server.options`.
+const EXPORTS: &str = "java.base/jdk.internal.misc java.base/jdk.internal.ref java.base/java.lang.ref \
+    java.sql/java.sql java.management.rmi/com.sun.jmx.remote.internal.rmi java.rmi/sun.rmi.registry \
+    java.rmi/sun.rmi.server jdk.unsupported/sun.misc jdk.attach/sun.tools.attach \
+    jdk.compiler/com.sun.tools.javac.file java.management/com.sun.jmx.remote.security";
+const OPENS: &str = "java.base/java.lang.module java.base/jdk.internal.loader java.base/jdk.internal.ref \
+    java.base/jdk.internal.reflect java.base/jdk.internal.math java.base/jdk.internal.module \
+    java.base/jdk.internal.util.jar java.base/sun.nio.ch java.base/java.io java.base/java.lang.reflect \
+    java.base/java.lang java.base/java.util java.base/java.nio jdk.management/com.sun.management.internal \
+    jdk.compiler/com.sun.tools.javac";
+
+fn spawn(dir: &Path) -> Child {
+    let log = fs::File::options().create(true).append(true).open(dir.join("out.log")).unwrap();
+    let mut java = Command::new(fetch::java().expect("ask available() first"));
+    java.args(["-Xms384M", "-Xmx384M", "-XX:+UseSerialGC", "-XX:MaxDirectMemorySize=128M"]);
+    java.args(["-Djdk.attach.allowAttachSelf=true", "-Dio.netty.tryReflectionSetAccessible=true"]);
+    for (flag, list) in [("--add-exports", EXPORTS), ("--add-opens", OPENS)] {
+        java.args(list.split_whitespace().map(|package| format!("{flag}={package}=ALL-UNNAMED")));
+    }
+    let jars = fetch::jars().expect("ask available() first");
+    java.arg(format!("-Dcassandra.config=file://{}/cassandra.yaml", dir.display()))
+        .arg(format!("-Dcassandra.storagedir={}", dir.display()))
+        .arg(format!("-Dcassandra.logdir={}", dir.display()))
+        .args(["-Dcassandra-foreground=yes", "-Dcassandra.skip_wait_for_gossip_to_settle=0"])
+        .arg("-Dcassandra.ring_delay_ms=500")
+        .arg("-cp")
+        .arg(format!("{}:{}/*", dir.display(), jars.display()))
+        .arg("org.apache.cassandra.service.CassandraDaemon")
+        .current_dir(dir)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().unwrap())
+        .stderr(log);
+    spawn_bound_to_us(java).expect("java must start")
+}
+
+type Job = (Command, mpsc::Sender<io::Result<Child>>);
+
+/// Spawns a process that the kernel kills when this one ends, kill -9 included. The kernel means the thread
+/// that spawned, not the process, so one thread that never ends does all of it.
+fn spawn_bound_to_us(mut command: Command) -> io::Result<Child> {
+    static SPAWNER: OnceLock<Mutex<mpsc::Sender<Job>>> = OnceLock::new();
+    let spawner = SPAWNER.get_or_init(|| {
+        let (jobs, todo) = mpsc::channel::<Job>();
+        std::thread::spawn(move || {
+            for (mut command, answer) in todo {
+                let _ = answer.send(command.spawn());
+            }
+        });
+        Mutex::new(jobs)
+    });
+    // SAFETY: prctl is async-signal-safe.
+    unsafe {
+        command.pre_exec(|| {
+            if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) == 0 {
+                Ok(())
+            } else {
+                Err(io::Error::last_os_error())
+            }
+        });
+    }
+    let (answer, child) = mpsc::channel();
+    spawner.lock().unwrap().send((command, answer)).expect("the spawner never ends");
+    child.recv().expect("the spawner answers")
+}

@@ -1,0 +1,104 @@
+//! The ScyllaDB engine on a real CQL server: what only several nodes, or a cluster that fails, can show.
+//! Each test has a keyspace of its own; those that hurt a server start their own.
+
+mod cluster;
+mod contract;
+mod crash;
+mod edge;
+mod late;
+mod measure;
+mod outage;
+mod race;
+mod schema;
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use natter::{
+    model::{Cid, ConvId, Seq, UserId},
+    store::{
+        Appended, NewMessage, Row, Span, Store, StoreError, StoreResult,
+        scylla::{ScyllaOptions, ScyllaStore},
+    },
+};
+
+const ALL: Span = Span { rows: 1_000_000, bytes: usize::MAX };
+/// Seqs per partition.
+const BUCKET: Seq = 4096;
+
+fn user(name: &str) -> UserId {
+    UserId::new(name).unwrap()
+}
+
+/// The conversation of alice and bob.
+fn conv() -> ConvId {
+    ConvId::direct(&user("alice"), &user("bob"))
+}
+
+fn message(sender: &str, cid: &str) -> NewMessage {
+    let body = Bytes::from(format!("{sender} says {cid}"));
+    NewMessage { sender: user(sender), cid: Cid::new(cid).unwrap(), ts: 1_000, body }
+}
+
+async fn connect(options: &ScyllaOptions) -> Arc<ScyllaStore> {
+    ScyllaStore::connect(options.clone()).await.expect("the store must connect")
+}
+
+async fn append(store: &ScyllaStore, message: NewMessage) -> StoreResult<Appended> {
+    store.append(&conv(), vec![message]).await.remove(0)
+}
+
+/// Sends again with the same cid until it is stored, as clients do.
+async fn append_until_stored(store: &ScyllaStore, message: NewMessage) -> Appended {
+    let deadline = Instant::now() + Duration::from_secs(90);
+    loop {
+        match append(store, message.clone()).await {
+            Ok(appended) => return appended,
+            Err(StoreError::Unavailable(why)) => assert!(Instant::now() < deadline, "never stored: {why}"),
+            Err(e) => panic!("{e}"),
+        }
+    }
+}
+
+/// Brings the log of alice and bob to `top`, whose cids are f1, f2 ….
+async fn fill(store: &ScyllaStore, top: Seq) {
+    let from = store.top(&conv()).await.unwrap();
+    for first in (from + 1..=top).step_by(64) {
+        let some = first..=top.min(first + 63);
+        let batch = some.clone().map(|n| message("bob", &format!("f{n}"))).collect();
+        for (seq, answer) in some.zip(store.append(&conv(), batch).await) {
+            assert_eq!(answer.unwrap().seq, seq);
+        }
+    }
+}
+
+/// Reads the whole log and checks what must hold for any log: dense from 1, no (sender, cid) twice.
+async fn whole_log(store: &ScyllaStore) -> Vec<Row> {
+    let rows = store.read_after(&conv(), 0, ALL).await.unwrap();
+    let mut places = HashMap::new();
+    for (row, seq) in rows.iter().zip(1..) {
+        assert_eq!(row.seq, seq, "the log must be dense");
+        let before = places.insert((row.sender.clone(), row.cid.clone()), seq);
+        assert_eq!(before, None, "{}/{} stands at {seq} too", row.sender, row.cid);
+    }
+    assert_eq!(store.top(&conv()).await.unwrap(), rows.len() as Seq, "the log must be read to its end");
+    rows
+}
+
+fn place_of(rows: &[Row], cid: &str) -> Option<Seq> {
+    rows.iter().find(|row| row.cid.as_str() == cid).map(|row| row.seq)
+}
+
+/// The heads of alice and bob, 0 where there is none.
+async fn heads(store: &ScyllaStore) -> [Seq; 2] {
+    let mut heads = [0; 2];
+    for (head, name) in heads.iter_mut().zip(["alice", "bob"]) {
+        let page = store.inbox(&user(name), None, 10).await.unwrap();
+        *head = page.items.iter().find(|item| item.conv == conv()).map_or(0, |item| item.head);
+    }
+    heads
+}

@@ -1,0 +1,1 @@
+//! Figures, not checks: run with `--ignored --nocapture` on a release build.

@@ -1,0 +1,122 @@
+//! The one server freezes, and dies, under traffic. Nothing answered is lost, and nodes heal by themselves.
+
+use super::*;
+use crate::cassandra::Cassandra;
+
+/// Sends as a client does until told to stop: the same cid until it is stored. Gives what was answered.
+async fn traffic(store: Arc<ScyllaStore>, name: &'static str, mut stop: tokio::sync::watch::Receiver<bool>) -> Traffic {
+    let mut all = Traffic::default();
+    for n in 0.. {
+        if *stop.borrow_and_update() {
+            break;
+        }
+        let cid = format!("{name}-{n}");
+        loop {
+            let asked = Instant::now();
+            let answer = append(&store, message("alice", &cid)).await;
+            all.longest = all.longest.max(asked.elapsed());
+            match answer {
+                Ok(appended) => break all.stored.push((cid, appended.seq)),
+                Err(StoreError::Unavailable(why)) => {
+                    println!("{cid} refused after {:?}: {why}", asked.elapsed());
+                    all.refused += 1;
+                }
+                Err(e) => panic!("{e}"),
+            }
+        }
+    }
+    all
+}
+
+#[derive(Default)]
+struct Traffic {
+    stored: Vec<(String, Seq)>,
+    refused: usize,
+    longest: Duration,
+}
+
+async fn until_stored_more(store: &ScyllaStore) {
+    let top = store.top(&conv()).await.unwrap_or_default();
+    let deadline = Instant::now() + Duration::from_secs(90);
+    while store.top(&conv()).await.unwrap_or_default() < top + 5 {
+        assert!(Instant::now() < deadline, "nothing is stored any more");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_freezes_and_dies() {
+    let mut server = Cassandra::start(1).await;
+    let options = server.migrated().await;
+    let (a, b) = (connect(&options).await, connect(&options).await);
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let writers =
+        [(&a, "a"), (&b, "b")].map(|(store, name)| tokio::spawn(traffic(store.clone(), name, stopped.clone())));
+    until_stored_more(&a).await;
+
+    server.pause(0);
+    let frozen = Instant::now();
+    assert!(a.health().await.is_err(), "a frozen server is not ready");
+    assert!(frozen.elapsed() < Duration::from_secs(2), "health must answer fast, took {:?}", frozen.elapsed());
+    let read = b.read_after(&conv(), 0, ALL).await;
+    assert!(matches!(read, Err(StoreError::Unavailable(_))), "a frozen server cannot be read");
+    tokio::time::sleep(Duration::from_secs(10).saturating_sub(frozen.elapsed())).await;
+    server.resume(0);
+    until_stored_more(&a).await;
+    until_stored_more(&b).await;
+
+    server.kill9(0);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    server.restart(0).await;
+    until_stored_more(&a).await;
+    until_stored_more(&b).await;
+
+    stop.send_replace(true);
+    let mut answered = 0;
+    let mut refused = 0;
+    let fresh = connect(&options).await;
+    let rows = whole_log(&fresh).await;
+    for writer in writers {
+        let all = writer.await.unwrap();
+        for (cid, seq) in &all.stored {
+            assert_eq!(place_of(&rows, cid), Some(*seq), "{cid} was answered and is not there");
+        }
+        answered += all.stored.len();
+        refused += all.refused;
+        assert!(all.longest < Duration::from_secs(7), "an answer took {:?}", all.longest);
+    }
+    assert!(refused > 0, "ten frozen seconds must have been noticed");
+    assert_eq!(rows.len(), answered, "what was stored is what was answered: retries do not double");
+    assert_eq!(heads(&fresh).await, [answered as Seq; 2]);
+}
+
+/// Three servers, three replicas: one that freezes or dies costs latency and nothing else.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_of_three_servers_is_not_missed() {
+    let mut servers = Cassandra::start(3).await;
+    let options = servers.migrated().await;
+    let (a, b) = (connect(&options).await, connect(&options).await);
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let writers =
+        [(&a, "a"), (&b, "b")].map(|(store, name)| tokio::spawn(traffic(store.clone(), name, stopped.clone())));
+    until_stored_more(&a).await;
+    servers.pause(1);
+    for _ in 0..10 {
+        until_stored_more(&a).await;
+    }
+    servers.resume(1);
+    until_stored_more(&b).await;
+    servers.kill9(2);
+    for _ in 0..10 {
+        until_stored_more(&b).await;
+    }
+    stop.send_replace(true);
+    let mut answered = 0;
+    for writer in writers {
+        let all = writer.await.unwrap();
+        assert_eq!(all.refused, 0, "clients must not notice");
+        println!("longest {:?}, stored {}", all.longest, all.stored.len());
+        answered += all.stored.len();
+    }
+    assert_eq!(whole_log(&*connect(&options).await).await.len(), answered);
+}
