@@ -1,0 +1,144 @@
+//! A mesh to break: a real nats-server, the embedded store, and any number of nodes in this process, each with its
+//! own way to NATS. Used by every end-to-end test.
+//!
+//! The periodic reconcile is off unless a test switches it on: it makes up for everything, so a test with it could
+//! not see a broken rule (the design, "what loss-freedom rests on").
+
+pub mod faults;
+pub mod http;
+pub mod ledger;
+pub mod link;
+pub mod node;
+pub mod peer;
+pub mod process;
+pub mod raw;
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use natter::{
+    auth::Minter,
+    config::{Config, Secret, ServerUrl},
+    model::UserId,
+    nats_server::{NatsServer, ServerOptions},
+    protocol::Encoding,
+    store::{
+        Store,
+        embedded::{EmbeddedOptions, EmbeddedStore},
+    },
+};
+use tempfile::TempDir;
+
+pub use self::{node::TestNode, peer::Peer};
+
+/// How long a test waits for what must happen: far more than it takes on a loaded machine.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+const SECRET: &str = "a-secret-of-the-tests-long-enough-for-hs256";
+
+/// Nodes, their NATS server and their store.
+pub struct TestMesh {
+    /// The server, to be killed, stopped and started again.
+    pub nats: NatsServer,
+    /// The one store that all nodes share.
+    pub store: Arc<EmbeddedStore>,
+    /// What every node starts with.
+    pub config: Config,
+    /// The nodes that were started and not yet stopped.
+    pub nodes: Vec<TestNode>,
+    _folder: TempDir,
+}
+
+impl TestMesh {
+    /// A mesh of `count` nodes without the periodic reconcile.
+    pub async fn start(count: usize) -> Self {
+        Self::tuned(count, |_| ()).await
+    }
+
+    /// The same with another configuration.
+    pub async fn tuned(count: usize, tune: impl FnOnce(&mut Config)) -> Self {
+        let mut mesh = Self::bare(tune).await;
+        for _ in 0..count {
+            let nats = mesh.nats.client_url();
+            mesh.add_node(nats).await;
+        }
+        mesh
+    }
+
+    /// The server and the store, no node yet.
+    pub async fn bare(tune: impl FnOnce(&mut Config)) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let nats = NatsServer::start(ServerOptions::new(folder.path().join("nats"))).await.unwrap();
+        let store = open_store(&folder.path().join("store"));
+        let mut config = quiet_config();
+        config.nats.password = Some(Secret::new(nats.passwords().node.clone()));
+        tune(&mut config);
+        Self { nats, store, config, nodes: Vec::new(), _folder: folder }
+    }
+
+    /// Starts one more node that reaches NATS at `nats`: the server itself, or something that stands before it.
+    pub async fn add_node(&mut self, nats: String) -> &TestNode {
+        let mut config = self.config.clone();
+        config.node.name = UserId::new(&format!("n{}", self.nodes.len() + 1)).unwrap();
+        config.nats.urls = vec![ServerUrl::new(nats)];
+        let node = TestNode::start(&config, self.store.clone()).await;
+        self.nodes.push(node);
+        &self.nodes[self.nodes.len() - 1]
+    }
+
+    /// A client of node `node`, JSON.
+    pub async fn json(&self, node: usize, user: &str, device: &str) -> Peer {
+        self.peer(node, user, device, Encoding::Json).await
+    }
+
+    /// A client of node `node`, MessagePack.
+    pub async fn msgpack(&self, node: usize, user: &str, device: &str) -> Peer {
+        self.peer(node, user, device, Encoding::MsgPack).await
+    }
+
+    /// A client in either encoding, welcome.
+    pub async fn peer(&self, node: usize, user: &str, device: &str, encoding: Encoding) -> Peer {
+        Peer::join(&self.nodes[node].url(), user, device, encoding).await
+    }
+}
+
+/// What tests run on: no reconcile, no limits on rates.
+pub fn quiet_config() -> Config {
+    let mut config = Config::default();
+    config.nats.user = Some("node".into());
+    config.auth.hs256_secret = Some(Secret::new(SECRET));
+    config.limits.sends_per_sec = 0;
+    config.limits.send_burst = 0;
+    config.timing.reconcile_secs = 0;
+    config.timing.drain_secs = 5;
+    config
+}
+
+/// A token that every mesh takes.
+pub fn token(user: &str) -> String {
+    token_for(user, Duration::from_secs(3600))
+}
+
+/// A token that ends after `ttl`, in whole seconds.
+pub fn token_for(user: &str, ttl: Duration) -> String {
+    let minter = Minter::new(&Secret::new(SECRET)).unwrap();
+    minter.mint(&UserId::new(user).unwrap(), ttl).unwrap()
+}
+
+fn open_store(folder: &Path) -> Arc<EmbeddedStore> {
+    std::fs::create_dir_all(folder).unwrap();
+    EmbeddedStore::open(folder, EmbeddedOptions::default()).unwrap()
+}
+
+/// The store as nodes want it.
+pub fn shared(store: &Arc<EmbeddedStore>) -> Arc<dyn Store> {
+    store.clone()
+}
+
+/// Waits until `holds`.
+pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while !holds().await {
+        assert!(std::time::Instant::now() < deadline, "waited in vain until {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}

@@ -1,0 +1,387 @@
+//! A client that says exactly what a test tells it to, and remembers every frame: no reconnect, no dropping of
+//! duplicates. Its task owns the connection, so that pings are answered and frames read whatever the test does.
+
+use std::{
+    fmt::Debug,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    task::Poll,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use natter::{
+    client::{ConnectError, Connection, Endpoint, Incoming},
+    model::{ConvId, Seq},
+    protocol::{
+        Body, Encoding, ErrorCode, Message, ServerFrame,
+        client::Outgoing,
+        server::{Receipt, Welcome},
+    },
+};
+use parking_lot::Mutex;
+use tokio::{
+    sync::{Notify, mpsc},
+    task::JoinHandle,
+    time::timeout,
+};
+
+use super::{PATIENCE, token};
+
+/// What came so far.
+#[derive(Default)]
+struct Heard {
+    frames: Mutex<Vec<ServerFrame>>,
+    closed: Mutex<Option<(u16, String)>>,
+    changed: Notify,
+}
+
+/// One session of a device, or a connection that is still to say `hello`.
+pub struct Peer {
+    /// How its frames are written.
+    pub encoding: Encoding,
+    /// What the node said at its start, once it was welcome.
+    pub welcome: Option<Welcome>,
+    orders: mpsc::UnboundedSender<Bytes>,
+    heard: Arc<Heard>,
+    acks: Arc<AtomicBool>,
+    reads: Arc<AtomicBool>,
+    wake: Arc<Notify>,
+    next_ref: AtomicU64,
+    task: JoinHandle<()>,
+}
+
+impl Peer {
+    /// A session that acknowledges all it gets.
+    pub async fn join(url: &str, user: &str, device: &str, encoding: Encoding) -> Self {
+        Self::join_as(url, &token(user), device, encoding, 0).await.unwrap()
+    }
+
+    /// The same with a token and an attempt of one's own; the close when it was not let in.
+    pub async fn join_as(
+        url: &str,
+        token: &str,
+        device: &str,
+        encoding: Encoding,
+        attempt: u64,
+    ) -> Result<Self, ConnectError> {
+        let mut connection = Connection::open(&Endpoint::new(url, encoding)).await?;
+        let hello = Outgoing::Hello { token: Some(token), device, client: "test/1", attempt };
+        let welcome = connection.hello(&hello).await?;
+        let mut peer = Self::on(connection, true);
+        peer.welcome = Some(welcome);
+        Ok(peer)
+    }
+
+    /// A connection that has said nothing yet.
+    pub async fn silent(endpoint: &Endpoint) -> Self {
+        Self::on(Connection::open(endpoint).await.unwrap(), false)
+    }
+
+    fn on(connection: Connection, acks: bool) -> Self {
+        let (orders, taken) = mpsc::unbounded_channel();
+        let heard = Arc::new(Heard::default());
+        let acks = Arc::new(AtomicBool::new(acks));
+        let reads = Arc::new(AtomicBool::new(true));
+        let wake = Arc::new(Notify::new());
+        let encoding = connection.encoding();
+        let own = Task { connection, orders: taken, heard: heard.clone(), acks: acks.clone(), reads: reads.clone() };
+        let task = tokio::spawn(own.run(wake.clone()));
+        Self { encoding, welcome: None, orders, heard, acks, reads, wake, next_ref: AtomicU64::new(1), task }
+    }
+
+    /// Stops acknowledging by itself.
+    pub fn hold_acks(&self) {
+        self.acks.store(false, Ordering::Release);
+    }
+
+    /// Stops reading the socket: frames pile up in the system's buffers, then at the node.
+    pub fn stop_reading(&self) {
+        self.reads.store(false, Ordering::Release);
+        self.wake.notify_one();
+    }
+
+    /// Reads again.
+    pub fn read_on(&self) {
+        self.reads.store(true, Ordering::Release);
+        self.wake.notify_one();
+    }
+
+    /// Says a frame.
+    pub fn say(&self, frame: &Outgoing<'_>) {
+        self.say_raw(self.encoding.encode(frame));
+    }
+
+    /// Says bytes, whatever they are.
+    pub fn say_raw(&self, payload: impl Into<Bytes>) {
+        // After the end there is nobody to say it to; the test sees the close.
+        let _ = self.orders.send(payload.into());
+    }
+
+    /// Acknowledges.
+    pub fn ack(&self, conv: &str, seq: Seq) {
+        self.say(&Outgoing::Ack { conv, seq });
+    }
+
+    /// A number for `ref` that this connection has not used.
+    pub fn fresh_ref(&self) -> u64 {
+        self.next_ref.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Sends a message and gives back the answer, `sent` or an error.
+    pub async fn try_send(&self, to: &str, cid: &str, body: &Body) -> ServerFrame {
+        let reference = self.begin_send(to, cid, body);
+        self.answer(reference).await
+    }
+
+    /// Sends without waiting; gives back the `ref` to wait for.
+    pub fn begin_send(&self, to: &str, cid: &str, body: &Body) -> u64 {
+        let reference = self.fresh_ref();
+        self.say(&Outgoing::Send { reference: Some(reference), to, cid, body });
+        reference
+    }
+
+    /// Sends a text and gives back its place.
+    pub async fn send(&self, to: &str, cid: &str, text: &str) -> (ConvId, Seq) {
+        match self.try_send(to, cid, &Body::text(text)).await {
+            ServerFrame::Sent { conv, seq, .. } => (conv, seq),
+            other => panic!("no sent for {cid}: {other:?}"),
+        }
+    }
+
+    /// Waits for the answer to a request that changes nothing: then the node has read all that was said before.
+    pub async fn round_trip(&self) {
+        let reference = self.fresh_ref();
+        self.say(&Outgoing::Conversations { reference: Some(reference), after: None, limit: 1 });
+        self.answer(reference).await;
+    }
+
+    /// The answer with this `ref`.
+    pub async fn answer(&self, reference: u64) -> ServerFrame {
+        self.wait(&format!("the answer to ref {reference}"), |frames| {
+            frames.iter().find(|frame| reference_of(frame) == Some(reference)).cloned()
+        })
+        .await
+    }
+
+    /// Waits until `find` finds something among all frames that came so far.
+    pub async fn wait<T>(&self, what: &str, find: impl Fn(&[ServerFrame]) -> Option<T>) -> T {
+        self.wait_for(PATIENCE, what, find).await
+    }
+
+    /// The same, not longer than `patience`.
+    pub async fn wait_for<T>(&self, patience: Duration, what: &str, find: impl Fn(&[ServerFrame]) -> Option<T>) -> T {
+        let found = timeout(patience, async {
+            loop {
+                let changed = self.heard.changed.notified();
+                if let Some(found) = find(&self.heard.frames.lock()) {
+                    return Ok(found);
+                }
+                if let Some(closed) = self.closed_now() {
+                    return Err(closed);
+                }
+                changed.await;
+            }
+        });
+        match found.await {
+            Ok(Ok(found)) => found,
+            Ok(Err(closed)) => panic!("closed with {closed:?} before {what}; {}", self.summary()),
+            Err(_) => panic!("waited in vain for {what}; {}", self.summary()),
+        }
+    }
+
+    fn summary(&self) -> String {
+        let frames = self.heard.frames.lock();
+        let last: Vec<_> = frames.iter().rev().take(5).map(|frame| short(&format!("{frame:?}"))).collect();
+        format!("{} frames came, the last first: {last:#?}", frames.len())
+    }
+
+    /// Waits for a message of a conversation.
+    pub async fn message(&self, conv: &str, seq: Seq) -> Message {
+        self.wait(&format!("{conv} {seq}"), |frames| {
+            messages(frames).find(|m| m.conv.as_str() == conv && m.seq == seq).cloned()
+        })
+        .await
+    }
+
+    /// Waits for a receipt that `wanted` takes.
+    pub async fn receipt(&self, what: &str, wanted: impl Fn(&Receipt) -> bool) -> Receipt {
+        self.wait(what, |frames| {
+            frames.iter().find_map(|frame| match frame {
+                ServerFrame::Receipt(receipt) if wanted(receipt) => Some(receipt.clone()),
+                _ => None,
+            })
+        })
+        .await
+    }
+
+    /// Waits for `caught_up`.
+    pub async fn caught_up(&self) {
+        self.wait("caught_up", |frames| frames.iter().find(|f| **f == ServerFrame::CaughtUp).map(drop)).await;
+    }
+
+    /// Waits for an error with this code and gives back its words.
+    pub async fn error(&self, wanted: ErrorCode) -> String {
+        self.wait(&format!("the error {}", wanted.word()), |frames| {
+            frames.iter().find_map(|frame| match frame {
+                ServerFrame::Error { code, message, .. } if *code == wanted => Some(message.clone()),
+                _ => None,
+            })
+        })
+        .await
+    }
+
+    /// Waits for the end: close code and words.
+    pub async fn closed(&self) -> (u16, String) {
+        let end = async {
+            loop {
+                let changed = self.heard.changed.notified();
+                if let Some(closed) = self.closed_now() {
+                    return closed;
+                }
+                changed.await;
+            }
+        };
+        timeout(PATIENCE, end).await.unwrap_or_else(|_| panic!("was never closed; {}", self.summary()))
+    }
+
+    /// The end, if it came.
+    pub fn closed_now(&self) -> Option<(u16, String)> {
+        self.heard.closed.lock().clone()
+    }
+
+    /// All frames so far.
+    pub fn frames(&self) -> Vec<ServerFrame> {
+        self.heard.frames.lock().clone()
+    }
+
+    /// The messages so far, in the order in which they came.
+    pub fn messages(&self) -> Vec<Message> {
+        messages(&self.heard.frames.lock()).cloned().collect()
+    }
+
+    /// The seqs of a conversation so far, in the order in which they came.
+    pub fn seqs(&self, conv: &str) -> Vec<Seq> {
+        let frames = self.heard.frames.lock();
+        messages(&frames).filter(|m| m.conv.as_str() == conv).map(|m| m.seq).collect()
+    }
+
+    /// Forgets what came, so that a wait finds only what follows.
+    pub fn forget(&self) {
+        self.heard.frames.lock().clear();
+    }
+
+    /// Ends the connection as a crash would: without a close frame.
+    pub fn vanish(self) {
+        self.task.abort();
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// The messages among frames.
+pub fn messages(frames: &[ServerFrame]) -> impl Iterator<Item = &Message> {
+    frames.iter().filter_map(|frame| match frame {
+        ServerFrame::Message(message) => Some(message),
+        _ => None,
+    })
+}
+
+/// The `ref` of an answer.
+pub fn reference_of(frame: &ServerFrame) -> Option<u64> {
+    match frame {
+        ServerFrame::Welcome(welcome) => welcome.reference,
+        ServerFrame::Sent { reference, .. }
+        | ServerFrame::History { reference, .. }
+        | ServerFrame::Conversations { reference, .. }
+        | ServerFrame::TokenOk { reference, .. }
+        | ServerFrame::Error { reference, .. } => *reference,
+        _ => None,
+    }
+}
+
+fn short(text: &str) -> String {
+    text.chars().take(300).collect()
+}
+
+impl Debug for Peer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Peer({})", self.summary())
+    }
+}
+
+/// What the background task owns.
+struct Task {
+    connection: Connection,
+    orders: mpsc::UnboundedReceiver<Bytes>,
+    heard: Arc<Heard>,
+    acks: Arc<AtomicBool>,
+    reads: Arc<AtomicBool>,
+}
+
+enum Step {
+    Order(Bytes),
+    Came(Incoming),
+    Gone,
+    Again,
+}
+
+impl Task {
+    async fn run(mut self, wake: Arc<Notify>) {
+        loop {
+            let incoming = match self.step(&wake).await {
+                Step::Gone => return,
+                Step::Again => continue,
+                Step::Order(payload) => {
+                    // When it is gone the close comes from reading.
+                    let _ = self.connection.queue_raw(payload);
+                    continue;
+                }
+                Step::Came(incoming) => incoming,
+            };
+            match incoming {
+                Incoming::Frame(payload) => self.on_frame(&payload),
+                Incoming::Closed { code, reason } => {
+                    *self.heard.closed.lock() = Some((code, reason));
+                    self.heard.changed.notify_waiters();
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn step(&mut self, wake: &Notify) -> Step {
+        let (connection, orders, reads) = (&mut self.connection, &mut self.orders, &self.reads);
+        let next = std::future::poll_fn(|cx| {
+            match orders.poll_recv(cx) {
+                Poll::Ready(Some(payload)) => return Poll::Ready(Step::Order(payload)),
+                Poll::Ready(None) => return Poll::Ready(Step::Gone),
+                Poll::Pending => {}
+            }
+            if reads.load(Ordering::Acquire)
+                && let Poll::Ready(incoming) = connection.poll_next(cx)
+            {
+                return Poll::Ready(Step::Came(incoming));
+            }
+            let _ = connection.poll_flush(cx);
+            Poll::Pending
+        });
+        tokio::select! { step = next => step, () = wake.notified() => Step::Again }
+    }
+
+    fn on_frame(&mut self, payload: &[u8]) {
+        let frame = ServerFrame::decode(self.connection.encoding(), payload);
+        let frame = frame.unwrap_or_else(|error| panic!("a frame that cannot be read: {error}"));
+        if let (ServerFrame::Message(message), true) = (&frame, self.acks.load(Ordering::Acquire)) {
+            let _ = self.connection.queue(&Outgoing::Ack { conv: message.conv.as_str(), seq: message.seq });
+        }
+        self.heard.frames.lock().push(frame);
+        self.heard.changed.notify_waiters();
+    }
+}

@@ -1,0 +1,60 @@
+//! A peer that stops reading: it is not buffered, not disconnected, and misses nothing (I6).
+
+use natter::{
+    nats_server::{NatsServer, ServerOptions},
+    protocol::{Body, Encoding},
+};
+
+use crate::mesh::{Peer, ledger::in_order, process::ServeProcess};
+
+const COUNT: u64 = 2_000;
+const BODY: usize = 8 << 10;
+const READERS: u64 = 4;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_reader_costs_no_memory_and_misses_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let nats = NatsServer::start(ServerOptions::new(folder.path().join("nats"))).await.unwrap();
+    // The window is larger than all of it: only the socket holds the node back.
+    let more = "limits.window = 65536\nstore.embedded.cache_bytes = 4194304\n";
+    let serve = ServeProcess::start(folder.path(), &nats, more).await;
+    let url = serve.url();
+    let alice = Peer::join(&url, "alice", "d", Encoding::MsgPack).await;
+    let slow: Vec<_> = futures_util::future::join_all((0..READERS).map(|i| slow_peer(&url, i))).await;
+    let body = Body::text(&"x".repeat(BODY));
+    // The store's own buffers grow first; what slow readers cost comes on top.
+    for i in 0..200 {
+        alice.try_send("@alice", &format!("w{i}"), &body).await;
+    }
+    let before = serve.process.rss();
+    let mut most = before;
+    for start in (0..COUNT).step_by(50) {
+        let references: Vec<_> =
+            (start..start + 50).map(|i| alice.begin_send("@bob", &format!("c{i}"), &body)).collect();
+        for reference in references {
+            alice.answer(reference).await;
+        }
+        most = most.max(serve.process.rss());
+    }
+    let (grown, buffered) = (most - before, READERS * COUNT * BODY as u64);
+    println!("{READERS} slow readers, {buffered} bytes for them: memory grew by {grown} from {before}");
+    // All of it would be 62 MiB on top of what the store's write buffer takes, which is less than twice the log.
+    assert!(grown < buffered / READERS * 5 / 2, "memory grew by {grown} bytes");
+    for peer in &slow {
+        peer.read_on();
+    }
+    for peer in &slow {
+        peer.message("dm:alice:bob", COUNT).await;
+        in_order(&peer.frames());
+        assert_eq!(peer.seqs("dm:alice:bob").len() as u64, COUNT);
+        assert_eq!(peer.closed_now(), None);
+    }
+}
+
+/// Once it is caught up, the peer reads nothing more.
+async fn slow_peer(url: &str, number: u64) -> Peer {
+    let peer = Peer::join(url, "bob", &format!("d{number}"), Encoding::Json).await;
+    peer.caught_up().await;
+    peer.stop_reading();
+    peer
+}
