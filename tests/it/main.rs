@@ -21,6 +21,7 @@ mod nats_server;
 mod offline;
 mod permissions;
 mod proxy;
+mod replaced;
 mod slow_reader;
 mod store_embedded;
 mod store_scylla;
