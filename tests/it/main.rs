@@ -24,6 +24,7 @@ mod permissions;
 mod proxy;
 mod replaced;
 mod scenarios;
+mod services;
 mod slow_reader;
 mod store_embedded;
 mod store_scylla;
