@@ -85,7 +85,7 @@ struct Tail {
 impl Tail {
     async fn follow(&mut self) -> anyhow::Result<()> {
         if self.args.from_start {
-            self.from_start().await?;
+            self.all_logs().await?;
         }
         while self.left > 0 {
             match self.client.next().await {
@@ -108,7 +108,7 @@ impl Tail {
         Ok(())
     }
 
-    async fn from_start(&mut self) -> anyhow::Result<()> {
+    async fn all_logs(&mut self) -> anyhow::Result<()> {
         let mut after = None;
         loop {
             let page = self.client.conversations(after, 100).await?;

@@ -19,6 +19,9 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use super::{Gateway, greeting::greet, socket::Socket};
 use crate::protocol::{CloseReason, Encoding};
 
+/// Connections beyond the most sessions: those that have not said hello.
+const GREETING: usize = 4096;
+
 /// Upgrades a request to a WebSocket.
 pub async fn websocket(State(gateway): State<Arc<Gateway>>, mut request: Request) -> Response<Body> {
     let (encoding, answer) = match handshake(&gateway, request.headers()) {
@@ -76,6 +79,10 @@ type Refusal = (StatusCode, &'static str);
 fn handshake(gateway: &Gateway, headers: &HeaderMap) -> Result<(Encoding, Response<Body>), Refusal> {
     if gateway.draining.load(Ordering::Acquire) {
         return Err((StatusCode::SERVICE_UNAVAILABLE, CloseReason::Drain.text()));
+    }
+    // Sessions are counted at their hello; this bounds those that have not said it.
+    if gateway.connections.len() >= gateway.settings.sessions.saturating_add(GREETING) {
+        return Err((StatusCode::SERVICE_UNAVAILABLE, CloseReason::Overloaded.text()));
     }
     let has = |name, value: &str| {
         let list = headers.get(name).and_then(|list: &HeaderValue| list.to_str().ok()).unwrap_or_default();

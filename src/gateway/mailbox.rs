@@ -28,6 +28,8 @@ use crate::{
 pub enum Mail {
     /// A message that may be next.
     Live(Arc<Live>),
+    /// A conversation is at least so far.
+    Heard(ConvId, Seq),
     /// A receipt or a signal.
     Passing(Arc<Shared>),
     /// Another session of this user exists.
@@ -118,7 +120,7 @@ impl Mailbox {
         {
             let mut queue = self.queue.lock();
             match &mail {
-                Mail::Live(_) if queue.len() >= LIVE_WAITING => {
+                Mail::Live(_) | Mail::Heard(..) if queue.len() >= LIVE_WAITING => {
                     self.lagged.store(true, Ordering::Release);
                 }
                 Mail::Passing(_) if queue.len() >= PASSING_WAITING => return,

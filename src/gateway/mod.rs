@@ -9,6 +9,7 @@ pub mod listing;
 pub mod live;
 pub mod mailbox;
 pub mod pump;
+pub mod recent;
 pub mod registry;
 pub mod requests;
 pub mod router;

@@ -178,6 +178,7 @@ impl Pump {
     fn on_mail(&mut self, mail: Mail, now: u64, out: &mut Effects) -> Result<(), CloseReason> {
         match mail {
             Mail::Live(live) => self.session.on_live(&live.conv.clone(), live, now, out),
+            Mail::Heard(conv, seq) => self.session.on_heard(&conv, seq, now, out),
             Mail::Appended { reference, conv, answer } => self.session.on_appended(reference, conv, answer, out),
             Mail::Page { conv, cursor, rows } => self.session.on_page(&conv, cursor, rows, now, out),
             Mail::Cursor { conv, stored } => self.session.on_cursor(&conv, stored, now, out),
@@ -209,7 +210,7 @@ impl Pump {
     }
 
     fn on_incoming(&mut self, incoming: Incoming, now: u64, out: &mut Effects) {
-        self.session.on_heard(now);
+        self.session.on_sign(now);
         let payload = match incoming {
             Incoming::Sign => return,
             Incoming::WrongKind => {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::{
     live::{Live, Shared},
     mailbox::Mail,
+    recent::Recent,
     registry::{LocalUser, Registry},
 };
 use crate::{
@@ -16,7 +17,7 @@ use crate::{
     model::{ConvId, Parties, Seq, UserId},
     protocol::{
         Encoding, Message, ServerFrame,
-        server::{Announcement, OnBus},
+        server::{Announcement, OnBus, encode_head},
     },
     store::{Appended, NewMessage},
     subject::Subject,
@@ -28,6 +29,7 @@ pub struct Router {
     bus: Arc<dyn Bus>,
     registry: Arc<Registry>,
     metrics: Arc<Metrics>,
+    recent: Arc<Recent>,
 }
 
 impl std::fmt::Debug for Router {
@@ -46,7 +48,7 @@ struct OfflineEvent<'a> {
 impl Router {
     /// A router; takes over what the bus tells of publishes that nobody heard.
     pub fn new(bus: Arc<dyn Bus>, registry: Arc<Registry>, metrics: Arc<Metrics>) -> Self {
-        let router = Self { bus, registry, metrics };
+        let router = Self { bus, registry, metrics, recent: Arc::default() };
         let told = router.clone();
         // The bus lives as long as the node: the cycle is cut when the process ends.
         router.bus.on_unheard(Arc::new(move |tag| told.on_unheard(tag)));
@@ -56,6 +58,8 @@ impl Router {
     /// A batch of a conversation was stored and answered: publish it, retries too (R3).
     pub fn on_appended(&self, conv: &ConvId, batch: &[(NewMessage, Appended)]) {
         let Parties::Direct(a, b) = conv.parties() else { return };
+        let highest = batch.iter().map(|(_, appended)| appended.seq).max().unwrap_or(0);
+        self.recent.note(conv, highest, self.bus.connected().is_some());
         for (message, appended) in batch {
             if appended.fresh {
                 self.metrics.appended.inc();
@@ -84,6 +88,19 @@ impl Router {
             // The sender's own devices, the sending one included, get it in its place in the order (R6).
             self.registry.deliver(&message.sender, |_| Some(Mail::Live(live.clone())));
             self.bus.publish(&Subject::user(&message.sender), payload);
+        }
+    }
+
+    /// The connection was lost and is back: tells again how far the conversations are that were published into it
+    /// just before or not at all. The nodes that were not cut off would otherwise hear of it at their slow sweep.
+    pub fn tell_again(&self) {
+        for (conv, seq) in self.recent.take() {
+            let Parties::Direct(a, b) = conv.parties() else { continue };
+            let payload = encode_head(&conv, seq);
+            self.bus.publish(&Subject::user(&a), payload.clone());
+            if a != b {
+                self.bus.publish(&Subject::user(&b), payload);
+            }
         }
     }
 
@@ -138,6 +155,7 @@ fn on_inbound(user: &LocalUser, message: BusMessage) {
             let live = Arc::new(Live { conv, seq, frame: Shared::encoded(payload), from_bus: true });
             user.each(|_| Some(Mail::Live(live.clone())));
         }
+        Ok(OnBus::Head { conv, seq }) => user.each(|_| Some(Mail::Heard(conv.clone(), seq))),
         Ok(OnBus::Passing { .. }) => {
             let shared = Arc::new(Shared::encoded(payload));
             user.each(|_| Some(Mail::Passing(shared.clone())));

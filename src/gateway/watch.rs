@@ -24,6 +24,7 @@ pub async fn watch(gateway: Arc<Gateway>) {
             Ok(BusEvent::Connected(_)) => {
                 generation = fenced(&gateway).await;
                 tracing::info!(?generation, "connected to NATS: all sessions compare their heads");
+                gateway.router.tell_again();
                 doubt(&gateway, Cause::Reconnect);
             }
             Ok(BusEvent::Disconnected) => {

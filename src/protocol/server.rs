@@ -218,6 +218,13 @@ pub struct Announcement {
 #[serde(tag = "op", rename_all = "snake_case")]
 enum BusOut<'a> {
     Session(&'a Announcement),
+    Head { conv: &'a ConvId, seq: Seq },
+}
+
+/// The payload that tells a user's nodes how far a conversation is, without the message: from a node that was cut
+/// off while it stored it.
+pub fn encode_head(conv: &ConvId, seq: Seq) -> Bytes {
+    Encoding::MsgPack.encode(&BusOut::Head { conv, seq })
 }
 
 impl Announcement {
@@ -235,6 +242,13 @@ pub enum OnBus {
         /// Which log.
         conv: ConvId,
         /// Its place.
+        seq: Seq,
+    },
+    /// A conversation is at least so far; not for clients.
+    Head {
+        /// Which log.
+        conv: ConvId,
+        /// A seq that exists in it.
         seq: Seq,
     },
     /// Goes to the clients as it is: a receipt or a signal.
@@ -262,6 +276,7 @@ impl OnBus {
         let peek: Peek<'_> = encoding.decode(payload)?;
         match (peek.op, peek.conv, peek.seq) {
             ("message", Some(conv), Some(seq)) => Ok(Self::Message { conv, seq }),
+            ("head", Some(conv), Some(seq)) => Ok(Self::Head { conv, seq }),
             ("receipt", ..) => Ok(Self::Passing { signal: false }),
             ("signal", ..) => Ok(Self::Passing { signal: true }),
             ("session", ..) => encoding.decode(payload).map(Self::Session),

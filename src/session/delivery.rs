@@ -169,32 +169,43 @@ impl Delivery {
     /// A message arrived over the bus or from this node's own router.
     pub fn on_live<L: Placed, R>(&mut self, conv: &ConvId, live: L, rules: &Rules, now: Tick, out: &mut Out<L, R>) {
         let seq = live.seq();
+        if self.is_next(conv, seq, rules) {
+            self.credit = self.credit.saturating_sub(live.size());
+            self.hand_out(conv, seq, rules, now);
+            out.push(Effect::HandLive(live));
+        } else {
+            self.on_heard(conv, seq, rules, now, out);
+        }
+    }
+
+    /// Whether a live message can go to the socket as it is.
+    fn is_next(&self, conv: &ConvId, seq: Seq, rules: &Rules) -> bool {
+        let Some(entry) = self.convs.get(conv) else { return false };
+        let room = self.unacked < rules.window && self.credit > 0;
+        let fair = self.queue.is_empty() || entry.unacked() < rules.window / 2;
+        let next = !entry.filling && !entry.is_behind() && entry.position.is_some_and(|position| seq == position + 1);
+        next && room && fair
+    }
+
+    /// There is a message that cannot be handed out from what arrived: a gap, no room, a fill under way, an unknown
+    /// position, or only its seq was told. It is remembered and read from the store (R5).
+    pub fn on_heard<L, R>(&mut self, conv: &ConvId, seq: Seq, rules: &Rules, now: Tick, out: &mut Out<L, R>) {
         if !self.convs.contains_key(conv) && !self.make_room(rules) {
             // No room to remember it: the heads will tell, they were raised before this was published.
             self.compare(Cause::Lagged, out);
             return;
         }
-        let room = self.unacked < rules.window && self.credit > 0;
-        let others_wait = !self.queue.is_empty();
         let entry = self.convs.entry(conv.clone()).or_insert_with(|| {
             self.behind += 1;
             Conv::default()
         });
-        let was_behind = entry.is_behind();
-        let next = !was_behind && !entry.filling && entry.position.is_some_and(|position| seq == position + 1);
-        if next && room && !(others_wait && entry.unacked() >= rules.window / 2) {
-            self.credit = self.credit.saturating_sub(live.size());
-            self.hand_out(conv, seq, rules, now);
-            out.push(Effect::HandLive(live));
-            return;
-        }
         if entry.position.is_some_and(|position| seq <= position) {
             return;
         }
-        entry.want = entry.want.max(seq);
-        if !was_behind {
+        if !entry.is_behind() {
             self.behind += 1;
         }
+        entry.want = entry.want.max(seq);
         self.enqueue(conv);
         self.fill(rules, now, out);
     }

@@ -105,7 +105,7 @@ impl<L: Placed, R: Placed> Joined<L, R> {
     }
 
     /// Something arrived from the peer, if only a pong.
-    pub fn on_heard(&mut self, now: Tick) {
+    pub fn on_sign(&mut self, now: Tick) {
         self.heard_at = now;
     }
 
@@ -241,6 +241,11 @@ impl<L: Placed, R: Placed> Joined<L, R> {
     /// A live message.
     pub fn on_live(&mut self, conv: &ConvId, live: L, now: Tick, out: &mut Out<L, R>) {
         self.delivery.on_live(conv, live, &self.rules, now, out);
+    }
+
+    /// A node told again how far a conversation is, because it was cut off when it first did.
+    pub fn on_heard(&mut self, conv: &ConvId, seq: Seq, now: Tick, out: &mut Out<L, R>) {
+        self.delivery.on_heard(conv, seq, &self.rules, now, out);
     }
 
     /// Live messages were dropped before they came here.

@@ -21,7 +21,7 @@ use natter::{
 };
 use tempfile::TempDir;
 
-use crate::nats_server::until;
+use crate::nats_server::{cluster, until};
 
 /// A server and the folder it lives in.
 pub struct Site {
@@ -193,6 +193,30 @@ async fn ten_thousand_subscriptions_survive_a_restart() {
     assert_eq!(get(&one.stats().subscriptions), USERS + 2);
     drop(subs);
     assert_eq!(get(&one.stats().subscriptions), 2);
+}
+
+#[tokio::test]
+async fn a_node_goes_to_another_server_of_its_cluster() {
+    let (mut servers, _folder) = cluster().await;
+    let connect = async |node: &str, server: &NatsServer| {
+        let options = NatsOptions::new(node, [server.client_url()]).password("node", &server.passwords().node);
+        NatsBus::connect(options).await.unwrap()
+    };
+    let (one, two) = (connect("n1", &servers[0]).await, connect("n2", &servers[2]).await);
+    let heard = Heard::default();
+    let _sub = one.subscribe(&user("bob"), heard.listen());
+    assert_eq!(one.fence().await, Ok(1));
+    // It knows the address of the first server only; the others it was told by that one.
+    servers[0].kill9();
+    until("it is with another server", async || one.fence().await == Ok(2)).await;
+    // The fence is about its own server: the others learn of the subscription a moment later.
+    until("the other servers know", async || {
+        two.publish(&user("bob"), "hello".into());
+        two.fence().await.unwrap();
+        !heard.all().is_empty()
+    })
+    .await;
+    assert_eq!(two.connected(), Some(1));
 }
 
 #[tokio::test]

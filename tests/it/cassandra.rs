@@ -28,6 +28,14 @@ pub fn available() -> Result<(), String> {
     CHECKED.get_or_init(|| fetch::java().and_then(|_| fetch::jars()).map(drop)).clone()
 }
 
+/// Asked by the test command before the tests that need the server: where it fails they are skipped, because of
+/// what it says.
+#[test]
+#[ignore = "asks whether Cassandra can be had here; it may download it"]
+fn is_available() {
+    available().unwrap_or_else(|why| panic!("{why}"));
+}
+
 /// One server or a cluster of three, all on one port of 127.0.0.1, .2 and .3.
 pub struct Cassandra {
     servers: Vec<Server>,
@@ -37,6 +45,9 @@ impl Cassandra {
     /// Starts `nodes` servers one after the other and waits until each answers CQL and all see one another.
     pub async fn start(nodes: usize) -> Self {
         assert!(matches!(nodes, 1 | 3), "1 or 3 nodes");
+        tokio::task::spawn_blocking(|| available().unwrap_or_else(|why| panic!("no Cassandra here: {why}")))
+            .await
+            .unwrap();
         tokio::task::spawn_blocking(move || Self { servers: server::start_all(nodes) })
             .await
             .expect("cassandra must start")

@@ -6,6 +6,7 @@
 #[macro_use]
 mod store_contract;
 
+mod browser;
 mod bus;
 mod cassandra;
 mod cli_config;
@@ -25,6 +26,7 @@ mod proxy;
 mod replaced;
 mod scenarios;
 mod services;
+mod skip;
 mod slow_reader;
 mod store_embedded;
 mod store_scylla;

@@ -7,6 +7,7 @@ use std::{
 };
 
 use natter::nats_server::{ClusterOptions, NatsServer, Passwords, ServerError, ServerOptions, free_ports};
+use tempfile::TempDir;
 
 /// Waits until `holds`, at most ten seconds.
 pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
@@ -90,8 +91,8 @@ async fn the_terminals_ctrl_c_does_not_reach_it() {
     assert_eq!(group, server.pid());
 }
 
-#[tokio::test]
-async fn three_servers_mesh_by_the_routes_they_name() {
+/// Three servers with routes to each other; each names all.
+pub async fn cluster() -> (Vec<NatsServer>, TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let ports = free_ports(3).unwrap();
     let passwords = Passwords::random();
@@ -107,10 +108,16 @@ async fn three_servers_mesh_by_the_routes_they_name() {
         });
         NatsServer::start(options)
     });
-    let mut servers = futures_util::future::try_join_all(starts).await.unwrap();
+    let servers = futures_util::future::try_join_all(starts).await.unwrap();
     for server in &servers {
         until("every server has a route to the two others", async || server.routes().await.len() == 2).await;
     }
+    (servers, folder)
+}
+
+#[tokio::test]
+async fn three_servers_mesh_by_the_routes_they_name() {
+    let (mut servers, _folder) = cluster().await;
     servers[0].kill9();
     until("the route is gone", async || servers[1].routes().await.len() == 1).await;
     servers[0].restart().await.unwrap();

@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use crate::store_contract::Bed;
 
 mod child;
+mod commits;
 mod faults;
 mod folder;
 mod kill;

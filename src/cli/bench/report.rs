@@ -76,14 +76,18 @@ pub(super) fn megabytes(bytes: u64) -> f64 {
     (bytes as f64 / 1e5).round() / 10.0
 }
 
+fn hundredths(figure: f64) -> f64 {
+    (figure * 100.0).round() / 100.0
+}
+
 fn used(before: &Sample, after: &Sample, delivered: u64, time: Duration) -> Used {
     let cpu = after.cpu.saturating_sub(before.cpu);
     let per_message = cpu.as_secs_f64() * 1e6 / delivered.max(1) as f64;
     Used {
         pid: after.pid,
         name: after.name.clone(),
-        cpu_us_per_message: (per_message * 100.0).round() / 100.0,
-        cores: (cpu.as_secs_f64() / time.as_secs_f64() * 1000.0).round() / 1000.0,
+        cpu_us_per_message: hundredths(per_message),
+        cores: hundredths(cpu.as_secs_f64() / time.as_secs_f64()),
         rss_mb: megabytes(after.rss_bytes),
     }
 }
@@ -125,8 +129,8 @@ impl LoadReport {
             integrity,
             unanswered: shared.pairs.iter().map(|pair| pair.borrow().unanswered).sum(),
             errors: stats.errors.clone(),
-            cpu_us_per_message: processes.iter().map(|used| used.cpu_us_per_message).sum(),
-            rss_mb: processes.iter().map(|used| used.rss_mb).sum(),
+            cpu_us_per_message: hundredths(processes.iter().map(|used| used.cpu_us_per_message).sum()),
+            rss_mb: hundredths(processes.iter().map(|used| used.rss_mb).sum()),
             processes,
             bench: own.map(|(before, after)| used(before, after, delivered, time)),
         }

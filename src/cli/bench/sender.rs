@@ -120,7 +120,10 @@ impl Side for Sender {
 
     fn queue(&mut self, connection: &mut Connection, cx: &mut Context<'_>) -> Result<(), ConnectError> {
         let round = self.shared.round.get();
-        while let Some((_, number)) = self.held.pop_front_if(|(since, _)| *since + RETRY_ROUNDS <= round) {
+        while let Some((since, number)) = self.held.front().copied()
+            && since + RETRY_ROUNDS <= round
+        {
+            self.held.pop_front();
             self.again.push_back(number);
         }
         // A message is due when there is room for it, not when the lane was woken for something else.

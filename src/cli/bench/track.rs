@@ -23,11 +23,10 @@ pub(super) struct Seqs {
 
 impl Seqs {
     pub(super) fn on_seq(&mut self, seq: u64) -> Order {
-        // A new connection may start again anywhere, but not behind the next.
-        let expected = if self.here == 0 { seq.min(self.last + 1) } else { self.here + 1 };
+        // Among what came before a reconnect the node may leave out what was acknowledged again in the meantime.
         let order = match seq {
-            seq if seq > expected => Order::Gap,
-            seq if seq < expected => Order::Twice,
+            seq if seq > self.last + 1 => Order::Gap,
+            seq if seq <= self.here => Order::Twice,
             seq if seq <= self.last => Order::Redelivered,
             _ => Order::New,
         };
@@ -93,7 +92,7 @@ mod tests {
         let orders: Vec<_> = [1, 2, 2, 4, 3, 5].into_iter().map(|seq| seqs.on_seq(seq)).collect();
         assert_eq!(orders, [New, New, Twice, Gap, Twice, New]);
         seqs.on_connected();
-        let orders: Vec<_> = [3, 4, 5, 6, 6].into_iter().map(|seq| seqs.on_seq(seq)).collect();
+        let orders: Vec<_> = [2, 3, 5, 6, 6].into_iter().map(|seq| seqs.on_seq(seq)).collect();
         assert_eq!(orders, [Redelivered, Redelivered, Redelivered, New, Twice]);
         seqs.on_connected();
         assert_eq!(seqs.on_seq(8), Gap);

@@ -156,49 +156,40 @@ impl<'a> Commit<'a> {
         Ok(())
     }
 
-    /// Makes devices known and gives the new ones cursors at their users' read marks, those of this commit
-    /// included, so it comes after everything that may raise one. An answer is false where the device is known
-    /// already. All of it is in one commit: a crash leaves a device with its cursors, or neither.
-    pub(super) fn register(&mut self, devices: &[(UserId, DeviceId)]) -> Vec<StoreResult<bool>> {
-        let marks = if devices.is_empty() { BTreeMap::new() } else { self.marks_of_this_commit() };
-        devices.iter().map(|(user, device)| self.register_one(user, device, &marks)).collect()
-    }
-
-    fn register_one(&mut self, user: &UserId, device: &DeviceId, marks: &BTreeMap<Slice, Seq>) -> StoreResult<bool> {
+    /// Makes a device known and gives it cursors at the user's read marks; false where it is known already. Marks
+    /// that are raised in this same commit count as raised after it: nobody was told of them yet. All of it is
+    /// in one commit, so a crash leaves a device with its cursors, or neither.
+    pub(super) fn register(&mut self, user: &UserId, device: &DeviceId) -> StoreResult<bool> {
         let key = keys::device(user, device);
         if self.devices.contains(&key) || self.tables.devices.contains_key(&key).map_err(unavailable)? {
             return Ok(false);
         }
-        let all = keys::inboxes(user, None);
-        for item in self.tables.db.snapshot().range(&self.tables.inbox, all.clone()) {
+        for item in self.tables.db.snapshot().range(&self.tables.inbox, keys::inboxes(user, None)) {
             let (key, value) = item.into_inner().map_err(unavailable)?;
             let read = Inbox::decode(&value)?.read;
             if read > 0 {
-                self.start_at(user, device, &key, read)?;
+                let conv = keys::conv_of(&key).ok_or_else(rows::unreadable)?;
+                self.raise_cursor(user, device, &conv, read)?;
             }
-        }
-        for (key, read) in marks.range(all) {
-            self.start_at(user, device, key, *read)?;
         }
         self.devices.insert(key);
         Ok(true)
     }
 
-    fn start_at(&mut self, user: &UserId, device: &DeviceId, inbox: &Slice, read: Seq) -> StoreResult<()> {
-        let conv = keys::conv_of(inbox).ok_or_else(rows::unreadable)?;
-        self.raise_cursor(user, device, &conv, read)
+    /// Messages gathered that were not stored before.
+    pub(super) fn messages(&self) -> usize {
+        self.fresh.len()
     }
 
-    /// The read marks that this commit has changed, by the keys of their inbox rows.
-    fn marks_of_this_commit(&self) -> BTreeMap<Slice, Seq> {
-        let rows = self.logs.iter().flat_map(|(conv, end)| end.changed_rows(conv));
-        rows.map(|(key, row)| (key, row.read)).collect()
+    /// Whether [`Self::write`] waits for the disk: with a message or a device in it.
+    pub(super) fn is_durable(&self) -> bool {
+        !self.fresh.is_empty() || !self.devices.is_empty()
     }
 
     /// Writes it all at once. With a message or a device in it the commit is on the disk when this returns;
     /// cursors and read marks alone only reach the operating system, and the disk with the next such commit.
     pub(super) fn write(mut self) -> StoreResult<()> {
-        let durable = !self.fresh.is_empty() || !self.devices.is_empty();
+        let mode = if self.is_durable() { PersistMode::SyncData } else { PersistMode::Buffer };
         for (conv, end) in self.logs {
             for (key, row) in end.changed_rows(&conv) {
                 self.batch.insert(&self.tables.inbox, key, row.encode());
@@ -214,7 +205,6 @@ impl<'a> Commit<'a> {
         }
         // What is remembered is ahead of the tables until this succeeds. If it does not, nothing is written any
         // more, so nothing is read from the memory either.
-        let mode = if durable { PersistMode::SyncData } else { PersistMode::Buffer };
         self.batch.durability(Some(mode)).commit().map_err(unavailable)
     }
 }

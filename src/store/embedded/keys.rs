@@ -13,8 +13,8 @@
 //! user" is the range from `user 00` up to `user 01`.
 //!
 //! `#x` is a hash of x in four bytes. The engine keeps the first four bytes of a key beside its place in memory
-//! and follows a pointer only where they are equal: with keys that all begin with `dm:` that was every comparison,
-//! and an append cost half as much again. Nothing needs an order of conversations or of users among each other.
+//! and follows a pointer only where they are equal, which with keys that all begin with `dm:` is every time. Nothing
+//! needs an order of conversations or of users among each other.
 //!
 //! A device's name is never empty, so `user 00 00 conv` in the cursors is free for the largest cursor of all the
 //! user's devices: what receipts call `delivered` is one row to read, whatever the number of devices.

@@ -8,7 +8,7 @@
 
 use std::{
     path::Path,
-    sync::{Arc, OnceLock, PoisonError, RwLock},
+    sync::{Arc, PoisonError, RwLock, atomic::Ordering},
     time::Duration,
 };
 
@@ -20,7 +20,7 @@ use self::{
     folder::Folder,
     tables::Tables,
     thread::Thread,
-    writer::{Command, Failure, Reply, Writer},
+    writer::{Command, Reply, Shared, Writer},
 };
 use crate::{
     model::{ConvId, DeviceId, Parties, Seq, UserId},
@@ -60,12 +60,21 @@ impl Default for EmbeddedOptions {
     }
 }
 
+/// How much was written; messages per sync show how well commits are shared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Written {
+    /// Messages stored, retries not counted.
+    pub messages: u64,
+    /// Commits that waited for the disk.
+    pub syncs: u64,
+}
+
 /// The store, shared by all nodes of a process.
 pub struct EmbeddedStore {
     /// `None` once closed, so that the folder is free although somebody still holds the store.
     tables: RwLock<Option<Arc<Tables>>>,
     queue: mpsc::Sender<Command>,
-    failure: Failure,
+    shared: Arc<Shared>,
     readers: Arc<Semaphore>,
     thread: Thread,
 }
@@ -73,7 +82,7 @@ pub struct EmbeddedStore {
 impl std::fmt::Debug for EmbeddedStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let open = self.tables.read().unwrap_or_else(PoisonError::into_inner).is_some();
-        f.debug_struct("EmbeddedStore").field("open", &open).field("failure", &self.failure.get()).finish()
+        f.debug_struct("EmbeddedStore").field("open", &open).field("failure", &self.shared.failure.get()).finish()
     }
 }
 
@@ -86,21 +95,27 @@ impl EmbeddedStore {
     pub fn open(dir: &Path, options: EmbeddedOptions) -> Result<Arc<Self>, OpenError> {
         let tables = Arc::new(Tables::open(Folder::claim(dir)?, options)?);
         let (queue, waiting) = mpsc::channel(writer::QUEUE);
-        let failure = Failure::new(OnceLock::new());
-        let writer = Writer::new(tables.clone(), waiting, failure.clone());
+        let shared = Arc::new(Shared::default());
+        let writer = Writer::new(tables.clone(), waiting, shared.clone());
         let thread = Thread::start(move || writer.run()).map_err(|source| OpenError::Io {
             dir: dir.into(),
             what: "start the writer thread",
             source,
         })?;
         let readers = Arc::new(Semaphore::new(READERS));
-        Ok(Arc::new(Self { tables: RwLock::new(Some(tables)), queue, failure, readers, thread }))
+        Ok(Arc::new(Self { tables: RwLock::new(Some(tables)), queue, shared, readers, thread }))
+    }
+
+    /// What was written since the store was opened.
+    pub fn written(&self) -> Written {
+        let read = |count: &std::sync::atomic::AtomicU64| count.load(Ordering::Relaxed);
+        Written { messages: read(&self.shared.messages), syncs: read(&self.shared.syncs) }
     }
 
     /// Hands a command to the writer and waits for its answer.
     async fn ask<T>(&self, deadline: Duration, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> StoreResult<T> {
         // Asked here too, not only by the writer: a broken engine may hold up the writer for ever.
-        if let Some(failure) = self.failure.get() {
+        if let Some(failure) = self.shared.failure.get() {
             return Err(failure.clone());
         }
         let (reply, answer) = oneshot::channel();

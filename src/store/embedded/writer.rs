@@ -4,7 +4,10 @@
 //! There is no timer. While one commit waits for the disk the next requests gather in the queue, so commits grow
 //! with the load, and a lone append waits for one fsync and nothing else.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{
+    Arc, OnceLock,
+    atomic::{AtomicU64, Ordering},
+};
 
 use fjall::PersistMode;
 use tokio::sync::{mpsc, oneshot};
@@ -78,14 +81,22 @@ pub(super) enum Command {
     Close(Reply<()>),
 }
 
-/// Why the store takes no more writes, once it does not. Set once, by the writer; read by everyone.
-pub(super) type Failure = Arc<OnceLock<StoreError>>;
+/// What everyone may know of the writer.
+#[derive(Debug, Default)]
+pub(super) struct Shared {
+    /// Why the store takes no more writes, once it does not. Set once.
+    pub(super) failure: OnceLock<StoreError>,
+    /// Commits that waited for the disk.
+    pub(super) syncs: AtomicU64,
+    /// Messages stored.
+    pub(super) messages: AtomicU64,
+}
 
 /// What the thread owns.
 pub(super) struct Writer {
     tables: Arc<Tables>,
     queue: mpsc::Receiver<Command>,
-    failure: Failure,
+    shared: Arc<Shared>,
     memory: Memory,
 }
 
@@ -98,8 +109,8 @@ enum Held {
 
 impl Writer {
     /// A writer that takes from `queue`.
-    pub(super) fn new(tables: Arc<Tables>, queue: mpsc::Receiver<Command>, failure: Failure) -> Self {
-        Self { tables, queue, failure, memory: Memory::new() }
+    pub(super) fn new(tables: Arc<Tables>, queue: mpsc::Receiver<Command>, shared: Arc<Shared>) -> Self {
+        Self { tables, queue, shared, memory: Memory::new() }
     }
 
     /// Works until it is told to close or nobody is left who could ask.
@@ -124,7 +135,6 @@ impl Writer {
     /// everything before it written.
     fn commit_some(&mut self, commands: &mut impl Iterator<Item = Command>) -> Option<Reply<()>> {
         let (mut held, mut pings) = (Vec::new(), Vec::new());
-        let (mut devices, mut new_devices) = (Vec::new(), Vec::new());
         let mut closing = None;
         let mut commit = Commit::new(&self.tables, &mut self.memory);
         for command in commands {
@@ -132,8 +142,7 @@ impl Writer {
                 Command::Ping(reply) => pings.push(reply),
                 Command::Close(reply) => closing = Some(reply),
                 Command::Register { user, device, reply } => {
-                    devices.push((user, device));
-                    new_devices.push(reply);
+                    held.push(Held::Registered(reply, commit.register(&user, &device)));
                 }
                 Command::Append { conv, messages, reply } => {
                     held.push(Held::Appended(reply, commit.append(&conv, messages)));
@@ -149,12 +158,9 @@ impl Writer {
                 break;
             }
         }
-        // Last, when all read marks of this commit are known.
-        let registered = commit.register(&devices);
-        held.extend(new_devices.into_iter().zip(registered).map(|(reply, new)| Held::Registered(reply, new)));
-        let written = match self.failure.get() {
+        let written = match self.shared.failure.get() {
             Some(failure) => Err(failure.clone()),
-            None => commit.write(),
+            None => write_and_count(commit, &self.shared),
         };
         let written = self.remember_failure(written);
         for answer in held {
@@ -173,7 +179,7 @@ impl Writer {
 
     /// Writes out the journal. This also learns of a failure in the engine's own threads.
     fn persist(&self, mode: PersistMode) -> StoreResult<()> {
-        let written = match self.failure.get() {
+        let written = match self.shared.failure.get() {
             Some(failure) => Err(failure.clone()),
             None => self.tables.db.persist(mode).map_err(unavailable),
         };
@@ -184,7 +190,7 @@ impl Writer {
     /// readable, and a restart reads what is really there.
     fn remember_failure(&self, written: StoreResult<()>) -> StoreResult<()> {
         let Err(error) = written else { return Ok(()) };
-        let failure = self.failure.get_or_init(|| {
+        let failure = self.shared.failure.get_or_init(|| {
             tracing::error!(%error, "a write failed; the store takes no more until it is opened again");
             StoreError::unavailable(format_args!(
                 "a write failed ({error}); no more are taken until natter is restarted"
@@ -192,6 +198,14 @@ impl Writer {
         });
         Err(failure.clone())
     }
+}
+
+fn write_and_count(commit: Commit<'_>, shared: &Shared) -> StoreResult<()> {
+    let (messages, durable) = (commit.messages(), commit.is_durable());
+    commit.write()?;
+    shared.messages.fetch_add(messages as u64, Ordering::Relaxed);
+    shared.syncs.fetch_add(u64::from(durable), Ordering::Relaxed);
+    Ok(())
 }
 
 impl Held {

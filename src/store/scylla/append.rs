@@ -15,7 +15,7 @@ use super::{
     known::{Direct, Mark},
     lwt::Outcome,
     options::Step,
-    retry::Backoff,
+    retry::{Backoff, CONFLICT, TROUBLE},
     rows, signed, unsigned,
     work::Work,
 };
@@ -58,11 +58,11 @@ impl Inner {
         while work.undecided().next().is_some() {
             match self.insert_some(direct, work, &mut unanswered, &mut looked_in).await {
                 Ok(true) => backoff.reset(),
-                Ok(false) => backoff.wait().await,
+                Ok(false) => backoff.wait(CONFLICT).await,
                 Err(e) => {
                     tracing::debug!(conv = %direct.id, error = %e, "append: trying again");
                     *trouble = e;
-                    backoff.wait().await;
+                    backoff.wait(TROUBLE).await;
                 }
             }
         }
@@ -214,7 +214,7 @@ impl Inner {
             if self.stop_after.is_some() {
                 return false;
             }
-            backoff.wait().await;
+            backoff.wait(TROUBLE).await;
         }
     }
 

@@ -1,0 +1,155 @@
+//! A headless Chromium with a profile of its own, and its tabs.
+
+use std::{
+    env,
+    path::PathBuf,
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::time::sleep;
+
+use super::{devtools::DevTools, process::Process};
+
+/// How long a test waits for what must become true.
+const PATIENCE: Duration = Duration::from_secs(30);
+const FLAGS: &[&str] = &[
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-breakpad",
+    "--disable-dev-shm-usage",
+    "--remote-debugging-port=0",
+];
+
+/// The browser's program: `NATTER_CHROMIUM`, or the first of the usual names on `PATH`.
+fn find() -> Result<PathBuf, String> {
+    if let Some(named) = env::var_os("NATTER_CHROMIUM").filter(|value| !value.is_empty()) {
+        let path = PathBuf::from(named);
+        return if path.is_file() { Ok(path) } else { Err(format!("NATTER_CHROMIUM: no file {}", path.display())) };
+    }
+    let folders: Vec<PathBuf> = env::split_paths(&env::var_os("PATH").unwrap_or_default()).collect();
+    ["chromium", "chromium-browser", "google-chrome"]
+        .iter()
+        .flat_map(|name| folders.iter().map(move |folder| folder.join(name)))
+        .find(|program| program.is_file())
+        .ok_or_else(|| "no chromium on PATH: install it, or name one in NATTER_CHROMIUM".to_owned())
+}
+
+/// Whether these tests can run here, or else why not.
+pub fn available() -> Result<(), String> {
+    find().map(drop)
+}
+
+/// A running browser; a drop ends it and removes its profile.
+pub struct Browser {
+    devtools: DevTools,
+    host: String,
+    // Dropped in this order: the profile is removed when nothing writes there any more.
+    _process: Process,
+    _profile: TempDir,
+}
+
+impl Browser {
+    /// Starts one and waits until it takes commands.
+    pub async fn start() -> Self {
+        let profile = tempfile::tempdir().unwrap();
+        let mut command = Command::new(find().unwrap());
+        command.args(FLAGS).arg(format!("--user-data-dir={}", profile.path().display())).arg("about:blank");
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut process = Process::start(command).unwrap();
+        let file = profile.path().join("DevToolsActivePort");
+        let deadline = Instant::now() + PATIENCE;
+        let (port, path) = loop {
+            // Two lines, the port and the path; the second one says that the file is whole.
+            let text = std::fs::read_to_string(&file).unwrap_or_default();
+            if let Some((port, path)) = text.trim().split_once('\n') {
+                break (port.to_owned(), path.to_owned());
+            }
+            assert!(process.child().try_wait().unwrap().is_none(), "the browser ended at once");
+            assert!(Instant::now() < deadline, "the browser does not start");
+            sleep(Duration::from_millis(20)).await;
+        };
+        let host = format!("ws://127.0.0.1:{port}");
+        let devtools = DevTools::connect(&format!("{host}{path}")).await;
+        Self { devtools, host, _process: process, _profile: profile }
+    }
+
+    /// Opens a tab in a window of its own, so that every page counts as visible.
+    pub async fn open(&mut self, url: &str) -> Tab {
+        let window = json!({"url": "about:blank", "newWindow": true});
+        let made = self.devtools.call("Target.createTarget", window).await;
+        let id = made["targetId"].as_str().unwrap().to_owned();
+        let devtools = DevTools::connect(&format!("{}/devtools/page/{id}", self.host)).await;
+        let mut tab = Tab { devtools, id };
+        tab.devtools.call("Emulation.setFocusEmulationEnabled", json!({"enabled": true})).await;
+        tab.devtools.call("Page.navigate", json!({"url": url})).await;
+        tab
+    }
+
+    /// Closes a tab as a person does.
+    pub async fn close(&mut self, tab: Tab) {
+        self.devtools.call("Target.closeTarget", json!({"targetId": tab.id})).await;
+    }
+}
+
+/// One page.
+pub struct Tab {
+    devtools: DevTools,
+    id: String,
+}
+
+impl Tab {
+    /// The value of a JavaScript expression; a promise is awaited.
+    pub async fn eval(&mut self, expression: &str) -> Value {
+        let params = json!({"expression": expression, "returnByValue": true, "awaitPromise": true});
+        let answer = self.devtools.call("Runtime.evaluate", params).await;
+        assert!(answer.get("exceptionDetails").is_none(), "{expression}: {answer}");
+        answer["result"]["value"].clone()
+    }
+
+    /// Waits until an expression has a value, and fails with what the page shows.
+    pub async fn until(&mut self, expression: &str, wanted: impl Into<Value>) {
+        let wanted = wanted.into();
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            // A page that is just being loaded has no elements yet: that is no failure.
+            let guarded = format!("(() => {{ try {{ return {expression} }} catch {{ return null }} }})()");
+            let value = self.eval(&guarded).await;
+            if value == wanted {
+                return;
+            }
+            if Instant::now() > deadline {
+                let page = self.eval("location.href + '\\n' + document.body?.innerText").await;
+                panic!("waited in vain: {expression}\n  is     {value}\n  wanted {wanted}\nThe page:\n{page}");
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Types into the element with the keyboard, then presses Enter.
+    pub async fn enter(&mut self, selector: &str, text: &str) {
+        self.eval(&format!("document.querySelector({}).focus()", json!(selector))).await;
+        self.devtools.call("Input.insertText", json!({"text": text})).await;
+        for kind in ["keyDown", "keyUp"] {
+            let key = json!({"type": kind, "key": "Enter", "code": "Enter", "text": "\r", "windowsVirtualKeyCode": 13});
+            self.devtools.call("Input.dispatchKeyEvent", key).await;
+        }
+    }
+
+    /// Lets the page's clock run ahead: its timers believe that this much time has passed. After that it stands
+    /// still, so this is the last thing that a tab does.
+    pub async fn pass(&mut self, time: Duration) {
+        let budget = u64::try_from(time.as_millis()).unwrap();
+        let policy = json!({"policy": "advance", "budget": budget});
+        self.devtools.call("Emulation.setVirtualTimePolicy", policy).await;
+        self.devtools.event("Emulation.virtualTimeBudgetExpired").await;
+    }
+}
