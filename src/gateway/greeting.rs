@@ -54,8 +54,8 @@ struct Entry {
 async fn say_goodbye(mut socket: Socket, reason: CloseReason) -> CloseReason {
     if reason != CloseReason::Gone {
         socket.close(reason);
-        let _ = timeout(std::time::Duration::from_secs(2), socket.flush()).await;
     }
+    let _ = timeout(std::time::Duration::from_secs(2), socket.flush()).await;
     reason
 }
 

@@ -82,8 +82,8 @@ impl Pump {
         self.gateway.registry.leave(&self.handle);
         if reason != CloseReason::Gone {
             self.socket.close(reason);
-            let _ = timeout(CLOSING, self.socket.flush()).await;
         }
+        let _ = timeout(CLOSING, self.socket.flush()).await;
         self.gateway.metrics.behind_conversations.dec_by(self.behind as i64);
         requests::write_cursors(&self.gateway, &self.handle, self.session.delivery()).await;
         reason

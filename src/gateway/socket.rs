@@ -80,7 +80,11 @@ impl Socket {
             (WsMessage::Binary(bytes), Encoding::MsgPack) => Incoming::Frame(bytes),
             (WsMessage::Text(_) | WsMessage::Binary(_), _) => Incoming::WrongKind,
             (WsMessage::Ping(_) | WsMessage::Pong(_) | WsMessage::Frame(_), _) => Incoming::Sign,
-            (WsMessage::Close(_), _) => return Poll::Ready(Err(CloseReason::Gone)),
+            (WsMessage::Close(_), _) => {
+                // The library has put its answer into the buffer; without it browsers report an unclean end.
+                self.waiting += 1;
+                return Poll::Ready(Err(CloseReason::Gone));
+            }
         }))
     }
 

@@ -5,6 +5,7 @@
 //! not see a broken rule (the design, "what loss-freedom rests on").
 
 pub mod faults;
+pub mod held;
 pub mod http;
 pub mod ledger;
 pub mod link;
@@ -77,10 +78,16 @@ impl TestMesh {
 
     /// Starts one more node that reaches NATS at `nats`: the server itself, or something that stands before it.
     pub async fn add_node(&mut self, nats: String) -> &TestNode {
+        let store = self.store.clone();
+        self.add_node_on(nats, store).await
+    }
+
+    /// The same on a store that stands before the shared one.
+    pub async fn add_node_on(&mut self, nats: String, store: Arc<dyn Store>) -> &TestNode {
         let mut config = self.config.clone();
         config.node.name = UserId::new(&format!("n{}", self.nodes.len() + 1)).unwrap();
         config.nats.urls = vec![ServerUrl::new(nats)];
-        let node = TestNode::start(&config, self.store.clone()).await;
+        let node = TestNode::start(&config, store).await;
         self.nodes.push(node);
         &self.nodes[self.nodes.len() - 1]
     }
@@ -127,11 +134,6 @@ pub fn token_for(user: &str, ttl: Duration) -> String {
 fn open_store(folder: &Path) -> Arc<EmbeddedStore> {
     std::fs::create_dir_all(folder).unwrap();
     EmbeddedStore::open(folder, EmbeddedOptions::default()).unwrap()
-}
-
-/// The store as nodes want it.
-pub fn shared(store: &Arc<EmbeddedStore>) -> Arc<dyn Store> {
-    store.clone()
 }
 
 /// Waits until `holds`.

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use natter::{config::Config, gateway::Gateway, node::Node, store::embedded::EmbeddedStore};
+use natter::{config::Config, gateway::Gateway, node::Node, store::Store};
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
@@ -20,10 +20,10 @@ pub struct TestNode {
 
 impl TestNode {
     /// Starts a node and waits until it says that it is ready.
-    pub async fn start(config: &Config, store: Arc<EmbeddedStore>) -> Self {
+    pub async fn start(config: &Config, store: Arc<dyn Store>) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let addr = listener.local_addr().unwrap();
-        let node = Node::build(config, super::shared(&store)).await.unwrap();
+        let node = Node::build(config, store).await.unwrap();
         let gateway = node.gateway().clone();
         let shutdown = CancellationToken::new();
         let run = tokio::spawn(node.run(listener, shutdown.clone()));
