@@ -261,7 +261,11 @@ async fn violations() {
         let mut raw = RawSocket::open(addr).await;
         raw.text(first).await;
         let (texts, code, words) = raw.closed().await;
-        assert_eq!(error.is_some_and(|error| texts.iter().any(|text| text.contains(error))), error.is_some(), "{texts:?}");
+        assert_eq!(
+            error.is_some_and(|error| texts.iter().any(|text| text.contains(error))),
+            error.is_some(),
+            "{texts:?}"
+        );
         closed_as(&mesh, code, &words, CloseReason::Violation).await;
     }
     let mut raw = RawSocket::open(addr).await;

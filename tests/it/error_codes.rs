@@ -69,9 +69,8 @@ fn provocation(code: ErrorCode) -> Provocation {
 /// Waits for one error, and sees that it is this one, that it says something, and that the session goes on.
 async fn refused(peer: &Peer, code: ErrorCode, reference: Option<u64>) {
     let what = format!("{code:?}");
-    let error = peer.wait(&what, |frames| {
-        frames.iter().find(|frame| matches!(frame, ServerFrame::Error { .. })).cloned()
-    });
+    let error =
+        peer.wait(&what, |frames| frames.iter().find(|frame| matches!(frame, ServerFrame::Error { .. })).cloned());
     let ServerFrame::Error { reference: answered, code: said, message, retry } = error.await else { unreachable!() };
     assert_eq!((said, retry, answered), (code, code.retry(), reference), "{message}");
     assert!(message.len() > 5 && !message.ends_with('.'), "{message}");
@@ -152,7 +151,9 @@ async fn too_many_requests_are_refused_and_the_same_cid_goes_through_later() {
     }
     assert!((2..=3).contains(&refused.len()), "{refused:?}");
     for i in refused {
-        let sent = async || matches!(alice.try_send("@bob", &format!("c{i}"), &Body::text("x")).await, ServerFrame::Sent { .. });
+        let sent = async || {
+            matches!(alice.try_send("@bob", &format!("c{i}"), &Body::text("x")).await, ServerFrame::Sent { .. })
+        };
         crate::mesh::until("the rate allows it again", sent).await;
     }
     alice.message("dm:alice:bob", 8).await;

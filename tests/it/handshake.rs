@@ -35,8 +35,7 @@ async fn what_is_no_websocket_is_told_so() {
 
 #[tokio::test]
 async fn only_the_pages_that_are_allowed_may_connect() {
-    let mesh =
-        TestMesh::tuned(1, |config| config.http.allowed_origins = vec!["https://chat.example.org".into()]).await;
+    let mesh = TestMesh::tuned(1, |config| config.http.allowed_origins = vec!["https://chat.example.org".into()]).await;
     let addr = mesh.nodes[0].addr;
     let (head, _) = RawSocket::upgrade(addr, "Origin: https://chat.example.org\r\n").await;
     assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
