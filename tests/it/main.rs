@@ -11,6 +11,7 @@ mod bus;
 mod cassandra;
 mod cli_config;
 mod close_codes;
+mod commands;
 mod crash;
 mod error_codes;
 mod frame_errors;
