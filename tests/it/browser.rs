@@ -122,6 +122,31 @@ async fn a_killed_node_loses_no_message_and_doubles_none() {
     bob.until(TEXTS, all).await;
 }
 
+/// The next message leaves the page, its answer never arrives, and the connection ends.
+const LOSE_ANSWER: &str = "{ const send = WebSocket.prototype.send; \
+    WebSocket.prototype.send = function (text) { send.call(this, text); if (!text.includes('\"op\":\"send\"')) return; \
+    WebSocket.prototype.send = send; this.onmessage = () => {}; this.close(4000); window.lost = true; } }";
+
+#[tokio::test]
+async fn a_message_whose_answer_is_lost_is_stored_once() {
+    let Some(_turn) = turn().await else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let mesh = Dev::start(folder.path(), 2, 0);
+    let mut browser = Browser::start().await;
+    let mut alice = open_live(&mut browser, &mesh.link(0, "alice", "bob")).await;
+    let mut bob = open_live(&mut browser, &mesh.link(1, "bob", "alice")).await;
+    alice.eval(LOSE_ANSWER).await;
+    alice.enter("#text", "once").await;
+    // It was stored, though its sender was not told: only then is the second try a second one.
+    bob.until(TEXTS, json!(["once"])).await;
+    assert_eq!(alice.eval("window.lost").await, true);
+    alice.until(TICKS, json!(["read"])).await;
+    alice.enter("#text", "and on").await;
+    let all = json!(["once", "and on"]);
+    bob.until(TEXTS, all.clone()).await;
+    alice.until(TEXTS, all).await;
+}
+
 #[tokio::test]
 async fn a_bad_token_is_told_and_not_tried_again() {
     let Some(_turn) = turn().await else { return };
