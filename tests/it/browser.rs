@@ -192,6 +192,10 @@ async fn two_tabs_of_one_user_both_stay() {
     assert_eq!(one.eval(DEVICES).await, 2);
 }
 
+/// Scrolls to the oldest message and remembers where on the screen it stands: there it must stay.
+const MARK_TOP: &str = "document.querySelector('#log').scrollTop = -1e6; \
+    window.mark = document.querySelector('#messages li'); window.place = mark.getBoundingClientRect().top;";
+
 #[tokio::test]
 async fn older_messages_are_loaded_in_their_place() {
     let Some(_turn) = turn().await else { return };
@@ -211,6 +215,8 @@ async fn older_messages_are_loaded_in_their_place() {
     let mut alice = open_live(&mut browser, &mesh.link(0, "alice", "bob")).await;
     for shown in [50, 100, 120] {
         alice.until(TEXTS, json!(all[120 - shown..])).await;
+        alice.until("window.mark ? Math.abs(mark.getBoundingClientRect().top - place) < 2 : true", true).await;
+        alice.eval(MARK_TOP).await;
         alice.eval("document.querySelector('#older').click()").await;
     }
     alice.until("document.querySelector('#older').hidden", true).await;
