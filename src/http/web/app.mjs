@@ -64,7 +64,7 @@ function keepOutbox() {
 
 function compose(text) {
   const limit = welcome?.limits.body ?? 65_536;
-  const item = { to: `@${current.peer}`, cid: randomId(), body: { text } };
+  const item = { to: `@${current.peer}`, cid: randomId(), body: { text: text.toWellFormed() } };
   const size = new TextEncoder().encode(JSON.stringify(item.body)).length;
   if (size > limit) return notice(`the message is too long: ${size} bytes, the limit is ${limit}`);
   outbox.push(item);
@@ -134,8 +134,9 @@ function take(conv, { seq, from, ts, cid, body }) {
   if (from === me) conv.read = Math.max(conv.read, seq);
   if (from === me && cid) settle(cid);
   if (conv.messages.has(seq)) return;
+  // Others may choose the same cid: only one's own message is the one that was on its way.
   const message = (from === me && conv.pending.get(cid)) || { conv };
-  conv.pending.delete(cid);
+  if (from === me) conv.pending.delete(cid);
   Object.assign(message, { seq, from, ts, cid, body });
   conv.messages.set(seq, message);
   conv.low = Math.min(conv.low, seq);
