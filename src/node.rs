@@ -80,8 +80,8 @@ impl Node {
         // No new requests of services; those under way are awaited with the sessions' own.
         drop(services);
         let clean = drain(&gateway).await;
-        gateway.bus.close().await;
         watching.abort();
+        gateway.bus.close().await;
         clean
     }
 }

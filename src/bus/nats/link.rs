@@ -109,7 +109,11 @@ impl Link {
         let now = self.generation();
         if now != told {
             if let Some(before) = told {
-                tracing::warn!(generation = before, "lost the connection to NATS");
+                if self.closed.load(Ordering::Acquire) {
+                    tracing::info!(generation = before, "closed the connection to NATS");
+                } else {
+                    tracing::warn!(generation = before, "lost the connection to NATS");
+                }
                 self.tell(BusEvent::Disconnected);
             }
             if let Some(generation) = now {
