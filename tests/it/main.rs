@@ -9,6 +9,7 @@ mod store_contract;
 mod browser;
 mod bus;
 mod cassandra;
+mod churn;
 mod cli_config;
 mod close_codes;
 mod commands;

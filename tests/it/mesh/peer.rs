@@ -273,9 +273,14 @@ impl Peer {
         self.heard.frames.lock().clear();
     }
 
-    /// Ends the connection as a crash would: without a close frame.
-    pub fn vanish(self) {
+    /// Ends the connection as a crash would, without a close frame; what came stays here.
+    pub fn cut(&self) {
         self.task.abort();
+    }
+
+    /// The same for a peer that nobody asks any more.
+    pub fn vanish(self) {
+        self.cut();
     }
 }
 
