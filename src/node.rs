@@ -11,7 +11,7 @@ use crate::{
     auth::{AuthError, Verifier},
     bus::{
         BusError, Subscription,
-        nats::{BusStats, NatsAuth, NatsBus, NatsOptions},
+        nats::{BusStats, NatsAuth, NatsBus, NatsOptions, NatsTls},
     },
     config::{Config, Nats},
     gateway::{Gateway, Parts, Settings, drain::drain, services, watch::watch},
@@ -140,6 +140,11 @@ pub(crate) fn nats_options(config: &Config, stats: Arc<BusStats>) -> Result<Nats
     options.connect_timeout = Duration::from_millis(nats.connect_timeout_ms);
     options.inbox_prefix.clone_from(&nats.inbox_prefix);
     options.auth = nats_auth(nats)?;
+    options.tls = NatsTls {
+        ca_file: nats.tls_ca_file.clone(),
+        cert_file: nats.tls_cert_file.clone(),
+        key_file: nats.tls_key_file.clone(),
+    };
     Ok(options)
 }
 

@@ -39,7 +39,7 @@ mod work;
 
 pub use self::{
     error::ScyllaError,
-    inspect::{Inspection, Server, inspect},
+    inspect::{Answers, Inspection, Server, inspect},
     metrics::DriverMetrics,
     options::{ScyllaOptions, Step, TlsOptions},
     schema::{Migrated, migrate},
