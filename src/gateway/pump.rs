@@ -65,28 +65,33 @@ impl Pump {
         socket: Socket,
         session: Session,
         first: Effects,
-    ) -> Result<Self, CloseReason> {
+    ) -> Result<Box<Self>, CloseReason> {
         let limiter = gateway.settings.sends.map(|(rate, burst)| {
             let quota = governor::Quota::per_second(rate).allow_burst(burst);
             Box::new(governor::RateLimiter::direct(quota))
         });
         let timer = Box::pin(tokio::time::sleep_until(gateway.instant(session.deadline())));
-        let mut pump = Self { gateway, handle, socket, session, limiter, timer, behind: 0, leaving: false };
+        let mut pump = Box::new(Self { gateway, handle, socket, session, limiter, timer, behind: 0, leaving: false });
         pump.carry_out(first)?;
         Ok(pump)
     }
 
     /// Runs the connection to its end, closes it, and writes the cursors that are not written yet.
-    pub async fn run(mut self) -> CloseReason {
+    pub async fn run(mut self: Box<Self>) -> CloseReason {
         let reason = std::future::poll_fn(|cx| self.poll(cx)).await;
+        // Boxed: only connections that end pay for it.
+        Box::pin(self.finish(reason)).await;
+        reason
+    }
+
+    async fn finish(mut self: Box<Self>, reason: CloseReason) {
         self.gateway.registry.leave(&self.handle);
         if reason != CloseReason::Gone {
             self.socket.close(reason);
+            let _ = timeout(CLOSING, self.socket.flush()).await;
         }
-        let _ = timeout(CLOSING, self.socket.flush()).await;
         self.gateway.metrics.behind_conversations.dec_by(self.behind as i64);
         requests::write_cursors(&self.gateway, &self.handle, self.session.delivery()).await;
-        reason
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
