@@ -197,8 +197,8 @@ impl Pump {
                 let found = self.session.on_gaps(page, now, out);
                 requests::count_gaps(&self.gateway.metrics, cause, found);
             }
-            Mail::Top { conv, seq, mark, found } => self.session.on_top(conv, seq, mark, found, now, out),
-            Mail::ReadStored(stored) => self.session.on_read_stored(stored, out),
+            Mail::Top { asked, found } => self.session.on_top(asked, found, now, out),
+            Mail::ReadStored { reference, stored } => self.session.on_read_stored(reference, stored, out),
             Mail::Listing(frame) => self.session.on_listing(*frame, out),
             Mail::Doubt { cause, delay } => self.session.on_doubt(cause, delay, now),
             Mail::Close(reason, farewell) => {
