@@ -112,7 +112,7 @@ async fn one_long_backlog_does_not_hold_up_the_others() {
     zoe.hold_acks();
     zoe.message("dm:bob:zoe", 1).await;
     let long = zoe.seqs("dm:alice:zoe").len();
-    assert!(long <= 32 - 1, "{long} of one conversation while another waited");
+    assert!(long < 32, "{long} of one conversation while another waited");
 }
 
 #[tokio::test]

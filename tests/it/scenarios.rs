@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use natter::{
     nats_server::{NatsServer, ServerOptions},
-    protocol::{Body, Encoding, ErrorCode, ServerFrame, client::Outgoing},
+    protocol::{Body, Encoding, ErrorCode, ServerFrame},
 };
 use rand::RngExt;
 
@@ -89,19 +89,10 @@ async fn after_a_crash_both_sides_see_the_same_log() {
     );
     bob.caught_up().await;
     alice.caught_up().await;
-    let logs = [history(&bob).await, history(&alice).await];
+    let logs = [bob.history(CONV, None, None, 200).await.0, alice.history(CONV, None, None, 200).await.0];
     assert_eq!(logs[0], logs[1]);
     assert!(logs[0].last() >= Some(&seen_by_alice), "alice saw {seen_by_alice}, the log ends at {:?}", logs[0].last());
     assert_eq!(bob.seqs(CONV), (1..=*logs[0].last().unwrap()).collect::<Vec<_>>(), "bob was offline throughout");
-}
-
-async fn history(peer: &Peer) -> Vec<u64> {
-    let reference = Some(peer.fresh_ref());
-    peer.say(&Outgoing::History { reference, conv: CONV, before: None, after: None, limit: 200 });
-    match peer.answer(reference.unwrap()).await {
-        ServerFrame::History { messages, .. } => messages.iter().map(|m| m.seq).collect(),
-        other => panic!("{other:?}"),
-    }
 }
 
 /// Node 1 (alice) is plain; node 2 (bob) has its notices spoilt and its pages held back.

@@ -158,6 +158,19 @@ impl Peer {
         self.answer(reference).await;
     }
 
+    /// A page of a log: its seqs, and whether there is more.
+    pub async fn history(&self, conv: &str, before: Option<Seq>, after: Option<Seq>, limit: usize) -> (Vec<Seq>, bool) {
+        let reference = self.fresh_ref();
+        self.say(&Outgoing::History { reference: Some(reference), conv, before, after, limit });
+        match self.answer(reference).await {
+            ServerFrame::History { conv: answered, messages, more, .. } => {
+                assert_eq!(answered.as_str(), conv);
+                (messages.iter().map(|message| message.seq).collect(), more)
+            }
+            other => panic!("no history: {other:?}"),
+        }
+    }
+
     /// The answer with this `ref`.
     pub async fn answer(&self, reference: u64) -> ServerFrame {
         self.wait(&format!("the answer to ref {reference}"), |frames| {
