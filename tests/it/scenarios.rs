@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use natter::{
     nats_server::{NatsServer, ServerOptions},
-    protocol::{Body, Encoding, ErrorCode, ServerFrame},
+    protocol::{Body, Encoding, ErrorCode, ServerFrame, client::Outgoing},
 };
 use rand::RngExt;
 
@@ -127,6 +127,9 @@ async fn notices_that_come_while_an_old_page_is_on_its_way_are_not_forgotten() {
     }
     until("all notices were spoilt", async || faults.touched() == 3).await;
     faults.release_reversed();
+    // What comes behind them on the same way tells that the session has heard them all.
+    alice.say(&Outgoing::Signal { to: "@bob", kind: "mark", body: None });
+    bob.wait("the mark", |frames| frames.iter().find(|f| matches!(f, ServerFrame::Signal(_))).map(drop)).await;
     held.release();
     bob.message(CONV, 5).await;
     assert_eq!(bob.seqs(CONV), [1, 2, 3, 4, 5]);
