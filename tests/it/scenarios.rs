@@ -214,13 +214,11 @@ async fn an_ack_of_what_another_connection_got_makes_progress() {
         alice.begin_send("@bob", &format!("c{i}"), &Body::text("x"));
     }
     alice.message(CONV, 200).await;
-    let first = mesh.json(0, "bob", "d").await;
-    first.hold_acks();
+    let first = Peer::join_quiet(&mesh.nodes[0].url(), "bob", "d", Encoding::Json).await;
     first.message(CONV, 32).await;
     first.vanish();
     until("the dead session is gone", async || mesh.nodes[0].gateway.registry.len() == 1).await;
-    let bob = mesh.json(1, "bob", "d").await;
-    bob.hold_acks();
+    let bob = Peer::join_quiet(&mesh.nodes[1].url(), "bob", "d", Encoding::Json).await;
     bob.ack(CONV, 32);
     bob.message(CONV, 64).await;
     bob.ack(CONV, 1_000_000_000);
