@@ -110,6 +110,7 @@ async fn history_goes_both_ways_and_says_whether_there_is_more() {
         assert_eq!(peer.history(CONV, None, Some(8), 3).await, (vec![9, 10], false));
         assert_eq!(peer.history(CONV, None, Some(MAX_SEQ), 3).await, (vec![], false));
         assert_eq!(peer.history(CONV, Some(1), None, 3).await, (vec![], false));
+        assert_eq!(peer.history(CONV, Some(3), None, 1).await, (vec![2], true));
     }
 }
 
@@ -137,6 +138,32 @@ async fn conversations_count_what_is_unread() {
     assert_eq!(names, ["dm:alice:carol", CONV], "the most recent first");
     let peer = of_alice[1].peer.unwrap();
     assert_eq!((of_alice[1].unread, peer.delivered, peer.read), (0, 2, 1), "one's own messages are read");
+}
+
+#[tokio::test]
+async fn conversations_come_in_pages_the_most_recent_first() {
+    let mesh = TestMesh::start(1).await;
+    let alice = mesh.json(0, "alice", "d").await;
+    for i in 0..23 {
+        alice.send(&format!("@u{i:02}"), "c", "x").await;
+    }
+    // One of the first moves to the front.
+    alice.send("@u03", "c2", "x").await;
+    let (mut names, mut after) = (Vec::new(), None);
+    loop {
+        let reference = alice.fresh_ref();
+        alice.say(&Outgoing::Conversations { reference: Some(reference), after: after.as_deref(), limit: 10 });
+        let ServerFrame::Conversations { items, next, .. } = alice.answer(reference).await else { panic!("{alice:?}") };
+        assert!(items.len() <= 10);
+        names.extend(items.iter().map(|item| item.conv.to_string()));
+        match next {
+            Some(next) => after = Some(next),
+            None => break,
+        }
+    }
+    assert_eq!(names[0], "dm:alice:u03");
+    names.sort();
+    assert_eq!(names, (0..23).map(|i| format!("dm:alice:u{i:02}")).collect::<Vec<_>>());
 }
 
 #[tokio::test]
