@@ -85,6 +85,19 @@ pub struct Metrics {
     /// Conversations found behind that nothing had told of: what NATS lost.
     pub gaps_found: CounterBy<ReconcileCause>,
 
+    /// Requests that the driver of the store sent. This and the five below stay 0 on the embedded store.
+    pub store_requests: Counter,
+    /// Requests of the driver that failed in the end.
+    pub store_request_errors: Counter,
+    /// Requests that the driver sent again.
+    pub store_retries: Counter,
+    /// Requests that got no answer in time.
+    pub store_timeouts: Counter,
+    /// Connections that the driver holds now.
+    pub store_connections: Gauge,
+    /// 99th percentile of the driver's latency over the recent past, in milliseconds.
+    pub store_latency_p99_ms: Gauge,
+
     /// 1 while connected to NATS.
     pub nats_connected: Gauge,
     /// Connections to NATS after the first.
@@ -132,6 +145,12 @@ impl Metrics {
             append_retries: m.plain("append_retries", "Sends whose cid was stored already"),
             append_seconds: m.made("append_seconds", "From a message's arrival at the appender to its answer", Histogram::new(APPEND_BUCKETS)),
             store_errors: m.plain("store_errors", "Calls of the store that failed, by operation"),
+            store_requests: m.plain("store_requests", "Requests that the driver of the store sent"),
+            store_request_errors: m.plain("store_request_errors", "Requests of the store's driver that failed in the end"),
+            store_retries: m.plain("store_retries", "Requests that the store's driver sent again"),
+            store_timeouts: m.plain("store_timeouts", "Requests of the store's driver without an answer in time"),
+            store_connections: m.plain("store_connections", "Connections of the store's driver now"),
+            store_latency_p99_ms: m.plain("store_latency_p99_ms", "99th percentile of the store driver's recent latency, in milliseconds"),
             delivered: m.plain("delivered", "Messages handed to sockets, by the way they came"),
             fills: m.plain("fills", "Pages read from the store for sessions that were behind"),
             fill_rows: m.plain("fill_rows", "Rows in the pages of fills"),

@@ -11,15 +11,18 @@ use crate::{
     auth::{AuthError, Verifier},
     bus::{
         BusError, Subscription,
-        nats::{BusStats, NatsAuth, NatsBus, NatsOptions},
+        nats::{BusStats, NatsAuth, NatsBus, NatsOptions, NatsTls},
     },
     config::{Config, Nats},
     gateway::{Gateway, Parts, Settings, drain::drain, services, watch::watch},
-    http::{Refresh, router, serve::serve},
+    http::{router, serve::serve},
     metrics::Metrics,
     session::Rules,
     store::Store,
 };
+
+/// Brings metrics that are counted elsewhere up to date, before they are shown.
+pub type Refresh = Arc<dyn Fn(&Metrics) + Send + Sync>;
 
 /// Why a node cannot be built.
 #[derive(Debug, thiserror::Error)]
@@ -43,11 +46,17 @@ pub enum NodeError {
 }
 
 /// A node that is ready to run.
-#[derive(Debug)]
 pub struct Node {
     gateway: Arc<Gateway>,
     stats: Arc<BusStats>,
     services: [Subscription; 2],
+    store_counts: Option<Refresh>,
+}
+
+impl std::fmt::Debug for Node {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Node").field("gateway", &self.gateway).finish_non_exhaustive()
+    }
 }
 
 impl Node {
@@ -63,7 +72,13 @@ impl Node {
         let parts = Parts { settings: settings(config), rules: rules(config), store, bus, verifier, metrics };
         let gateway = Gateway::new(parts);
         let services = services::listen(&gateway);
-        Ok(Self { gateway, stats, services })
+        Ok(Self { gateway, stats, services, store_counts: None })
+    }
+
+    /// The same, showing what the store's driver counts among its metrics.
+    #[must_use]
+    pub fn refreshing(self, store_counts: Option<Refresh>) -> Self {
+        Self { store_counts, ..self }
     }
 
     /// What its connections share: for tests that look inside.
@@ -73,9 +88,9 @@ impl Node {
 
     /// Serves until `shutdown`, then drains. True when everything under way ended within the drain time.
     pub async fn run(self, listener: TcpListener, shutdown: CancellationToken) -> bool {
-        let Self { gateway, stats, services } = self;
+        let Self { gateway, stats, services, store_counts } = self;
         let watching = tokio::spawn(watch(gateway.clone()));
-        let refresh = refresh(&gateway, stats);
+        let refresh = refresh(&gateway, stats, store_counts);
         serve_until(listener, router(gateway.clone(), refresh), gateway.clone(), shutdown).await;
         // No new requests of services; those under way are awaited with the sessions' own.
         drop(services);
@@ -97,7 +112,7 @@ async fn serve_until(listener: TcpListener, router: axum::Router, gateway: Arc<G
 }
 
 /// Carries what the bus counts into the metrics; counters only grow, so by their difference.
-fn refresh(gateway: &Arc<Gateway>, stats: Arc<BusStats>) -> Refresh {
+fn refresh(gateway: &Arc<Gateway>, stats: Arc<BusStats>, store_counts: Option<Refresh>) -> crate::http::Refresh {
     let (metrics, bus) = (gateway.metrics.clone(), gateway.bus.clone());
     Arc::new(move || {
         let pairs = [
@@ -112,16 +127,24 @@ fn refresh(gateway: &Arc<Gateway>, stats: Arc<BusStats>) -> Refresh {
         }
         metrics.subscriptions.set(i64::try_from(stats.subscriptions.load(Ordering::Relaxed)).unwrap_or(i64::MAX));
         metrics.nats_connected.set(i64::from(bus.connected().is_some()));
+        if let Some(store_counts) = &store_counts {
+            store_counts(&metrics);
+        }
     })
 }
 
-fn nats_options(config: &Config, stats: Arc<BusStats>) -> Result<NatsOptions, NodeError> {
+pub(crate) fn nats_options(config: &Config, stats: Arc<BusStats>) -> Result<NatsOptions, NodeError> {
     let nats = &config.nats;
     let mut options = NatsOptions::new(config.node.name.as_str(), nats.urls.iter().map(|url| url.expose().to_owned()));
     options.stats = stats;
     options.connect_timeout = Duration::from_millis(nats.connect_timeout_ms);
     options.inbox_prefix.clone_from(&nats.inbox_prefix);
     options.auth = nats_auth(nats)?;
+    options.tls = NatsTls {
+        ca_file: nats.tls_ca_file.clone(),
+        cert_file: nats.tls_cert_file.clone(),
+        key_file: nats.tls_key_file.clone(),
+    };
     Ok(options)
 }
 

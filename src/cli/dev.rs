@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use serde::Serialize;
 use tokio::{net::TcpListener, task::JoinSet};
 
-use super::{Global, logging, print, report::Hint, serve};
+use super::{Global, logging, print, report::Hint, serve, stores};
 use crate::{
     auth::{DEV_SECRET_FILE, Minter, dev_secret},
     config::{Config, Secret, ServerUrl},
@@ -79,7 +79,7 @@ pub async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     }
     logging::start(&config.log)?;
     let shutdown = serve::shutdown_signal()?;
-    let store = serve::open_embedded(&config).await?;
+    let store = stores::open_embedded(&config).await?;
     let mut options = ServerOptions::new(args.data.join("nats"));
     options.program.clone_from(&args.nats_server);
     let mut nats = NatsServer::start(options).await?;

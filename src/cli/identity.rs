@@ -11,6 +11,8 @@ use crate::{
 
 /// A minted token is used at once, and a fresh one is made for every reconnect.
 const TTL: Duration = Duration::from_secs(3600);
+/// A person waits for this.
+const CONNECT_TIME: Duration = Duration::from_secs(3);
 
 /// Arguments of every command that connects as a user.
 #[derive(Debug, Clone, clap::Args)]
@@ -50,7 +52,8 @@ impl Identity {
             }
         };
         let client = concat!("natter/", env!("CARGO_PKG_VERSION")).into();
-        Ok(ClientOptions { urls: self.url.clone(), token, client, ..ClientOptions::new("", "", device) })
+        let urls = self.url.clone();
+        Ok(ClientOptions { urls, token, client, connect_timeout: CONNECT_TIME, ..ClientOptions::new("", "", device) })
     }
 
     /// Connects, with a hint for the usual reasons why that fails.

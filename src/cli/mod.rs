@@ -24,12 +24,16 @@ use crate::config::{Config, ConfigErrors, Loaded, Sources};
 mod bench;
 mod config;
 mod dev;
+mod doctor;
+mod health;
 mod identity;
 pub mod logging;
+mod migrate;
 pub mod report;
 mod send;
 mod serve;
 mod signing;
+mod stores;
 mod tail;
 mod token;
 
@@ -48,6 +52,7 @@ const EXAMPLES: &str = "\
 Examples:
   natter dev                            a mesh of two nodes on this machine, with a chat page
   natter serve --config natter.toml     one node
+  natter doctor                         check NATS, the store and this machine
   natter token alice                    a token for a first run
   natter config                         what is in force, and what set it
   natter config --default > natter.toml a file to start from
@@ -96,6 +101,12 @@ enum Command {
     Dev(dev::Args),
     /// Run one node
     Serve(serve::Args),
+    /// Bring the schema of a ScyllaDB cluster to this version
+    Migrate(migrate::Args),
+    /// Check everything that a node needs, and say what is wrong and how to mend it
+    Doctor(doctor::Args),
+    /// Ask a node whether it is ready
+    Health(health::Args),
     /// Make a token for a user, signed with a shared secret
     Token(token::Args),
     /// Send a message, or one for each line of standard input
@@ -113,6 +124,9 @@ impl Command {
         match self {
             Self::Dev(args) => dev::run(args, global).await,
             Self::Serve(args) => serve::run(args, global).await,
+            Self::Migrate(args) => migrate::run(args, global).await,
+            Self::Doctor(args) => doctor::run(args, global).await,
+            Self::Health(args) => health::run(args, global).await,
             Self::Token(args) => token::run(args, global).await,
             Self::Send(args) => send::run(args, global).await,
             Self::Tail(args) => tail::run(args, global).await,

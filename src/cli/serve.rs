@@ -1,20 +1,13 @@
 //! `natter serve`: one node from a configuration, until SIGTERM or Ctrl-C.
 
-use std::{process::ExitCode, sync::Arc};
+use std::process::ExitCode;
 
 use anyhow::Context as _;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use super::{Global, logging, report::Hint};
-use crate::{
-    config::{Config, StoreKind},
-    node::Node,
-    store::{
-        Store,
-        embedded::{EmbeddedOptions, EmbeddedStore},
-    },
-};
+use super::{Global, logging, report::Hint, stores};
+use crate::{config::Config, node::Node};
 
 /// Arguments of `natter serve`.
 #[derive(Debug, clap::Args)]
@@ -32,6 +25,9 @@ pub struct Args {
     /// The data folder of the embedded store
     #[arg(long, value_name = "DIR")]
     data: Option<String>,
+    /// Bring the schema of the ScyllaDB cluster to this version first
+    #[arg(long)]
+    migrate: bool,
 }
 
 const EXAMPLES: &str = "\
@@ -39,6 +35,7 @@ Examples:
   natter serve --config /etc/natter.toml
   natter serve --nats nats://node:secret@127.0.0.1:4222 --data /srv/natter --listen 0.0.0.0:8080
   NATTER_AUTH__HS256_SECRET_FILE=/run/secrets/jwt natter serve
+  NATTER_STORE__KIND=scylla NATTER_STORE__SCYLLA__CONTACT_POINTS=db-1:9042 natter serve --migrate
 
 SIGTERM and Ctrl-C drain: no new connections, goodbye to the clients, everything under way is finished.";
 
@@ -56,9 +53,9 @@ pub async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     let config = Config::load(&sources)?;
     logging::start(&config.log)?;
     let shutdown = shutdown_signal()?;
-    let store = open_store(&config).await?;
+    let stores::Opened { store, refresh } = stores::open(&config, args.migrate).await?;
     let listener = listen(&config).await?;
-    let node = Node::build(&config, store.clone()).await?;
+    let node = Node::build(&config, store.clone()).await?.refreshing(refresh);
     tracing::info!(node = %config.node.name, listen = %listener.local_addr()?, "serving");
     let clean = node.run(listener, shutdown).await;
     store.close().await?;
@@ -92,26 +89,4 @@ async fn listen(config: &Config) -> anyhow::Result<TcpListener> {
         let what = anyhow::Error::new(error).context(format!("cannot listen on {address}"));
         Hint::on(what, "choose another address with --listen")
     })
-}
-
-async fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
-    match config.store.kind {
-        StoreKind::Embedded => Ok(open_embedded(config).await?),
-        StoreKind::Scylla => anyhow::bail!("store.kind: scylla is not served by this version, use \"embedded\""),
-    }
-}
-
-/// Opens the embedded store of the configuration's data folder.
-///
-/// # Errors
-/// When the folder is in use, foreign, or of another format.
-pub async fn open_embedded(config: &Config) -> anyhow::Result<Arc<EmbeddedStore>> {
-    let embedded = &config.store.embedded;
-    let dir = embedded.data_dir.join("store");
-    let options = EmbeddedOptions { cache_bytes: embedded.cache_bytes, ..EmbeddedOptions::default() };
-    let opened = tokio::task::spawn_blocking(move || {
-        std::fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
-        anyhow::Ok(EmbeddedStore::open(&dir, options)?)
-    });
-    opened.await.context("opening the store")?
 }

@@ -28,7 +28,7 @@ pub enum ConnectError {
         status: u16,
     },
     /// The connection was closed; 1006 when it just ended.
-    #[error("closed by the node: {reason} ({code})")]
+    #[error("{}: {reason} ({code})", if *code == 1006 { "connection lost" } else { "closed by the node" })]
     Closed {
         /// The close code.
         code: u16,

@@ -55,7 +55,7 @@ section!(
         /// How long one attempt to connect may take.
         connect_timeout_ms: u64 = 2_000,
         /// What this node's inboxes start with; the node's account needs the permission for it.
-        inbox_prefix: String = "_INBOX_natter".to_owned(),
+        inbox_prefix: String = "_INBOX_node".to_owned(),
     }
 );
 
@@ -91,6 +91,13 @@ section!(
     }
 );
 
+impl Embedded {
+    /// The folder within the data folder that is the store's own.
+    pub fn store_dir(&self) -> PathBuf {
+        self.data_dir.join("store")
+    }
+}
+
 section!(
     /// ScyllaDB, or another database that speaks CQL.
     Scylla {
@@ -108,7 +115,7 @@ section!(
         password: Option<Secret> = None,
         /// A PEM file with the authorities to trust. Asks for TLS.
         tls_ca_file: Option<PathBuf> = None,
-        /// A PEM file with this node's certificate; needs `tls_key_file`.
+        /// A PEM file with this node's certificate; needs `tls_ca_file` and `tls_key_file`.
         tls_cert_file: Option<PathBuf> = None,
         /// A PEM file with the key of `tls_cert_file`.
         tls_key_file: Option<PathBuf> = None,

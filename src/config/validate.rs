@@ -133,6 +133,11 @@ fn scylla(scylla: &Scylla, check: &mut Checks) {
         ("store.scylla.tls_cert_file", &scylla.tls_cert_file),
         ("store.scylla.tls_key_file", &scylla.tls_key_file),
     );
+    if scylla.tls_cert_file.is_some() && scylla.tls_ca_file.is_none() {
+        let problem = "needs store.scylla.tls_ca_file beside it".to_owned();
+        let key = "store.scylla.tls_cert_file".to_owned();
+        check.0.push(Fault { key, value: None, problem, source: Source::Default });
+    }
     check.range("store.scylla.request_timeout_ms", scylla.request_timeout_ms, 50..=MAX_STORE_MS);
 }
 

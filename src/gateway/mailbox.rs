@@ -19,7 +19,7 @@ use super::live::{Live, Shared};
 use crate::{
     model::{ConvId, Millis, Seq},
     protocol::{CloseReason, ErrorCode, ServerFrame, server::Announcement},
-    session::{Cause, Mark, Tick},
+    session::{Cause, Mark, Tick, joined::GapsPage},
     store::Row,
 };
 
@@ -91,9 +91,6 @@ pub enum Mail {
     /// The connection is to be closed; with what to say before.
     Close(CloseReason, Option<Box<ServerFrame>>),
 }
-
-/// Conversations with head and cursor, and where the next page starts.
-pub type GapsPage = (Vec<(ConvId, Seq, Seq)>, Option<ConvId>);
 
 /// The queue of one session.
 #[derive(Debug, Default)]

@@ -229,6 +229,9 @@ impl Pump {
             Ok(request) => {
                 let (op, limited) = op_of(&request.frame);
                 self.gateway.metrics.frames_in.of(op).inc();
+                if op == FrameOp::Ack {
+                    self.gateway.metrics.acks.inc();
+                }
                 if limited && self.limiter.as_ref().is_some_and(|limiter| limiter.check().is_err()) {
                     let text = "too many requests: wait, then send it again with the same cid";
                     out.push(Effect::Frame(refusal(request.reference, ErrorCode::RateLimited, text)));

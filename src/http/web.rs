@@ -1,4 +1,4 @@
-//! The web page: one HTML file and one ES module, in the binary.
+//! The web page: one HTML file and two ES modules, in the binary.
 
 use axum::{
     Router,
@@ -11,11 +11,14 @@ use axum::{
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
                       connect-src 'self' ws: wss:; img-src data:; base-uri 'none'; form-action 'none'";
 
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+
 /// The page's routes.
 pub(super) fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
     Router::new()
         .route("/", get(|| file("text/html; charset=utf-8", include_str!("web/index.html"))))
-        .route("/app.mjs", get(|| file("text/javascript; charset=utf-8", include_str!("web/app.mjs"))))
+        .route("/app.mjs", get(|| file(SCRIPT, include_str!("web/app.mjs"))))
+        .route("/link.mjs", get(|| file(SCRIPT, include_str!("web/link.mjs"))))
 }
 
 async fn file(kind: &'static str, text: &'static str) -> impl IntoResponse {

@@ -26,7 +26,7 @@ pub struct ServerOptions {
     pub folder: PathBuf,
     /// Its name, unique in a cluster.
     pub name: String,
-    /// The program; `None` has [`super::find`] look for one.
+    /// The program; `None` has [`super::find()`] look for one.
     pub program: Option<PathBuf>,
     /// The port for clients on 127.0.0.1; 0 takes a free one.
     pub port: u16,

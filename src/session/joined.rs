@@ -4,7 +4,11 @@
 
 use std::sync::Arc;
 
-use super::{Cause, Delivery, Effect, Expiry, Mark, Rules, Tick, delivery::Placed, refusal};
+use super::{
+    Cause, Delivery, Effect, Expiry, Mark, Rules, Tick,
+    delivery::{At, Placed},
+    refusal,
+};
 use crate::{
     model::{ConvId, DeviceId, Millis, Parties, Recipient, Seq, SessionRank, UserId},
     protocol::{ClientFrame, CloseReason, ErrorCode, Request, ServerFrame, client::FrameError, server::Announcement},
@@ -20,6 +24,9 @@ pub struct Identity {
     /// What decides between two sessions of the device.
     pub rank: SessionRank,
 }
+
+/// Conversations with head and cursor, and where the next page starts.
+pub type GapsPage = (Vec<(ConvId, Seq, Seq)>, Option<ConvId>);
 
 /// A page of a log is as heavy as this many small requests.
 const HEAVY: usize = 16;
@@ -101,7 +108,7 @@ impl<L: Placed, R: Placed> Joined<L, R> {
     /// How many bytes the socket takes, and whether any are still waiting there.
     pub fn on_output(&mut self, credit: usize, now: Tick, out: &mut Out<L, R>) {
         self.blocked_since = if credit > 0 { None } else { self.blocked_since.or(Some(now)) };
-        self.delivery.set_credit(credit, &self.rules, now, out);
+        self.delivery.set_credit(credit, At { rules: &self.rules, now }, out);
     }
 
     /// Something arrived from the peer, if only a pong.
@@ -163,7 +170,7 @@ impl<L: Placed, R: Placed> Joined<L, R> {
         if !self.belongs(reference, &conv, out) {
             return;
         }
-        if mark == Mark::Cursor && self.delivery.on_ack(&conv, seq, &self.rules, now, out) {
+        if mark == Mark::Cursor && self.delivery.on_ack(&conv, seq, At { rules: &self.rules, now }, out) {
             return;
         }
         self.pending += 1;
@@ -186,7 +193,7 @@ impl<L: Placed, R: Placed> Joined<L, R> {
             Err(text) => return out.push(Effect::Frame(refusal(None, ErrorCode::Unavailable, text))),
         };
         let taken = match mark {
-            Mark::Cursor => self.delivery.on_top(&conv, seq, top, cursor, &self.rules, now, out),
+            Mark::Cursor => self.delivery.on_top(&conv, seq, top, cursor, At { rules: &self.rules, now }, out),
             Mark::Read => seq <= top,
         };
         if !taken {
@@ -240,12 +247,12 @@ impl<L: Placed, R: Placed> Joined<L, R> {
 
     /// A live message.
     pub fn on_live(&mut self, conv: &ConvId, live: L, now: Tick, out: &mut Out<L, R>) {
-        self.delivery.on_live(conv, live, &self.rules, now, out);
+        self.delivery.on_live(conv, live, At { rules: &self.rules, now }, out);
     }
 
     /// A node told again how far a conversation is, because it was cut off when it first did.
     pub fn on_heard(&mut self, conv: &ConvId, seq: Seq, now: Tick, out: &mut Out<L, R>) {
-        self.delivery.on_heard(conv, seq, &self.rules, now, out);
+        self.delivery.on_heard(conv, seq, At { rules: &self.rules, now }, out);
     }
 
     /// Live messages were dropped before they came here.
@@ -262,30 +269,25 @@ impl<L: Placed, R: Placed> Joined<L, R> {
         now: Tick,
         out: &mut Out<L, R>,
     ) {
-        self.delivery.on_page(conv, cursor, rows, &self.rules, now, out);
+        self.delivery.on_page(conv, cursor, rows, At { rules: &self.rules, now }, out);
         self.after_delivery(out);
     }
 
     /// A page of heads above cursors. Returns how many conversations were behind.
-    pub fn on_gaps(
-        &mut self,
-        page: Result<(Vec<(ConvId, Seq, Seq)>, Option<ConvId>), ()>,
-        now: Tick,
-        out: &mut Out<L, R>,
-    ) -> usize {
+    pub fn on_gaps(&mut self, page: Result<GapsPage, ()>, now: Tick, out: &mut Out<L, R>) -> usize {
         let Ok((gaps, next)) = page else {
             self.delivery.on_compare_failed();
             self.compare_by(now + COMPARE_RETRY, Cause::Login);
             return 0;
         };
-        let found = self.delivery.on_gaps(gaps, next, &self.rules, now, out);
+        let found = self.delivery.on_gaps(gaps, next, At { rules: &self.rules, now }, out);
         self.after_delivery(out);
         found
     }
 
     /// A cursor write ended; `Some` is what the store confirmed.
     pub fn on_cursor(&mut self, conv: &ConvId, stored: Option<Seq>, now: Tick, out: &mut Out<L, R>) {
-        self.delivery.on_cursor(conv, stored, &self.rules, now, out);
+        self.delivery.on_cursor(conv, stored, At { rules: &self.rules, now }, out);
     }
 
     /// The heads are to be compared at `now + delay` and once more a recheck later (R12): the connection to NATS
@@ -354,7 +356,7 @@ impl<L: Placed, R: Placed> Joined<L, R> {
             out.push(Effect::Ping);
         }
         self.on_compare_times(now, out);
-        self.delivery.on_tick(&self.rules, now, out);
+        self.delivery.on_tick(At { rules: &self.rules, now }, out);
         self.after_delivery(out);
     }
 

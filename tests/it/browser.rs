@@ -122,6 +122,31 @@ async fn a_killed_node_loses_no_message_and_doubles_none() {
     bob.until(TEXTS, all).await;
 }
 
+/// The next message leaves the page, its answer never arrives, and the connection ends.
+const LOSE_ANSWER: &str = "{ const send = WebSocket.prototype.send; \
+    WebSocket.prototype.send = function (text) { send.call(this, text); if (!text.includes('\"op\":\"send\"')) return; \
+    WebSocket.prototype.send = send; this.onmessage = () => {}; this.close(4000); window.lost = true; } }";
+
+#[tokio::test]
+async fn a_message_whose_answer_is_lost_is_stored_once() {
+    let Some(_turn) = turn().await else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let mesh = Dev::start(folder.path(), 2, 0);
+    let mut browser = Browser::start().await;
+    let mut alice = open_live(&mut browser, &mesh.link(0, "alice", "bob")).await;
+    let mut bob = open_live(&mut browser, &mesh.link(1, "bob", "alice")).await;
+    alice.eval(LOSE_ANSWER).await;
+    alice.enter("#text", "once").await;
+    // It was stored, though its sender was not told: only then is the second try a second one.
+    bob.until(TEXTS, json!(["once"])).await;
+    assert_eq!(alice.eval("window.lost").await, true);
+    alice.until(TICKS, json!(["read"])).await;
+    alice.enter("#text", "and on").await;
+    let all = json!(["once", "and on"]);
+    bob.until(TEXTS, all.clone()).await;
+    alice.until(TEXTS, all).await;
+}
+
 #[tokio::test]
 async fn a_bad_token_is_told_and_not_tried_again() {
     let Some(_turn) = turn().await else { return };
@@ -167,6 +192,10 @@ async fn two_tabs_of_one_user_both_stay() {
     assert_eq!(one.eval(DEVICES).await, 2);
 }
 
+/// Scrolls to the oldest message and remembers where on the screen it stands: there it must stay.
+const MARK_TOP: &str = "document.querySelector('#log').scrollTop = -1e6; \
+    window.mark = document.querySelector('#messages li'); window.place = mark.getBoundingClientRect().top;";
+
 #[tokio::test]
 async fn older_messages_are_loaded_in_their_place() {
     let Some(_turn) = turn().await else { return };
@@ -186,6 +215,8 @@ async fn older_messages_are_loaded_in_their_place() {
     let mut alice = open_live(&mut browser, &mesh.link(0, "alice", "bob")).await;
     for shown in [50, 100, 120] {
         alice.until(TEXTS, json!(all[120 - shown..])).await;
+        alice.until("window.mark ? Math.abs(mark.getBoundingClientRect().top - place) < 2 : true", true).await;
+        alice.eval(MARK_TOP).await;
         alice.eval("document.querySelector('#older').click()").await;
     }
     alice.until("document.querySelector('#older').hidden", true).await;

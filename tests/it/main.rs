@@ -12,6 +12,7 @@ mod cassandra;
 mod churn;
 mod cli_config;
 mod close_codes;
+mod commands;
 mod crash;
 mod dev_command;
 mod error_codes;

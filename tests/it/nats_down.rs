@@ -192,3 +192,22 @@ async fn median(peer: &Peer, name: &str) -> Duration {
     times.sort();
     times[50]
 }
+
+/// The other side of the same cut: bob's node notices nothing, and no comparison is due there. The node that was cut
+/// off tells again how far its conversations are.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_cut_off_node_stored_is_told_when_it_is_back() {
+    let mut mesh = TestMesh::start(1).await;
+    let link = Link::to(mesh.nats.client_addr()).await;
+    mesh.add_node(link.nats_url()).await;
+    let (bob, alice) = (mesh.json(0, "bob", "d").await, mesh.json(1, "alice", "d").await);
+    let ledger = Ledger::default();
+    link.cut();
+    until("the node noticed", async || !mesh.nodes[1].is_on_nats()).await;
+    for i in 0..20 {
+        ledger.send(&alice, "alice", "@bob", &format!("c{i}")).await;
+    }
+    assert!(bob.messages().is_empty(), "there is no other way to bob");
+    link.heal();
+    ledger.reaches("bob", &[&bob]).await;
+}

@@ -28,6 +28,8 @@ pub struct NatsOptions {
     pub node: String,
     /// Who the node is. When [`NatsAuth::None`], user and password may stand in the first URL that has them.
     pub auth: NatsAuth,
+    /// TLS, where a private authority or a certificate of the node's own is needed; `tls://` alone needs none of it.
+    pub tls: NatsTls,
     /// How long one attempt to connect may take, and how long [`super::NatsBus::connect`] waits for the first.
     pub connect_timeout: Duration,
     /// Prefix of the inboxes, as the account's permissions allow it.
@@ -36,6 +38,17 @@ pub struct NatsOptions {
     pub ping_interval: Duration,
     /// Where the bus counts.
     pub stats: Arc<BusStats>,
+}
+
+/// PEM files for TLS. Any of them asks for TLS, whatever the URLs say.
+#[derive(Debug, Clone, Default)]
+pub struct NatsTls {
+    /// The authorities to trust instead of the system's.
+    pub ca_file: Option<PathBuf>,
+    /// The node's own certificate chain, where the servers ask for one; goes with `key_file`.
+    pub cert_file: Option<PathBuf>,
+    /// The key of that certificate.
+    pub key_file: Option<PathBuf>,
 }
 
 /// How a node proves who it is.
@@ -79,6 +92,7 @@ impl NatsOptions {
             urls: urls.into_iter().map(Into::into).collect(),
             node: node.to_owned(),
             auth: NatsAuth::None,
+            tls: NatsTls::default(),
             connect_timeout: Duration::from_secs(2),
             inbox_prefix: "_INBOX_node".to_owned(),
             ping_interval: Duration::from_secs(5),
@@ -98,14 +112,12 @@ impl NatsOptions {
 pub(super) async fn connect(options: &NatsOptions, signals: Arc<Signals>) -> Result<Client, BusError> {
     UserId::new(&options.node).map_err(|e| refused(&format!("the node's name {:?} {e}", options.node)))?;
     let addrs = addresses(&options.urls)?;
-    let library = ConnectOptions::new()
-        .name(format!("natter node {}", options.node))
+    let library = identified(options, &addrs)
+        .await?
         .no_echo()
         .retry_on_initial_connect()
         .max_reconnects(None)
-        .connection_timeout(options.connect_timeout)
         .ping_interval(options.ping_interval)
-        .custom_inbox_prefix(&options.inbox_prefix)
         .client_capacity(COMMANDS_WAITING)
         .subscription_capacity(MESSAGES_WAITING)
         .reconnect_delay_callback(delay)
@@ -113,15 +125,41 @@ pub(super) async fn connect(options: &NatsOptions, signals: Arc<Signals>) -> Res
             signals.note(&event);
             std::future::ready(())
         });
-    let library = authenticate(library, &options.auth, &addrs).await?;
     library.connect(addrs).await.map_err(|e| refused(&e.to_string()))
 }
 
-fn refused(reason: &str) -> BusError {
+/// Who connects, and how it is kept secret: the same for a node and for a probe.
+pub(super) async fn identified(options: &NatsOptions, addrs: &[ServerAddr]) -> Result<ConnectOptions, BusError> {
+    let library = ConnectOptions::new()
+        .name(format!("natter node {}", options.node))
+        .connection_timeout(options.connect_timeout)
+        .custom_inbox_prefix(&options.inbox_prefix);
+    let library = encrypt(library, &options.tls)?;
+    authenticate(library, &options.auth, addrs).await
+}
+
+/// The library reads the files at each connect, and would try for ever with one that is not there.
+fn encrypt(mut library: ConnectOptions, tls: &NatsTls) -> Result<ConnectOptions, BusError> {
+    for path in [&tls.ca_file, &tls.cert_file, &tls.key_file].into_iter().flatten() {
+        let readable = std::fs::read(path);
+        readable.map_err(|e| refused(&format!("cannot read the TLS file {}: {e}", path.display())))?;
+        library = library.require_tls(true);
+    }
+    if let Some(ca_file) = &tls.ca_file {
+        library = library.add_root_certificates(ca_file.clone());
+    }
+    match (&tls.cert_file, &tls.key_file) {
+        (Some(cert), Some(key)) => Ok(library.add_client_certificate(cert.clone(), key.clone())),
+        (None, None) => Ok(library),
+        _ => Err(refused("a TLS certificate and its key go together: set both, or neither")),
+    }
+}
+
+pub(super) fn refused(reason: &str) -> BusError {
     BusError::Other(reason.into())
 }
 
-fn addresses(urls: &[String]) -> Result<Vec<ServerAddr>, BusError> {
+pub(super) fn addresses(urls: &[String]) -> Result<Vec<ServerAddr>, BusError> {
     if urls.is_empty() {
         return Err(refused("no server given: set at least one URL, such as nats://127.0.0.1:4222"));
     }
@@ -183,6 +221,20 @@ mod tests {
     fn options_do_not_show_secrets() {
         let shown = format!("{:?}", NatsOptions::new("n1", ["x"]).password("node", "hunter2"));
         assert!(shown.contains("Password") && !shown.contains("hunter2"), "{shown}");
+    }
+
+    #[tokio::test]
+    async fn tls_files_that_cannot_be_used_are_refused_at_once() {
+        let there = Some(PathBuf::from(file!()));
+        for tls in [
+            NatsTls { ca_file: Some("/nonexistent/ca.pem".into()), ..NatsTls::default() },
+            NatsTls { cert_file: there.clone(), ..NatsTls::default() },
+            NatsTls { key_file: there.clone(), ..NatsTls::default() },
+        ] {
+            let options = NatsOptions { tls, ..NatsOptions::new("n1", ["nats://127.0.0.1:1"]) };
+            let result = connect(&options, Arc::default()).await;
+            assert!(matches!(result, Err(BusError::Other(_))), "{options:?}");
+        }
     }
 
     #[tokio::test]

@@ -1,11 +1,12 @@
 //! The bus on async-nats. Built by the node; everything else sees only the trait.
 //!
 //! `connect` sets the library up, `link` knows whether the connection stands, `publish` is the way out, `subscribe`
-//! the way in, `fence` proves that the server has seen what was sent.
+//! the way in, `fence` proves that the server has seen what was sent. `probe` looks at the servers for `natter doctor`.
 
 mod connect;
 mod fence;
 mod link;
+pub mod probe;
 mod publish;
 mod stats;
 mod subscribe;
@@ -22,7 +23,7 @@ use futures_util::{FutureExt, future::BoxFuture};
 use tokio::{runtime::Handle, sync::broadcast, task::AbortHandle, time::timeout};
 
 pub use self::{
-    connect::{NatsAuth, NatsOptions},
+    connect::{NatsAuth, NatsOptions, NatsTls},
     stats::BusStats,
 };
 use self::{

@@ -1,182 +1,21 @@
-// The chat page: a client of the WebSocket protocol v1 in JSON, connected to the node that served it.
-// Top to bottom: who we are, the connection, what the node says, sending, conversations, what is shown.
+// The chat page: what the node says, sending, conversations, what is shown, what a person does. The connection is
+// link.mjs; here is no state of it but what it tells.
+
+import { GONE, ask, connect, isName, me, prepare, randomId, say, welcome } from "./link.mjs";
 
 const $ = (id) => document.getElementById(id);
-const NAME = /^[A-Za-z0-9_-]{1,64}$/;
 const PAGE = 50; // messages of one `history` answer
-const PATIENCE = 10_000; // ms without the answer to a question: the connection is dead
-const RECONNECT = new Set([1001, 1005, 1006, 1011, 1012, 1013]); // and 4000–4099
-const GONE = { op: "error", code: "gone", message: "the connection ended", retry: true };
-
-// ---- Who we are
-
-let token, me, device, attempts; // `attempts`: where the counter of hello is kept
-
-/** Takes token and peer from the link, out of the address bar: that ends in bookmarks and screenshots. */
-function readLink() {
-  const link = new URLSearchParams(location.hash.slice(1));
-  for (const name of ["token", "peer"]) {
-    if (link.has(name)) sessionStorage.setItem(`natter.${name}`, link.get(name));
-  }
-  if (location.hash) history.replaceState(null, "", location.pathname + location.search);
-  return sessionStorage.getItem("natter.token");
-}
-
-/** The user of a token. Only the node checks tokens; this is to find the device before asking it. */
-function subjectOf(jwt) {
-  try {
-    const { sub } = JSON.parse(atob(jwt.split(".")[1].replaceAll("-", "+").replaceAll("_", "/")));
-    return NAME.test(sub) ? sub : "nobody";
-  } catch {
-    return "nobody";
-  }
-}
-
-const randomId = () => [...crypto.getRandomValues(new Uint8Array(12))].map((b) => b.toString(16).padStart(2, "0")).join("");
-
-/** Takes a lock and keeps it until the tab is gone; false when another tab has it. */
-const hold = (name, options) => new Promise((done) => {
-  const keep = (lock) => (done(lock !== null), lock && new Promise(() => {}));
-  navigator.locks.request(name, options, keep).catch(() => done(false));
-});
-
-/** One device per tab, so that tabs do not replace each other; a tab that is gone leaves its device to the next. */
-async function claimDevice() {
-  const mine = `natter.slot.${me}`;
-  const lock = (slot) => `natter.device.${me}.${slot}`;
-  let store = localStorage;
-  let slot = sessionStorage.getItem(mine);
-  if (!navigator.locks) {
-    store = sessionStorage; // no locks outside of https and localhost
-    slot = 0;
-  } else if (slot === null || !(await hold(lock(slot), { signal: AbortSignal.timeout(1000) }))) {
-    // The wait above: after a reload the old page may still be on its way out. A duplicated tab waits in vain.
-    for (slot = 0; !(await hold(lock(slot), { ifAvailable: true })); ) slot += 1;
-  }
-  sessionStorage.setItem(mine, slot);
-  device = store.getItem(lock(slot)) ?? `web-${randomId()}`;
-  store.setItem(lock(slot), device);
-  const counter = `natter.attempt.${device}`;
-  attempts = { next: () => store.setItem(counter, Number(store.getItem(counter)) + 1), get: () => Number(store.getItem(counter)) };
-}
-
-// ---- The connection
-
-let socket = null;
-let welcome = null; // as the node said it, while connected
-let failures = 0; // connections in a row that did not catch up
-let returnIn = null; // ms, from `goodbye`
-let refusal = ""; // the last error that was no answer
-let retryAt = 0;
-let retryTimer;
-let deadline = Infinity; // something must be heard by then
-let heardAt = 0;
-let lastRef = 0;
-const waiting = new Map(); // ref → who waits for the answer
-
-function connect() {
-  clearTimeout(retryTimer);
-  returnIn = null;
-  drop();
-  attempts.next();
-  show("connecting");
-  const url = new URL("v1/ws", location.href);
-  url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
-  const mine = (socket = new WebSocket(url, "natter.json.v1"));
-  deadline = Date.now() + PATIENCE;
-  mine.onopen = () => say({ op: "hello", token, device, client: "natter page", attempt: attempts.get() });
-  mine.onmessage = (event) => mine === socket && hear(JSON.parse(event.data));
-  mine.onclose = (event) => mine === socket && onClosed(event.code, event.reason);
-}
-
-/** Forgets the connection at once: a dead one would take its time to say that it is closed. */
-function drop() {
-  const old = socket;
-  socket = welcome = null;
-  deadline = Infinity;
-  old?.close();
-  for (const answer of waiting.values()) answer(GONE);
-  waiting.clear();
-}
-
-function say(frame) {
-  if (socket?.readyState === WebSocket.OPEN) socket.send(JSON.stringify(frame));
-}
-
-/** The answer to a request; an `error` that may be retried when the connection ends before. */
-function ask(frame) {
-  if (!welcome) return Promise.resolve(GONE);
-  return new Promise((answer) => {
-    lastRef += 1;
-    waiting.set(lastRef, answer);
-    deadline = Math.min(deadline, Date.now() + PATIENCE);
-    say({ ...frame, ref: lastRef });
-  });
-}
-
-function onClosed(code, reason) {
-  drop();
-  if (RECONNECT.has(code) || (code >= 4000 && code < 4100)) return reconnectLater();
-  show("closed", `closed: ${refusal || reason || `code ${code}`}`);
-  $("login").hidden = !(code === 4100 || code === 4101);
-}
-
-/** A node that stops spreads its users itself; otherwise 0.5 s, doubled up to 30 s, and half of that is chance. */
-function reconnectLater() {
-  const backOff = Math.min(30_000, 500 * 2 ** failures) * (0.5 + Math.random() / 2);
-  const wait = returnIn ?? backOff;
-  failures += 1;
-  returnIn = null;
-  retryAt = Date.now() + wait;
-  retryTimer = setTimeout(connect, wait);
-  show("reconnecting");
-}
-
-/** A browser does not tell of pings, so a silent connection is asked something small. */
-function watch() {
-  const now = Date.now();
-  if (now > deadline) {
-    drop();
-    reconnectLater();
-  } else if (welcome && deadline === Infinity && now - heardAt > 2000 * welcome.ping_secs) {
-    ask({ op: "conversations", limit: 1 });
-  }
-  showWait();
-}
-
-function comeBack() {
-  if (document.visibilityState !== "visible") return;
-  if ($("state").dataset.state === "reconnecting") connect();
-  else ask({ op: "conversations", limit: 1 });
-  if (current) markRead(current);
-}
 
 // ---- What the node says
 
-function hear(frame) {
-  heardAt = Date.now();
-  deadline = Infinity;
-  const answer = waiting.get(frame.ref);
-  waiting.delete(frame.ref);
-  if (answer) answer(frame);
-  else if (Object.hasOwn(on, frame.op)) on[frame.op](frame);
-}
-
 const on = {
   welcome(frame) {
-    welcome = frame;
-    refusal = "";
     notice("");
-    for (const conv of convs.values()) conv.asked = 0;
-    show("catching up");
+    for (const conv of convs.values()) conv.asked = 0; // what was on its way may not have arrived
     $("who").textContent = `${frame.user} on ${frame.node}`;
     sendAll();
     listConversations();
     if (current && !current.loaded) loadOlder(current);
-  },
-  caught_up() {
-    failures = 0;
-    show("live");
   },
   message(frame) {
     const conv = conversation(frame.conv);
@@ -209,11 +48,7 @@ const on = {
     Object.assign(conv, { low: Infinity, more: true });
     if (conv === current) showConversation();
   },
-  goodbye(frame) {
-    returnIn = frame.reconnect_ms;
-  },
   error(frame) {
-    refusal = frame.message;
     if (welcome) notice(frame.message);
   },
 };
@@ -229,13 +64,13 @@ function keepOutbox() {
 
 function compose(text) {
   const limit = welcome?.limits.body ?? 65_536;
-  const item = { to: `@${current.peer}`, cid: randomId(), body: { text } };
+  const item = { to: `@${current.peer}`, cid: randomId(), body: { text: text.toWellFormed() } };
   const size = new TextEncoder().encode(JSON.stringify(item.body)).length;
   if (size > limit) return notice(`the message is too long: ${size} bytes, the limit is ${limit}`);
   outbox.push(item);
   keepOutbox();
   pend(current, item);
-  $("log").scrollTop = $("log").scrollHeight;
+  $("log").scrollTop = 0; // the end, as it is laid out
   $("text").value = "";
   typedAt = 0;
   notice("");
@@ -299,8 +134,9 @@ function take(conv, { seq, from, ts, cid, body }) {
   if (from === me) conv.read = Math.max(conv.read, seq);
   if (from === me && cid) settle(cid);
   if (conv.messages.has(seq)) return;
+  // Others may choose the same cid: only one's own message is the one that was on its way.
   const message = (from === me && conv.pending.get(cid)) || { conv };
-  conv.pending.delete(cid);
+  if (from === me) conv.pending.delete(cid);
   Object.assign(message, { seq, from, ts, cid, body });
   conv.messages.set(seq, message);
   conv.low = Math.min(conv.low, seq);
@@ -328,17 +164,15 @@ function markRead(conv) {
 }
 
 async function loadOlder(conv) {
-  const first = conv.low === Infinity;
-  const answer = await ask({ op: "history", conv: conv.id, limit: PAGE, ...(first ? {} : { before: conv.low }) });
+  const range = conv.low === Infinity ? {} : { before: conv.low };
+  const answer = await ask({ op: "history", conv: conv.id, limit: PAGE, ...range });
   if (answer.op !== "history") return answer === GONE || notice(answer.message);
   conv.loaded = true;
   conv.more = answer.more;
-  const height = $("log").scrollHeight - $("log").scrollTop;
   $("log").ariaBusy = "true"; // a screen reader is not to read the past aloud
   for (const message of answer.messages) take(conv, message);
   $("log").ariaBusy = "false";
   if (conv !== current) return;
-  $("log").scrollTop = first ? $("log").scrollHeight : $("log").scrollHeight - height;
   $("older").hidden = !conv.more;
   markRead(conv);
 }
@@ -370,18 +204,22 @@ function notice(text) {
   $("notice").textContent = text;
 }
 
-/** `state`: connecting, catching up, live, reconnecting, closed, or "no token". */
-function show(state, text = state) {
+let retryAt = null;
+
+/** The states of link.mjs, and "no token". */
+function show(state, { at = null, why, code } = {}) {
+  const login = state === "no token" || code === 4100 || code === 4101;
   $("state").dataset.state = state;
-  $("state").textContent = text;
-  $("login").hidden = true;
-  $("now").hidden = state !== "reconnecting" && state !== "closed";
+  $("state").textContent = why ? `${state}: ${why}` : state;
+  $("login").hidden = !login;
+  $("now").hidden = login || (state !== "reconnecting" && state !== "closed");
+  if (login) $("token").focus();
+  retryAt = at;
   showWait();
 }
 
 function showWait() {
-  const left = Math.max(0, Math.ceil((retryAt - Date.now()) / 1000));
-  $("wait").textContent = $("state").dataset.state === "reconnecting" ? `in ${left} s` : "";
+  $("wait").textContent = retryAt ? `in ${Math.max(0, Math.ceil((retryAt - Date.now()) / 1000))} s` : "";
 }
 
 const textOf = (body) => (typeof body === "string" ? body : typeof body?.text === "string" ? body.text : JSON.stringify(body));
@@ -425,8 +263,6 @@ function showTick(message) {
 
 /** Puts a message into its place by seq; those on their way stand last, in the order they were written. */
 function place(message) {
-  const log = $("log");
-  const atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 60;
   message.item?.remove();
   delete message.item?.dataset.tick;
   showMessage(message);
@@ -434,7 +270,6 @@ function place(message) {
   while (before && before.message.seq > message.seq) before = before.previousElementSibling;
   if (before) before.after(message.item);
   else $("messages").prepend(message.item);
-  if (atEnd) log.scrollTop = log.scrollHeight;
 }
 
 function showConversation() {
@@ -442,7 +277,7 @@ function showConversation() {
   $("title").textContent = current.peer === me ? `${me} (yourself)` : current.peer;
   $("messages").replaceChildren();
   for (const message of [...current.messages.values(), ...current.pending.values()]) place(message);
-  $("log").scrollTop = $("log").scrollHeight;
+  $("log").scrollTop = 0;
   $("older").hidden = !current.more;
   showTyping();
 }
@@ -510,26 +345,32 @@ function listen() {
   $("older").addEventListener("click", () => loadOlder(current));
   $("now").addEventListener("click", connect);
   addEventListener("hashchange", () => location.reload()); // another link pasted into this tab
-  addEventListener("online", comeBack);
-  document.addEventListener("visibilitychange", comeBack);
+  document.addEventListener("visibilitychange", () => current && markRead(current));
+}
+
+/** Takes token and peer from the link, out of the address bar: that ends in bookmarks and screenshots. */
+function readLink() {
+  const link = new URLSearchParams(location.hash.slice(1));
+  for (const name of ["token", "peer"]) {
+    if (link.has(name)) sessionStorage.setItem(`natter.${name}`, link.get(name));
+  }
+  if (location.hash) history.replaceState(null, "", location.pathname + location.search);
+  return sessionStorage.getItem("natter.token");
 }
 
 async function start() {
   listen();
-  token = readLink();
+  const token = readLink();
   if (!token) {
-    show("no token");
-    $("login").hidden = false;
     $("open").inert = true;
-    return;
+    return show("no token");
   }
-  me = subjectOf(token);
-  await claimDevice();
+  await prepare(token, on, show);
   outbox = JSON.parse(sessionStorage.getItem(`natter.outbox.${me}`) ?? "[]");
   for (const item of outbox) pend(conversation(idWith(item.to.slice(1))), item);
   const peer = sessionStorage.getItem("natter.peer");
-  if (NAME.test(peer)) open(peer);
-  setInterval(watch, 1000);
+  if (isName(peer)) open(peer);
+  setInterval(showWait, 1000);
   connect();
 }
 

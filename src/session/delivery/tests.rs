@@ -148,7 +148,7 @@ impl World {
         self.asked.retain(|asked| matches!(asked.wish, Request::Cursor { .. }));
         self.caught_up = 0;
         let mut out = Vec::new();
-        self.session.set_credit(10_000, &self.rules, self.now, &mut out);
+        self.session.set_credit(10_000, At { rules: &self.rules, now: self.now }, &mut out);
         self.session.compare(Cause::Login, &mut out);
         self.take(out);
     }
@@ -211,13 +211,13 @@ impl World {
         let mut out = Vec::new();
         match asked.wish {
             Request::Fill { conv: index, .. } if fail => {
-                self.session.on_page(&conv(index), None, Err(()), &rules, now, &mut out);
+                self.session.on_page(&conv(index), None, Err(()), At { rules: &rules, now }, &mut out);
             }
             Request::Fill { conv: index, after, rows } => {
                 let cursor = after.is_none().then_some(cursors[index]);
                 let start = after.unwrap_or(cursors[index]);
                 let page = (start + 1..=tops[index]).take(rows).map(Item).collect();
-                self.session.on_page(&conv(index), cursor, Ok(page), &rules, now, &mut out);
+                self.session.on_page(&conv(index), cursor, Ok(page), At { rules: &rules, now }, &mut out);
             }
             Request::Compare { .. } if fail => {
                 self.session.on_compare_failed();
@@ -230,17 +230,24 @@ impl World {
                 let next = (all.len() > 2).then(|| all[1].0.clone());
                 all.truncate(2);
                 all.retain(|(_, head, cursor)| head > cursor);
-                self.session.on_gaps(all, next, &rules, now, &mut out);
+                self.session.on_gaps(all, next, At { rules: &rules, now }, &mut out);
             }
             Request::Top { .. } if fail => {}
             Request::Top { conv: index, seq } => {
-                let taken = self.session.on_top(&conv(index), seq, tops[index], cursors[index], &rules, now, &mut out);
+                let taken = self.session.on_top(
+                    &conv(index),
+                    seq,
+                    tops[index],
+                    cursors[index],
+                    At { rules: &rules, now },
+                    &mut out,
+                );
                 assert_eq!(taken, seq <= tops[index], "R7");
             }
             Request::Cursor { conv: index, seq } => {
                 let stored = (!fail).then_some(seq);
                 self.cursors[index] = self.cursors[index].max(stored.unwrap_or(0));
-                self.session.on_cursor(&conv(index), stored, &rules, now, &mut out);
+                self.session.on_cursor(&conv(index), stored, At { rules: &rules, now }, &mut out);
             }
         }
         self.take(out);
@@ -250,7 +257,7 @@ impl World {
         let mut out = Vec::new();
         self.acked[index] = self.acked[index].max(seq.min(self.tops[index]));
         let (rules, now) = (self.rules.clone(), self.now);
-        if !self.session.on_ack(&conv(index), seq, &rules, now, &mut out) {
+        if !self.session.on_ack(&conv(index), seq, At { rules: &rules, now }, &mut out) {
             self.ask(Request::Top { conv: index, seq });
         }
         self.take(out);
@@ -265,7 +272,7 @@ impl World {
         self.live_conv = Some(index);
         let (rules, now) = (self.rules.clone(), self.now);
         let mut out = Vec::new();
-        self.session.on_live(&conv(index), Item(seq), &rules, now, &mut out);
+        self.session.on_live(&conv(index), Item(seq), At { rules: &rules, now }, &mut out);
         self.take(out);
     }
 
@@ -273,14 +280,14 @@ impl World {
         self.now += time;
         let (rules, now) = (self.rules.clone(), self.now);
         let mut out = Vec::new();
-        self.session.on_tick(&rules, now, &mut out);
+        self.session.on_tick(At { rules: &rules, now }, &mut out);
         self.take(out);
     }
 
     fn credit(&mut self, open: bool) {
         let (rules, now) = (self.rules.clone(), self.now);
         let mut out = Vec::new();
-        self.session.set_credit(if open { 10_000 } else { 0 }, &rules, now, &mut out);
+        self.session.set_credit(if open { 10_000 } else { 0 }, At { rules: &rules, now }, &mut out);
         self.take(out);
     }
 

@@ -74,6 +74,51 @@ pub enum OpenError {
     },
 }
 
+/// What a folder is, looked at without touching it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FolderState {
+    /// There is no store yet: one is made when it is opened.
+    None,
+    /// A store of this build's format that nobody has open.
+    Free,
+    /// The same, open in a process: its pid, or `unknown`.
+    Held(String),
+}
+
+/// Looks at a folder for `natter doctor`. Creates nothing and waits for nobody.
+///
+/// # Errors
+/// What [`super::EmbeddedStore::open`] would refuse, but not that the folder is in use.
+pub fn look(dir: &Path) -> Result<FolderState, OpenError> {
+    let failed = |what| move |source| OpenError::Io { dir: dir.into(), what, source };
+    if !dir.try_exists().map_err(failed("look for the folder"))? {
+        return Ok(FolderState::None);
+    }
+    if !dir.join(FORMAT_FILE).try_exists().map_err(failed("look for the format"))? {
+        return refuse_foreign(dir).map(|()| FolderState::None);
+    }
+    check_format(dir)?;
+    let path = dir.join(LOCK_FILE);
+    let file = match File::open(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(FolderState::Free),
+        other => other.map_err(failed("look for the lock"))?,
+    };
+    // Shared, and given back at once: it holds up nobody who opens the store but for this instant.
+    match file.try_lock_shared() {
+        Ok(()) => Ok(FolderState::Free),
+        Err(TryLockError::WouldBlock) => Ok(FolderState::Held(holder(file))),
+        Err(TryLockError::Error(source)) => Err(failed("look at the lock")(source)),
+    }
+}
+
+/// The pid that whoever locked the file wrote into it.
+fn holder(file: File) -> String {
+    let mut pid = String::new();
+    let read = file.take(20).read_to_string(&mut pid);
+    let known = read.is_ok() && !pid.trim().is_empty();
+    if known { pid.trim().to_owned() } else { "unknown".to_owned() }
+}
+
 /// A data folder that this process holds until the value is dropped.
 #[derive(Debug)]
 pub(super) struct Folder {
@@ -167,11 +212,7 @@ fn lock(dir: &Path) -> Result<File, OpenError> {
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
-            let mut pid = String::new();
-            let read = file.take(20).read_to_string(&mut pid);
-            let known = read.is_ok() && !pid.trim().is_empty();
-            let holder = if known { pid.trim().to_owned() } else { "unknown".to_owned() };
-            return Err(OpenError::InUse { dir: dir.into(), holder });
+            return Err(OpenError::InUse { dir: dir.into(), holder: holder(file) });
         }
         Err(TryLockError::Error(source)) => return Err(failed(source)),
     }

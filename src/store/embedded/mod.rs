@@ -38,7 +38,7 @@ mod tables;
 mod thread;
 mod writer;
 
-pub use folder::{FORMAT, OpenError};
+pub use folder::{FORMAT, FolderState, OpenError, look};
 
 /// How many reads run at once. More would only wait for the same disk, each with a thread of its own.
 const READERS: usize = 16;

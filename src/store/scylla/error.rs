@@ -15,6 +15,16 @@ pub enum ScyllaError {
     /// No contact point answers, or it refuses.
     #[error("no server of the store's cluster can be used: {0}; check contact_points, user and tls")]
     Connect(#[source] Box<NewSessionError>),
+    /// No server is in the datacenter of the options.
+    #[error(
+        "no server of the cluster is in datacenter {wanted:?}, they are in {found}; set datacenter to one of those"
+    )]
+    Datacenter {
+        /// The datacenter of the options.
+        wanted: String,
+        /// Those of the cluster.
+        found: String,
+    },
     /// A statement failed.
     #[error("the store's cluster refused or did not answer `{cql}`: {cause}")]
     Statement {

@@ -23,6 +23,7 @@ mod append;
 mod error;
 mod flight;
 mod heads;
+mod inspect;
 mod known;
 mod lwt;
 mod metrics;
@@ -38,6 +39,7 @@ mod work;
 
 pub use self::{
     error::ScyllaError,
+    inspect::{Answers, Inspection, Server, inspect},
     metrics::DriverMetrics,
     options::{ScyllaOptions, Step, TlsOptions},
     schema::{Migrated, migrate},
@@ -68,6 +70,7 @@ fn shutting_down<T>() -> StoreResult<T> {
 /// The engine. Cheap to share; one per node.
 pub struct ScyllaStore {
     inner: Arc<Inner>,
+    keyspace: String,
     closed: AtomicBool,
 }
 
@@ -102,12 +105,17 @@ impl ScyllaStore {
             heads: Flight::default(),
             stop_after: options.stop_after,
         };
-        Ok(Arc::new(Self { inner: Arc::new(inner), closed: AtomicBool::new(false) }))
+        Ok(Arc::new(Self { inner: Arc::new(inner), keyspace: options.keyspace, closed: AtomicBool::new(false) }))
     }
 
     /// What the driver counted since the start.
     pub fn driver_metrics(&self) -> DriverMetrics {
         DriverMetrics::of(&self.inner.session)
+    }
+
+    /// How many copies of each row the keyspace keeps in `datacenter`, `None` where the driver does not know.
+    pub fn replication_factor(&self, datacenter: &str) -> Option<usize> {
+        inspect::replicas(&self.inner.session, &self.keyspace, datacenter)
     }
 
     /// Runs one call within the time any engine may take.

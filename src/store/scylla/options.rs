@@ -1,7 +1,7 @@
 //! How to reach the cluster: the options, and the driver session they make. Called by the store's `connect`
 //! and by `migrate`.
 
-use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use scylla::{
@@ -132,7 +132,21 @@ impl ScyllaOptions {
         if let Some(user) = &self.user {
             builder = builder.user(user, self.password.clone().unwrap_or_default());
         }
-        builder.build().await.map_err(|e| ScyllaError::Connect(Box::new(e)))
+        let session = builder.build().await.map_err(|e| ScyllaError::Connect(Box::new(e)))?;
+        self.check_datacenter(&session)?;
+        Ok(session)
+    }
+
+    /// A slip in the datacenter's name leaves the driver without a server, and each request with a riddle.
+    fn check_datacenter(&self, session: &Session) -> Result<(), ScyllaError> {
+        let Some(wanted) = &self.datacenter else { return Ok(()) };
+        let state = session.get_cluster_state();
+        let found: BTreeSet<&str> = state.get_nodes_info().iter().filter_map(|n| n.datacenter.as_deref()).collect();
+        if found.contains(wanted.as_str()) {
+            return Ok(());
+        }
+        let found = found.into_iter().collect::<Vec<_>>().join(", ");
+        Err(ScyllaError::Datacenter { wanted: wanted.clone(), found })
     }
 
     /// For reads and max-register writes, all idempotent: the driver may try the next replica, after an error

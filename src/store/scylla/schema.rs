@@ -36,16 +36,20 @@ pub struct Migrated {
 /// # Errors
 /// [`ScyllaError::SchemaMissing`], [`ScyllaError::SchemaOlder`] or [`ScyllaError::SchemaNewer`], each saying what to do.
 pub(super) async fn check_schema(session: &Session, options: &ScyllaOptions) -> Result<(), ScyllaError> {
-    let have = if has_table(session, options, "schema_version").await? {
-        recorded_version(session, &options.keyspace).await?
-    } else {
-        0
-    };
-    match have {
+    match version(session, options).await? {
         0 => Err(ScyllaError::SchemaMissing { keyspace: options.keyspace.clone() }),
         have if have < wanted() => Err(ScyllaError::SchemaOlder { have, want: wanted() }),
         have if have > wanted() => Err(ScyllaError::SchemaNewer { have, want: wanted() }),
         _ => Ok(()),
+    }
+}
+
+/// The version of the keyspace's schema, 0 for none.
+pub(super) async fn version(session: &Session, options: &ScyllaOptions) -> Result<i32, ScyllaError> {
+    if has_table(session, options, "schema_version").await? {
+        recorded_version(session, &options.keyspace).await
+    } else {
+        Ok(0)
     }
 }
 
@@ -66,7 +70,7 @@ pub async fn migrate(options: &ScyllaOptions) -> Result<Migrated, ScyllaError> {
     done
 }
 
-fn wanted() -> i32 {
+pub(super) fn wanted() -> i32 {
     i32::try_from(MIGRATIONS.len()).unwrap_or(i32::MAX)
 }
 
@@ -214,7 +218,7 @@ async fn has_table(session: &Session, options: &ScyllaOptions, table: &str) -> R
     rows_exist(session, cql, (&options.keyspace, table)).await
 }
 
-async fn is_scylladb(session: &Session) -> Result<bool, ScyllaError> {
+pub(super) async fn is_scylladb(session: &Session) -> Result<bool, ScyllaError> {
     let cql = "SELECT table_name FROM system_schema.tables \
                WHERE keyspace_name = 'system_schema' AND table_name = 'scylla_tables'";
     rows_exist(session, cql, ()).await

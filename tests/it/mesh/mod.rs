@@ -34,7 +34,8 @@ pub use self::{node::TestNode, peer::Peer};
 /// How long a test waits for what must happen: far more than it takes on a loaded machine.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-const SECRET: &str = "a-secret-of-the-tests-long-enough-for-hs256";
+/// What tokens are signed with.
+pub const SECRET: &str = "a-secret-of-the-tests-long-enough-for-hs256";
 
 /// Nodes, their NATS server and their store.
 pub struct TestMesh {

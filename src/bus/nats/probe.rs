@@ -1,0 +1,212 @@
+//! Looks at the NATS servers as a node would meet them: one connection to each, its permissions, how long things
+//! take. Called by `natter doctor`. Everything goes over subjects of a user, a room and a node that nobody is.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use async_nats::{Client, ConnectErrorKind, Event, ServerInfo, Subscriber};
+use compact_str::format_compact;
+use futures_util::{StreamExt as _, future::join_all};
+use tokio::time::timeout;
+
+use super::{
+    NatsOptions,
+    connect::{addresses, identified, refused},
+};
+use crate::{
+    bus::BusError,
+    model::{RoomId, UserId},
+    subject::Subject,
+};
+
+/// How long an answer may take. A server that needs longer is of no use to a node.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The library hands out errors on a task of its own, a moment after the message that followed them.
+const ERRORS_LATE: Duration = Duration::from_millis(100);
+
+/// Between two publishes of the propagation probe.
+const AGAIN: Duration = Duration::from_millis(1);
+
+/// Everything that was found.
+#[derive(Debug)]
+pub struct NatsReport {
+    /// Each URL of the options, in their order.
+    pub servers: Vec<(String, Result<ServerFound, NatsFault>)>,
+    /// From a subscribe on one server until a publish on another reaches it; an error when it never does. `None`
+    /// where fewer than two servers answer.
+    pub propagation: Option<Result<Duration, String>>,
+}
+
+/// A server that answers.
+#[derive(Debug, Clone)]
+pub struct ServerFound {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// The largest message it takes, in bytes.
+    pub max_payload: usize,
+    /// The servers of its cluster, itself included: at least one.
+    pub cluster: usize,
+    /// From a publish until it comes back; `None` when it never does.
+    pub round_trip: Option<Duration>,
+    /// What a node needs and this account may not do.
+    pub forbidden: Vec<String>,
+}
+
+/// Why a server is of no use.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NatsFault {
+    /// It refuses this account.
+    #[error("it refuses the node's account")]
+    Unauthorized,
+    /// No TLS can be agreed on.
+    #[error("TLS fails: {0}")]
+    Tls(String),
+    /// It does not answer.
+    #[error("it does not answer: {0}")]
+    Silent(String),
+}
+
+/// Looks at each server of the options.
+///
+/// # Errors
+/// Only for options that can never work, as for a node.
+pub async fn probe(options: &NatsOptions) -> Result<NatsReport, BusError> {
+    let looks = join_all(options.urls.iter().map(|url| look(options, url))).await;
+    let looks: Vec<_> = looks.into_iter().collect::<Result<_, _>>()?;
+    let clients: Vec<&Client> = looks.iter().filter_map(|look| Some(&look.as_ref().ok()?.0)).collect();
+    let propagation = match two_servers(&clients) {
+        Some((one, other)) => Some(propagation(one, other).await),
+        None => None,
+    };
+    let servers = options.urls.iter().cloned().zip(looks.into_iter().map(|look| look.map(|(_, found)| found)));
+    Ok(NatsReport { servers: servers.collect(), propagation })
+}
+
+async fn look(options: &NatsOptions, url: &str) -> Result<Result<(Client, ServerFound), NatsFault>, BusError> {
+    let refusals = Refusals::default();
+    let noted = refusals.clone();
+    let addrs = addresses(&[url.to_owned()])?;
+    let library = identified(options, &addrs).await?.ignore_discovered_servers().event_callback(move |event| {
+        noted.note(&event);
+        std::future::ready(())
+    });
+    let client = match library.connect(addrs).await {
+        Ok(client) => client,
+        Err(error) => return Ok(Err(fault(&error))),
+    };
+    let info = client.server_info();
+    let found = examine(&client, &refusals, info, &options.inbox_prefix).await?;
+    Ok(Ok((client, found)))
+}
+
+fn fault(error: &async_nats::ConnectError) -> NatsFault {
+    match error.kind() {
+        ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => NatsFault::Unauthorized,
+        ConnectErrorKind::Tls => NatsFault::Tls(error.to_string()),
+        _ => NatsFault::Silent(error.to_string()),
+    }
+}
+
+/// What the server refused, in its own words.
+#[derive(Debug, Clone, Default)]
+struct Refusals(Arc<Mutex<Vec<String>>>);
+
+impl Refusals {
+    fn note(&self, event: &Event) {
+        if let Event::ServerError(error) = event {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).push(error.to_string());
+        }
+    }
+
+    fn take(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// A name that nobody has: 64 random bits.
+fn nobody() -> String {
+    format!("doctor-{:016x}", rand::random::<u64>())
+}
+
+async fn examine(
+    client: &Client,
+    refusals: &Refusals,
+    info: ServerInfo,
+    inbox_prefix: &str,
+) -> Result<ServerFound, BusError> {
+    let held = try_permissions(client, inbox_prefix).await?;
+    let round_trip = round_trip(client).await;
+    tokio::time::sleep(ERRORS_LATE).await;
+    drop(held);
+    Ok(ServerFound {
+        name: info.server_name,
+        version: info.version,
+        max_payload: info.max_payload,
+        cluster: info.connect_urls.len().max(1),
+        round_trip,
+        forbidden: refusals.take(),
+    })
+}
+
+/// Does once what a node does all the time. Refusals come in as events.
+async fn try_permissions(client: &Client, inbox_prefix: &str) -> Result<Vec<Subscriber>, BusError> {
+    let name = nobody();
+    let user = UserId::new(&name).map_err(|e| refused(&e.to_string()))?;
+    let room = RoomId::new(&name).map_err(|e| refused(&e.to_string()))?;
+    let inbox = Subject::reply(&format!("{inbox_prefix}.{name}"));
+    let both = [Subject::user(&user), Subject::room(&room), Subject::node(&name, "probe")];
+    // Sends of a service that is nobody: to hear all would be to take part in the nodes' work.
+    let heard = [Subject::send_user(&user, &user), Subject::all_signals(), Subject::nodes()];
+    let mut held = Vec::new();
+    for subject in both.iter().chain(&heard).chain(&inbox) {
+        let subscribed = client.subscribe(subject.to_string()).await;
+        held.push(subscribed.map_err(|e| refused(&e.to_string()))?);
+    }
+    // An event of a kind that no service knows.
+    for subject in both.iter().chain([&Subject::event("doctor")]) {
+        let published = client.publish(subject.to_string(), "{}".into()).await;
+        published.map_err(|e| refused(&e.to_string()))?;
+    }
+    Ok(held)
+}
+
+async fn round_trip(client: &Client) -> Option<Duration> {
+    let subject = Subject::node(&nobody(), "echo").to_string();
+    let mut echo = client.subscribe(subject.clone()).await.ok()?;
+    let mut took = None;
+    // The second is measured: the first pays for the subscription.
+    for _ in 0..2 {
+        let begin = Instant::now();
+        client.publish(subject.clone(), "".into()).await.ok()?;
+        timeout(PATIENCE, echo.next()).await.ok()??;
+        took = Some(begin.elapsed());
+    }
+    took
+}
+
+/// Two connections to servers that are not the same one under two names.
+fn two_servers<'a>(clients: &[&'a Client]) -> Option<(&'a Client, &'a Client)> {
+    let one = clients.first()?;
+    let id = one.server_info().server_id;
+    let other = clients.iter().find(|client| client.server_info().server_id != id)?;
+    Some((one, other))
+}
+
+async fn propagation(one: &Client, other: &Client) -> Result<Duration, String> {
+    let subject = Subject::node(&nobody(), &format_compact!("far")).to_string();
+    let mut far = one.subscribe(subject.clone()).await.map_err(|e| e.to_string())?;
+    one.flush().await.map_err(|e| e.to_string())?;
+    let begin = Instant::now();
+    while begin.elapsed() < PATIENCE {
+        other.publish(subject.clone(), "".into()).await.map_err(|e| e.to_string())?;
+        if timeout(AGAIN, far.next()).await.is_ok() {
+            return Ok(begin.elapsed());
+        }
+    }
+    Err(format!("nothing came over within {PATIENCE:?}"))
+}

@@ -1,0 +1,122 @@
+//! `natter doctor`: looks at everything a node needs, and says what is wrong and how to mend it.
+//!
+//! Each part is a module that gives findings; here they are gathered, printed, and made an exit code. Nothing in
+//! them writes user data: probes go over subjects of nobody, and to one row of the table `health`.
+
+use std::{fmt::Write as _, io, process::ExitCode};
+
+use serde::Serialize;
+
+use super::{Global, print, report};
+use crate::config::{Config, StoreKind};
+
+mod embedded;
+mod finding;
+mod machine;
+mod nats;
+mod scylla;
+
+use finding::{Finding, State};
+
+/// Arguments of `natter doctor`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  natter doctor --config /etc/natter.toml
+  natter doctor --json | jq -r '.findings[] | select(.state == \"fail\") | .mend'
+
+Run it where a node runs or will run, with the same configuration. Exit code 1 when something fails.";
+
+/// Runs the command.
+///
+/// # Errors
+/// When the configuration is faulty.
+pub async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
+    let config = global.load()?.config;
+    let report = Report::of(examine(&config).await);
+    print(&if args.json {
+        serde_json::to_string_pretty(&report)?
+    } else {
+        report.text(report::colours(&io::stdout()))
+    })?;
+    Ok(if report.ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn examine(config: &Config) -> Vec<Finding> {
+    let store = async {
+        match config.store.kind {
+            StoreKind::Embedded => embedded::examine(&config.store.embedded).await,
+            StoreKind::Scylla => scylla::examine(&config.store.scylla).await,
+        }
+    };
+    let (mut findings, store, machine) = tokio::join!(nats::examine(config), store, machine::examine(config));
+    findings.extend(store);
+    findings.extend(machine);
+    findings
+}
+
+#[derive(Debug, Serialize)]
+struct Report {
+    ok: bool,
+    findings: Vec<Finding>,
+}
+
+impl Report {
+    fn of(findings: Vec<Finding>) -> Self {
+        Self { ok: findings.iter().all(|finding| finding.state != State::Fail), findings }
+    }
+
+    /// A line for each finding, and below it what to do where something is wrong.
+    fn text(&self, colours: bool) -> String {
+        let width = |of: fn(&Finding) -> &str| self.findings.iter().map(|f| of(f).len()).max().unwrap_or(0);
+        let (part, check) = (width(|f| f.part), width(|f| f.check));
+        let mut text = String::new();
+        for finding in &self.findings {
+            let state = finding.state.shown(colours);
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "{state}  {:part$}  {:check$}  {}", finding.part, finding.check, finding.says);
+            if let Some(mend) = &finding.mend {
+                let _ = writeln!(text, "{:width$}{mend}", "", width = part + check + 10);
+            }
+        }
+        let count = |state| self.findings.iter().filter(|finding| finding.state == state).count();
+        let _ = match (count(State::Fail), count(State::Warn)) {
+            (0, 0) => writeln!(text, "\nall is well"),
+            (0, warnings) => writeln!(text, "\nnothing fails; {warnings} to think about"),
+            (failed, warnings) => writeln!(text, "\n{failed} failed; {warnings} to think about"),
+        };
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_has_its_cure_below_it() {
+        let report = Report::of(vec![
+            Finding::ok("nats", "server", "fine"),
+            Finding::warn("store", "copies", "one", "make three"),
+            Finding::fail("host", "port", "taken", "choose another"),
+        ]);
+        let shown = report.text(false);
+        let lines: Vec<&str> = shown.lines().collect();
+        assert_eq!(lines[0], "ok    nats   server  fine");
+        assert_eq!(lines[1], "warn  store  copies  one");
+        assert_eq!(lines[2], "                     make three");
+        assert_eq!(lines[3], "fail  host   port    taken");
+        assert_eq!(lines[6], "1 failed; 1 to think about");
+        assert!(!report.ok && Report::of(report.findings[..2].to_vec()).ok);
+        let json = serde_json::to_value(&report).unwrap();
+        assert_eq!(json["findings"][2]["state"], "fail");
+        assert_eq!(json["findings"][2]["mend"], "choose another");
+    }
+}

@@ -1,0 +1,98 @@
+//! This machine: descriptors, the port, the keys that check tokens.
+
+use std::io;
+
+use serde::Deserialize;
+use tokio::net::TcpListener;
+
+use super::{
+    super::health::{ask, reachable},
+    finding::Finding,
+};
+use crate::{auth::Verifier, config::Config};
+
+const PART: &str = "host";
+/// What a node opens besides its sessions: NATS, the store, logs, requests over HTTP.
+const SPARE: u64 = 256;
+
+pub(super) async fn examine(config: &Config) -> Vec<Finding> {
+    vec![descriptors(config), port(config).await, keys(config)]
+}
+
+fn descriptors(config: &Config) -> Finding {
+    let need = u64::from(config.limits.sessions_per_node) + SPARE;
+    let (soft, hard) = match limits() {
+        Ok(limits) => limits,
+        Err(e) => {
+            return Finding::warn(PART, "descriptors", format!("cannot see the limit: {e}"), "look with ulimit -n");
+        }
+    };
+    let says = format!("{soft} allowed, {need} needed for limits.sessions_per_node");
+    if soft >= need {
+        return Finding::ok(PART, "descriptors", says);
+    }
+    let raise = if hard >= need { "raise the soft limit" } else { "raise the hard limit too" };
+    let mend =
+        format!("{raise}: ulimit -n {need}, or LimitNOFILE={need} in the unit; or lower limits.sessions_per_node");
+    Finding::warn(PART, "descriptors", says, mend)
+}
+
+/// The soft and the hard limit of open files.
+fn limits() -> io::Result<(u64, u64)> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: getrlimit writes only to the struct it is given.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok((limit.rlim_cur, limit.rlim_max))
+}
+
+/// Free, or held by the node that this configuration is of.
+async fn port(config: &Config) -> Finding {
+    let listen = config.http.listen;
+    match TcpListener::bind(listen).await {
+        Ok(_) => Finding::ok(PART, "port", format!("{listen} is free")),
+        Err(e) if e.kind() == io::ErrorKind::AddrInUse => holder(config).await,
+        Err(e) => Finding::fail(
+            PART,
+            "port",
+            format!("cannot listen on {listen}: {e}"),
+            "set http.listen to an address of this machine, and a port above 1023 or the right to use it",
+        ),
+    }
+}
+
+#[derive(Deserialize)]
+struct Readiness {
+    ready: bool,
+    node: String,
+}
+
+async fn holder(config: &Config) -> Finding {
+    let listen = config.http.listen;
+    let answer = ask(&reachable(listen).to_string(), "/readyz").await.ok();
+    let Some(held) = answer.and_then(|answer| serde_json::from_str::<Readiness>(&answer.body).ok()) else {
+        let says = format!("{listen} is taken by something that is no natter");
+        return Finding::fail(PART, "port", says, "stop that, or set http.listen to another port");
+    };
+    let Readiness { ready, node } = held;
+    if node != config.node.name.as_str() {
+        let says = format!("{listen} is taken by the node {node}, this configuration is of {}", config.node.name);
+        return Finding::fail(PART, "port", says, "set http.listen to another port");
+    }
+    if ready {
+        Finding::ok(PART, "port", format!("{listen} is held by {node}, which runs and is ready"))
+    } else {
+        let says = format!("{listen} is held by {node}, which is not ready");
+        Finding::fail(PART, "port", says, "natter health says why; it may be draining")
+    }
+}
+
+fn keys(config: &Config) -> Finding {
+    match Verifier::from_config(&config.auth) {
+        Ok(_) => Finding::ok(PART, "token keys", "can be read"),
+        Err(error) => {
+            Finding::fail(PART, "token keys", error.to_string(), "natter config --default shows the keys of [auth]")
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! What a node will meet on its NATS servers.
+
+use std::{sync::Arc, time::Duration};
+
+use super::finding::{Finding, millis};
+use crate::{
+    bus::nats::probe::{NatsFault, NatsReport, ServerFound, probe},
+    config::{Config, ServerUrl},
+    nats_server::OLDEST,
+    node::nats_options,
+};
+
+const PART: &str = "nats";
+/// Words around a body on its way, and its second encoding's overhead.
+const AROUND_A_BODY: usize = 8 << 10;
+/// In one site a round trip takes less than one.
+const SLOW: Duration = Duration::from_millis(50);
+
+pub(super) async fn examine(config: &Config) -> Vec<Finding> {
+    let asked = match nats_options(config, Arc::default()) {
+        Ok(options) => probe(&options).await.map_err(|e| e.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    match asked {
+        Ok(report) => read(&report, config),
+        Err(error) => {
+            vec![Finding::fail(PART, "options", error, "correct the keys of [nats]; natter config shows what set them")]
+        }
+    }
+}
+
+fn read(report: &NatsReport, config: &Config) -> Vec<Finding> {
+    let found: Vec<&ServerFound> = report.servers.iter().filter_map(|(_, found)| found.as_ref().ok()).collect();
+    let shown = |url: &str| ServerUrl::new(url).masked();
+    let mut findings: Vec<Finding> = report
+        .servers
+        .iter()
+        .map(|(url, found)| match found {
+            Ok(found) => server(&shown(url), found),
+            Err(fault) => fault_of(&shown(url), fault),
+        })
+        .collect();
+    findings.extend(found.iter().map(|server| permissions(server)));
+    findings.extend(found.iter().min_by_key(|server| server.max_payload).map(|server| payload(server, config)));
+    findings.extend(found.iter().map(|server| server.cluster).max().map(|size| cluster(size, config.nats.urls.len())));
+    findings.extend(found.iter().max_by_key(|server| server.round_trip).and_then(|server| round_trip(server)));
+    findings.extend(report.propagation.as_ref().map(propagation));
+    findings
+}
+
+fn server(url: &str, found: &ServerFound) -> Finding {
+    let says = format!("{url} is {} {}", found.name, found.version);
+    let mut numbers = found.version.split(['.', '-']).map(|part| part.parse().unwrap_or(0));
+    if (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) < OLDEST {
+        let (major, minor) = OLDEST;
+        return Finding::fail(PART, "server", says, format!("upgrade nats-server to {major}.{minor} or newer"));
+    }
+    Finding::ok(PART, "server", says)
+}
+
+fn fault_of(url: &str, fault: &NatsFault) -> Finding {
+    let mend = match fault {
+        NatsFault::Unauthorized => {
+            "check nats.user and nats.password, or nats.token, nkey_file or creds_file, against the server's accounts.conf"
+        }
+        NatsFault::Tls(_) => "check nats.tls_ca_file, and that the certificate names the host of the URL",
+        NatsFault::Silent(_) => "start the server, or correct nats.urls; a firewall may be between",
+    };
+    Finding::fail(PART, "server", format!("{url}: {fault}"), mend)
+}
+
+fn permissions(server: &ServerFound) -> Finding {
+    if server.forbidden.is_empty() {
+        return Finding::ok(PART, "permissions", format!("{}: the account may do what a node does", server.name));
+    }
+    let says = format!("{}: the account may not do what a node does: {}", server.name, server.forbidden.join("; "));
+    Finding::fail(
+        PART,
+        "permissions",
+        says,
+        "connect as the user `node` of nats/accounts.conf, or give this one its permissions",
+    )
+}
+
+fn payload(server: &ServerFound, config: &Config) -> Finding {
+    let (most, body) = (server.max_payload, config.limits.body_bytes);
+    let says = format!("{} takes messages of {most} bytes, bodies have up to {body}", server.name);
+    if most < body.saturating_add(AROUND_A_BODY) {
+        let mend = format!("raise max_payload of the servers to {} or lower limits.body_bytes", body + AROUND_A_BODY);
+        return Finding::fail(PART, "payload", says, mend);
+    }
+    Finding::ok(PART, "payload", says)
+}
+
+fn cluster(size: usize, urls: usize) -> Finding {
+    let says = format!("{size} in the cluster, {urls} in nats.urls");
+    if size < 3 {
+        let mend = "while the last server is away, messages arrive by reconcile, up to a minute late: run three";
+        return Finding::warn(PART, "cluster", says, mend);
+    }
+    if urls < size {
+        let mend = "name all servers in nats.urls, so that a node can start while one is away";
+        return Finding::warn(PART, "cluster", says, mend);
+    }
+    Finding::ok(PART, "cluster", says)
+}
+
+fn round_trip(server: &ServerFound) -> Option<Finding> {
+    // Where not even that is allowed, the permissions say so.
+    let took = server.round_trip?;
+    let says = format!("{} to {} and back", millis(took), server.name);
+    Some(if took > SLOW {
+        Finding::warn(PART, "round trip", says, "every message waits for it: run nodes and NATS in one site")
+    } else {
+        Finding::ok(PART, "round trip", says)
+    })
+}
+
+fn propagation(found: &Result<Duration, String>) -> Finding {
+    match found {
+        Ok(took) => Finding::ok(PART, "propagation", format!("{} from one server to another", millis(*took))),
+        Err(why) => Finding::fail(
+            PART,
+            "propagation",
+            format!("what is published on one server does not reach another: {why}"),
+            "check the routes between the servers: names, port 6222, NATTER_ROUTE_PASSWORD; see their logs",
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::doctor::finding::State;
+
+    fn found() -> ServerFound {
+        ServerFound {
+            name: "nats-1".to_owned(),
+            version: "2.10.0".to_owned(),
+            max_payload: 1 << 20,
+            cluster: 3,
+            round_trip: Some(Duration::from_millis(1)),
+            forbidden: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn each_lack_of_a_server_is_told() {
+        assert_eq!(server("u", &found()).state, State::Ok);
+        assert_eq!(server("u", &ServerFound { version: "2.9.25".to_owned(), ..found() }).state, State::Fail);
+        assert_eq!(permissions(&ServerFound { forbidden: vec!["x".to_owned()], ..found() }).state, State::Fail);
+        let config = Config::default();
+        assert_eq!(payload(&found(), &config).state, State::Ok);
+        assert_eq!(payload(&ServerFound { max_payload: 64 << 10, ..found() }, &config).state, State::Fail);
+        let slow = ServerFound { round_trip: Some(Duration::from_secs(1)), ..found() };
+        assert_eq!(round_trip(&slow).unwrap().state, State::Warn);
+    }
+
+    #[test]
+    fn a_cluster_has_three_servers_and_a_node_knows_them_all() {
+        assert_eq!(
+            [cluster(3, 3), cluster(3, 1), cluster(1, 1)].map(|f| f.state),
+            [State::Ok, State::Warn, State::Warn]
+        );
+        assert_eq!(propagation(&Err("x".to_owned())).state, State::Fail);
+    }
+}

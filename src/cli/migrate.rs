@@ -1,0 +1,112 @@
+//! `natter migrate`: brings the schema of a cluster to this build, or makes it.
+
+use std::process::ExitCode;
+
+use serde::Serialize;
+
+use super::{Global, logging, print, report::Hint, stores};
+use crate::{
+    config::{Config, StoreKind},
+    store::scylla::{Migrated, migrate},
+};
+
+/// Arguments of `natter migrate`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// Servers of the cluster, comma separated
+    #[arg(long, value_name = "HOST:PORT,…")]
+    contact_points: Option<String>,
+    /// The keyspace; made if it is not there
+    #[arg(long, value_name = "NAME")]
+    keyspace: Option<String>,
+    /// The datacenter that keeps the rows
+    #[arg(long, value_name = "NAME")]
+    datacenter: Option<String>,
+    /// Copies of each row, when the keyspace is made
+    #[arg(long, value_name = "N")]
+    replication_factor: Option<u32>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  natter migrate --config /etc/natter.toml
+  natter migrate --contact-points db-1:9042,db-2:9042 --datacenter datacenter1 --replication-factor 3
+  natter migrate --json | jq .to
+
+Safe to run again, and from several machines at once: one does the work, the others wait for it.";
+
+impl Args {
+    /// Whether a flag names a cluster, so that one is meant whatever store.kind says.
+    fn names_a_cluster(&self) -> bool {
+        self.contact_points.is_some()
+            || self.keyspace.is_some()
+            || self.datacenter.is_some()
+            || self.replication_factor.is_some()
+    }
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// When the configuration is faulty, the cluster does not answer or refuses, or its schema is newer.
+pub async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
+    let kind = args.names_a_cluster().then_some("scylla");
+    let sources = global
+        .sources()
+        .flag("--contact-points", "store.kind", kind)
+        .flag("--contact-points", "store.scylla.contact_points", args.contact_points.as_ref())
+        .flag("--keyspace", "store.scylla.keyspace", args.keyspace.as_ref())
+        .flag("--datacenter", "store.scylla.datacenter", args.datacenter.as_ref())
+        .flag("--replication-factor", "store.scylla.replication_factor", args.replication_factor);
+    let config = Config::load(&sources)?;
+    logging::start(&config.log)?;
+    if config.store.kind == StoreKind::Embedded {
+        let what = anyhow::anyhow!("store.kind is embedded, which has no schema to migrate");
+        return Err(Hint::on(what, "set store.kind = \"scylla\", or name a cluster with --contact-points"));
+    }
+    let done = migrate(&stores::scylla_options(&config.store.scylla)).await?;
+    let report = Report::of(&config.store.scylla.keyspace, done);
+    print(&if args.json { serde_json::to_string(&report)? } else { report.text() })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    keyspace: &'a str,
+    from: i32,
+    to: i32,
+    changed: bool,
+}
+
+impl<'a> Report<'a> {
+    fn of(keyspace: &'a str, Migrated { from, to }: Migrated) -> Self {
+        Self { keyspace, from, to, changed: from != to }
+    }
+
+    fn text(&self) -> String {
+        let Self { keyspace, from, to, .. } = self;
+        match from {
+            0 => format!("keyspace {keyspace}: made the schema, version {to}"),
+            from if from == to => format!("keyspace {keyspace}: the schema has version {to} already, nothing to do"),
+            from => format!("keyspace {keyspace}: brought the schema from version {from} to {to}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_says_what_it_did() {
+        let text = |from, to| Report::of("k", Migrated { from, to }).text();
+        assert_eq!(text(0, 2), "keyspace k: made the schema, version 2");
+        assert_eq!(text(2, 2), "keyspace k: the schema has version 2 already, nothing to do");
+        assert_eq!(text(1, 2), "keyspace k: brought the schema from version 1 to 2");
+        assert!(!Report::of("k", Migrated { from: 2, to: 2 }).changed);
+    }
+}

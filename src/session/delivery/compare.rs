@@ -1,0 +1,108 @@
+//! Comparing heads with cursors, page by page: at the start, after doubts about the bus, and slowly all the time.
+
+use super::{At, Conv, Delivery, Out};
+use crate::{
+    model::{ConvId, Seq},
+    session::{Cause, Effect},
+};
+
+/// How far a comparison of heads has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Compare {
+    /// None under way.
+    Idle,
+    /// A page is being read.
+    Reading,
+    /// The next page waits until fewer conversations are behind, so that memory stays bounded.
+    Holding(ConvId),
+}
+
+impl Delivery {
+    /// Compares all heads with the cursors; when a comparison is under way, once more after it.
+    pub fn compare<L, R>(&mut self, cause: Cause, out: &mut Out<L, R>) {
+        if self.compare != Compare::Idle {
+            self.again = Some(self.again.unwrap_or(cause));
+            return;
+        }
+        self.compare = Compare::Reading;
+        self.cause = cause;
+        out.push(Effect::Compare { after: None, cause });
+    }
+
+    /// The page could not be read: the comparison ends, the caller compares again later.
+    pub fn on_compare_failed(&mut self) {
+        self.compare = Compare::Idle;
+    }
+
+    /// One page of (conversation, head, cursor) with head above cursor, and where the next page starts. Returns
+    /// how many conversations turned out to be behind.
+    pub fn on_gaps<L, R>(
+        &mut self,
+        gaps: Vec<(ConvId, Seq, Seq)>,
+        next: Option<ConvId>,
+        at: At<'_>,
+        out: &mut Out<L, R>,
+    ) -> usize {
+        let mut found = 0;
+        for (conv, head, cursor) in gaps {
+            // R8: the stored cursor is the position of a conversation without one. No position was forgotten
+            // since the page was asked for ([`Delivery::make_room`] waits), so the cursor cannot lie below one.
+            let entry = self.convs.entry(conv.clone()).or_insert_with(|| Conv::at(cursor));
+            let was_behind = entry.is_behind();
+            entry.want = entry.want.max(head);
+            if !entry.is_behind() {
+                continue;
+            }
+            found += 1;
+            if !was_behind {
+                self.behind += 1;
+            }
+            if !self.caught_up && self.cause == Cause::Login && entry.login_head.is_none() {
+                entry.login_head = Some(head);
+                self.login_left += 1;
+            }
+            self.enqueue(&conv);
+        }
+        self.compare = match next {
+            Some(next) => Compare::Holding(next),
+            None => Compare::Idle,
+        };
+        self.compared |= self.compare == Compare::Idle;
+        self.fill(at, out);
+        self.resume_compare(at, out);
+        found
+    }
+
+    pub(super) fn resume_compare<L, R>(&mut self, at: At<'_>, out: &mut Out<L, R>) {
+        match &self.compare {
+            Compare::Reading => {}
+            Compare::Holding(next) => {
+                if self.behind < at.rules.behind {
+                    self.convs.retain(|_, entry| !entry.may_be_forgotten());
+                    out.push(Effect::Compare { after: Some(next.clone()), cause: self.cause });
+                    self.compare = Compare::Reading;
+                }
+            }
+            Compare::Idle => {
+                if let Some(cause) = self.again.take() {
+                    self.compare(cause, out);
+                }
+            }
+        }
+    }
+
+    /// Whether the first `caught_up` is due: true once.
+    pub fn take_caught_up(&mut self) -> bool {
+        let due = !self.caught_up && self.compared && self.login_left == 0;
+        self.caught_up |= due;
+        due
+    }
+
+    pub(super) fn settle_login(&mut self, conv: &ConvId) {
+        let Some(entry) = self.convs.get_mut(conv) else { return };
+        if entry.login_head.is_some_and(|head| entry.position >= Some(head)) {
+            entry.login_head = None;
+            self.login_left -= 1;
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! Acknowledgements: they free the window, move the cursor, and can move the position of a client that knows more than
+//! the cursor does (R7). Cursors are written from acknowledgements only.
+
+use super::{At, Conv, Delivery, Out};
+use crate::{
+    model::{ConvId, Seq},
+    session::Effect,
+};
+
+impl Delivery {
+    /// The client acknowledged. `false` when the answer needs the top of the log ([`Delivery::on_top`]).
+    #[must_use]
+    pub fn on_ack<L, R>(&mut self, conv: &ConvId, seq: Seq, at: At<'_>, out: &mut Out<L, R>) -> bool {
+        let Some(entry) = self.convs.get(conv) else { return false };
+        match entry.position {
+            Some(position) if seq <= position => self.acknowledge(conv, seq, at, out),
+            _ => return false,
+        }
+        true
+    }
+
+    /// The top and the stored cursor for an acknowledgement above the position, or where no position is known
+    /// (R7). `false` when it is above the top: an error, and nothing changes.
+    #[must_use]
+    pub fn on_top<L, R>(
+        &mut self,
+        conv: &ConvId,
+        seq: Seq,
+        top: Seq,
+        cursor: Seq,
+        at: At<'_>,
+        out: &mut Out<L, R>,
+    ) -> bool {
+        if seq > top {
+            return false;
+        }
+        let entry = self.convs.entry(conv.clone()).or_insert_with(|| Conv::at(cursor));
+        let was_behind = entry.is_behind();
+        if entry.position.is_none() {
+            (entry.acked, entry.stored) = (cursor, entry.stored.max(cursor));
+        }
+        let before = entry.unacked();
+        entry.position = Some(entry.position.unwrap_or(cursor).max(seq));
+        self.unacked += entry.unacked() - before;
+        if was_behind && !entry.is_behind() {
+            self.behind -= 1;
+        }
+        self.acknowledge(conv, seq, at, out);
+        self.settle_login(conv);
+        self.make_room(at);
+        self.resume_compare(at, out);
+        true
+    }
+
+    pub(super) fn acknowledge<L, R>(&mut self, conv: &ConvId, seq: Seq, at: At<'_>, out: &mut Out<L, R>) {
+        let Some(entry) = self.convs.get_mut(conv) else { return };
+        if seq <= entry.acked {
+            return;
+        }
+        self.unacked -= seq - entry.acked;
+        entry.acked = seq;
+        entry.waiting_since = (entry.unacked() > 0).then_some(at.now);
+        self.write_cursor(conv, at, out);
+        self.fill(at, out);
+    }
+
+    /// Writes the cursor now, or when the coalescing time is over.
+    pub(super) fn write_cursor<L, R>(&mut self, conv: &ConvId, at: At<'_>, out: &mut Out<L, R>) {
+        let Some(entry) = self.convs.get_mut(conv) else { return };
+        if entry.writing || !entry.is_dirty() {
+            return;
+        }
+        let due = entry.wrote_at.map_or(at.now, |began| began + at.rules.ack_coalesce);
+        if due > at.now {
+            self.wake_at(due);
+            return;
+        }
+        entry.writing = true;
+        entry.wrote_at = Some(at.now);
+        out.push(Effect::RaiseCursor { conv: conv.clone(), seq: entry.acked });
+    }
+
+    /// The store confirmed a cursor, or did not: then it is written again after the coalescing time.
+    pub fn on_cursor<L, R>(&mut self, conv: &ConvId, stored: Option<Seq>, at: At<'_>, out: &mut Out<L, R>) {
+        let Some(entry) = self.convs.get_mut(conv) else { return };
+        entry.writing = false;
+        entry.stored = entry.stored.max(stored.unwrap_or(0));
+        self.write_cursor(conv, at, out);
+    }
+
+    /// Cursors that are not written yet, for a session that ends.
+    pub fn unwritten(&self) -> impl Iterator<Item = (&ConvId, Seq)> {
+        self.convs.iter().filter(|(_, entry)| entry.is_dirty()).map(|(conv, entry)| (conv, entry.acked))
+    }
+}
