@@ -19,7 +19,7 @@ fn tested_by(reason: CloseReason) -> &'static str {
     match reason {
         CloseReason::Gone => "whoever_closes_is_answered_and_counted",
         CloseReason::Protocol | CloseReason::NotUtf8 | CloseReason::FrameTooLarge => "broken_frames_close",
-        CloseReason::Drain => "crash::sigterm_… and a_drain_says_goodbye",
+        CloseReason::Drain => "crash::sigterm_…, a_drain_says_goodbye, a_drain_of_many_…",
         CloseReason::HelloTimeout => "silence_instead_of_hello",
         CloseReason::Overloaded => "too_many_sessions",
         CloseReason::Idle => "a_peer_that_answers_no_pings",
@@ -113,6 +113,25 @@ async fn a_drain_says_goodbye() {
         assert!(reason == "drain" && reconnect_ms < 2_000, "{reason} {reconnect_ms}");
     }
     assert!(tokio::net::TcpStream::connect(addr).await.is_err(), "a drained node still listens");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drain_of_many_sessions_is_spread_and_reaches_all() {
+    const MANY: usize = 200;
+    let mut mesh = TestMesh::tuned(1, |config| config.timing.drain_secs = 4).await;
+    let join = async |i: usize| mesh.json(0, &format!("u{i}"), "d").await;
+    let peers = futures_util::future::join_all((0..MANY).map(join)).await;
+    let begin = std::time::Instant::now();
+    assert!(mesh.nodes.remove(0).drain().await, "not everything ended in time");
+    assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+    let mut moments = std::collections::BTreeSet::new();
+    for peer in &peers {
+        assert_eq!(peer.closed().await.0, 4000);
+        let goodbye = peer.frames().pop();
+        let Some(ServerFrame::Goodbye { reconnect_ms, .. }) = goodbye else { panic!("{goodbye:?}") };
+        moments.insert(reconnect_ms);
+    }
+    assert!(moments.len() > MANY / 2, "they would all come back at once: {moments:?}");
 }
 
 #[tokio::test]

@@ -89,19 +89,10 @@ async fn after_a_crash_both_sides_see_the_same_log() {
     );
     bob.caught_up().await;
     alice.caught_up().await;
-    let logs = [history(&bob).await, history(&alice).await];
+    let logs = [bob.history(CONV, None, None, 200).await.0, alice.history(CONV, None, None, 200).await.0];
     assert_eq!(logs[0], logs[1]);
     assert!(logs[0].last() >= Some(&seen_by_alice), "alice saw {seen_by_alice}, the log ends at {:?}", logs[0].last());
     assert_eq!(bob.seqs(CONV), (1..=*logs[0].last().unwrap()).collect::<Vec<_>>(), "bob was offline throughout");
-}
-
-async fn history(peer: &Peer) -> Vec<u64> {
-    let reference = Some(peer.fresh_ref());
-    peer.say(&Outgoing::History { reference, conv: CONV, before: None, after: None, limit: 200 });
-    match peer.answer(reference.unwrap()).await {
-        ServerFrame::History { messages, .. } => messages.iter().map(|m| m.seq).collect(),
-        other => panic!("{other:?}"),
-    }
 }
 
 /// Node 1 (alice) is plain; node 2 (bob) has its notices spoilt and its pages held back.
@@ -136,6 +127,9 @@ async fn notices_that_come_while_an_old_page_is_on_its_way_are_not_forgotten() {
     }
     until("all notices were spoilt", async || faults.touched() == 3).await;
     faults.release_reversed();
+    // What comes behind them on the same way tells that the session has heard them all.
+    alice.say(&Outgoing::Signal { to: "@bob", kind: "mark", body: None });
+    bob.wait("the mark", |frames| frames.iter().find(|f| matches!(f, ServerFrame::Signal(_))).map(drop)).await;
     held.release();
     bob.message(CONV, 5).await;
     assert_eq!(bob.seqs(CONV), [1, 2, 3, 4, 5]);
@@ -220,13 +214,11 @@ async fn an_ack_of_what_another_connection_got_makes_progress() {
         alice.begin_send("@bob", &format!("c{i}"), &Body::text("x"));
     }
     alice.message(CONV, 200).await;
-    let first = mesh.json(0, "bob", "d").await;
-    first.hold_acks();
+    let first = Peer::join_quiet(&mesh.nodes[0].url(), "bob", "d", Encoding::Json).await;
     first.message(CONV, 32).await;
     first.vanish();
     until("the dead session is gone", async || mesh.nodes[0].gateway.registry.len() == 1).await;
-    let bob = mesh.json(1, "bob", "d").await;
-    bob.hold_acks();
+    let bob = Peer::join_quiet(&mesh.nodes[1].url(), "bob", "d", Encoding::Json).await;
     bob.ack(CONV, 32);
     bob.message(CONV, 64).await;
     bob.ack(CONV, 1_000_000_000);

@@ -1,8 +1,9 @@
-//! A peer that stops reading: it is not buffered, not disconnected, and misses nothing (I6).
+//! A peer that stops reading: it is not buffered, not disconnected, and misses nothing (I6). And peers that ask, or
+//! are signalled to, without ever reading (I8).
 
 use natter::{
     nats_server::{NatsServer, ServerOptions},
-    protocol::{Body, Encoding},
+    protocol::{Body, Encoding, ServerFrame, client::Outgoing},
 };
 
 use crate::mesh::{Peer, ledger::in_order, process::ServeProcess};
@@ -57,4 +58,46 @@ async fn slow_peer(url: &str, number: u64) -> Peer {
     peer.caught_up().await;
     peer.stop_reading();
     peer
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn floods_without_reading_cost_a_bounded_amount_of_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let nats = NatsServer::start(ServerOptions::new(folder.path().join("nats"))).await.unwrap();
+    let serve = ServeProcess::start(folder.path(), &nats, "store.embedded.cache_bytes = 4194304\n").await;
+    let url = serve.url();
+    let (alice, bob) = (
+        Peer::join(&url, "alice", "d", Encoding::MsgPack).await,
+        Peer::join(&url, "bob", "d", Encoding::MsgPack).await,
+    );
+    let body = Body::text(&"x".repeat(BODY));
+    for i in 0..200 {
+        alice.try_send("@bob", &format!("c{i}"), &body).await;
+    }
+    let before = serve.process.rss();
+    // Each answer is 1.6 MB: all of them would be 3 GB. What the node has not read stays in the system's buffers
+    // and, beyond those, with the client that asks.
+    let asking = slow_peer(&url, 0).await;
+    for _ in 0..2_000 {
+        let conv = "dm:alice:bob";
+        asking.say(&Outgoing::History { reference: None, conv, before: None, after: None, limit: 200 });
+    }
+    // 160 MB of signals for somebody who does not read them.
+    for round in 0..200 {
+        for _ in 0..100 {
+            alice.say(&Outgoing::Signal { to: "@bob", kind: "typing", body: Some(&body) });
+        }
+        alice.round_trip().await;
+        let grown = serve.process.rss().saturating_sub(before);
+        assert!(grown < 64 << 20, "memory grew by {grown} bytes after {round} rounds");
+    }
+    println!("floods: memory grew by {} from {before}", serve.process.rss().saturating_sub(before));
+    // Nobody else noticed, and whoever reads again is served again.
+    bob.round_trip().await;
+    asking.read_on();
+    let answers = asking.wait("ten answers", |frames| {
+        let count = frames.iter().filter(|frame| matches!(frame, ServerFrame::History { .. })).count();
+        (count >= 10).then_some(())
+    });
+    answers.await;
 }

@@ -17,22 +17,10 @@ fn body(json: &str) -> Body {
     Encoding::Json.decode(json.as_bytes()).unwrap()
 }
 
-async fn history(peer: &Peer, before: Option<u64>, after: Option<u64>, limit: usize) -> (Vec<u64>, bool) {
-    let reference = Some(peer.fresh_ref());
-    peer.say(&Outgoing::History { reference, conv: CONV, before, after, limit });
-    match peer.answer(reference.unwrap()).await {
-        ServerFrame::History { conv, messages, more, .. } => {
-            assert_eq!(conv.as_str(), CONV);
-            (messages.iter().map(|m| m.seq).collect(), more)
-        }
-        other => panic!("no history: {other:?}"),
-    }
-}
-
 async fn conversations(peer: &Peer) -> Vec<Conversation> {
-    let reference = Some(peer.fresh_ref());
-    peer.say(&Outgoing::Conversations { reference, after: None, limit: 10 });
-    match peer.answer(reference.unwrap()).await {
+    let reference = peer.fresh_ref();
+    peer.say(&Outgoing::Conversations { reference: Some(reference), after: None, limit: 10 });
+    match peer.answer(reference).await {
         ServerFrame::Conversations { items, .. } => items,
         other => panic!("no conversations: {other:?}"),
     }
@@ -111,17 +99,18 @@ async fn a_conversation_both_ways_is_in_order_everywhere() {
 async fn history_goes_both_ways_and_says_whether_there_is_more() {
     let mesh = TestMesh::start(2).await;
     let (alice, bob) = (mesh.json(0, "alice", "d").await, mesh.msgpack(1, "bob", "d").await);
-    assert_eq!(history(&alice, None, None, 5).await, (vec![], false));
+    assert_eq!(alice.history(CONV, None, None, 5).await, (vec![], false));
     for i in 1..=10 {
         alice.send("@bob", &format!("c{i}"), "x").await;
     }
     for peer in [&alice, &bob] {
-        assert_eq!(history(peer, None, None, 3).await, (vec![8, 9, 10], true));
-        assert_eq!(history(peer, Some(8), None, 200).await, ((1..=7).collect(), false));
-        assert_eq!(history(peer, None, Some(0), 3).await, (vec![1, 2, 3], true));
-        assert_eq!(history(peer, None, Some(8), 3).await, (vec![9, 10], false));
-        assert_eq!(history(peer, None, Some(MAX_SEQ), 3).await, (vec![], false));
-        assert_eq!(history(peer, Some(1), None, 3).await, (vec![], false));
+        assert_eq!(peer.history(CONV, None, None, 3).await, (vec![8, 9, 10], true));
+        assert_eq!(peer.history(CONV, Some(8), None, 200).await, ((1..=7).collect(), false));
+        assert_eq!(peer.history(CONV, None, Some(0), 3).await, (vec![1, 2, 3], true));
+        assert_eq!(peer.history(CONV, None, Some(8), 3).await, (vec![9, 10], false));
+        assert_eq!(peer.history(CONV, None, Some(MAX_SEQ), 3).await, (vec![], false));
+        assert_eq!(peer.history(CONV, Some(1), None, 3).await, (vec![], false));
+        assert_eq!(peer.history(CONV, Some(3), None, 1).await, (vec![2], true));
     }
 }
 
@@ -149,6 +138,32 @@ async fn conversations_count_what_is_unread() {
     assert_eq!(names, ["dm:alice:carol", CONV], "the most recent first");
     let peer = of_alice[1].peer.unwrap();
     assert_eq!((of_alice[1].unread, peer.delivered, peer.read), (0, 2, 1), "one's own messages are read");
+}
+
+#[tokio::test]
+async fn conversations_come_in_pages_the_most_recent_first() {
+    let mesh = TestMesh::start(1).await;
+    let alice = mesh.json(0, "alice", "d").await;
+    for i in 0..23 {
+        alice.send(&format!("@u{i:02}"), "c", "x").await;
+    }
+    // One of the first moves to the front.
+    alice.send("@u03", "c2", "x").await;
+    let (mut names, mut after) = (Vec::new(), None);
+    loop {
+        let reference = alice.fresh_ref();
+        alice.say(&Outgoing::Conversations { reference: Some(reference), after: after.as_deref(), limit: 10 });
+        let ServerFrame::Conversations { items, next, .. } = alice.answer(reference).await else { panic!("{alice:?}") };
+        assert!(items.len() <= 10);
+        names.extend(items.iter().map(|item| item.conv.to_string()));
+        match next {
+            Some(next) => after = Some(next),
+            None => break,
+        }
+    }
+    assert_eq!(names[0], "dm:alice:u03");
+    names.sort();
+    assert_eq!(names, (0..23).map(|i| format!("dm:alice:u{i:02}")).collect::<Vec<_>>());
 }
 
 #[tokio::test]

@@ -21,8 +21,6 @@ use tokio::{
 /// A notice on its way to the node.
 #[derive(Debug, Clone)]
 pub struct Notice {
-    /// The subject it came on.
-    pub subject: String,
     /// What it is, as a node reads it; `None` for what no node published to a user.
     pub content: Option<OnBus>,
     bytes: Vec<u8>,
@@ -178,7 +176,7 @@ async fn read_all(
         let payload = &bytes[head..head + len];
         let is_user = words[0] == "MSG" && subject.split('.').nth(1) == Some("user");
         let content = is_user.then(|| read(payload)).flatten();
-        pass(Notice { subject, content, bytes }, is_user, shared, out);
+        pass(Notice { content, bytes }, is_user, shared, out);
     }
 }
 

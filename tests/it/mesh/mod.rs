@@ -1,8 +1,8 @@
 //! A mesh to break: a real nats-server, the embedded store, and any number of nodes in this process, each with its
 //! own way to NATS. Used by every end-to-end test.
 //!
-//! The periodic reconcile is off unless a test switches it on: it makes up for everything, so a test with it could
-//! not see a broken rule (the design, "what loss-freedom rests on").
+//! The periodic reconcile is off and the second look at the heads far away unless a test wants them: they make up
+//! for everything, so a test with them could not see a broken rule (the design, "what loss-freedom rests on").
 
 pub mod faults;
 pub mod held;
@@ -51,7 +51,7 @@ pub struct TestMesh {
 }
 
 impl TestMesh {
-    /// A mesh of `count` nodes without the periodic reconcile.
+    /// A mesh of `count` nodes in which nothing mends by time alone.
     pub async fn start(count: usize) -> Self {
         Self::tuned(count, |_| ()).await
     }
@@ -109,7 +109,7 @@ impl TestMesh {
     }
 }
 
-/// What tests run on: no reconcile, no limits on rates.
+/// What tests run on: nothing that mends by time alone, no limits on rates.
 pub fn quiet_config() -> Config {
     let mut config = Config::default();
     config.nats.user = Some("node".into());
@@ -117,6 +117,7 @@ pub fn quiet_config() -> Config {
     config.limits.sends_per_sec = 0;
     config.limits.send_burst = 0;
     config.timing.reconcile_secs = 0;
+    config.timing.recheck_ms = 600_000;
     config.timing.drain_secs = 5;
     config
 }

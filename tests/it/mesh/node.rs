@@ -36,11 +36,6 @@ impl TestNode {
         format!("ws://{}/v1/ws", self.addr)
     }
 
-    /// Begins the drain, as SIGTERM does.
-    pub fn begin_drain(&self) {
-        self.shutdown.cancel();
-    }
-
     /// Drains; true when everything under way ended in time.
     pub async fn drain(mut self) -> bool {
         self.shutdown.cancel();

@@ -59,7 +59,12 @@ impl Peer {
         Self::join_as(url, &token(user), device, encoding, 0).await.unwrap()
     }
 
-    /// The same with a token and an attempt of one's own; the close when it was not let in.
+    /// A session that acknowledges nothing by itself, from its first message on.
+    pub async fn join_quiet(url: &str, user: &str, device: &str, encoding: Encoding) -> Self {
+        Self::open(url, &token(user), device, encoding, 0, false).await.unwrap()
+    }
+
+    /// A session with a token and an attempt of one's own; the close when it was not let in.
     pub async fn join_as(
         url: &str,
         token: &str,
@@ -67,10 +72,21 @@ impl Peer {
         encoding: Encoding,
         attempt: u64,
     ) -> Result<Self, ConnectError> {
+        Self::open(url, token, device, encoding, attempt, true).await
+    }
+
+    async fn open(
+        url: &str,
+        token: &str,
+        device: &str,
+        encoding: Encoding,
+        attempt: u64,
+        acks: bool,
+    ) -> Result<Self, ConnectError> {
         let mut connection = Connection::open(&Endpoint::new(url, encoding)).await?;
         let hello = Outgoing::Hello { token: Some(token), device, client: "test/1", attempt };
         let welcome = connection.hello(&hello).await?;
-        let mut peer = Self::on(connection, true);
+        let mut peer = Self::on(connection, acks);
         peer.welcome = Some(welcome);
         Ok(peer)
     }
@@ -156,6 +172,19 @@ impl Peer {
         let reference = self.fresh_ref();
         self.say(&Outgoing::Conversations { reference: Some(reference), after: None, limit: 1 });
         self.answer(reference).await;
+    }
+
+    /// A page of a log: its seqs, and whether there is more.
+    pub async fn history(&self, conv: &str, before: Option<Seq>, after: Option<Seq>, limit: usize) -> (Vec<Seq>, bool) {
+        let reference = self.fresh_ref();
+        self.say(&Outgoing::History { reference: Some(reference), conv, before, after, limit });
+        match self.answer(reference).await {
+            ServerFrame::History { conv: answered, messages, more, .. } => {
+                assert_eq!(answered.as_str(), conv);
+                (messages.iter().map(|message| message.seq).collect(), more)
+            }
+            other => panic!("no history: {other:?}"),
+        }
     }
 
     /// The answer with this `ref`.
