@@ -21,3 +21,4 @@ mod running;
 mod skip;
 mod store_embedded;
 mod store_scylla;
+mod tls;

@@ -20,6 +20,16 @@ pub async fn output(mut command: Command) -> Output {
     tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
 }
 
+/// HAProxy, by `NATTER_HAPROXY` or where Debian puts it.
+pub fn haproxy() -> Option<PathBuf> {
+    if let Some(named) = std::env::var_os("NATTER_HAPROXY").filter(|value| !value.is_empty()) {
+        return Some(named.into());
+    }
+    let folders = std::env::var_os("PATH").unwrap_or_default();
+    let sbin = ["/usr/sbin".into(), "/usr/local/sbin".into()];
+    std::env::split_paths(&folders).chain(sbin).map(|folder| folder.join("haproxy")).find(|program| program.is_file())
+}
+
 /// A program that runs until it is stopped or dropped.
 pub struct Running {
     child: Child,

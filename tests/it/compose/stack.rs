@@ -1,12 +1,7 @@
 //! The mesh of docker-compose.yml without an engine: three NATS servers, migrate, two nodes and the proxy, each
 //! with its command, files and variables; only addresses and folders differ.
 
-use std::{
-    collections::BTreeMap,
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{collections::BTreeMap, path::Path, process::Command};
 
 use natter::{
     auth::Minter,
@@ -27,7 +22,7 @@ use super::files::{SECRET, environment, filled, root, services, texts};
 use crate::{
     cassandra::{self, Cassandra},
     nats_server::until,
-    running::{Running, natter, output},
+    running::{Running, haproxy, natter, output},
     skip::skip,
 };
 
@@ -100,15 +95,6 @@ fn start_node(map: &Map, name: &str, service: &Value, folder: &TempDir) -> Runni
     let mut command = natter(folder.path());
     command.arg("serve").envs(map.environment(name, service));
     Running::start(command, folder.path().join(format!("{name}.log")))
-}
-
-fn haproxy() -> Option<PathBuf> {
-    if let Some(named) = std::env::var_os("NATTER_HAPROXY").filter(|value| !value.is_empty()) {
-        return Some(named.into());
-    }
-    let folders = std::env::var_os("PATH").unwrap_or_default();
-    let sbin = ["/usr/sbin".into(), "/usr/local/sbin".into()];
-    std::env::split_paths(&folders).chain(sbin).map(|folder| folder.join("haproxy")).find(|program| program.is_file())
 }
 
 fn token(user: &str) -> String {
@@ -232,5 +218,4 @@ async fn through_the_proxy(map: &Map, program: &Path, nodes: &mut [Running; 2], 
     until("the node has drained", async || nodes[0].exited().is_some()).await;
     second.0.send(&format!("@{}", first.1), Body::text("after the drain")).await.unwrap();
     hears(&first.0, "after the drain").await;
-    let _: SocketAddr = door.parse().unwrap();
 }
