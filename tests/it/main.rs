@@ -16,6 +16,7 @@ mod commands;
 mod compose;
 mod crash;
 mod dev_command;
+mod docs;
 mod doctor;
 mod error_codes;
 mod frame_errors;
