@@ -58,9 +58,12 @@ async fn serve(
 ) {
     let _ = stream.set_nodelay(true);
     let metrics = gateway.metrics.clone();
-    let socket = Socket::accept(stream, read_ahead, encoding, gateway.settings.frame_bytes).await;
-    let greeted = Box::pin(greet(&gateway, socket, bearer)).await;
-    drop(gateway);
+    // Boxed, and gone before the pump runs: what the greeting needs is several times what an idle session does.
+    let greeted = Box::pin(async move {
+        let socket = Socket::accept(stream, read_ahead, encoding, gateway.settings.frame_bytes).await;
+        greet(&gateway, socket, bearer).await
+    })
+    .await;
     let reason = match greeted {
         Ok(pump) => {
             metrics.sessions.inc();

@@ -31,7 +31,11 @@ use crate::{
 ///
 /// # Errors
 /// Why the connection was refused; it is closed with that.
-pub async fn greet(gateway: &Arc<Gateway>, mut socket: Socket, bearer: Option<String>) -> Result<Pump, CloseReason> {
+pub async fn greet(
+    gateway: &Arc<Gateway>,
+    mut socket: Socket,
+    bearer: Option<String>,
+) -> Result<Box<Pump>, CloseReason> {
     match admit(gateway, &mut socket, bearer).await {
         Ok(entry) => match enter(gateway, &mut socket, &entry).await {
             Ok(()) => start(gateway, socket, entry),
@@ -157,7 +161,7 @@ async fn fence(gateway: &Gateway) -> Result<u64, BusError> {
     }
 }
 
-fn start(gateway: &Arc<Gateway>, socket: Socket, entry: Entry) -> Result<Pump, CloseReason> {
+fn start(gateway: &Arc<Gateway>, socket: Socket, entry: Entry) -> Result<Box<Pump>, CloseReason> {
     let mut first = Vec::new();
     let phase = rand::random_range(0..1000);
     let identity = entry.handle.identity.clone();

@@ -19,7 +19,7 @@ use super::live::{Live, Shared};
 use crate::{
     model::{ConvId, Millis, Seq},
     protocol::{CloseReason, ErrorCode, ServerFrame, server::Announcement},
-    session::{Cause, Mark, Tick, joined::GapsPage},
+    session::{Cause, Marking, Tick, joined::GapsPage},
     store::Row,
 };
 
@@ -61,12 +61,8 @@ pub enum Mail {
     },
     /// The top and the cursor of a conversation.
     Top {
-        /// Which.
-        conv: ConvId,
         /// What waits for it.
-        seq: Seq,
-        /// Which mark waits.
-        mark: Mark,
+        asked: Marking,
         /// Top and cursor, or why not.
         found: Result<(Seq, Seq), String>,
     },
@@ -78,7 +74,12 @@ pub enum Mail {
         stored: Option<Seq>,
     },
     /// A read mark write ended.
-    ReadStored(Result<(), String>),
+    ReadStored {
+        /// The request's `ref`.
+        reference: Option<u64>,
+        /// Why it was not stored.
+        stored: Result<(), String>,
+    },
     /// The answer to `history` or `conversations`.
     Listing(Box<ServerFrame>),
     /// Heads are to be compared after a delay.
@@ -162,7 +163,7 @@ mod tests {
         for seq in 1..=LIVE_WAITING as Seq + 5 {
             mailbox.push(live(seq));
         }
-        mailbox.push(Mail::ReadStored(Ok(())));
+        mailbox.push(Mail::ReadStored { reference: None, stored: Ok(()) });
         let (mail, lagged) = mailbox.take();
         assert!(lagged);
         assert_eq!(mail.len(), LIVE_WAITING + 1);

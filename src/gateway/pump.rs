@@ -65,28 +65,33 @@ impl Pump {
         socket: Socket,
         session: Session,
         first: Effects,
-    ) -> Result<Self, CloseReason> {
+    ) -> Result<Box<Self>, CloseReason> {
         let limiter = gateway.settings.sends.map(|(rate, burst)| {
             let quota = governor::Quota::per_second(rate).allow_burst(burst);
             Box::new(governor::RateLimiter::direct(quota))
         });
         let timer = Box::pin(tokio::time::sleep_until(gateway.instant(session.deadline())));
-        let mut pump = Self { gateway, handle, socket, session, limiter, timer, behind: 0, leaving: false };
+        let mut pump = Box::new(Self { gateway, handle, socket, session, limiter, timer, behind: 0, leaving: false });
         pump.carry_out(first)?;
         Ok(pump)
     }
 
     /// Runs the connection to its end, closes it, and writes the cursors that are not written yet.
-    pub async fn run(mut self) -> CloseReason {
+    pub async fn run(mut self: Box<Self>) -> CloseReason {
         let reason = std::future::poll_fn(|cx| self.poll(cx)).await;
+        // Boxed: only connections that end pay for it.
+        Box::pin(self.finish(reason)).await;
+        reason
+    }
+
+    async fn finish(mut self: Box<Self>, reason: CloseReason) {
         self.gateway.registry.leave(&self.handle);
         if reason != CloseReason::Gone {
             self.socket.close(reason);
+            let _ = timeout(CLOSING, self.socket.flush()).await;
         }
-        let _ = timeout(CLOSING, self.socket.flush()).await;
         self.gateway.metrics.behind_conversations.dec_by(self.behind as i64);
         requests::write_cursors(&self.gateway, &self.handle, self.session.delivery()).await;
-        reason
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
@@ -192,8 +197,8 @@ impl Pump {
                 let found = self.session.on_gaps(page, now, out);
                 requests::count_gaps(&self.gateway.metrics, cause, found);
             }
-            Mail::Top { conv, seq, mark, found } => self.session.on_top(conv, seq, mark, found, now, out),
-            Mail::ReadStored(stored) => self.session.on_read_stored(stored, out),
+            Mail::Top { asked, found } => self.session.on_top(asked, found, now, out),
+            Mail::ReadStored { reference, stored } => self.session.on_read_stored(reference, stored, out),
             Mail::Listing(frame) => self.session.on_listing(*frame, out),
             Mail::Doubt { cause, delay } => self.session.on_doubt(cause, delay, now),
             Mail::Close(reason, farewell) => {

@@ -19,7 +19,7 @@ use crate::{
         client::HistoryFrom,
         server::{Announcement, Receipt, Signal},
     },
-    session::{Cause, Delivery, Effect, Expiry, Mark, refusal},
+    session::{Cause, Delivery, Effect, Expiry, Mark, Marking, refusal},
     store::{Appended, Gap, NewMessage, Row, Span, StoreError, StoreResult},
 };
 
@@ -44,9 +44,9 @@ pub fn start(gateway: &Arc<Gateway>, handle: &Arc<SessionHandle>, wish: Wish) {
         }
         Effect::Fill { conv, after, rows } => spawn(Box::pin(fill(gw, me, conv, after, rows))),
         Effect::Compare { after, cause } => spawn(Box::pin(compare(gw, me, after, cause))),
-        Effect::ReadTop { conv, seq, mark } => spawn(Box::pin(read_top(gw, me, conv, seq, mark))),
+        Effect::ReadTop(asked) => spawn(Box::pin(read_top(gw, me, asked))),
         Effect::RaiseCursor { conv, seq } => spawn(Box::pin(raise_cursor(gw, me, conv, seq))),
-        Effect::RaiseRead { conv, seq } => spawn(Box::pin(raise_read(gw, me, conv, seq))),
+        Effect::RaiseRead(asked) => spawn(Box::pin(raise_read(gw, me, asked))),
         Effect::History { reference, conv, from, limit } => {
             spawn(Box::pin(history(gw, me, reference, conv, from, limit)));
         }
@@ -161,17 +161,17 @@ pub fn count_gaps(metrics: &Metrics, cause: Cause, found: usize) {
     metrics.gaps_found.of(label_of(cause)).inc_by(found as u64);
 }
 
-async fn read_top(gateway: Arc<Gateway>, me: Arc<SessionHandle>, conv: ConvId, seq: Seq, mark: Mark) {
+async fn read_top(gateway: Arc<Gateway>, me: Arc<SessionHandle>, asked: Marking) {
     let read = async {
-        let top = gateway.store.top(&conv).await?;
-        let cursor = match mark {
-            Mark::Cursor => gateway.store.cursor(&me.identity.user, &me.identity.device, &conv).await?,
+        let top = gateway.store.top(&asked.conv).await?;
+        let cursor = match asked.mark {
+            Mark::Cursor => gateway.store.cursor(&me.identity.user, &me.identity.device, &asked.conv).await?,
             Mark::Read => 0,
         };
         Ok((top, cursor))
     };
     let found = counted(&gateway.metrics, StoreOp::Top, read.await).map_err(|error| error.to_string());
-    me.mailbox.push(Mail::Top { conv, seq, mark, found });
+    me.mailbox.push(Mail::Top { asked, found });
 }
 
 async fn raise_cursor(gateway: Arc<Gateway>, me: Arc<SessionHandle>, conv: ConvId, seq: Seq) {
@@ -198,7 +198,8 @@ pub async fn write_cursors(gateway: &Gateway, me: &SessionHandle, delivery: &Del
     }
 }
 
-async fn raise_read(gateway: Arc<Gateway>, me: Arc<SessionHandle>, conv: ConvId, seq: Seq) {
+async fn raise_read(gateway: Arc<Gateway>, me: Arc<SessionHandle>, asked: Marking) {
+    let Marking { reference, conv, seq, .. } = asked;
     let user = &me.identity.user;
     let stored = gateway.store.raise_read_mark(user, &conv, seq).await;
     let stored = counted(&gateway.metrics, StoreOp::RaiseReadMark, stored);
@@ -207,7 +208,7 @@ async fn raise_read(gateway: Arc<Gateway>, me: Arc<SessionHandle>, conv: ConvId,
         gateway.router.pass(user, &ServerFrame::Receipt(receipt.clone()));
         tell_peer(&gateway, user, receipt);
     }
-    me.mailbox.push(Mail::ReadStored(stored.map_err(|error| error.to_string())));
+    me.mailbox.push(Mail::ReadStored { reference, stored: stored.map_err(|error| error.to_string()) });
 }
 
 fn tell_peer(gateway: &Gateway, user: &UserId, receipt: Receipt) {

@@ -48,13 +48,15 @@ pub struct Socket {
 impl Socket {
     /// Takes over an upgraded connection. `read_ahead` is what HTTP had read beyond its own end.
     pub async fn accept(stream: TcpStream, read_ahead: Bytes, encoding: Encoding, most_frame: usize) -> Self {
+        // A copy of exactly these bytes: as they are they would keep hyper's whole read buffer (8 KB) for life.
+        let read_ahead = read_ahead.to_vec();
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER)
             .write_buffer_size(WRITE_BUFFER)
             .max_write_buffer_size(usize::MAX)
             .max_message_size(Some(most_frame))
             .max_frame_size(Some(most_frame));
-        let stream = WebSocketStream::from_partially_read(stream, read_ahead.into(), Role::Server, Some(config)).await;
+        let stream = WebSocketStream::from_partially_read(stream, read_ahead, Role::Server, Some(config)).await;
         Self { stream, encoding, waiting: 0 }
     }
 

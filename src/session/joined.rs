@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use super::{
-    Cause, Delivery, Effect, Expiry, Mark, Rules, Tick,
+    Cause, Delivery, Effect, Expiry, Mark, Marking, Rules, Tick,
     delivery::{At, Placed},
     refusal,
 };
@@ -174,42 +174,36 @@ impl<L: Placed, R: Placed> Joined<L, R> {
             return;
         }
         self.pending += 1;
-        out.push(Effect::ReadTop { conv, seq, mark });
+        out.push(Effect::ReadTop(Marking { reference, conv, seq, mark }));
     }
 
     /// The top and the stored cursor that a mark was waiting for.
-    pub fn on_top(
-        &mut self,
-        conv: ConvId,
-        seq: Seq,
-        mark: Mark,
-        found: Result<(Seq, Seq), String>,
-        now: Tick,
-        out: &mut Out<L, R>,
-    ) {
+    pub fn on_top(&mut self, asked: Marking, found: Result<(Seq, Seq), String>, now: Tick, out: &mut Out<L, R>) {
         self.pending -= 1;
+        let Marking { reference, conv, seq, mark } = &asked;
         let (top, cursor) = match found {
             Ok(found) => found,
-            Err(text) => return out.push(Effect::Frame(refusal(None, ErrorCode::Unavailable, text))),
+            Err(text) => return out.push(Effect::Frame(refusal(*reference, ErrorCode::Unavailable, text))),
         };
         let taken = match mark {
-            Mark::Cursor => self.delivery.on_top(&conv, seq, top, cursor, At { rules: &self.rules, now }, out),
-            Mark::Read => seq <= top,
+            Mark::Cursor => self.delivery.on_top(conv, *seq, top, cursor, At { rules: &self.rules, now }, out),
+            Mark::Read => *seq <= top,
         };
         if !taken {
             let text = format!("seq: {seq} is above the top of {conv}, which is {top}");
-            out.push(Effect::Frame(refusal(None, ErrorCode::BadAck, text)));
-        } else if mark == Mark::Read {
+            out.push(Effect::Frame(refusal(*reference, ErrorCode::BadAck, text)));
+        } else if *mark == Mark::Read {
             self.pending += 1;
-            out.push(Effect::RaiseRead { conv, seq });
+            out.push(Effect::RaiseRead(asked));
         }
+        self.after_delivery(out);
     }
 
     /// The read mark was stored, or was not.
-    pub fn on_read_stored(&mut self, stored: Result<(), String>, out: &mut Out<L, R>) {
+    pub fn on_read_stored(&mut self, reference: Option<u64>, stored: Result<(), String>, out: &mut Out<L, R>) {
         self.pending -= 1;
         if let Err(text) = stored {
-            out.push(Effect::Frame(refusal(None, ErrorCode::Unavailable, text)));
+            out.push(Effect::Frame(refusal(reference, ErrorCode::Unavailable, text)));
         }
     }
 

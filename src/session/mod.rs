@@ -125,14 +125,7 @@ pub enum Effect<L, R> {
         cause: Cause,
     },
     /// Read the top and the stored cursor of a conversation.
-    ReadTop {
-        /// Which.
-        conv: ConvId,
-        /// What the client acknowledged or read.
-        seq: Seq,
-        /// Which of the two.
-        mark: Mark,
-    },
+    ReadTop(Marking),
     /// Raise the stored cursor, then tell the other side.
     RaiseCursor {
         /// Which conversation.
@@ -141,12 +134,7 @@ pub enum Effect<L, R> {
         seq: Seq,
     },
     /// Raise the read mark, then tell both sides.
-    RaiseRead {
-        /// Which conversation.
-        conv: ConvId,
-        /// Up to here.
-        seq: Seq,
-    },
+    RaiseRead(Marking),
     /// Read a page for `history`.
     History {
         /// The request's `ref`.
@@ -196,6 +184,19 @@ pub enum Effect<L, R> {
     Ping,
     /// Close the connection.
     Close(CloseReason),
+}
+
+/// An `ack` or a `read` that waits for the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Marking {
+    /// The request's `ref`, for an error.
+    pub reference: Option<u64>,
+    /// Which conversation.
+    pub conv: ConvId,
+    /// Up to here.
+    pub seq: Seq,
+    /// Which of the two.
+    pub mark: Mark,
 }
 
 /// What an acknowledgement moves.

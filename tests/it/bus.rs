@@ -16,16 +16,19 @@ use natter::{
         nats::{NatsBus, NatsOptions},
     },
     model::UserId,
-    nats_server::{NatsServer, ServerOptions, free_ports},
+    nats_server::{ClusterOptions, NatsServer, Passwords, ServerOptions, free_ports},
     subject::Subject,
 };
 use tempfile::TempDir;
 
 use crate::nats_server::{cluster, until};
 
-/// A server and the folder it lives in.
+/// A server, or a cluster of three, and the folder they live in.
 pub struct Site {
+    /// The one that nodes connect to.
     pub server: NatsServer,
+    /// The rest of the cluster.
+    others: Vec<NatsServer>,
     _folder: TempDir,
 }
 
@@ -38,7 +41,48 @@ impl Site {
         let folder = tempfile::tempdir().unwrap();
         let mut options = ServerOptions::new(folder.path());
         options.port = port;
-        Self { server: NatsServer::start(options).await.unwrap(), _folder: folder }
+        Self { server: NatsServer::start(options).await.unwrap(), others: Vec::new(), _folder: folder }
+    }
+
+    /// Three servers with routes to each other.
+    pub async fn cluster() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (ports, passwords) = (free_ports(3).unwrap(), Passwords::random());
+        let starts = ports.iter().enumerate().map(|(i, port)| {
+            let mut options = ServerOptions::new(folder.path().join(i.to_string()));
+            options.name = format!("nats-{i}");
+            options.passwords = passwords.clone();
+            let routes = ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
+            options.cluster = Some(ClusterOptions { port: *port, routes, advertise: None });
+            NatsServer::start(options)
+        });
+        let mut servers = futures_util::future::try_join_all(starts).await.unwrap();
+        for server in &servers {
+            until("every server has a route to the two others", async || server.routes().await.len() == 2).await;
+        }
+        Self { server: servers.remove(0), others: servers, _folder: folder }
+    }
+
+    /// Where those who are no nodes connect: another server, where there is one.
+    pub fn guest_url(&self) -> String {
+        self.others.last().unwrap_or(&self.server).client_url()
+    }
+
+    /// Returns when the guests' server knows every subscription that `node` made before.
+    pub async fn settled(&self, node: &NatsBus) {
+        let (subject, heard) = (Subject::node("nobody", "settled"), Heard::default());
+        let _sub = node.subscribe(&subject, heard.listen());
+        node.fence().await.unwrap();
+        let mut options = self.options("settling");
+        options.urls = vec![self.guest_url()];
+        let far = NatsBus::connect(options).await.unwrap();
+        // Subscriptions go over a route in their order, so this one tells of those before it.
+        until("the other server knows the subscriptions", async || {
+            far.publish(&subject, "here".into());
+            far.fence().await.unwrap();
+            !heard.all().is_empty()
+        })
+        .await;
     }
 
     fn options(&self, node: &str) -> NatsOptions {
@@ -307,7 +351,7 @@ async fn a_node_starts_without_a_server_and_finds_it_later() {
     let folder = tempfile::tempdir().unwrap();
     let mut options = ServerOptions::new(folder.path());
     (options.port, options.passwords) = (port, passwords);
-    let site = Site { server: NatsServer::start(options).await.unwrap(), _folder: folder };
+    let site = Site { server: NatsServer::start(options).await.unwrap(), others: Vec::new(), _folder: folder };
     until("it is found", async || bus.fence().await == Ok(1)).await;
     site.bus("n2").await.publish(&user("bob"), "hello".into());
     heard.has("hello").await;

@@ -111,12 +111,21 @@ impl Cassandra {
         self.servers.insert(node, server);
     }
 
+    fn all_seen_by(&self, server: &Server) -> bool {
+        self.servers.iter().all(|other| other.addr() == server.addr() || server.sees(other.addr().ip()))
+    }
+
     async fn seeing_each_other(self) -> Self {
         if self.servers.len() == 1 {
             return self;
         }
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(120);
+        // A schema change made before all see each other reaches the late ones only after a minute.
+        while !self.servers.iter().all(|server| self.all_seen_by(server)) {
+            assert!(tokio::time::Instant::now() < deadline, "the servers do not see one another");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
         let options = self.options(&keyspace());
-        let deadline = tokio::time::Instant::now() + Duration::from_secs(90);
         while let Err(e) = server::write_at_all(&options).await {
             assert!(tokio::time::Instant::now() < deadline, "the cluster does not form: {e}");
             tokio::time::sleep(Duration::from_millis(300)).await;

@@ -1,4 +1,4 @@
-//! What the server lets whom do, with the very configuration that is deployed: the trust boundary (R9, R13).
+//! What the servers let whom do, with the very configuration that is deployed: the trust boundary (R9, R13).
 
 use std::sync::{
     Arc,
@@ -37,7 +37,7 @@ impl Guest {
                 }
                 std::future::ready(())
             })
-            .connect(site.server.client_url())
+            .connect(site.guest_url())
             .await
             .unwrap();
         Self { client, refused }
@@ -71,9 +71,7 @@ const FOREIGN: [&str; 11] = [
     "_INBOX_node.>",
 ];
 
-#[tokio::test]
-async fn no_guest_hears_what_is_for_users() {
-    let site = Site::start().await;
+async fn no_guest_hears_what_is_for_users(site: Site) {
     let node = site.bus("n1").await;
     let unheard = Heard::default();
     unheard.listen_unheard(&node);
@@ -100,15 +98,13 @@ async fn no_guest_hears_what_is_for_users() {
     assert_eq!(unheard.all(), ["bob", "bob"], "a guest's subscription made an absent user look present");
 }
 
-#[tokio::test]
-async fn a_service_speaks_as_itself_and_as_nobody_else() {
-    let site = Site::start().await;
+async fn a_service_speaks_as_itself_and_as_nobody_else(site: Site) {
     let node = site.bus("n1").await;
     let heard = Heard::default();
     let room = Subject::room(&RoomId::new("lobby").unwrap());
     let own = [Subject::all_sends(), Subject::all_signals(), Subject::node("n1", "cmd"), Subject::nodes(), room];
     let _subs: Vec<_> = own.iter().chain([&user("bob")]).map(|s| node.subscribe(s, heard.listen())).collect();
-    node.fence().await.unwrap();
+    site.settled(&node).await;
 
     let billing = Guest::billing(&site).await;
     let forbidden = [
@@ -137,9 +133,7 @@ async fn a_service_speaks_as_itself_and_as_nobody_else() {
     billing.refused(forbidden.len()).await;
 }
 
-#[tokio::test]
-async fn a_request_is_answered_in_the_services_inbox_and_nowhere_else() {
-    let site = Site::start().await;
+async fn a_request_is_answered_in_the_services_inbox_and_nowhere_else(site: Site) {
     let (node, other) = (site.bus("n1").await, site.bus("n2").await);
     let answering = Arc::clone(&node);
     let _sub = node.queue_subscribe(
@@ -151,7 +145,7 @@ async fn a_request_is_answered_in_the_services_inbox_and_nowhere_else() {
             }
         }),
     );
-    node.fence().await.unwrap();
+    site.settled(&node).await;
     let billing = Guest::billing(&site).await;
     let subject = Subject::send_user(&UserId::new("billing").unwrap(), &UserId::new("bob").unwrap());
     let answer = billing.client.request(subject.to_string(), "x".into()).await.unwrap();
@@ -168,14 +162,12 @@ async fn a_request_is_answered_in_the_services_inbox_and_nowhere_else() {
     assert_eq!(heard.all(), ["real"]);
 }
 
-#[tokio::test]
-async fn an_operator_commands_nodes_and_writes_to_no_user() {
-    let site = Site::start().await;
+async fn an_operator_commands_nodes_and_writes_to_no_user(site: Site) {
     let node = site.bus("n1").await;
     let heard = Heard::default();
     let subjects = [Subject::node("n1", "cmd"), Subject::node("n1", "cmd.drain"), Subject::nodes(), user("bob")];
     let _subs = subjects.each_ref().map(|subject| node.subscribe(subject, heard.listen()));
-    node.fence().await.unwrap();
+    site.settled(&node).await;
     let operator = Guest::operator(&site).await;
     let forbidden = ["natter.user.bob", "natter.room.lobby", "natter.send.billing.user.bob", "natter.node.n1.fence.1"];
     for subject in forbidden {
@@ -189,12 +181,30 @@ async fn an_operator_commands_nodes_and_writes_to_no_user() {
     assert_eq!(heard.all().len(), 3);
 }
 
-#[tokio::test]
-async fn nobody_comes_in_without_a_password() {
-    let site = Site::start().await;
+async fn nobody_comes_in_without_a_password(site: Site) {
     for (name, password) in [("node", "wrong"), ("billing", site.server.passwords().node.as_str()), ("", "")] {
         let options = ConnectOptions::with_user_and_password(name.to_owned(), password.to_owned());
-        assert!(options.connect(site.server.client_url()).await.is_err(), "{name}");
+        assert!(options.connect(site.guest_url()).await.is_err(), "{name}");
     }
-    assert!(async_nats::connect(site.server.client_url()).await.is_err());
+    assert!(async_nats::connect(site.guest_url()).await.is_err());
 }
+
+/// Each on one server, and on a cluster where the guests are on another server than the nodes.
+macro_rules! on_both {
+    ($($name:ident),* $(,)?) => {
+        mod one_server {
+            $(#[tokio::test] async fn $name() { super::$name(super::Site::start().await).await; })*
+        }
+        mod a_cluster {
+            $(#[tokio::test] async fn $name() { super::$name(super::Site::cluster().await).await; })*
+        }
+    };
+}
+
+on_both!(
+    no_guest_hears_what_is_for_users,
+    a_service_speaks_as_itself_and_as_nobody_else,
+    a_request_is_answered_in_the_services_inbox_and_nowhere_else,
+    an_operator_commands_nodes_and_writes_to_no_user,
+    nobody_comes_in_without_a_password,
+);

@@ -134,8 +134,15 @@ pub(super) async fn identified(options: &NatsOptions, addrs: &[ServerAddr]) -> R
         .name(format!("natter node {}", options.node))
         .connection_timeout(options.connect_timeout)
         .custom_inbox_prefix(&options.inbox_prefix);
+    choose_cryptography();
     let library = encrypt(library, &options.tls)?;
     authenticate(library, &options.auth, addrs).await
+}
+
+/// Two implementations are among the dependencies, and the library panics on the first TLS connection unless one
+/// was chosen for the process. An error only says that somebody chose already.
+fn choose_cryptography() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
 /// The library reads the files at each connect, and would try for ever with one that is not there.

@@ -1,7 +1,8 @@
 //! The one conditional write of the store: message rows and their cid rows, all or nothing. Used by the append.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
+use futures_util::{StreamExt, stream::FuturesUnordered};
 use scylla::{
     response::query_result::QueryRowsResult,
     serialize::{
@@ -12,6 +13,7 @@ use scylla::{
     statement::batch::{Batch, BatchType},
     value::{CqlValue, Row as CqlRow},
 };
+use tokio::time::timeout;
 
 use super::{
     Inner, bucket_of,
@@ -51,9 +53,17 @@ impl SerializeRow for Values<'_> {
     }
 }
 
+/// How long a try stays alone. Then the next replica is asked too, while the first may still answer.
+const ALONE: Duration = Duration::from_millis(700);
+/// Tries in flight at once. More would only fight each other for the row.
+const TRIES: usize = 3;
+
 impl Inner {
     /// Inserts the messages `items` of `work` at `first` and after it, in one bucket. An error says nothing about
     /// what happened, nor about what may still happen (R17).
+    ///
+    /// The driver must not send such a batch twice by itself, but here it is safe: every try has the same rows at
+    /// the same seq, so at most one is applied, and the others find its cids.
     pub(super) async fn insert(
         &self,
         conv: &ConvId,
@@ -61,6 +71,24 @@ impl Inner {
         work: &Work,
         items: &[usize],
     ) -> Result<Outcome, CqlError> {
+        let mut tries = FuturesUnordered::new();
+        tries.push(self.insert_once(conv, first, work, items));
+        loop {
+            match timeout(ALONE, tries.next()).await {
+                Ok(Some(Ok(outcome))) => return Ok(outcome),
+                Ok(Some(Err(e))) if tries.is_empty() => return Err(e),
+                Ok(Some(Err(_))) => {}
+                Ok(None) => return Err(CqlError::new("no try is left")),
+                Err(_) if tries.len() < TRIES => {
+                    self.known.learn(conv, |known| known.turn += 1);
+                    tries.push(self.insert_once(conv, first, work, items));
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
+    async fn insert_once(&self, conv: &ConvId, first: Seq, work: &Work, items: &[usize]) -> Result<Outcome, CqlError> {
         let bucket = signed(bucket_of(first));
         let mut batch = Batch::new(BatchType::Unlogged);
         batch.set_execution_profile_handle(Some(self.lwt.clone()));
@@ -77,7 +105,8 @@ impl Inner {
             values.push(Values::Cid((conv.as_str(), bucket, work.key(*item), seq)));
         }
         let result = self.session.batch(&batch, values).await.map_err(|e| {
-            self.known.learn(conv, |known| known.turn += 1);
+            // The next try goes elsewhere, unless a later one has moved on already.
+            self.known.learn(conv, |known| known.turn = known.turn.max(turn + 1));
             CqlError::new(e)
         })?;
         outcome(&rows::rows_of(result)?)

@@ -1,8 +1,8 @@
 //! The store on ScyllaDB (and, in tests, on Apache Cassandra 5): many nodes, one truth.
 //!
-//! [`append`] decides every message's seq with one conditional batch per try ([`lwt`]); [`heads`] keeps what a node
-//! knows of a log ([`known`]) and raises the heads; [`pages`] reads logs, [`registers`] cursors, read marks and
-//! devices; identical reads share one query ([`flight`]). [`schema`] makes the tables.
+//! `append` decides every message's seq with one conditional batch per try (`lwt`); `heads` keeps what a node
+//! knows of a log (`known`) and raises the heads; `pages` reads logs, `registers` cursors, read marks and
+//! devices; identical reads share one query (`flight`). `schema` makes the tables.
 
 use std::sync::{
     Arc,

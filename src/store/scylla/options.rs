@@ -35,7 +35,7 @@ pub struct ScyllaOptions {
     pub password: Option<String>,
     /// TLS to every server.
     pub tls: Option<TlsOptions>,
-    /// How long one request may take, 2 to 5 s. A conditional insert gets half of it, then is sent again.
+    /// How long one request may take, 2 to 5 s.
     pub request_timeout: Duration,
     /// Replicas per datacenter. Used only when `migrate` makes the keyspace.
     pub replication_factor: u8,
@@ -160,7 +160,7 @@ impl ScyllaOptions {
     /// For conditional inserts: the driver sends them once. What a time-out means is decided by the append, which
     /// inserts again at the same seq (R17).
     pub(super) fn lwt_profile(&self) -> ExecutionProfile {
-        self.profile(self.request_timeout / 2).retry_policy(Arc::new(FallthroughRetryPolicy::new())).build()
+        self.profile(self.request_timeout).retry_policy(Arc::new(FallthroughRetryPolicy::new())).build()
     }
 
     /// Replicas first, and only those of the datacenter. `shuffled` spreads the load over the replicas.

@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{self, Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{IpAddr, SocketAddr, TcpListener, TcpStream},
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -47,6 +47,13 @@ impl Server {
         self.child = spawn(&self.dir);
         self.wait_for_cql();
         self
+    }
+
+    /// Whether this server has heard that the one at `other` is up. No table says so; its log does.
+    pub fn sees(&self, other: IpAddr) -> bool {
+        let heard = format!("InetAddress /{other}:");
+        let log = fs::read_to_string(self.dir.join("out.log")).unwrap_or_default();
+        log.lines().any(|line| line.contains(&heard) && line.ends_with("is now UP"))
     }
 
     fn wait_for_cql(&mut self) {
@@ -213,6 +220,8 @@ const OPENS: &str = "java.base/java.lang.module java.base/jdk.internal.loader ja
 fn spawn(dir: &Path) -> Child {
     let log = fs::File::options().create(true).append(true).open(dir.join("out.log")).unwrap();
     let mut java = Command::new(fetch::java().expect("ask available() first"));
+    // The second compiler never pays off in the minutes a test runs, and takes the tests' own processors.
+    java.arg("-XX:TieredStopAtLevel=1");
     java.args(["-Xms384M", "-Xmx384M", "-XX:+UseSerialGC", "-XX:MaxDirectMemorySize=128M"]);
     java.args(["-Djdk.attach.allowAttachSelf=true", "-Dio.netty.tryReflectionSetAccessible=true"]);
     for (flag, list) in [("--add-exports", EXPORTS), ("--add-opens", OPENS)] {
