@@ -99,11 +99,21 @@ fn top_names(list: &str) -> Vec<String> {
     names
 }
 
-/// Whether the code names an external crate: not one of natter's own modules of the same name.
+/// Whether the code names an external crate: not one of natter's own modules of the same name, be it a child of
+/// this file or a part of a path that starts in natter.
 fn uses_crate(code: &str, name: &str) -> bool {
-    code.match_indices(&format!("{name}::")).any(|(at, _)| {
-        let before = code[..at].chars().next_back();
-        before.is_none_or(|c| !c.is_alphanumeric() && c != '_' && c != ':')
+    if code.contains(&format!("mod {name};")) {
+        return false;
+    }
+    let own = |statement: &&str| {
+        let path = statement.trim_start().trim_start_matches("pub ").strip_prefix("use ");
+        path.is_some_and(|path| ["crate", "super", "self"].iter().any(|start| path.starts_with(start)))
+    };
+    code.split_inclusive(';').filter(|statement| !own(statement)).any(|statement| {
+        statement.match_indices(&format!("{name}::")).any(|(at, _)| {
+            let before = statement[..at].chars().next_back();
+            before.is_none_or(|c| !c.is_alphanumeric() && c != '_' && c != ':')
+        })
     })
 }
 
@@ -113,6 +123,9 @@ fn the_reader_of_imports_reads() {
     assert_eq!(names.into_iter().collect::<Vec<_>>(), ["a", "d", "e", "g", "i"]);
     assert!(uses_crate("use fjall::Db;", "fjall") && uses_crate("x(fjall::y)", "fjall"));
     assert!(!uses_crate("use crate::store::scylla::X;", "scylla") && !uses_crate("my_fjall::x", "fjall"));
+    assert!(uses_crate("use crate::a;\nuse fjall::{A, B};", "fjall"));
+    assert!(!uses_crate("use crate::{\n a, store::{scylla::X},\n};\nmod b;", "scylla"));
+    assert!(!uses_crate("mod scylla;\nscylla::examine()", "scylla"));
 }
 
 #[test]
