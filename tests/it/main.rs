@@ -35,6 +35,7 @@ mod proxy;
 mod replaced;
 mod running;
 mod scenarios;
+mod scylla_mesh;
 mod services;
 mod skip;
 mod slow_reader;
