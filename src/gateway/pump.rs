@@ -88,8 +88,9 @@ impl Pump {
         self.gateway.registry.leave(&self.handle);
         if reason != CloseReason::Gone {
             self.socket.close(reason);
-            let _ = timeout(CLOSING, self.socket.flush()).await;
         }
+        // Also where the peer closed: the answer to its close frame waits.
+        let _ = timeout(CLOSING, self.socket.flush()).await;
         self.gateway.metrics.behind_conversations.dec_by(self.behind as i64);
         requests::write_cursors(&self.gateway, &self.handle, self.session.delivery()).await;
     }

@@ -11,6 +11,7 @@ pub mod ledger;
 pub mod link;
 pub mod node;
 pub mod peer;
+mod peer_task;
 pub mod process;
 pub mod raw;
 

@@ -1,5 +1,5 @@
 //! A client that says exactly what a test tells it to, and remembers every frame: no reconnect, no dropping of
-//! duplicates. Its task owns the connection, so that pings are answered and frames read whatever the test does.
+//! duplicates. Its task (`peer_task`) owns the connection.
 
 use std::{
     fmt::Debug,
@@ -7,13 +7,12 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    task::Poll,
     time::Duration,
 };
 
 use bytes::Bytes;
 use natter::{
-    client::{ConnectError, Connection, Endpoint, Incoming},
+    client::{ConnectError, Connection, Endpoint},
     model::{ConvId, Seq},
     protocol::{
         Body, Encoding, ErrorCode, Message, ServerFrame,
@@ -21,22 +20,17 @@ use natter::{
         server::{Receipt, Welcome},
     },
 };
-use parking_lot::Mutex;
 use tokio::{
     sync::{Notify, mpsc},
     task::JoinHandle,
     time::timeout,
 };
 
-use super::{PATIENCE, token};
-
-/// What came so far.
-#[derive(Default)]
-struct Heard {
-    frames: Mutex<Vec<ServerFrame>>,
-    closed: Mutex<Option<(u16, String)>>,
-    changed: Notify,
-}
+use super::{
+    PATIENCE,
+    peer_task::{Heard, Task},
+    token,
+};
 
 /// One session of a device, or a connection that is still to say `hello`.
 pub struct Peer {
@@ -347,75 +341,5 @@ fn short(text: &str) -> String {
 impl Debug for Peer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Peer({})", self.summary())
-    }
-}
-
-/// What the background task owns.
-struct Task {
-    connection: Connection,
-    orders: mpsc::UnboundedReceiver<Bytes>,
-    heard: Arc<Heard>,
-    acks: Arc<AtomicBool>,
-    reads: Arc<AtomicBool>,
-}
-
-enum Step {
-    Order(Bytes),
-    Came(Incoming),
-    Gone,
-    Again,
-}
-
-impl Task {
-    async fn run(mut self, wake: Arc<Notify>) {
-        loop {
-            let incoming = match self.step(&wake).await {
-                Step::Gone => return,
-                Step::Again => continue,
-                Step::Order(payload) => {
-                    // When it is gone the close comes from reading.
-                    let _ = self.connection.queue_raw(payload);
-                    continue;
-                }
-                Step::Came(incoming) => incoming,
-            };
-            match incoming {
-                Incoming::Frame(payload) => self.on_frame(&payload),
-                Incoming::Closed { code, reason } => {
-                    *self.heard.closed.lock() = Some((code, reason));
-                    self.heard.changed.notify_waiters();
-                    return;
-                }
-            }
-        }
-    }
-
-    async fn step(&mut self, wake: &Notify) -> Step {
-        let (connection, orders, reads) = (&mut self.connection, &mut self.orders, &self.reads);
-        let next = std::future::poll_fn(|cx| {
-            match orders.poll_recv(cx) {
-                Poll::Ready(Some(payload)) => return Poll::Ready(Step::Order(payload)),
-                Poll::Ready(None) => return Poll::Ready(Step::Gone),
-                Poll::Pending => {}
-            }
-            if reads.load(Ordering::Acquire)
-                && let Poll::Ready(incoming) = connection.poll_next(cx)
-            {
-                return Poll::Ready(Step::Came(incoming));
-            }
-            let _ = connection.poll_flush(cx);
-            Poll::Pending
-        });
-        tokio::select! { step = next => step, () = wake.notified() => Step::Again }
-    }
-
-    fn on_frame(&mut self, payload: &[u8]) {
-        let frame = ServerFrame::decode(self.connection.encoding(), payload);
-        let frame = frame.unwrap_or_else(|error| panic!("a frame that cannot be read: {error}"));
-        if let (ServerFrame::Message(message), true) = (&frame, self.acks.load(Ordering::Acquire)) {
-            let _ = self.connection.queue(&Outgoing::Ack { conv: message.conv.as_str(), seq: message.seq });
-        }
-        self.heard.frames.lock().push(frame);
-        self.heard.changed.notify_waiters();
     }
 }
