@@ -167,7 +167,8 @@ async fn every_service_runs_by_hand_and_users_talk_through_the_proxy() {
     assert_eq!((one.as_str(), other.as_str()), ("natter-1", "natter-2"));
     alice.send("@bob", Body::text("over three servers")).await.unwrap();
     hears(&bob, "over three servers").await;
-    (alice.close().await, bob.close().await);
+    alice.close().await;
+    bob.close().await;
 
     match haproxy() {
         Some(program) => through_the_proxy(&map, &program, &mut nodes, &folder).await,
