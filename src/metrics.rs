@@ -96,7 +96,7 @@ pub struct Metrics {
     /// Connections that the driver holds now.
     pub store_connections: Gauge,
     /// 99th percentile of the driver's latency over the recent past, in milliseconds.
-    pub store_latency_p99_ms: Gauge,
+    pub store_latency_ms: Gauge,
 
     /// 1 while connected to NATS.
     pub nats_connected: Gauge,
@@ -150,7 +150,7 @@ impl Metrics {
             store_retries: m.plain("store_retries", "Requests that the store's driver sent again"),
             store_timeouts: m.plain("store_timeouts", "Requests of the store's driver without an answer in time"),
             store_connections: m.plain("store_connections", "Connections of the store's driver now"),
-            store_latency_p99_ms: m.plain("store_latency_p99_ms", "99th percentile of the store driver's recent latency, in milliseconds"),
+            store_latency_ms: m.plain("store_latency_ms", "99th percentile of the store driver's recent latency, in milliseconds"),
             delivered: m.plain("delivered", "Messages handed to sockets, by the way they came"),
             fills: m.plain("fills", "Pages read from the store for sessions that were behind"),
             fill_rows: m.plain("fill_rows", "Rows in the pages of fills"),

@@ -60,7 +60,7 @@ fn show(driver: &DriverMetrics, metrics: &Metrics) {
     }
     let gauge = |value| i64::try_from(value).unwrap_or(i64::MAX);
     metrics.store_connections.set(gauge(driver.connections));
-    metrics.store_latency_p99_ms.set(gauge(driver.latency_p99_ms));
+    metrics.store_latency_ms.set(gauge(driver.latency_p99_ms));
 }
 
 /// What the keyspace has counts, not the key of the configuration: that is used only when the keyspace is made.
@@ -128,7 +128,7 @@ mod tests {
         show(&driver, &metrics);
         show(&DriverMetrics { requests: 9, connections: 2, ..driver }, &metrics);
         assert_eq!((metrics.store_requests.get(), metrics.store_connections.get()), (9, 2));
-        assert_eq!((metrics.store_retries.get(), metrics.store_latency_p99_ms.get()), (0, 12));
+        assert_eq!((metrics.store_retries.get(), metrics.store_latency_ms.get()), (0, 12));
     }
 
     #[test]

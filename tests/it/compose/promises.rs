@@ -182,7 +182,7 @@ fn dashboards_and_alerts_ask_for_metrics_that_there_are() {
         "natter_nats_reconnects_total",
         "natter_behind_conversations",
         "natter_errors_total",
-        "natter_store_latency_p99_ms",
+        "natter_store_latency_ms",
     ] {
         assert!(asked.contains(wanted), "no panel shows {wanted}");
     }
