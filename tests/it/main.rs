@@ -30,6 +30,7 @@ mod permissions;
 mod proxy;
 mod replaced;
 mod scenarios;
+mod scylla_mesh;
 mod services;
 mod skip;
 mod slow_reader;

@@ -105,6 +105,11 @@ impl ServeProcess {
              nats.urls = [\"{url}\"]\nnats.user = \"node\"\nnats.password = \"{password}\"\n\
              store.embedded.data_dir = \"data\"\nlimits.sends_per_sec = 0\nlimits.send_burst = 0\n{more}"
         );
+        Self::configured(folder, addr, &text).await
+    }
+
+    /// Starts one whose configuration is `text` and says `addr`.
+    pub async fn configured(folder: &Path, addr: SocketAddr, text: &str) -> Self {
         std::fs::write(folder.join("natter.toml"), text).unwrap();
         let mut serve = Self { process: spawn(folder), addr, folder: folder.to_owned() };
         serve.ready().await;

@@ -1,0 +1,74 @@
+//! Senders that go on until they are told to stop.
+
+use std::{
+    ops::Range,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use tokio::{task::JoinSet, time::sleep};
+
+use super::people::{LONG, Person, send};
+use crate::mesh::ledger::Ledger;
+
+/// All senders of a test.
+#[derive(Default)]
+pub struct Traffic {
+    /// What was answered.
+    pub ledger: Ledger,
+    stop: Arc<AtomicBool>,
+    longest: Arc<AtomicU64>,
+    lanes: JoinSet<()>,
+}
+
+impl Traffic {
+    /// One more sender: to each of `to` in turn, each message after the answer to the one before and a random
+    /// pause of so many milliseconds.
+    pub fn lane(&mut self, person: &Person, to: &[&str], pause: Range<u64>) {
+        let (client, user, lane) = (person.client.clone(), person.user.clone(), self.lanes.len());
+        let to: Vec<_> = to.iter().map(|to| (*to).to_owned()).collect();
+        let (ledger, stop, longest) = (self.ledger.clone(), self.stop.clone(), self.longest.clone());
+        self.lanes.spawn(async move {
+            for (i, to) in to.iter().cycle().enumerate() {
+                if stop.load(Ordering::Acquire) {
+                    break;
+                }
+                let took = send(&client, &user, to, &format!("{lane}-{i}"), &ledger).await;
+                longest.fetch_max(u64::try_from(took.as_millis()).unwrap(), Ordering::AcqRel);
+                if !pause.is_empty() {
+                    sleep(Duration::from_millis(rand::random_range(pause.clone()))).await;
+                }
+            }
+        });
+    }
+
+    /// Waits until so many more sends were answered.
+    pub async fn flows(&mut self, more: usize) {
+        let (wanted, deadline) = (self.ledger.len() + more, Instant::now() + LONG);
+        while self.ledger.len() < wanted {
+            self.lanes_live();
+            assert!(Instant::now() < deadline, "{} sends were answered, {wanted} were waited for", self.ledger.len());
+            sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Lets every sender finish its last message.
+    pub async fn stop(mut self) -> Ledger {
+        self.stop.store(true, Ordering::Release);
+        while let Some(lane) = self.lanes.join_next().await {
+            lane.unwrap();
+        }
+        println!("{} sends answered, the slowest after {} ms", self.ledger.len(), self.longest.load(Ordering::Acquire));
+        self.ledger
+    }
+
+    /// A sender that failed fails the test now, not at its end.
+    fn lanes_live(&mut self) {
+        if let Some(ended) = self.lanes.try_join_next() {
+            ended.unwrap();
+        }
+    }
+}
