@@ -4,5 +4,6 @@
 
 mod fleet;
 mod people;
+mod storm;
 mod traffic;
 mod two;
