@@ -3,6 +3,7 @@
 //! the stored logs against what senders were told and what every client received.
 
 mod fleet;
+mod late;
 mod people;
 mod storm;
 mod traffic;
