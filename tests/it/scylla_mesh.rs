@@ -4,6 +4,7 @@
 
 mod fleet;
 mod late;
+mod outage;
 mod people;
 mod storm;
 mod traffic;
