@@ -79,7 +79,7 @@ impl Peer {
     ) -> Result<Self, ConnectError> {
         let mut connection = Connection::open(&Endpoint::new(url, encoding)).await?;
         let hello = Outgoing::Hello { token: Some(token), device, client: "test/1", attempt };
-        let welcome = connection.hello(&hello).await?;
+        let welcome = timeout(PATIENCE, connection.hello(&hello)).await.expect("neither welcome nor a close came")?;
         let mut peer = Self::on(connection, acks);
         peer.welcome = Some(welcome);
         Ok(peer)
