@@ -132,7 +132,7 @@ impl Delivery {
     fn is_next(&self, conv: &ConvId, seq: Seq, at: At<'_>) -> bool {
         let Some(entry) = self.convs.get(conv) else { return false };
         let room = self.unacked < at.rules.window && self.credit > 0;
-        let fair = self.queue.is_empty() || entry.unacked() < at.rules.window / 2;
+        let fair = !self.others_wait() || entry.unacked() < at.rules.window / 2;
         let next = !entry.filling && !entry.is_behind() && entry.position.is_some_and(|position| seq == position + 1);
         next && room && fair
     }
@@ -260,6 +260,11 @@ impl Delivery {
         }
     }
 
+    /// Whether conversations wait for their part of the window: in the queue, or for a page that is being read.
+    fn others_wait(&self) -> bool {
+        !self.queue.is_empty() || self.fills > 0
+    }
+
     /// Starts fills, round robin, as far as window and socket allow.
     fn fill<L, R>(&mut self, at: At<'_>, out: &mut Out<L, R>) {
         for _ in 0..self.queue.len() {
@@ -268,7 +273,7 @@ impl Delivery {
                 return;
             }
             let Some(conv) = self.queue.pop_front() else { return };
-            let others_wait = !self.queue.is_empty();
+            let others_wait = self.others_wait();
             let Some(entry) = self.convs.get_mut(&conv) else { continue };
             entry.queued = false;
             if !entry.is_behind() || entry.filling {
