@@ -1,7 +1,10 @@
 //! Opens the store that the configuration names. Called by `serve`, `dev`, `migrate` and `doctor`, so that all of
 //! them mean the same store.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context as _;
 
@@ -11,7 +14,7 @@ use crate::{
     node::Refresh,
     store::{
         Store,
-        embedded::{EmbeddedOptions, EmbeddedStore},
+        embedded::{EmbeddedOptions, EmbeddedStore, OpenError},
         scylla::{DriverMetrics, ScyllaOptions, ScyllaStore, TlsOptions, migrate},
     },
 };
@@ -111,9 +114,21 @@ pub async fn open_embedded(config: &Config) -> anyhow::Result<Arc<EmbeddedStore>
     let options = EmbeddedOptions { cache_bytes: embedded.cache_bytes, ..EmbeddedOptions::default() };
     let opened = tokio::task::spawn_blocking(move || {
         std::fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
-        anyhow::Ok(EmbeddedStore::open(&dir, options)?)
+        open_when_free(&dir, options)
     });
     opened.await.context("opening the store")?
+}
+
+/// A process that was killed holds its folder for some milliseconds more; whoever starts the next one at once should
+/// not have to try twice.
+fn open_when_free(dir: &std::path::Path, options: EmbeddedOptions) -> anyhow::Result<Arc<EmbeddedStore>> {
+    let patience = Instant::now() + Duration::from_secs(2);
+    loop {
+        match EmbeddedStore::open(dir, options) {
+            Err(OpenError::InUse { .. }) if Instant::now() < patience => std::thread::sleep(Duration::from_millis(50)),
+            done => return Ok(done?),
+        }
+    }
 }
 
 #[cfg(test)]

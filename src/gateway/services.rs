@@ -30,6 +30,15 @@ struct SendRequest {
     from: Option<String>,
 }
 
+/// [`SendRequest`] with the body passed over, whatever it is.
+#[derive(Deserialize)]
+#[allow(dead_code, reason = "read only to see whether it can be read")]
+struct Envelope {
+    cid: String,
+    body: serde::de::IgnoredAny,
+    from: Option<String>,
+}
+
 #[derive(Deserialize)]
 struct SignalRequest {
     #[serde(rename = "type")]
@@ -103,7 +112,11 @@ fn read_send(
         }
         _ => return Err(refused(ErrorCode::BadName, format!("{subject}: a name in it is not in the alphabet"))),
     };
-    let request: SendRequest = encoding.decode(payload).map_err(|text| refused(ErrorCode::BadFrame, text))?;
+    let request: SendRequest = encoding.decode(payload).map_err(|text| {
+        // Readable but for its body: then that is at fault, and is called what a client's would be.
+        let code = if encoding.decode::<Envelope>(payload).is_ok() { ErrorCode::BadBody } else { ErrorCode::BadFrame };
+        refused(code, text)
+    })?;
     let cid = Cid::new(&request.cid).map_err(|error| refused(ErrorCode::BadName, format!("cid: {error}")))?;
     if !request.body.fits(gateway.rules.body_bytes) {
         let text = format!("body: over the limit of {} bytes", gateway.rules.body_bytes);

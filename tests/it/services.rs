@@ -150,7 +150,7 @@ async fn bad_requests_are_answered_with_what_is_wrong() {
         ("bob.more", br#"{"cid":"c","body":1}"#, ErrorCode::BadName),
         ("bob", large.as_bytes(), ErrorCode::TooLarge),
         ("bob", br#"{"cid":"c","body":1,"from":"eve"}"#, ErrorCode::Unauthorized),
-        ("bob", nan, ErrorCode::BadFrame),
+        ("bob", nan, ErrorCode::BadBody),
     ] {
         let reply = request(&client, to, payload.to_vec()).await;
         let refusal = reply.error.unwrap_or_else(|| panic!("{payload:?} was taken"));
