@@ -20,6 +20,8 @@ const MIGRATIONS: &[&str] = &[include_str!("../../../schema/001_logs.cql")];
 const DDL_TIMEOUT: Duration = Duration::from_secs(60);
 /// A migrating node that died gives the lock back after this; it is renewed before every statement.
 const LOCK_SECONDS: i32 = 120;
+/// A table that another node is making must answer within this.
+const TABLE_WAIT: Duration = Duration::from_secs(15);
 const LOCK_WAIT: Duration = Duration::from_secs(150);
 
 /// What [`migrate`] did.
@@ -121,8 +123,22 @@ impl Migration<'_> {
             ("schema_version", "id int, version int, applied_at bigint, PRIMARY KEY (id, version)"),
         ] {
             self.ddl(&format!("CREATE TABLE IF NOT EXISTS {ks}.{table} ({columns})")).await?;
+            self.wait_for(table).await?;
         }
         Ok(())
+    }
+
+    /// A server lists a table a moment before it can be asked, which matters when another node is making it.
+    async fn wait_for(&self, table: &str) -> Result<(), ScyllaError> {
+        let cql = format!("SELECT id FROM {}.{table} WHERE id = 0", self.options.keyspace);
+        let deadline = Instant::now() + TABLE_WAIT;
+        loop {
+            match rows_exist(self.session, &cql, ()).await {
+                Ok(_) => return Ok(()),
+                Err(e) if Instant::now() > deadline => return Err(e),
+                Err(_) => sleep(Duration::from_millis(50)).await,
+            }
+        }
     }
 
     async fn apply(&self, owner: &str) -> Result<Migrated, ScyllaError> {
