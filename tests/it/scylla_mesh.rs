@@ -4,6 +4,7 @@
 
 mod fleet;
 mod late;
+mod logins;
 mod outage;
 mod people;
 mod storm;
