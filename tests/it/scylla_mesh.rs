@@ -6,6 +6,7 @@ mod fleet;
 mod late;
 mod outage;
 mod people;
+mod routes;
 mod storm;
 mod traffic;
 mod two;
