@@ -7,6 +7,7 @@ mod late;
 mod logins;
 mod outage;
 mod people;
+mod routes;
 mod storm;
 mod traffic;
 mod two;

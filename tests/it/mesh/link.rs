@@ -46,6 +46,11 @@ impl Link {
         Self { addr, state, task }
     }
 
+    /// Where to connect instead of the target.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
     /// The proxy as a NATS address.
     pub fn nats_url(&self) -> String {
         format!("nats://{}", self.addr)

@@ -8,7 +8,8 @@ use natter::{
 };
 use tempfile::TempDir;
 
-use crate::mesh::{SECRET, http, process::ServeProcess, until};
+use super::people::patiently;
+use crate::mesh::{SECRET, http, process::ServeProcess};
 
 /// How one node reaches what it needs.
 #[derive(Clone)]
@@ -75,16 +76,14 @@ impl Fleet {
     /// Waits until every node says so.
     pub async fn until_ready(&self, wanted: bool) {
         for node in 0..self.nodes.len() {
-            until(&format!("/readyz of node {node} is {wanted}"), async || self.ready(node).await == Some(wanted))
-                .await;
+            let as_wanted = async || self.ready(node).await == Some(wanted);
+            patiently(&format!("/readyz of node {node} says {wanted}"), as_wanted).await;
         }
     }
 
     /// The sum of a node's metrics whose name and labels start like this.
     pub async fn metric(&self, node: usize, prefix: &str) -> f64 {
-        let answer = http::get(self.nodes[node].addr, "/metrics").await.unwrap();
-        let value = |line: &str| line.rsplit(' ').next().and_then(|value| value.parse::<f64>().ok());
-        answer.body.lines().filter(|line| line.starts_with(prefix)).filter_map(value).sum()
+        metric(self.nodes[node].addr, prefix).await
     }
 
     /// No process ended by itself.
@@ -94,6 +93,13 @@ impl Fleet {
             assert!(ended.is_none(), "a node ended: {ended:?}");
         }
     }
+}
+
+/// The sum of the metrics at `addr` whose name and labels start like this.
+pub async fn metric(addr: SocketAddr, prefix: &str) -> f64 {
+    let answer = http::get(addr, "/metrics").await.unwrap();
+    let value = |line: &str| line.rsplit(' ').next().and_then(|value| value.parse::<f64>().ok());
+    answer.body.lines().filter(|line| line.starts_with(prefix)).filter_map(value).sum()
 }
 
 /// Short times, so that what reconcile makes up for is there soon, and requests give up early.

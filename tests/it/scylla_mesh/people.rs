@@ -19,6 +19,15 @@ use crate::mesh::{ledger::Ledger, token};
 /// How long what must happen may take while servers come back on a loaded machine.
 pub const LONG: Duration = Duration::from_secs(90);
 
+/// Waits until `holds`, at most [`LONG`].
+pub async fn patiently(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + LONG;
+    while !holds().await {
+        assert!(Instant::now() < deadline, "waited in vain until {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 /// A message as a log has it: seq, sender, cid.
 type Place = (Seq, String, String);
 
@@ -48,6 +57,12 @@ impl Person {
         let heard = Arc::<Mutex<Heard>>::default();
         let reader = tokio::spawn(listen(client.clone(), heard.clone()));
         Self { user: user.to_owned(), device: device.to_owned(), client, heard, reader }
+    }
+
+    /// Waits until so many messages came, in all conversations together.
+    pub async fn hears(&self, wanted: usize) {
+        let heard = async || self.heard.lock().values().map(Vec::len).sum::<usize>() >= wanted;
+        patiently(&format!("{} has {wanted} messages", self.name()), heard).await;
     }
 
     /// Who this is, for messages of failed tests.
