@@ -14,8 +14,9 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,targe
     && cargo build --release --locked --bin natter \
     && cp target/release/natter /usr/local/bin/natter
 
-# The C library, certificates of public authorities, a user without rights; no shell.
-FROM gcr.io/distroless/cc-debian12:nonroot
+# The C library and a user without rights.
+FROM debian:12-slim
+RUN useradd --system --uid 65532 --no-create-home --shell /usr/sbin/nologin nonroot
 COPY --from=build /usr/local/bin/natter /usr/local/bin/natter
 USER nonroot
 EXPOSE 8080
