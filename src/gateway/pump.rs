@@ -24,6 +24,7 @@ use super::{
 };
 use crate::{
     metrics::{DeliveryPath, FrameOp},
+    model::{ConvId, Seq},
     protocol::{ClientFrame, CloseReason, ErrorCode, Request, ServerFrame, client::FrameError},
     session::{Effect, Joined, refusal},
     store::Row,
@@ -248,6 +249,12 @@ impl Pump {
         }
     }
 
+    /// One message's way ends here: with `append` and its seq, the log tells it from socket to socket.
+    fn trace(&self, conv: &ConvId, seq: Seq) {
+        let identity = &self.handle.identity;
+        tracing::debug!(%conv, seq, user = %identity.user, device = %identity.device, "handed out");
+    }
+
     fn write(&mut self, frame: &ServerFrame) -> Result<(), CloseReason> {
         if let ServerFrame::Error { code, .. } = frame {
             self.gateway.metrics.error(code.word());
@@ -261,9 +268,11 @@ impl Pump {
                 Effect::HandLive(live) => {
                     let path = if live.from_bus { DeliveryPath::Bus } else { DeliveryPath::Local };
                     self.gateway.metrics.delivered.of(path).inc();
+                    self.trace(&live.conv, live.seq);
                     self.socket.write(live.frame.bytes(self.handle.encoding))?;
                 }
                 Effect::HandRow(conv, row) => {
+                    self.trace(&conv, row.seq);
                     self.gateway.metrics.delivered.of(DeliveryPath::Fill).inc();
                     self.write(&ServerFrame::Message(message_of(&conv, row)))?;
                 }

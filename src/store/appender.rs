@@ -9,6 +9,7 @@ use std::{collections::HashMap, mem, sync::Arc};
 
 use parking_lot::Mutex;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
 
 use super::{Appended, NewMessage, Store, StoreError, StoreResult};
 use crate::model::ConvId;
@@ -71,7 +72,8 @@ impl Appender {
             let waiting = vec![Pending { message, answers: vec![answer] }];
             shard.insert(conv.clone(), Slot { in_flight: Vec::new(), waiting });
             drop(shard);
-            self.0.tasks.spawn(self.0.clone().drive(conv));
+            let span = tracing::debug_span!("append", %conv);
+            self.0.tasks.spawn(self.0.clone().drive(conv).instrument(span));
             return;
         };
         // A linear search: the lists are as long as one conversation's sends within one store round trip.
@@ -144,6 +146,8 @@ impl Inner {
                 answer(&result);
             }
             if let Ok(appended) = result {
+                let NewMessage { sender, cid, .. } = &pending.message;
+                tracing::debug!(seq = appended.seq, %sender, %cid, fresh = appended.fresh, "stored");
                 stored.push((pending.message, appended));
             }
         }
