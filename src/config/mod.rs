@@ -62,11 +62,9 @@ pub struct Config {
     pub log: Log,
 }
 
-impl Config {
-    /// Whether `service` may send as `user`: under its own name always, under others where `services` says so.
-    pub fn may_send_as(&self, service: &UserId, user: &UserId) -> bool {
-        service == user || self.services.get(service).is_some_and(|s| s.may_send_as.allows(user))
-    }
+/// Whether `service` may send as `user`: under its own name always, under others where `services` says so.
+pub fn may_send_as(services: &Services, service: &UserId, user: &UserId) -> bool {
+    service == user || services.get(service).is_some_and(|rules| rules.may_send_as.allows(user))
 }
 
 /// The host's name in the alphabet of names; `node` where it has none.

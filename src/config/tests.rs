@@ -53,7 +53,7 @@ fn the_example_documents_every_key_and_loads_into_the_defaults() {
         .collect();
     let (_folder, sources) = from_text(&on);
     let config = Config::load(&sources).unwrap();
-    assert!(config.may_send_as(&user("billing"), &user("alice")));
+    assert!(may_send_as(&config.services, &user("billing"), &user("alice")));
 }
 
 #[test]
@@ -103,8 +103,14 @@ fn a_variable_is_read_as_its_key_needs_it() {
     assert_eq!(config.http.allowed_origins, ["https://x.example"]);
     assert_eq!(config.auth.audience, ["natter"]);
     assert_eq!(config.store.scylla.contact_points, ["one:9042"]);
-    assert!(config.may_send_as(&user("billing"), &user("bob")) && !config.may_send_as(&user("billing"), &user("eve")));
-    assert!(config.may_send_as(&user("support"), &user("eve")) && config.may_send_as(&user("other"), &user("other")));
+    assert!(
+        may_send_as(&config.services, &user("billing"), &user("bob"))
+            && !may_send_as(&config.services, &user("billing"), &user("eve"))
+    );
+    assert!(
+        may_send_as(&config.services, &user("support"), &user("eve"))
+            && may_send_as(&config.services, &user("other"), &user("other"))
+    );
 }
 
 #[test]

@@ -42,21 +42,15 @@ pub async fn drain(gateway: &Arc<Gateway>) -> bool {
 }
 
 async fn say_goodbye(gateway: &Gateway, within: Duration) {
-    let steps = gateway.registry.len().div_ceil(STEP).max(1);
-    let pause = within / u32::try_from(steps).unwrap_or(u32::MAX);
-    loop {
-        let mut left = STEP;
-        gateway.registry.for_all(|session| {
-            if left > 0 {
-                left -= 1;
-                tell(session);
-            }
-        });
-        if left > 0 {
-            return;
+    let mut sessions = Vec::with_capacity(gateway.registry.len());
+    gateway.registry.for_all(|session| sessions.push(session.clone()));
+    let pause = within / u32::try_from(sessions.len().div_ceil(STEP).max(1)).unwrap_or(u32::MAX);
+    for (number, group) in sessions.chunks(STEP).enumerate() {
+        if number > 0 {
+            // A pause between groups is the whole point here: clients must not all come back at once.
+            sleep(pause).await;
         }
-        // A pause between groups is the whole point here: clients must not all come back at once.
-        sleep(pause).await;
+        group.iter().for_each(|session| tell(session));
     }
 }
 

@@ -3,7 +3,10 @@
 //! Called by [`super::accept`] in the connection's own task. Its future is dropped before the pump runs, so what
 //! it needs costs an idle connection nothing.
 
-use std::sync::{Arc, atomic::AtomicU64};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use tokio::time::timeout;
 
@@ -36,16 +39,18 @@ pub async fn greet(
     mut socket: Socket,
     bearer: Option<String>,
 ) -> Result<Box<Pump>, CloseReason> {
-    match admit(gateway, &mut socket, bearer).await {
+    let refused = match admit(gateway, &mut socket, bearer).await {
         Ok(entry) => match enter(gateway, &mut socket, &entry).await {
-            Ok(()) => start(gateway, socket, entry),
+            Ok(()) => return start(gateway, socket, entry),
             Err(reason) => {
                 gateway.registry.leave(&entry.handle);
-                Err(say_goodbye(socket, reason).await)
+                reason
             }
         },
-        Err(reason) => Err(say_goodbye(socket, reason).await),
-    }
+        Err(reason) => reason,
+    };
+    socket.end(refused).await;
+    Err(refused)
 }
 
 /// A session that is in the registry but not yet welcome.
@@ -55,15 +60,7 @@ struct Entry {
     reference: Option<u64>,
 }
 
-async fn say_goodbye(mut socket: Socket, reason: CloseReason) -> CloseReason {
-    if reason != CloseReason::Gone {
-        socket.close(reason);
-    }
-    let _ = timeout(std::time::Duration::from_secs(2), socket.flush()).await;
-    reason
-}
-
-async fn refuse(
+fn refuse(
     gateway: &Gateway,
     socket: &mut Socket,
     reference: Option<u64>,
@@ -87,11 +84,11 @@ async fn admit(gateway: &Arc<Gateway>, socket: &mut Socket, bearer: Option<Strin
         Some(Ok(known)) => known,
         Some(Err((expired, text))) => {
             let reason = if expired { CloseReason::TokenExpired } else { CloseReason::BadToken };
-            return Err(refuse(gateway, socket, reference, ErrorCode::Unauthorized, &text, reason).await);
+            return Err(refuse(gateway, socket, reference, ErrorCode::Unauthorized, &text, reason));
         }
         None => {
             let text = "token: missing, put it into hello or into the Authorization header";
-            return Err(refuse(gateway, socket, reference, ErrorCode::Unauthorized, text, CloseReason::BadToken).await);
+            return Err(refuse(gateway, socket, reference, ErrorCode::Unauthorized, text, CloseReason::BadToken));
         }
     };
     let handle = handle_of(socket, user, hello);
@@ -123,11 +120,15 @@ async fn read_hello(gateway: &Gateway, socket: &mut Socket) -> Result<(Option<u6
         Ok(Request { reference, .. }) => (reference, ErrorCode::BadFrame, "op: the first frame must be hello".into()),
         Err(error) => (error.reference, error.code, error.message),
     };
-    Err(refuse(gateway, socket, reference, code, &text, CloseReason::Violation).await)
+    Err(refuse(gateway, socket, reference, code, &text, CloseReason::Violation))
 }
 
 /// Fences the subscription and registers the device, at the same time; then `welcome`.
 async fn enter(gateway: &Gateway, socket: &mut Socket, entry: &Entry) -> Result<(), CloseReason> {
+    // The drain tells the sessions that it finds; whoever joins after that sees the mark.
+    if gateway.draining.load(Ordering::Acquire) {
+        return Err(CloseReason::Drain);
+    }
     let identity = &entry.handle.identity;
     let register = gateway.store.register_device(&identity.user, &identity.device);
     let (fenced, registered) = tokio::join!(fence(gateway), register);
@@ -137,7 +138,7 @@ async fn enter(gateway: &Gateway, socket: &mut Socket, entry: &Entry) -> Result<
     }
     if let Err(error) = counted(&gateway.metrics, StoreOp::RegisterDevice, registered) {
         let (code, text) = (code_of(&error), error.to_string());
-        return Err(refuse(gateway, socket, entry.reference, code, &text, CloseReason::StoreDown).await);
+        return Err(refuse(gateway, socket, entry.reference, code, &text, CloseReason::StoreDown));
     }
     let welcome = ServerFrame::Welcome(Welcome {
         reference: entry.reference,

@@ -8,11 +8,10 @@ use std::{
     pin::Pin,
     sync::{Arc, atomic::Ordering},
     task::{Context, Poll},
-    time::Duration,
 };
 
 use governor::DefaultDirectRateLimiter;
-use tokio::time::{Sleep, timeout};
+use tokio::time::Sleep;
 
 use super::{
     Gateway,
@@ -38,8 +37,6 @@ type Effects = Vec<Effect<Arc<Live>, Row>>;
 const FRAMES: usize = 64;
 /// Rounds before other tasks get their turn.
 const ROUNDS: usize = 4;
-/// How long a peer has to take the close frame.
-const CLOSING: Duration = Duration::from_secs(2);
 
 /// A connection past its `welcome`.
 pub struct Pump {
@@ -87,11 +84,7 @@ impl Pump {
 
     async fn finish(mut self: Box<Self>, reason: CloseReason) {
         self.gateway.registry.leave(&self.handle);
-        if reason != CloseReason::Gone {
-            self.socket.close(reason);
-        }
-        // Also where the peer closed: the answer to its close frame waits.
-        let _ = timeout(CLOSING, self.socket.flush()).await;
+        self.socket.end(reason).await;
         self.gateway.metrics.behind_conversations.dec_by(self.behind as i64);
         requests::write_cursors(&self.gateway, &self.handle, self.session.delivery()).await;
     }

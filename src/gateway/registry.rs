@@ -168,11 +168,11 @@ impl Registry {
     }
 
     /// Calls `each` for every session, a shard at a time.
-    pub fn for_all(&self, mut each: impl FnMut(&SessionHandle)) {
+    pub fn for_all(&self, mut each: impl FnMut(&Arc<SessionHandle>)) {
         for shard in &self.shards {
             let users: Vec<_> = shard.lock().values().map(|entry| entry.user.clone()).collect();
             for user in users {
-                user.sessions.lock().iter().for_each(|session| each(session));
+                user.sessions.lock().iter().for_each(&mut each);
             }
         }
     }

@@ -156,7 +156,7 @@ fn on_inbound(user: &LocalUser, message: BusMessage) {
             user.each(|_| Some(Mail::Live(live.clone())));
         }
         Ok(OnBus::Head { conv, seq }) => user.each(|_| Some(Mail::Heard(conv.clone(), seq))),
-        Ok(OnBus::Passing { .. }) => {
+        Ok(OnBus::Passing) => {
             let shared = Arc::new(Shared::encoded(payload));
             user.each(|_| Some(Mail::Passing(shared.clone())));
         }

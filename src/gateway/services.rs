@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::{Gateway, requests::code_of};
 use crate::{
     bus::{BusMessage, Subscription},
+    config::may_send_as,
     metrics::ServiceOutcome,
     model::{Cid, ConvId, Millis, Seq, UserId, now_millis},
     protocol::{Body, Encoding, ErrorCode, ServerFrame, server::Signal},
@@ -133,8 +134,7 @@ fn read_send(
 fn speak_as(gateway: &Gateway, service: &UserId, from: &str) -> Result<UserId, (ServiceOutcome, Refused)> {
     let from =
         UserId::new(from).map_err(|error| (ServiceOutcome::Refused, (ErrorCode::BadName, format!("from: {error}"))))?;
-    let allowed = gateway.settings.services.get(service).is_some_and(|rules| rules.may_send_as.allows(&from));
-    if allowed || from == *service {
+    if may_send_as(&gateway.settings.services, service, &from) {
         return Ok(from);
     }
     let text = format!("from: {service} may not send as {from} (services.{service}.may_send_as)");

@@ -24,6 +24,8 @@ use crate::protocol::{CloseReason, Encoding};
 /// Frames are written out at the latest when so many bytes wait.
 const WRITE_BUFFER: usize = 16 << 10;
 const READ_BUFFER: usize = 512;
+/// How long a peer has to take the close frame.
+const CLOSING: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// Something from the peer.
 #[derive(Debug)]
@@ -123,9 +125,18 @@ impl Socket {
     }
 
     /// Queues the closing handshake.
-    pub fn close(&mut self, reason: CloseReason) {
+    fn close(&mut self, reason: CloseReason) {
         let frame = CloseFrame { code: reason.code().into(), reason: Utf8Bytes::from_static(reason.text()) };
         let _ = self.put(WsMessage::Close(Some(frame)));
+    }
+
+    /// Says why and sends what waits, as long as that takes no longer than [`CLOSING`]. Also where the peer went
+    /// first: the answer to its close frame waits.
+    pub async fn end(&mut self, reason: CloseReason) {
+        if reason != CloseReason::Gone {
+            self.close(reason);
+        }
+        let _ = tokio::time::timeout(CLOSING, self.flush()).await;
     }
 
     fn put(&mut self, message: WsMessage) -> Result<(), CloseReason> {

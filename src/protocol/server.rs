@@ -252,10 +252,7 @@ pub enum OnBus {
         seq: Seq,
     },
     /// Goes to the clients as it is: a receipt or a signal.
-    Passing {
-        /// Whether it counts as a signal (which a full session drops first).
-        signal: bool,
-    },
+    Passing,
     /// Not for clients.
     Session(Announcement),
 }
@@ -277,8 +274,7 @@ impl OnBus {
         match (peek.op, peek.conv, peek.seq) {
             ("message", Some(conv), Some(seq)) => Ok(Self::Message { conv, seq }),
             ("head", Some(conv), Some(seq)) => Ok(Self::Head { conv, seq }),
-            ("receipt", ..) => Ok(Self::Passing { signal: false }),
-            ("signal", ..) => Ok(Self::Passing { signal: true }),
+            ("receipt" | "signal", ..) => Ok(Self::Passing),
             ("session", ..) => encoding.decode(payload).map(Self::Session),
             (op, ..) => Err(format!("unexpected op {op:?} on a user's subject")),
         }

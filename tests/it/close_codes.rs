@@ -47,6 +47,20 @@ async fn counted(mesh: &TestMesh, reason: CloseReason) {
     .await;
 }
 
+/// Who was connected but had not said hello when the drain began is told like the others, and does not hold it up.
+#[tokio::test]
+async fn whoever_says_hello_during_a_drain_is_told() {
+    let mut mesh = TestMesh::start(1).await;
+    let node = mesh.nodes.remove(0);
+    let mut raw = RawSocket::open(node.addr).await;
+    let gateway = node.gateway.clone();
+    let draining = tokio::spawn(node.drain());
+    until("the drain began", async || gateway.connections.is_closed()).await;
+    raw.text(&hello(&token("alice"))).await;
+    assert_eq!(raw.closed().await.1, CloseReason::Drain.code());
+    assert!(draining.await.unwrap(), "everything ended within the drain time");
+}
+
 fn hello(token: &str) -> String {
     format!(r#"{{"op":"hello","ref":1,"token":"{token}","device":"d"}}"#)
 }
