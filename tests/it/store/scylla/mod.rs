@@ -10,6 +10,7 @@ mod measure;
 mod outage;
 mod race;
 mod schema;
+mod tls;
 
 use std::{
     collections::HashMap,
