@@ -15,7 +15,7 @@ use std::{
 use tempfile::TempPath;
 use tokio::{sync::mpsc::UnboundedReceiver, time::timeout};
 
-use super::wait::{PATIENCE, until_ok};
+use super::wait::{PATIENCE, try_until, until_ok};
 
 /// How long a command that is to end may take, and a line that is to come: a recovery of a store included.
 const LONG: Duration = Duration::from_secs(60);
@@ -109,13 +109,15 @@ impl Process {
 
     /// The same with a patience of its own.
     pub async fn ready_within(&mut self, patience: Duration, what: &str, mut holds: impl AsyncFnMut() -> bool) {
-        until_ok(patience, what, async || {
+        let ready = try_until(patience, async || {
             if let Some(status) = self.exited() {
                 panic!("the process ended ({status}) before {what}; it said:\n{}", self.tail());
             }
-            if holds().await { Ok(()) } else { Err(format!("it said:\n{}", self.tail())) }
-        })
-        .await;
+            if holds().await { Ok(()) } else { Err(String::new()) }
+        });
+        if ready.await.is_err() {
+            panic!("waited {patience:?} in vain until {what}; the process said:\n{}", self.tail());
+        }
     }
 
     /// Waits until these words stand in its log.

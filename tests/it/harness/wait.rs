@@ -8,8 +8,9 @@ use tokio::time::{Instant, sleep};
 /// How long a test waits for what must happen: far more than it takes on a loaded machine.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Between two questions: a test is rarely held up by more than this.
-const PAUSE: Duration = Duration::from_millis(5);
+/// The pause between two questions grows with the time that was waited: what comes soon is seen at once, and what takes
+/// long is not slowed by being asked.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(100));
 
 /// Waits until `holds`, at most [`PATIENCE`].
 ///
@@ -37,10 +38,10 @@ pub async fn until_ok<T>(patience: Duration, what: &str, ask: impl AsyncFnMut() 
 
 /// The same for those who have more to say when it never comes: they get the last answer.
 pub async fn try_until<T>(patience: Duration, mut ask: impl AsyncFnMut() -> Result<T, String>) -> Result<T, String> {
-    let deadline = Instant::now() + patience;
+    let begin = Instant::now();
     loop {
         match ask().await {
-            Err(_) if Instant::now() < deadline => sleep(PAUSE).await,
+            Err(_) if begin.elapsed() < patience => sleep((begin.elapsed() / 50).clamp(PAUSES.0, PAUSES.1)).await,
             answer => return answer,
         }
     }

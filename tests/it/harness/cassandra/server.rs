@@ -23,7 +23,7 @@ use tokio::{
 use super::{address, fetch};
 use crate::harness::process::Process;
 
-const START_PATIENCE: Duration = Duration::from_secs(120);
+const START_PATIENCE: Duration = Duration::from_secs(240);
 
 /// A server process and the directory of its data.
 pub struct Server {
