@@ -3,3 +3,4 @@
 mod docs;
 mod golden;
 mod import_rules;
+mod test_rules;
