@@ -15,7 +15,12 @@ use prometheus_client::{
 
 mod labels;
 
-pub use labels::{CounterBy, DeliveryPath, FrameOp, Label, ReconcileCause, ServiceOutcome, StoreOp};
+pub use labels::{CounterBy, DeliveryPath, Label, ServiceOutcome, StoreOp};
+
+use crate::{
+    protocol::{ErrorCode, Op},
+    session::Cause,
+};
 
 /// The content type of what [`Metrics::encode`] gives.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -44,6 +49,7 @@ pub struct Metrics {
     registry: Registry,
     sessions_closed: Family<Word, Counter>,
     errors: Family<Word, Counter>,
+    refusals: Family<[(&'static str, &'static str); 2], Counter>,
 
     /// Sessions past `welcome` now.
     pub sessions: Gauge,
@@ -54,7 +60,11 @@ pub struct Metrics {
     /// HTTP requests that became WebSockets.
     pub http_upgrades: Counter,
     /// Frames from clients.
-    pub frames_in: CounterBy<FrameOp>,
+    pub frames_in: CounterBy<Op>,
+    /// Frames from clients that could not be read.
+    pub bad_frames: Counter,
+    /// Asks that came to their end, through whatever door.
+    pub ops: CounterBy<Op>,
 
     /// Messages that got a new place in a log.
     pub appended: Counter,
@@ -79,11 +89,11 @@ pub struct Metrics {
     pub cursor_writes: Counter,
 
     /// Times that a session's heads and cursors were compared.
-    pub reconciles: CounterBy<ReconcileCause>,
+    pub reconciles: CounterBy<Cause>,
     /// Rows that those comparisons read.
     pub reconcile_rows: Counter,
     /// Conversations found behind that nothing had told of: what NATS lost.
-    pub gaps_found: CounterBy<ReconcileCause>,
+    pub gaps_found: CounterBy<Cause>,
 
     /// Requests that the driver of the store sent. This and the five below stay 0 on the embedded store.
     pub store_requests: Counter,
@@ -140,6 +150,9 @@ impl Metrics {
             sessions_closed: m.plain("sessions_closed", "Sessions and sockets that ended, by close reason"),
             http_upgrades: m.plain("http_upgrades", "HTTP requests that became WebSockets"),
             frames_in: m.plain("frames_in", "Frames from clients, by op"),
+            bad_frames: m.plain("bad_frames", "Frames from clients that could not be read"),
+            ops: m.plain("ops", "Requests that came to their end, through whatever door, by op"),
+            refusals: m.plain("refusals", "Requests that were refused, through whatever door, by op and code"),
             errors: m.plain("errors", "Error frames sent to clients, by code"),
             appended: m.plain("appended", "Messages that got a new place in a log"),
             append_retries: m.plain("append_retries", "Sends whose cid was stored already"),
@@ -180,6 +193,11 @@ impl Metrics {
     /// Counts an error frame. `code` is a word of the error-code table.
     pub fn error(&self, code: &'static str) {
         self.errors.get_or_create(&Word { key: "code", value: code }).inc();
+    }
+
+    /// Counts a request that was refused.
+    pub fn refused(&self, op: Op, code: ErrorCode) {
+        self.refusals.get_or_create(&[("op", op.word()), ("code", code.word())]).inc();
     }
 
     /// Records how long an append took.

@@ -2,7 +2,11 @@
 //!
 //! Called by `natter serve` (one node) and `natter dev` (several in one process). Nothing here is global.
 
-use std::{num::NonZeroU32, sync::Arc, sync::atomic::Ordering, time::Duration};
+use std::{
+    num::NonZeroU32,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -10,16 +14,22 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     auth::{AuthError, Verifier},
     bus::{
-        BusError, Subscription,
+        Bus, BusError, Subscription,
         nats::{BusStats, NatsAuth, NatsBus, NatsOptions, NatsTls},
     },
     config::{Config, Nats},
-    gateway::{Gateway, Parts, Settings, drain::drain, services, watch::watch},
-    http::{router, serve::serve},
+    gateway::{self, Gateway},
+    http::{self, Shown, serve::serve},
     metrics::Metrics,
-    session::Rules,
+    ops::{self, Ops},
+    routing::{Capacity, Clock, Registry, Router, Watch, watch},
+    services::Services,
+    session::{Rate, Rules},
     store::Store,
 };
+
+/// Requests of services under way on a node; more are refused with `unavailable`, retry.
+const SERVICES_UNDER_WAY: usize = 4096;
 
 /// Brings metrics that are counted elsewhere up to date, before they are shown.
 pub type Refresh = Arc<dyn Fn(&Metrics) + Send + Sync>;
@@ -47,15 +57,15 @@ pub enum NodeError {
 
 /// A node that is ready to run.
 pub struct Node {
-    gateway: Arc<Gateway>,
-    stats: Arc<BusStats>,
-    services: [Subscription; 2],
-    store_counts: Option<Refresh>,
+    shown: Shown,
+    watch: Watch,
+    /// What services send; dropping it ends that.
+    requests: [Subscription; 2],
 }
 
 impl std::fmt::Debug for Node {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Node").field("gateway", &self.gateway).finish_non_exhaustive()
+        f.debug_struct("Node").field("gateway", &self.shown.gateway).finish_non_exhaustive()
     }
 }
 
@@ -63,57 +73,90 @@ impl Node {
     /// Builds a node on an open store; connects to NATS, or starts without it where it does not answer.
     ///
     /// # Errors
-    /// [`NodeError`]: what no waiting would mend.
-    pub async fn build(config: &Config, store: Arc<dyn Store>) -> Result<Self, NodeError> {
+    /// [`NodeError`]: what waiting does not help.
+    pub async fn build(config: &Config, store: Store) -> Result<Self, NodeError> {
         let verifier = Arc::new(Verifier::from_config(&config.auth)?);
         let metrics = Metrics::new(config.node.name.as_str());
         let stats = Arc::new(BusStats::default());
-        let bus = NatsBus::connect(nats_options(config, stats.clone())?).await?;
-        let parts = Parts { settings: settings(config), rules: rules(config), store, bus, verifier, metrics };
-        let gateway = Gateway::new(parts);
-        let services = services::listen(&gateway);
-        Ok(Self { gateway, stats, services, store_counts: None })
+        let bus: Arc<dyn Bus> = NatsBus::connect(nats_options(config, stats.clone())?).await?;
+        let registry = Arc::new(Registry::new(bus.clone(), metrics.clone(), capacity(config)));
+        let router = Router::new(bus.clone(), registry.clone(), metrics.clone());
+        let ops = Ops::new(ops::Parts {
+            store: store.clone(),
+            router: router.clone(),
+            metrics: metrics.clone(),
+            limits: limits(config),
+            services: config.services.clone(),
+        });
+        let clock = Clock::new();
+        let gateway = Gateway::new(gateway::Parts {
+            settings: settings(config),
+            rules: rules(config),
+            ops: ops.clone(),
+            registry: registry.clone(),
+            bus: bus.clone(),
+            verifier,
+            clock,
+            metrics: metrics.clone(),
+        });
+        let requests = Services { bus: bus.clone(), ops, metrics: metrics.clone() }.listen();
+        let spread = Duration::from_secs(config.timing.reconcile_spread_secs);
+        let watch = Watch { bus: bus.clone(), registry, router, clock, spread };
+        let refresh = refresh(&metrics, &bus, stats, None);
+        Ok(Self { shown: Shown { gateway, store, bus, metrics, refresh }, watch, requests })
     }
 
     /// The same, showing what the store's driver counts among its metrics.
     #[must_use]
-    pub fn refreshing(self, store_counts: Option<Refresh>) -> Self {
-        Self { store_counts, ..self }
+    pub fn refreshing(mut self, store_counts: Option<Refresh>) -> Self {
+        if let Some(counts) = store_counts {
+            let (before, metrics) = (self.shown.refresh.clone(), self.shown.metrics.clone());
+            self.shown.refresh = Arc::new(move || {
+                before();
+                counts(&metrics);
+            });
+        }
+        self
     }
 
-    /// What its connections share: for tests that look inside.
-    pub fn gateway(&self) -> &Arc<Gateway> {
-        &self.gateway
+    /// The connection to NATS: for tests that wait for it.
+    pub fn bus(&self) -> &Arc<dyn Bus> {
+        &self.shown.bus
     }
 
     /// Serves until `shutdown`, then drains. True when everything under way ended within the drain time.
     pub async fn run(self, listener: TcpListener, shutdown: CancellationToken) -> bool {
-        let Self { gateway, stats, services, store_counts } = self;
-        let watching = tokio::spawn(watch(gateway.clone()));
-        let refresh = refresh(&gateway, stats, store_counts);
-        serve_until(listener, router(gateway.clone(), refresh), gateway.clone(), shutdown).await;
+        let Self { shown, watch: watched, requests } = self;
+        let (gateway, bus) = (shown.gateway.clone(), shown.bus.clone());
+        let watching = tokio::spawn(watch(watched));
+        serve_until(listener, http::router(shown), &gateway, shutdown).await;
         // No new requests of services; those under way are awaited with the sessions' own.
-        drop(services);
-        let clean = drain(&gateway).await;
+        drop(requests);
+        let clean = gateway.drain().await;
         watching.abort();
-        gateway.bus.close().await;
+        bus.close().await;
         clean
     }
 }
 
-async fn serve_until(listener: TcpListener, router: axum::Router, gateway: Arc<Gateway>, shutdown: CancellationToken) {
+async fn serve_until(listener: TcpListener, router: axum::Router, gateway: &Gateway, shutdown: CancellationToken) {
     let draining = shutdown.child_token();
     let mark = async {
         shutdown.cancelled().await;
         // Not ready first, so that a probe between the two sees it.
-        gateway.draining.store(true, Ordering::Release);
+        gateway.stop_accepting();
     };
     tokio::join!(mark, serve(listener, router, draining));
 }
 
 /// Carries what the bus counts into the metrics; counters only grow, so by their difference.
-fn refresh(gateway: &Arc<Gateway>, stats: Arc<BusStats>, store_counts: Option<Refresh>) -> crate::http::Refresh {
-    let (metrics, bus) = (gateway.metrics.clone(), gateway.bus.clone());
+fn refresh(
+    metrics: &Arc<Metrics>,
+    bus: &Arc<dyn Bus>,
+    stats: Arc<BusStats>,
+    store_counts: Option<Refresh>,
+) -> crate::http::Refresh {
+    let (metrics, bus) = (metrics.clone(), bus.clone());
     Arc::new(move || {
         let pairs = [
             (&metrics.nats_published, &stats.published),
@@ -166,29 +209,39 @@ fn nats_auth(nats: &Nats) -> Result<NatsAuth, NodeError> {
     Ok(nats.creds_file.clone().map_or(NatsAuth::None, NatsAuth::Creds))
 }
 
-fn settings(config: &Config) -> Settings {
+fn settings(config: &Config) -> gateway::Settings {
     let (limits, timing) = (&config.limits, &config.timing);
-    Settings {
+    gateway::Settings {
         node: config.node.name.to_string(),
         hello_timeout: Duration::from_millis(timing.hello_timeout_ms),
         frame_bytes: limits.max_frame_bytes(),
         out_bytes: limits.out_buffer_bytes,
-        sends: NonZeroU32::new(limits.sends_per_sec).zip(NonZeroU32::new(limits.send_burst)),
         sessions: limits.sessions_per_node as usize,
-        sessions_per_user: limits.sessions_per_user as usize,
         origins: config.http.allowed_origins.clone(),
-        services: config.services.clone(),
-        reconcile_rows: NonZeroU32::new(timing.reconcile_rows_per_sec).unwrap_or(NonZeroU32::MAX),
-        reconcile_spread: Duration::from_secs(timing.reconcile_spread_secs),
         drain: Duration::from_secs(timing.drain_secs),
+    }
+}
+
+fn capacity(config: &Config) -> Capacity {
+    let limits = &config.limits;
+    Capacity { sessions: limits.sessions_per_node as usize, per_user: limits.sessions_per_user as usize }
+}
+
+fn limits(config: &Config) -> ops::Limits {
+    ops::Limits {
+        body_bytes: config.limits.body_bytes,
+        services_under_way: SERVICES_UNDER_WAY,
+        reconcile_rows: NonZeroU32::new(config.timing.reconcile_rows_per_sec).unwrap_or(NonZeroU32::MAX),
     }
 }
 
 fn rules(config: &Config) -> Rules {
     let (limits, timing) = (&config.limits, &config.timing);
+    let (per_sec, burst) = (limits.sends_per_sec, limits.send_burst);
     Rules {
         window: limits.window.into(),
         body_bytes: limits.body_bytes,
+        requests: (per_sec > 0 && burst > 0).then_some(Rate { per_sec, burst }),
         pending: limits.appends_in_flight_per_session as usize,
         ack_coalesce: timing.ack_coalesce_ms,
         recheck: timing.recheck_ms,

@@ -8,7 +8,7 @@ use super::{Global, identity::Identity, print};
 use crate::{
     client::{Client, ClientOptions, Event},
     model::{ConvId, Seq},
-    protocol::{Message, client::HistoryFrom},
+    protocol::{HistoryFrom, Message},
 };
 
 /// Arguments of `natter tail`.

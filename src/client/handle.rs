@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     model::{Cid, ConvId, Millis, Recipient, Seq},
-    protocol::{Body, client::HistoryFrom},
+    protocol::{Body, HistoryFrom},
 };
 
 /// Commands on their way to the driver; it takes them whatever the state of the connection.

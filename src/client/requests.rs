@@ -13,7 +13,7 @@ use crate::{
     model::{Cid, ConvId, Millis, Recipient, Seq},
     protocol::{
         Body, Message, ServerFrame,
-        client::{HistoryFrom, Outgoing},
+        HistoryFrom, client::Outgoing,
         server::Conversation,
     },
 };

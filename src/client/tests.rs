@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout};
 use super::{Client, ClientOptions, ConnectError, Event, RequestError, TokenSource};
 use crate::{
     model::{ConvId, Seq},
-    protocol::{Body, ClientFrame, CloseReason, Encoding, ErrorCode, ServerFrame, client::HistoryFrom},
+    protocol::{Body, ClientFrame, CloseReason, Encoding, ErrorCode, HistoryFrom, ServerFrame},
 };
 
 const LONG: Duration = Duration::from_secs(10);

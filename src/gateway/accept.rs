@@ -3,7 +3,7 @@
 //! Called by the HTTP router. axum's own `ws` hides the stream behind layers that cost 0.5 KB a connection and pins
 //! the WebSocket library; the downcast gives the stream back.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::Arc;
 
 use axum::{
     body::Body,
@@ -16,7 +16,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-use super::{Gateway, greeting::greet, socket::Socket};
+use super::{Gateway, greet::greet, socket::Socket};
 use crate::protocol::{CloseReason, Encoding};
 
 /// Connections beyond the most sessions: those that have not said hello.
@@ -77,10 +77,11 @@ async fn serve(
     tracing::debug!(reason = reason.label(), "connection ended");
 }
 
-type Refusal = (StatusCode, &'static str);
+/// The status and the text of a handshake that is refused.
+type BadHandshake = (StatusCode, &'static str);
 
-fn handshake(gateway: &Gateway, headers: &HeaderMap) -> Result<(Encoding, Response<Body>), Refusal> {
-    if gateway.draining.load(Ordering::Acquire) {
+fn handshake(gateway: &Gateway, headers: &HeaderMap) -> Result<(Encoding, Response<Body>), BadHandshake> {
+    if gateway.is_draining() {
         return Err((StatusCode::SERVICE_UNAVAILABLE, CloseReason::Drain.text()));
     }
     // Sessions are counted at their hello; this bounds those that have not said it.
@@ -117,7 +118,7 @@ fn handshake(gateway: &Gateway, headers: &HeaderMap) -> Result<(Encoding, Respon
 
 /// Browsers send the origin of the page and cannot lie about it; other clients send none and are let in, their
 /// token counts.
-fn check_origin(gateway: &Gateway, headers: &HeaderMap) -> Result<(), Refusal> {
+fn check_origin(gateway: &Gateway, headers: &HeaderMap) -> Result<(), BadHandshake> {
     let allowed = &gateway.settings.origins;
     let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
     if allowed.is_empty() || allowed.iter().any(|known| known.as_bytes() == origin.as_bytes()) {

@@ -29,18 +29,18 @@ const CLOSING: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// Something from the peer.
 #[derive(Debug)]
-pub enum Incoming {
+pub(super) enum Arrived {
     /// A data frame in the connection's encoding.
     Frame(Bytes),
     /// A data frame of the other kind: text where binary was agreed on, or the reverse.
     WrongKind,
     /// A ping or a pong: the peer lives.
-    Sign,
+    Control,
 }
 
 /// A connection after its upgrade.
 #[derive(Debug)]
-pub struct Socket {
+pub(super) struct Socket {
     stream: WebSocketStream<TcpStream>,
     encoding: Encoding,
     /// Bytes given to the library since it last said that all are out.
@@ -49,7 +49,7 @@ pub struct Socket {
 
 impl Socket {
     /// Takes over an upgraded connection. `read_ahead` is what HTTP had read beyond its own end.
-    pub async fn accept(stream: TcpStream, read_ahead: Bytes, encoding: Encoding, most_frame: usize) -> Self {
+    pub(super) async fn accept(stream: TcpStream, read_ahead: Bytes, encoding: Encoding, most_frame: usize) -> Self {
         // A copy of exactly these bytes: as they are they would keep hyper's whole read buffer (8 KB) for life.
         let read_ahead = read_ahead.to_vec();
         let config = WebSocketConfig::default()
@@ -63,27 +63,27 @@ impl Socket {
     }
 
     /// How frames are written here.
-    pub fn encoding(&self) -> Encoding {
+    pub(super) fn encoding(&self) -> Encoding {
         self.encoding
     }
 
     /// Bytes written that are not yet out.
-    pub fn waiting(&self) -> usize {
+    pub(super) fn waiting(&self) -> usize {
         self.waiting
     }
 
     /// The next frame; `Err` ends the connection.
-    pub fn poll_incoming(&mut self, cx: &mut Context<'_>) -> Poll<Result<Incoming, CloseReason>> {
+    pub(super) fn poll_arrived(&mut self, cx: &mut Context<'_>) -> Poll<Result<Arrived, CloseReason>> {
         let message = match ready!(Pin::new(&mut self.stream).poll_next(cx)) {
             None => return Poll::Ready(Err(CloseReason::Gone)),
             Some(Err(error)) => return Poll::Ready(Err(reason_of(&error))),
             Some(Ok(message)) => message,
         };
         Poll::Ready(Ok(match (message, self.encoding) {
-            (WsMessage::Text(text), Encoding::Json) => Incoming::Frame(text.into()),
-            (WsMessage::Binary(bytes), Encoding::MsgPack) => Incoming::Frame(bytes),
-            (WsMessage::Text(_) | WsMessage::Binary(_), _) => Incoming::WrongKind,
-            (WsMessage::Ping(_) | WsMessage::Pong(_) | WsMessage::Frame(_), _) => Incoming::Sign,
+            (WsMessage::Text(text), Encoding::Json) => Arrived::Frame(text.into()),
+            (WsMessage::Binary(bytes), Encoding::MsgPack) => Arrived::Frame(bytes),
+            (WsMessage::Text(_) | WsMessage::Binary(_), _) => Arrived::WrongKind,
+            (WsMessage::Ping(_) | WsMessage::Pong(_) | WsMessage::Frame(_), _) => Arrived::Control,
             (WsMessage::Close(_), _) => {
                 // The library has put its answer into the buffer; without it browsers report an unclean end.
                 self.waiting += 1;
@@ -96,15 +96,15 @@ impl Socket {
     ///
     /// # Errors
     /// Why the connection ended.
-    pub async fn incoming(&mut self) -> Result<Incoming, CloseReason> {
-        std::future::poll_fn(|cx| self.poll_incoming(cx)).await
+    pub(super) async fn arrived(&mut self) -> Result<Arrived, CloseReason> {
+        std::future::poll_fn(|cx| self.poll_arrived(cx)).await
     }
 
     /// Queues a frame; [`Socket::poll_flush`] sends it.
     ///
     /// # Errors
     /// When the connection is broken.
-    pub fn write(&mut self, frame: Bytes) -> Result<(), CloseReason> {
+    pub(super) fn write(&mut self, frame: Bytes) -> Result<(), CloseReason> {
         let message = match self.encoding {
             // JSON is UTF-8, but the library has no way to take that on trust.
             Encoding::Json => match Utf8Bytes::try_from(frame) {
@@ -120,7 +120,7 @@ impl Socket {
     ///
     /// # Errors
     /// When the connection is broken.
-    pub fn ping(&mut self) -> Result<(), CloseReason> {
+    pub(super) fn ping(&mut self) -> Result<(), CloseReason> {
         self.put(WsMessage::Ping(Bytes::new()))
     }
 
@@ -132,7 +132,7 @@ impl Socket {
 
     /// Says why and sends what waits, as long as that takes no longer than [`CLOSING`]. Also where the peer went
     /// first: the answer to its close frame waits.
-    pub async fn end(&mut self, reason: CloseReason) {
+    pub(super) async fn end(&mut self, reason: CloseReason) {
         if reason != CloseReason::Gone {
             self.close(reason);
         }
@@ -145,7 +145,7 @@ impl Socket {
     }
 
     /// Sends what waits.
-    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), CloseReason>> {
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), CloseReason>> {
         if self.waiting == 0 {
             return Poll::Ready(Ok(()));
         }
@@ -158,7 +158,7 @@ impl Socket {
     ///
     /// # Errors
     /// Why the connection ended.
-    pub async fn flush(&mut self) -> Result<(), CloseReason> {
+    pub(super) async fn flush(&mut self) -> Result<(), CloseReason> {
         std::future::poll_fn(|cx| self.poll_flush(cx)).await
     }
 }

@@ -5,7 +5,7 @@
 pub mod serve;
 mod web;
 
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::Arc;
 
 use axum::{
     Json, Router,
@@ -17,27 +17,38 @@ use axum::{
 use serde::Serialize;
 
 use crate::{
+    bus::Bus,
     gateway::{Gateway, accept::websocket},
-    metrics::{CONTENT_TYPE, StoreOp},
+    metrics::{CONTENT_TYPE, Metrics, StoreOp},
+    store::Store,
 };
 
 /// Brings the metrics up to date before they are shown: what the bus counts by itself.
 pub type Refresh = Arc<dyn Fn() + Send + Sync>;
 
+/// What HTTP shows of a node.
 #[derive(Clone)]
-struct Shown {
-    gateway: Arc<Gateway>,
-    refresh: Refresh,
+pub struct Shown {
+    /// The door to `/v1/ws`, and whether the node drains.
+    pub gateway: Arc<Gateway>,
+    /// Whether it takes writes.
+    pub store: Store,
+    /// Whether NATS is there.
+    pub bus: Arc<dyn Bus>,
+    /// All counts.
+    pub metrics: Arc<Metrics>,
+    /// Brings them up to date.
+    pub refresh: Refresh,
 }
 
 /// All routes of a node.
-pub fn router(gateway: Arc<Gateway>, refresh: Refresh) -> Router {
-    let sockets = Router::new().route("/v1/ws", get(websocket)).with_state(gateway.clone());
+pub fn router(shown: Shown) -> Router {
+    let sockets = Router::new().route("/v1/ws", get(websocket)).with_state(shown.gateway.clone());
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
-        .with_state(Shown { gateway, refresh })
+        .with_state(shown)
         .merge(web::routes())
         .merge(sockets)
 }
@@ -52,24 +63,24 @@ struct Readiness {
 }
 
 /// The store decides; NATS is only a degraded mark (I7).
-async fn ready(State(Shown { gateway, .. }): State<Shown>) -> impl IntoResponse {
-    let health = gateway.store.health().await;
-    let draining = gateway.draining.load(Ordering::Acquire);
+async fn ready(State(shown): State<Shown>) -> impl IntoResponse {
+    let Shown { gateway, store, bus, metrics, .. } = shown;
+    let health = store.engine.health().await;
     if health.is_err() {
-        gateway.metrics.store_errors.of(StoreOp::Health).inc();
+        metrics.store_errors.of(StoreOp::Health).inc();
     }
-    let ready = health.is_ok() && !draining;
+    let ready = health.is_ok() && !gateway.is_draining();
     let store = match health {
         Ok(()) => "ok".to_owned(),
         Err(error) => error.to_string(),
     };
-    let nats = if gateway.bus.connected().is_some() { "connected" } else { "degraded: not connected" };
-    let node = gateway.settings.node.clone();
+    let nats = if bus.connected().is_some() { "connected" } else { "degraded: not connected" };
+    let node = gateway.node().to_owned();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(Readiness { ready, node, store, nats, sessions: gateway.registry.len() }))
+    (status, Json(Readiness { ready, node, store, nats, sessions: gateway.sessions() }))
 }
 
-async fn metrics(State(Shown { gateway, refresh }): State<Shown>) -> impl IntoResponse {
-    refresh();
-    ([(header::CONTENT_TYPE, CONTENT_TYPE)], gateway.metrics.encode())
+async fn metrics(State(shown): State<Shown>) -> impl IntoResponse {
+    (shown.refresh)();
+    ([(header::CONTENT_TYPE, CONTENT_TYPE)], shown.metrics.encode())
 }

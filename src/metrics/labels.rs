@@ -11,6 +11,8 @@ use prometheus_client::{
     metrics::{MetricType, counter::Counter},
 };
 
+use crate::{protocol::Op, session::Cause};
+
 /// A closed set of label values.
 pub trait Label: Copy + Send + Sync + fmt::Debug + 'static {
     /// The label's key.
@@ -43,43 +45,6 @@ macro_rules! labels {
 }
 
 labels!(
-    /// What a client's frame asks for.
-    FrameOp("op") {
-        /// The first frame of a session.
-        Hello = "hello",
-        /// A message.
-        Send = "send",
-        /// An acknowledgement.
-        Ack = "ack",
-        /// A read mark.
-        Read = "read",
-        /// A page of a log.
-        History = "history",
-        /// A page of the listing.
-        Conversations = "conversations",
-        /// A live signal.
-        Signal = "signal",
-        /// Who is online.
-        Presence = "presence",
-        /// Into a room.
-        Join = "join",
-        /// Out of a room.
-        Leave = "leave",
-        /// A fresh token.
-        Token = "token",
-        /// An op that the protocol does not have, or a frame that could not be read.
-        Unknown = "unknown",
-    }
-);
-
-impl FrameOp {
-    /// The op by its name on the wire; [`FrameOp::Unknown`] for any other text.
-    pub fn from_name(name: &str) -> Self {
-        Self::ALL.iter().copied().find(|op| op.text() == name).unwrap_or(Self::Unknown)
-    }
-}
-
-labels!(
     /// How a message reached a session.
     DeliveryPath("path") {
         /// Within the node that took it.
@@ -91,23 +56,27 @@ labels!(
     }
 );
 
-labels!(
-    /// Why heads and cursors were compared.
-    ReconcileCause("cause") {
-        /// A session started.
-        Login = "login",
-        /// Once more, about a second after a fence.
-        Recheck = "recheck",
-        /// The connection to NATS was made anew.
-        Reconnect = "reconnect",
-        /// The NATS client dropped messages on the way in.
-        SlowConsumer = "slow_consumer",
-        /// The slow pass over all sessions.
-        Sweep = "sweep",
-        /// The node's own event channel ran over.
-        Lagged = "lagged",
+impl Label for Op {
+    const KEY: &'static str = "op";
+    const ALL: &'static [Self] = Op::ALL;
+    fn text(self) -> &'static str {
+        self.word()
     }
-);
+    fn index(self) -> usize {
+        self as usize
+    }
+}
+
+impl Label for Cause {
+    const KEY: &'static str = "cause";
+    const ALL: &'static [Self] = Cause::ALL;
+    fn text(self) -> &'static str {
+        self.label()
+    }
+    fn index(self) -> usize {
+        self as usize
+    }
+}
 
 labels!(
     /// How a service's request ended.

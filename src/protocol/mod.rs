@@ -4,22 +4,29 @@
 //! Rust client. A change here is a change of the contract that others build against: the golden files under
 //! `tests/golden/` hold each frame in both encodings.
 
-pub mod body;
+pub mod ask;
 pub mod client;
 pub mod close;
 pub mod error;
+pub mod op;
 pub mod server;
 mod server_read;
+pub mod shared;
 mod strict;
 
-pub use body::Body;
+pub use ask::{Answer, Ask, HistoryFrom, Outcome, Refused};
+pub use crate::model::Body;
 pub use client::{ClientFrame, Request};
 pub use close::CloseReason;
 pub use error::ErrorCode;
+pub use op::Op;
 pub use server::{Message, ServerFrame};
+pub use shared::{LiveMessage, SharedFrame};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+
+use crate::model::write_json;
 
 /// Subprotocol of the JSON encoding (text frames), the default.
 pub const SUBPROTOCOL_JSON: &str = "natter.json.v1";
@@ -108,6 +115,6 @@ impl Encoding {
 /// When the payload is not one MessagePack value that JSON can carry.
 pub fn json_of(msgpack: &[u8]) -> Result<Bytes, String> {
     let mut out = Vec::with_capacity(msgpack.len() * 5 / 4);
-    body::write_json(msgpack, &mut out)?;
+    write_json(msgpack, &mut out)?;
     Ok(Bytes::from(out))
 }

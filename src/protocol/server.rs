@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::{Body, Encoding, ErrorCode};
-use crate::model::{Cid, ConvId, DeviceId, Millis, Seq, SessionId, UserId};
+use crate::model::{Cid, ConvId, DeviceId, Millis, Row, Seq, SessionId, UserId};
 
 /// Everything a node can say to a client.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -140,6 +140,14 @@ pub struct Message {
     pub cid: Option<Cid>,
     /// The content.
     pub body: Body,
+}
+
+impl Message {
+    /// A row of a log as clients see it.
+    pub fn of(conv: &ConvId, row: Row) -> Self {
+        let Row { seq, sender, cid, ts, body } = row;
+        Self { conv: conv.clone(), seq, from: sender, ts, cid: Some(cid), body }
+    }
 }
 
 /// One row of the list of conversations.

@@ -1,6 +1,6 @@
 //! What waits for a session: a queue that costs nothing while it is empty, with a stated rule for full.
 //!
-//! Filled by the router, the registry and store requests; drained by the session's pump. No tokio channel: one
+//! Filled by the router, the registry and `ops`; drained by the session's connection task. No tokio channel: one
 //! allocates a block of 32 slots before the first message (measured: 1.5–2.3 KB per connection).
 
 use std::{
@@ -15,75 +15,36 @@ use std::{
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 
-use super::live::{Live, Shared};
 use crate::{
-    model::{ConvId, Millis, Seq},
-    protocol::{CloseReason, ErrorCode, ServerFrame, server::Announcement},
-    session::{Cause, Marking, Tick, joined::GapsPage},
-    store::Row,
+    model::{ConvId, Seq},
+    protocol::{CloseReason, LiveMessage, Op, Outcome, ServerFrame, SharedFrame, server::Announcement},
+    session::{Cause, Tick, UpkeepDone},
 };
 
 /// Something for a session.
 #[derive(Debug)]
 pub enum Mail {
     /// A message that may be next.
-    Live(Arc<Live>),
+    Live(Arc<LiveMessage>),
     /// A conversation is at least so far.
-    Heard(ConvId, Seq),
+    Notice(ConvId, Seq),
     /// A receipt or a signal.
-    Passing(Arc<Shared>),
+    Passing(Arc<SharedFrame>),
     /// Another session of this user exists.
     Announcement(Arc<Announcement>),
-    /// A send was answered.
-    Appended {
+    /// What the client asked came to its end.
+    Outcome {
+        /// Which op it was.
+        op: Op,
         /// The request's `ref`.
         reference: Option<u64>,
-        /// Where it went.
-        conv: ConvId,
-        /// Its place, or what to say.
-        answer: Result<(Seq, Millis), (ErrorCode, String)>,
+        /// What came of it.
+        outcome: Outcome,
     },
-    /// A page of a log.
-    Page {
-        /// Which log.
-        conv: ConvId,
-        /// The stored cursor, where the page starts at it.
-        cursor: Option<Seq>,
-        /// The rows.
-        rows: Result<Vec<Row>, ()>,
-    },
-    /// A page of (conversation, head, cursor).
-    Gaps {
-        /// Why the heads were compared.
-        cause: Cause,
-        /// The page and where the next one starts.
-        page: Result<GapsPage, ()>,
-    },
-    /// The top and the cursor of a conversation.
-    Top {
-        /// What waits for it.
-        asked: Marking,
-        /// Top and cursor, or why not.
-        found: Result<(Seq, Seq), String>,
-    },
-    /// A cursor write ended.
-    Cursor {
-        /// Which conversation.
-        conv: ConvId,
-        /// What the store confirmed.
-        stored: Option<Seq>,
-    },
-    /// A read mark write ended.
-    ReadStored {
-        /// The request's `ref`.
-        reference: Option<u64>,
-        /// Why it was not stored.
-        stored: Result<(), String>,
-    },
-    /// The answer to `history` or `conversations`.
-    Listing(Box<ServerFrame>),
+    /// Something that the session itself needed was done.
+    Upkeep(UpkeepDone),
     /// Heads are to be compared after a delay.
-    Doubt {
+    Compare {
         /// Why.
         cause: Cause,
         /// In milliseconds from now.
@@ -118,7 +79,7 @@ impl Mailbox {
         {
             let mut queue = self.queue.lock();
             match &mail {
-                Mail::Live(_) | Mail::Heard(..) if queue.len() >= LIVE_WAITING => {
+                Mail::Live(_) | Mail::Notice(..) if queue.len() >= LIVE_WAITING => {
                     self.lagged.store(true, Ordering::Release);
                 }
                 Mail::Passing(_) if queue.len() >= PASSING_WAITING => return,
@@ -149,12 +110,13 @@ impl Mailbox {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{ConvId, UserId};
+    use crate::{model::UserId, protocol::Answer};
 
     fn live(seq: Seq) -> Mail {
         let user = UserId::new("a").unwrap();
         let conv = ConvId::direct(&user, &user);
-        Mail::Live(Arc::new(Live { conv, seq, frame: Shared::encoded(bytes::Bytes::new()), from_bus: false }))
+        let frame = SharedFrame::encoded(bytes::Bytes::new());
+        Mail::Live(Arc::new(LiveMessage { conv, seq, frame, from_bus: false }))
     }
 
     #[test]
@@ -163,7 +125,7 @@ mod tests {
         for seq in 1..=LIVE_WAITING as Seq + 5 {
             mailbox.push(live(seq));
         }
-        mailbox.push(Mail::ReadStored { reference: None, stored: Ok(()) });
+        mailbox.push(Mail::Outcome { op: Op::Read, reference: None, outcome: Ok(Answer::Done) });
         let (mail, lagged) = mailbox.take();
         assert!(lagged);
         assert_eq!(mail.len(), LIVE_WAITING + 1);
