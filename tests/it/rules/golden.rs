@@ -1,0 +1,283 @@
+//! Every frame of the protocol in both encodings, byte for byte as in `tests/golden/`. A difference means that the
+//! contract changed: `UPDATE_GOLDEN=1 cargo test --test it golden` writes the files anew, and the review sees it.
+
+use std::{fmt::Write as _, fs, path::PathBuf};
+
+use bytes::Bytes;
+use natter::{
+    model::{Cid, ConvId, DeviceId, SessionId, UserId},
+    protocol::{
+        Ask, Body, ClientFrame, Encoding, ErrorCode, HistoryFrom, Message, Op, Request, ServerFrame,
+        ask,
+        client::{Hello, Outgoing},
+        server::{Conversation, Limits, PeerMarks, Receipt, Signal, Welcome},
+    },
+};
+
+fn user(name: &str) -> UserId {
+    UserId::new(name).unwrap()
+}
+
+fn conv() -> ConvId {
+    ConvId::new("dm:alice:bob").unwrap()
+}
+
+fn rich_body() -> Body {
+    serde_json::from_str(r#"{"text":"hä? \"quoted\"\n","n":[0,-1,1.5,18446744073709551615,true,null],"empty":{}}"#)
+        .unwrap()
+}
+
+fn message(seq: u64) -> Message {
+    Message {
+        conv: conv(),
+        seq,
+        from: user("alice"),
+        ts: 1_700_000_000_123,
+        cid: Some(Cid::new("c-1").unwrap()),
+        body: Body::text("hello"),
+    }
+}
+
+/// What a client writes, and what a node must make of it.
+fn client_frames() -> Vec<(&'static str, Outgoing<'static>, Request)> {
+    let body: &'static Body = Box::leak(Box::new(rich_body()));
+    let device = DeviceId::new("laptop").unwrap();
+    let full = Hello { token: Some("j.w.t".into()), device, client: Some("test/1".into()), attempt: 3 };
+    let frame = |name, out, reference, frame| (name, out, Request { reference, frame });
+    let ask = ClientFrame::Ask;
+    vec![
+        frame(
+            "hello",
+            Outgoing::Hello { token: Some("j.w.t"), device: "laptop", client: "test/1", attempt: 3 },
+            None,
+            ClientFrame::Hello(full),
+        ),
+        frame(
+            "send",
+            Outgoing::Send { reference: Some(7), to: "@bob", cid: "c-1", body },
+            Some(7),
+            ask(Ask::Send(ask::Send { to: "@bob".parse().unwrap(), cid: Cid::new("c-1").unwrap(), body: body.clone() })),
+        ),
+        frame("ack", Outgoing::Ack { conv: "dm:alice:bob", seq: 5 }, None, ClientFrame::Ack { conv: conv(), seq: 5 }),
+        frame(
+            "read",
+            Outgoing::Read { conv: "dm:alice:bob", seq: 70_000 },
+            None,
+            ask(Ask::Read(ask::Read { conv: conv(), seq: 70_000 })),
+        ),
+        frame(
+            "history_before",
+            Outgoing::History { reference: Some(8), conv: "dm:alice:bob", before: Some(100), after: None, limit: 20 },
+            Some(8),
+            ask(Ask::History(ask::History { conv: conv(), from: HistoryFrom::Before(100), limit: 20 })),
+        ),
+        frame(
+            "history_after",
+            Outgoing::History { reference: None, conv: "room:lobby", before: None, after: Some(0), limit: 200 },
+            None,
+            ask(Ask::History(ask::History {
+                conv: ConvId::new("room:lobby").unwrap(),
+                from: HistoryFrom::After(0),
+                limit: 200,
+            })),
+        ),
+        frame(
+            "conversations",
+            Outgoing::Conversations { reference: Some(9), after: Some("opaque"), limit: 30 },
+            Some(9),
+            ask(Ask::Conversations(ask::Conversations { after: Some("opaque".into()), limit: 30 })),
+        ),
+        frame(
+            "signal",
+            Outgoing::Signal { to: "#lobby", kind: "typing", body: None },
+            None,
+            ask(Ask::Signal(ask::Signal { to: "#lobby".parse().unwrap(), kind: "typing".into(), body: None })),
+        ),
+        frame(
+            "token",
+            Outgoing::Token { reference: Some(10), token: "j.w.t" },
+            Some(10),
+            ClientFrame::Token { token: "j.w.t".into() },
+        ),
+        frame(
+            "presence",
+            Outgoing::Presence { reference: Some(11), users: &["bob", "carol"], watch: Some(true) },
+            Some(11),
+            ask(Ask::Unserved(Op::Presence)),
+        ),
+        frame("join", Outgoing::Join { reference: Some(12), room: "lobby" }, Some(12), ask(Ask::Unserved(Op::Join))),
+        frame("leave", Outgoing::Leave { reference: None, room: "lobby" }, None, ask(Ask::Unserved(Op::Leave))),
+    ]
+}
+
+fn welcome() -> Welcome {
+    Welcome {
+        reference: None,
+        user: user("alice"),
+        device: DeviceId::new("laptop").unwrap(),
+        session: serde_json::from_str::<SessionId>("\"00112233445566778899\"").unwrap(),
+        node: "n1".into(),
+        ts: 1_700_000_000_000,
+        exp: 1_700_000_600_000,
+        ping_secs: 25,
+        limits: Limits { body: 65_536, window: 256 },
+    }
+}
+
+fn conversations() -> ServerFrame {
+    let row = Conversation {
+        conv: conv(),
+        head: 9,
+        ts: 1_700_000_000_123,
+        read: 4,
+        unread: 5,
+        last: Some(message(9)),
+        peer: Some(PeerMarks { delivered: 8, read: 7 }),
+    };
+    let bare = Conversation { conv: ConvId::new("room:lobby").unwrap(), last: None, peer: None, ..row.clone() };
+    ServerFrame::Conversations { reference: Some(9), items: vec![row, bare], next: Some("opaque".into()) }
+}
+
+fn server_frames() -> Vec<(&'static str, ServerFrame)> {
+    let receipt = Receipt { conv: conv(), user: user("bob"), delivered: Some(4), read: Some(3) };
+    let signal = Signal { conv: Some(conv()), from: user("bob"), kind: "typing".into(), body: Some(Body::text("x")) };
+    let refused = |code: ErrorCode| ServerFrame::Error {
+        reference: Some(7),
+        code,
+        message: "body: over the limit".into(),
+        retry: code.retry(),
+    };
+    let history =
+        ServerFrame::History { reference: Some(8), conv: conv(), messages: vec![message(1), message(2)], more: true };
+    let mut frames = vec![
+        ("welcome", ServerFrame::Welcome(welcome())),
+        ("sent", ServerFrame::Sent { reference: Some(7), conv: conv(), seq: 5, ts: 1_700_000_000_123 }),
+        ("message", ServerFrame::Message(message(5))),
+        ("message_rich", ServerFrame::Message(Message { cid: None, body: rich_body(), ..message(6) })),
+        ("history", history),
+        ("conversations", conversations()),
+        ("receipt", ServerFrame::Receipt(receipt.clone())),
+        ("receipt_delivered", ServerFrame::Receipt(Receipt { read: None, ..receipt })),
+        ("signal", ServerFrame::Signal(signal.clone())),
+        ("signal_bare", ServerFrame::Signal(Signal { conv: None, body: None, ..signal })),
+        ("caught_up", ServerFrame::CaughtUp),
+        ("truncated", ServerFrame::Truncated { conv: conv(), from: 901 }),
+        ("goodbye", ServerFrame::Goodbye { reason: "drain".into(), reconnect_ms: 1500 }),
+        ("token_ok", ServerFrame::TokenOk { reference: Some(10), exp: 1_700_000_600_000 }),
+    ];
+    frames.extend(ErrorCode::ALL.iter().map(|code| (code.word(), refused(*code))));
+    frames
+}
+
+/// One golden file: its name below `tests/golden`, and the bytes it must hold.
+struct Golden {
+    name: String,
+    bytes: Bytes,
+}
+
+fn goldens() -> Vec<(Golden, Golden, String)> {
+    let mut all = Vec::new();
+    let mut add = |name: String, json: Bytes, msgpack: Bytes, fault: Option<String>| {
+        let (a, b) = (format!("{name}.json"), format!("{name}.msgpack.hex"));
+        let fault = fault.unwrap_or_default();
+        all.push((Golden { name: a, bytes: json }, Golden { name: b, bytes: msgpack }, fault));
+    };
+    for (name, out, wanted) in client_frames() {
+        let (json, msgpack) = (Encoding::Json.encode(&out), Encoding::MsgPack.encode(&out));
+        let fault =
+            [(Encoding::Json, &json), (Encoding::MsgPack, &msgpack)].into_iter().find_map(|(encoding, bytes)| {
+                let got = Request::decode(encoding, bytes);
+                (got.as_ref() != Ok(&wanted)).then(|| format!("{encoding:?}: read as {got:?}"))
+            });
+        add(format!("client/{name}"), json, msgpack, fault);
+    }
+    for (name, frame) in server_frames() {
+        let folder = if matches!(frame, ServerFrame::Error { .. }) { "server/error" } else { "server" };
+        let (json, msgpack) = (Encoding::Json.encode(&frame), Encoding::MsgPack.encode(&frame));
+        let fault =
+            [(Encoding::Json, &json), (Encoding::MsgPack, &msgpack)].into_iter().find_map(|(encoding, bytes)| {
+                let (fast, slow) = (ServerFrame::decode(encoding, bytes), encoding.decode::<ServerFrame>(bytes));
+                let same = fast.as_ref() == Ok(&frame) && slow.as_ref() == Ok(&frame);
+                (!same).then(|| format!("{encoding:?}: read as {fast:?} (fast), {slow:?} (slow)"))
+            });
+        add(format!("{folder}/{name}"), json, msgpack, fault);
+    }
+    all
+}
+
+fn folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.chunks(32).fold(String::new(), |mut text, row| {
+        for byte in row {
+            let _ = write!(text, "{byte:02x}");
+        }
+        text + "\n"
+    })
+}
+
+/// A golden file as it should stand on disk: JSON as it is, MessagePack as rows of hex for the reviewer's sake.
+fn written(golden: &Golden) -> String {
+    if golden.name.ends_with(".hex") {
+        hex(&golden.bytes)
+    } else {
+        format!("{}\n", String::from_utf8_lossy(&golden.bytes))
+    }
+}
+
+#[test]
+fn frames_are_as_in_the_golden_files() {
+    let update = std::env::var_os("UPDATE_GOLDEN").is_some();
+    let mut differences = Vec::new();
+    for (json, msgpack, fault) in goldens() {
+        if !fault.is_empty() {
+            differences.push(format!("{}: {fault}", json.name));
+        }
+        for golden in [json, msgpack] {
+            let (path, wanted) = (folder().join(&golden.name), written(&golden));
+            if update {
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                fs::write(&path, &wanted).unwrap();
+            }
+            let found = fs::read_to_string(&path).unwrap_or_else(|error| format!("({error})\n"));
+            if found != wanted {
+                differences.push(format!("{}\n  in the file: {found}  written now: {wanted}", golden.name));
+            }
+        }
+    }
+    assert!(differences.is_empty(), "{} differences:\n{}", differences.len(), differences.join("\n"));
+}
+
+/// A frame that is gone from the protocol must not stay behind as a file.
+#[test]
+fn every_golden_file_belongs_to_a_frame() {
+    let names: Vec<String> = goldens().into_iter().flat_map(|(a, b, _)| [a.name, b.name]).collect();
+    for sub in ["client", "server", "server/error"] {
+        for entry in fs::read_dir(folder().join(sub)).unwrap().flatten() {
+            let name = format!("{sub}/{}", entry.file_name().to_string_lossy());
+            assert!(entry.path().is_dir() || names.contains(&name), "{name} belongs to no frame");
+        }
+    }
+}
+
+/// Turning a MessagePack frame into JSON, as a node does for its JSON clients, gives the golden JSON.
+#[test]
+fn transcoding_gives_the_same_json() {
+    for (json, msgpack, _) in goldens() {
+        let made = natter::protocol::json_of(&msgpack.bytes).unwrap();
+        assert_eq!(String::from_utf8_lossy(&made), String::from_utf8_lossy(&json.bytes), "{}", msgpack.name);
+    }
+}
+
+/// Unknown fields are for later versions, and the order of fields means nothing.
+#[test]
+fn readers_ignore_what_they_do_not_know() {
+    let text = r#"{"zzz":{"deep":[1]},"seq":5,"conv":"dm:alice:bob","op":"ack","ref":null}"#;
+    let request = Request::decode(Encoding::Json, text.as_bytes()).unwrap();
+    assert_eq!(request, Request { reference: None, frame: ClientFrame::Ack { conv: conv(), seq: 5 } });
+    let text = r#"{"body":"hello","zzz":1,"ts":1700000000123,"cid":"c-1","from":"alice","seq":5,"conv":"dm:alice:bob","op":"message"}"#;
+    assert_eq!(ServerFrame::decode(Encoding::Json, text.as_bytes()), Ok(ServerFrame::Message(message(5))));
+    assert!(ServerFrame::decode(Encoding::Json, br#"{"op":"later"}"#).is_err());
+}
