@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout};
 use super::{Client, ClientOptions, ConnectError, Event, RequestError, TokenSource};
 use crate::{
     model::{ConvId, Seq},
-    protocol::{Body, ClientFrame, CloseReason, Encoding, ErrorCode, HistoryFrom, ServerFrame},
+    protocol::{Ask, Body, ClientFrame, CloseReason, Encoding, ErrorCode, HistoryFrom, ServerFrame, ask},
 };
 
 const LONG: Duration = Duration::from_secs(10);
@@ -44,7 +44,7 @@ fn spawn_send(client: &Client, cid: &str) -> tokio::task::JoinHandle<Result<Seq,
 async fn expect_send(peer: &mut Peer) -> (u64, String) {
     let request = peer.recv().await;
     match request.frame {
-        ClientFrame::Send { cid, .. } => (request.reference.unwrap(), cid.to_string()),
+        ClientFrame::Ask(Ask::Send(ask::Send { cid, .. })) => (request.reference.unwrap(), cid.to_string()),
         other => panic!("{other:?} instead of a send"),
     }
 }
@@ -141,7 +141,7 @@ async fn nothing_is_acknowledged_before_it_was_taken() {
     assert_eq!([next_seq(&client).await, next_seq(&client).await], [1, 2]);
     // Were 1 or 2 acknowledged by themselves, that would come before the read mark.
     client.read(&conv(), 1).await.unwrap();
-    assert_eq!(peer.recv().await.frame, ClientFrame::Read { conv: conv(), seq: 1 });
+    assert_eq!(peer.recv().await.frame, ClientFrame::Ask(Ask::Read(ask::Read { conv: conv(), seq: 1 })));
     client.ack(&conv(), 2).await.unwrap();
     assert_eq!(expect_ack(&mut peer).await, 2);
 }
@@ -244,7 +244,7 @@ async fn a_node_that_does_not_read_does_not_lock_up_the_client() {
     for seq in 1..=200 {
         let (reference, _) = loop {
             let request = peer.recv().await;
-            if let ClientFrame::Send { cid, .. } = request.frame {
+            if let ClientFrame::Ask(Ask::Send(ask::Send { cid, .. })) = request.frame {
                 break (request.reference.unwrap(), cid);
             }
         };
@@ -265,7 +265,7 @@ async fn too_many_at_once_wait() {
     let (first, a) = expect_send(&mut peer).await;
     let (_, b) = expect_send(&mut peer).await;
     client.read(&conv(), 1).await.unwrap();
-    assert!(matches!(peer.recv().await.frame, ClientFrame::Read { .. }), "the third send must wait");
+    assert!(matches!(peer.recv().await.frame, ClientFrame::Ask(Ask::Read(ask::Read { .. }))), "the third send must wait");
     peer.sent(first, 1).await;
     let (_, c) = expect_send(&mut peer).await;
     let mut all = [a, b, c];

@@ -80,8 +80,9 @@ fn what_is_counted_is_what_is_shown() {
     let metrics = Metrics::new("n1");
     metrics.sessions.inc();
     metrics.delivered.of(DeliveryPath::Fill).inc_by(3);
-    metrics.frames_in.of(FrameOp::from_name("send")).inc();
-    metrics.frames_in.of(FrameOp::from_name("no such op")).inc();
+    metrics.frames_in.of(Op::Send).inc();
+    metrics.bad_frames.inc();
+    metrics.refused(Op::Send, ErrorCode::TooLarge);
     metrics.closed("drain");
     metrics.closed("drain");
     metrics.error("bad_frame");
@@ -92,7 +93,8 @@ fn what_is_counted_is_what_is_shown() {
         ("natter_delivered_total{path=fill}", 3.0),
         ("natter_delivered_total{path=bus}", 0.0),
         ("natter_frames_in_total{op=send}", 1.0),
-        ("natter_frames_in_total{op=unknown}", 1.0),
+        ("natter_bad_frames_total{}", 1.0),
+        ("natter_refusals_total{op=send,code=too_large}", 1.0),
         ("natter_sessions_closed_total{reason=drain}", 2.0),
         ("natter_errors_total{code=bad_frame}", 1.0),
         ("natter_append_seconds_count{}", 1.0),
@@ -101,7 +103,7 @@ fn what_is_counted_is_what_is_shown() {
     ] {
         assert_eq!(shown.get(series), Some(&expected), "{series}");
     }
-    assert_eq!(metrics.frames_in.total(), 2);
+    assert_eq!(metrics.frames_in.total(), 1);
     let info = shown.keys().find(|series| series.starts_with("natter_info")).unwrap();
     assert!(info.contains("node=n1") && info.contains(env!("CARGO_PKG_VERSION")), "{info}");
 }

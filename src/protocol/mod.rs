@@ -82,7 +82,7 @@ impl Encoding {
             }
         };
         if let Err(error) = done {
-            // Only a body that never went through `Body`'s checks can do this; R14 keeps such out of the store.
+            // Only a body that never passed the checks of `Body` can do this; R14 keeps such out of the store.
             tracing::error!(%error, "a frame could not be encoded");
             out.clear();
         }
@@ -117,4 +117,25 @@ pub fn json_of(msgpack: &[u8]) -> Result<Bytes, String> {
     let mut out = Vec::with_capacity(msgpack.len() * 5 / 4);
     write_json(msgpack, &mut out)?;
     Ok(Bytes::from(out))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_payload_holds_one_value() {
+        assert!(Encoding::MsgPack.decode::<Body>(b"\x01").is_ok());
+        assert!(Encoding::MsgPack.decode::<Body>(b"\x01\x02").is_err());
+        assert!(Encoding::Json.decode::<Body>(b"1 2").is_err());
+    }
+
+    /// Nothing that was stored may fail to become a JSON frame.
+    #[test]
+    fn the_deepest_body_fits_into_a_frame() {
+        let depth = crate::model::MAX_DEPTH;
+        let body: Body = Encoding::Json.decode(("[".repeat(depth) + &"]".repeat(depth)).as_bytes()).unwrap();
+        let frame = Encoding::MsgPack.encode(&std::collections::BTreeMap::from([("body", body)]));
+        assert!(json_of(&frame).is_ok());
+    }
 }

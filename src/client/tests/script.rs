@@ -22,7 +22,8 @@ use crate::{
     client::{Client, ClientOptions},
     model::{DeviceId, Seq, SessionId, UserId},
     protocol::{
-        Body, ClientFrame, CloseReason, Encoding, ErrorCode, Message, Request, ServerFrame,
+        Ask, Body, ClientFrame, CloseReason, Encoding, ErrorCode, Message, Request, ServerFrame,
+        ask,
         server::{Limits, Signal, Welcome},
     },
 };
@@ -109,8 +110,8 @@ impl Peer {
     pub(super) async fn recv(&mut self) -> Request {
         loop {
             match timeout(LONG, self.socket.next()).await.expect("the client says nothing").unwrap().unwrap() {
-                WsMessage::Text(text) => return Request::decode(self.encoding, text.as_bytes(), 1 << 20).unwrap(),
-                WsMessage::Binary(payload) => return Request::decode(self.encoding, &payload, 1 << 20).unwrap(),
+                WsMessage::Text(text) => return Request::decode(self.encoding, text.as_bytes()).unwrap(),
+                WsMessage::Binary(payload) => return Request::decode(self.encoding, &payload).unwrap(),
                 WsMessage::Ping(_) | WsMessage::Pong(_) => {}
                 other => panic!("{other:?} instead of a frame"),
             }
@@ -154,10 +155,10 @@ impl Peer {
     pub(super) async fn answer(&mut self, request: Request) {
         let reference = request.reference;
         let frame = match request.frame {
-            ClientFrame::History { conv, .. } => {
+            ClientFrame::Ask(Ask::History(ask::History { conv, .. })) => {
                 ServerFrame::History { reference, conv, messages: vec![message(1, "x")], more: true }
             }
-            ClientFrame::Conversations { .. } => {
+            ClientFrame::Ask(Ask::Conversations(_)) => {
                 ServerFrame::Conversations { reference, items: vec![], next: Some("y".into()) }
             }
             ClientFrame::Token { .. } => ServerFrame::TokenOk { reference, exp: 77 },
