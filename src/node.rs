@@ -64,7 +64,7 @@ impl Node {
     ///
     /// # Errors
     /// [`NodeError`]: what no waiting would mend.
-    pub async fn build(config: &Config, store: Arc<dyn Store>) -> Result<Self, NodeError> {
+    pub async fn build(config: &Config, store: Store) -> Result<Self, NodeError> {
         let verifier = Arc::new(Verifier::from_config(&config.auth)?);
         let metrics = Metrics::new(config.node.name.as_str());
         let stats = Arc::new(BusStats::default());

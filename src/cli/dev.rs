@@ -1,7 +1,7 @@
 //! `natter dev`: everything on one machine. A NATS server, the embedded store, some nodes in one process, tokens to
 //! try them with.
 
-use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 use serde::Serialize;
@@ -79,7 +79,7 @@ pub async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     }
     logging::start(&config.log)?;
     let shutdown = serve::shutdown_signal()?;
-    let store = stores::open_embedded(&config).await?;
+    let store = Store::of(stores::open_embedded(&config).await?);
     let mut options = ServerOptions::new(args.data.join("nats"));
     options.program.clone_from(&args.nats_server);
     let mut nats = NatsServer::start(options).await?;
@@ -90,7 +90,7 @@ pub async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     while let Some(ended) = nodes.join_next().await {
         clean &= ended.context("a node broke")?;
     }
-    store.close().await?;
+    store.engine.close().await?;
     nats.stop().await;
     Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -112,7 +112,7 @@ async fn start_nodes(
     config: &Config,
     args: &Args,
     nats: &NatsServer,
-    store: Arc<dyn Store>,
+    store: Store,
     shutdown: &tokio_util::sync::CancellationToken,
 ) -> anyhow::Result<(Ready, JoinSet<bool>)> {
     let mut nodes = JoinSet::new();

@@ -58,7 +58,7 @@ pub async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     let node = Node::build(&config, store.clone()).await?.refreshing(refresh);
     tracing::info!(node = %config.node.name, listen = %listener.local_addr()?, "serving");
     let clean = node.run(listener, shutdown).await;
-    store.close().await?;
+    store.engine.close().await?;
     tracing::info!(clean, "stopped");
     Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -22,7 +22,7 @@ use crate::{
 /// A store, and what it counts by itself.
 pub struct Opened {
     /// The store.
-    pub store: Arc<dyn Store>,
+    pub store: Store,
     /// Carries the driver's counts into the metrics; `None` where no driver counts.
     pub refresh: Option<Refresh>,
 }
@@ -34,7 +34,7 @@ pub struct Opened {
 /// build's.
 pub async fn open(config: &Config, migrating: bool) -> anyhow::Result<Opened> {
     match config.store.kind {
-        StoreKind::Embedded => Ok(Opened { store: open_embedded(config).await?, refresh: None }),
+        StoreKind::Embedded => Ok(Opened { store: Store::of(open_embedded(config).await?), refresh: None }),
         StoreKind::Scylla => open_scylla(&config.store.scylla, migrating).await,
     }
 }
@@ -48,7 +48,7 @@ async fn open_scylla(scylla: &config::Scylla, migrating: bool) -> anyhow::Result
     warn_of_few_copies(&store, scylla);
     let counting = store.clone();
     let refresh: Refresh = Arc::new(move |metrics| show(&counting.driver_metrics(), metrics));
-    Ok(Opened { store, refresh: Some(refresh) })
+    Ok(Opened { store: Store::of(store), refresh: Some(refresh) })
 }
 
 fn show(driver: &DriverMetrics, metrics: &Metrics) {

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     bus::BusError,
     metrics::{FrameOp, StoreOp},
-    model::{SessionId, SessionRank, UserId, now_millis},
+    model::{Device, SessionId, SessionRank, UserId, now_millis},
     protocol::{
         ClientFrame, CloseReason, ErrorCode, Request, ServerFrame,
         client::Hello,
@@ -130,7 +130,8 @@ async fn enter(gateway: &Gateway, socket: &mut Socket, entry: &Entry) -> Result<
         return Err(CloseReason::Drain);
     }
     let identity = &entry.handle.identity;
-    let register = gateway.store.register_device(&identity.user, &identity.device);
+    let device = Device { user: identity.user.clone(), device: identity.device.clone() };
+    let register = gateway.store.marks.register_device(&device);
     let (fenced, registered) = tokio::join!(fence(gateway), register);
     if let Err(error) = fenced {
         // I7: the session goes on without; the reconnect will fence and compare.

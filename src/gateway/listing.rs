@@ -17,7 +17,7 @@ use crate::{
         server::{Conversation, PeerMarks},
     },
     session::refusal,
-    store::{Head, Span, StoreResult},
+    store::{InboxRow, Span, StoreResult},
 };
 
 /// Heads read at once.
@@ -62,7 +62,7 @@ async fn list(
     let mut heads = all_heads(gateway, user).await?;
     heads.sort_unstable_by(|one, other| (other.ts, &other.conv).cmp(&(one.ts, &one.conv)));
     let start = after.map_or(0, |place| heads.partition_point(|head| (head.ts, &head.conv) >= (place.0, &place.1)));
-    let page: Vec<Head> = heads.drain(start..).take(limit + 1).collect();
+    let page: Vec<InboxRow> = heads.drain(start..).take(limit + 1).collect();
     let more = page.len() > limit;
     let rows = stream::iter(page.into_iter().take(limit).map(|head| describe(gateway, user, head)));
     let items: Vec<Conversation> = rows.buffered(AT_ONCE).try_collect().await?;
@@ -70,11 +70,11 @@ async fn list(
     Ok((items, next))
 }
 
-async fn all_heads(gateway: &Gateway, user: &UserId) -> StoreResult<Vec<Head>> {
+async fn all_heads(gateway: &Gateway, user: &UserId) -> StoreResult<Vec<InboxRow>> {
     let mut heads = Vec::new();
     let mut after = None;
     loop {
-        let page = gateway.store.inbox(user, after.as_ref(), PAGE).await?;
+        let page = gateway.store.inbox.conversations(user, after.as_ref(), PAGE).await?;
         heads.extend(page.items);
         match page.next {
             Some(next) => after = Some(next),
@@ -83,15 +83,15 @@ async fn all_heads(gateway: &Gateway, user: &UserId) -> StoreResult<Vec<Head>> {
     }
 }
 
-async fn describe(gateway: &Gateway, user: &UserId, head: Head) -> StoreResult<Conversation> {
-    let Head { conv, head, ts } = head;
+async fn describe(gateway: &Gateway, user: &UserId, head: InboxRow) -> StoreResult<Conversation> {
+    let InboxRow { conv, head, ts } = head;
     let store = &gateway.store;
-    let read = store.read_mark(user, &conv).await?;
-    let last = store.read_before(&conv, MAX_SEQ, Span { rows: 1, bytes: usize::MAX }).await?.pop();
+    let read = store.marks.read_mark(user, &conv).await?;
+    let last = store.logs.read_before(&conv, MAX_SEQ, Span { rows: 1, bytes: usize::MAX }).await?.pop();
     let peer = match conv.peer_of(user) {
         Some(peer) => Some(PeerMarks {
-            delivered: store.delivered(&peer, &conv).await?,
-            read: store.read_mark(&peer, &conv).await?,
+            delivered: store.marks.delivered(&peer, &conv).await?,
+            read: store.marks.read_mark(&peer, &conv).await?,
         }),
         None => None,
     };

@@ -7,10 +7,9 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 
 use crate::{
-    model::{ConvId, Seq},
+    model::{ConvId, Row, Seq},
     protocol::{Encoding, Message, ServerFrame, json_of},
     session::delivery::Placed,
-    store,
 };
 
 /// A frame as MessagePack, with its JSON once somebody needed it.
@@ -68,25 +67,18 @@ impl Placed for Arc<Live> {
     }
 }
 
-impl Placed for store::Row {
+impl Placed for Row {
     fn seq(&self) -> Seq {
         self.seq
     }
 
     fn size(&self) -> usize {
         // The frame around a body: names and numbers.
-        self.body.len() + 96
+        self.body.size() + 96
     }
 }
 
 /// A row as the message that clients see.
-pub fn message_of(conv: &ConvId, row: store::Row) -> Message {
-    Message {
-        conv: conv.clone(),
-        seq: row.seq,
-        from: row.sender,
-        ts: row.ts,
-        cid: Some(row.cid),
-        body: crate::protocol::Body::from_stored(row.body),
-    }
+pub fn message_of(conv: &ConvId, row: Row) -> Message {
+    Message { conv: conv.clone(), seq: row.seq, from: row.sender, ts: row.ts, cid: Some(row.cid), body: row.body }
 }

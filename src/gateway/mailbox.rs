@@ -17,10 +17,9 @@ use parking_lot::Mutex;
 
 use super::live::{Live, Shared};
 use crate::{
-    model::{ConvId, Millis, Seq},
+    model::{ConvId, Millis, Row, Seq},
     protocol::{CloseReason, ErrorCode, ServerFrame, server::Announcement},
     session::{Cause, Marking, Tick, joined::GapsPage},
-    store::Row,
 };
 
 /// Something for a session.

@@ -72,7 +72,7 @@ pub struct Gateway {
     /// What sessions keep to.
     pub rules: Arc<Rules>,
     /// The store.
-    pub store: Arc<dyn Store>,
+    pub store: Store,
     /// The bus.
     pub bus: Arc<dyn Bus>,
     /// Local users.
@@ -110,7 +110,7 @@ pub struct Parts {
     /// What sessions keep to.
     pub rules: Rules,
     /// The store.
-    pub store: Arc<dyn Store>,
+    pub store: Store,
     /// The bus.
     pub bus: Arc<dyn Bus>,
     /// Checks tokens.
@@ -127,7 +127,8 @@ impl Gateway {
         let registry = Arc::new(registry);
         let router = Router::new(bus.clone(), registry.clone(), metrics.clone());
         let publisher = router.clone();
-        let appender = Appender::new(store.clone(), Arc::new(move |conv, batch| publisher.on_appended(conv, batch)));
+        let appender =
+            Appender::new(store.logs.clone(), Arc::new(move |conv, batch| publisher.on_appended(conv, batch)));
         let budget = RateLimiter::direct(Quota::per_second(settings.reconcile_rows));
         Arc::new(Self {
             settings,

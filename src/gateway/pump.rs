@@ -23,10 +23,9 @@ use super::{
 };
 use crate::{
     metrics::{DeliveryPath, FrameOp},
-    model::{ConvId, Seq},
+    model::{ConvId, Row, Seq},
     protocol::{ClientFrame, CloseReason, ErrorCode, Request, ServerFrame, client::FrameError},
     session::{Effect, Joined, refusal},
-    store::Row,
 };
 
 /// A session over live messages and stored rows.

@@ -13,14 +13,14 @@ use super::{
 };
 use crate::{
     metrics::{Metrics, ReconcileCause, StoreOp},
-    model::{ConvId, Seq, UserId, now_millis},
+    model::{ConvId, Device, Gap, NewMessage, Row, Seq, UserId, now_millis},
     protocol::{
         Body, ErrorCode, ServerFrame,
         client::HistoryFrom,
         server::{Announcement, Receipt, Signal},
     },
     session::{Cause, Delivery, Effect, Expiry, Mark, Marking, refusal},
-    store::{Appended, Gap, NewMessage, Row, Span, StoreError, StoreResult},
+    store::{Appended, Span, StoreError, StoreResult},
 };
 
 /// Bytes of bodies in one page: what a fill or a history answer may hold in memory.
@@ -39,7 +39,7 @@ pub fn start(gateway: &Arc<Gateway>, handle: &Arc<SessionHandle>, wish: Wish) {
     match wish {
         Effect::Append { reference, to, cid, body } => {
             let user = handle.identity.user.clone();
-            let message = NewMessage { sender: user.clone(), cid, ts: now_millis(), body: body.into_msgpack() };
+            let message = NewMessage { sender: user.clone(), cid, ts: now_millis(), body };
             append(gateway, handle, reference, ConvId::direct(&user, &to), message);
         }
         Effect::Fill { conv, after, rows } => spawn(Box::pin(fill(gw, me, conv, after, rows))),
@@ -103,15 +103,19 @@ pub fn counted<T>(metrics: &Metrics, op: StoreOp, result: StoreResult<T>) -> Sto
     result
 }
 
+fn device_of(me: &SessionHandle) -> Device {
+    Device { user: me.identity.user.clone(), device: me.identity.device.clone() }
+}
+
 async fn fill(gateway: Arc<Gateway>, me: Arc<SessionHandle>, conv: ConvId, after: Option<Seq>, rows: usize) {
-    let (user, device) = (&me.identity.user, &me.identity.device);
+    let device = device_of(&me);
     let mut cursor = None;
     let read = async {
         let start = match after {
             Some(after) => after,
-            None => *cursor.insert(gateway.store.cursor(user, device, &conv).await?),
+            None => *cursor.insert(gateway.store.marks.cursor(&device, &conv).await?),
         };
-        gateway.store.read_after(&conv, start, Span { rows, bytes: PAGE_BYTES }).await
+        gateway.store.logs.read_after(&conv, start, Span { rows, bytes: PAGE_BYTES }).await
     };
     let read = counted(&gateway.metrics, StoreOp::ReadAfter, read.await);
     gateway.metrics.fills.inc();
@@ -126,8 +130,7 @@ async fn compare(gateway: Arc<Gateway>, me: Arc<SessionHandle>, after: Option<Co
     if budgeted {
         let _ = gateway.budget.until_n_ready(GAPS_ADVANCE).await;
     }
-    let (user, device) = (&me.identity.user, &me.identity.device);
-    let read = gateway.store.gaps(user, device, after.as_ref(), GAPS_PAGE).await;
+    let read = gateway.store.inbox.gaps(&device_of(&me), after.as_ref(), GAPS_PAGE).await;
     let read = counted(metrics, StoreOp::Gaps, read);
     let scanned = read.as_ref().map_or(0, |page| page.scanned);
     metrics.reconcile_rows.inc_by(scanned as u64);
@@ -163,9 +166,9 @@ pub fn count_gaps(metrics: &Metrics, cause: Cause, found: usize) {
 
 async fn read_top(gateway: Arc<Gateway>, me: Arc<SessionHandle>, asked: Marking) {
     let read = async {
-        let top = gateway.store.top(&asked.conv).await?;
+        let top = gateway.store.logs.top(&asked.conv).await?;
         let cursor = match asked.mark {
-            Mark::Cursor => gateway.store.cursor(&me.identity.user, &me.identity.device, &asked.conv).await?,
+            Mark::Cursor => gateway.store.marks.cursor(&device_of(&me), &asked.conv).await?,
             Mark::Read => 0,
         };
         Ok((top, cursor))
@@ -180,8 +183,8 @@ async fn raise_cursor(gateway: Arc<Gateway>, me: Arc<SessionHandle>, conv: ConvI
 }
 
 async fn write_cursor(gateway: &Gateway, me: &SessionHandle, conv: &ConvId, seq: Seq) -> bool {
-    let (user, device) = (&me.identity.user, &me.identity.device);
-    let stored = gateway.store.raise_cursor(user, device, conv, seq).await;
+    let user = &me.identity.user;
+    let stored = gateway.store.marks.raise_cursor(&device_of(me), conv, seq).await;
     if counted(&gateway.metrics, StoreOp::RaiseCursor, stored).is_err() {
         return false;
     }
@@ -201,7 +204,7 @@ pub async fn write_cursors(gateway: &Gateway, me: &SessionHandle, delivery: &Del
 async fn raise_read(gateway: Arc<Gateway>, me: Arc<SessionHandle>, asked: Marking) {
     let Marking { reference, conv, seq, .. } = asked;
     let user = &me.identity.user;
-    let stored = gateway.store.raise_read_mark(user, &conv, seq).await;
+    let stored = gateway.store.marks.raise_read_mark(user, &conv, seq).await;
     let stored = counted(&gateway.metrics, StoreOp::RaiseReadMark, stored);
     if stored.is_ok() {
         let receipt = Receipt { conv, user: user.clone(), delivered: None, read: Some(seq) };
@@ -229,13 +232,13 @@ async fn history(
     let read = async {
         Ok(match from {
             HistoryFrom::Before(before) => {
-                let rows = gateway.store.read_before(&conv, before, span).await?;
+                let rows = gateway.store.logs.read_before(&conv, before, span).await?;
                 let more = rows.first().is_some_and(|row| row.seq > 1);
                 (rows, more)
             }
             HistoryFrom::After(after) => {
-                let rows = gateway.store.read_after(&conv, after, span).await?;
-                let top = gateway.store.top(&conv).await?;
+                let rows = gateway.store.logs.read_after(&conv, after, span).await?;
+                let top = gateway.store.logs.top(&conv).await?;
                 let more = rows.last().is_some_and(|row| row.seq < top);
                 (rows, more)
             }

@@ -14,12 +14,12 @@ use super::{
 use crate::{
     bus::{Bus, BusMessage, OnMessage},
     metrics::Metrics,
-    model::{ConvId, Parties, Seq, UserId},
+    model::{ConvId, NewMessage, Parties, Seq, UserId},
     protocol::{
         Encoding, Message, ServerFrame,
         server::{Announcement, OnBus, encode_head},
     },
-    store::{Appended, NewMessage},
+    store::Appended,
     subject::Subject,
 };
 
@@ -72,7 +72,7 @@ impl Router {
                 from: message.sender.clone(),
                 ts: appended.ts,
                 cid: Some(message.cid.clone()),
-                body: crate::protocol::Body::from_stored(message.body.clone()),
+                body: message.body.clone(),
             });
             let frame = Shared::of(&frame);
             let payload = frame.msgpack().clone();

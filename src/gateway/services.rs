@@ -15,9 +15,9 @@ use crate::{
     bus::{BusMessage, Subscription},
     config::may_send_as,
     metrics::ServiceOutcome,
-    model::{Cid, ConvId, Millis, Seq, UserId, now_millis},
+    model::{Cid, ConvId, Millis, NewMessage, Seq, UserId, now_millis},
     protocol::{Body, Encoding, ErrorCode, ServerFrame, server::Signal},
-    store::{Appended, NewMessage, StoreResult},
+    store::{Appended, StoreResult},
     subject::{QUEUE_GROUP, ServiceSubject, Subject},
 };
 
@@ -128,7 +128,7 @@ fn read_send(
         Some(from) => speak_as(gateway, &service, &from)?,
     };
     let conv = ConvId::direct(&sender, &user);
-    Ok((conv, NewMessage { sender, cid, ts: now_millis(), body: request.body.into_msgpack() }))
+    Ok((conv, NewMessage { sender, cid, ts: now_millis(), body: request.body }))
 }
 
 fn speak_as(gateway: &Gateway, service: &UserId, from: &str) -> Result<UserId, (ServiceOutcome, Refused)> {

@@ -53,7 +53,7 @@ struct Readiness {
 
 /// The store decides; NATS is only a degraded mark (I7).
 async fn ready(State(Shown { gateway, .. }): State<Shown>) -> impl IntoResponse {
-    let health = gateway.store.health().await;
+    let health = gateway.store.engine.health().await;
     let draining = gateway.draining.load(Ordering::Acquire);
     if health.is_err() {
         gateway.metrics.store_errors.of(StoreOp::Health).inc();

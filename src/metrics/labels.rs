@@ -124,7 +124,7 @@ labels!(
 );
 
 labels!(
-    /// What was asked of the store, by the methods of `store::Store`.
+    /// What was asked of the store, by the methods of the traits in `store`.
     StoreOp("op") {
         /// Messages into a log.
         Append = "append",

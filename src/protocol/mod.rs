@@ -4,7 +4,6 @@
 //! Rust client. A change here is a change of the contract that others build against: the golden files under
 //! `tests/golden/` hold each frame in both encodings.
 
-pub mod body;
 pub mod client;
 pub mod close;
 pub mod error;
@@ -12,7 +11,7 @@ pub mod server;
 mod server_read;
 mod strict;
 
-pub use body::Body;
+pub use crate::model::Body;
 pub use client::{ClientFrame, Request};
 pub use close::CloseReason;
 pub use error::ErrorCode;
@@ -20,6 +19,8 @@ pub use server::{Message, ServerFrame};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+
+use crate::model::write_json;
 
 /// Subprotocol of the JSON encoding (text frames), the default.
 pub const SUBPROTOCOL_JSON: &str = "natter.json.v1";
@@ -75,7 +76,7 @@ impl Encoding {
             }
         };
         if let Err(error) = done {
-            // Only a body that never went through `Body`'s checks can do this; R14 keeps such out of the store.
+            // Only a body that never passed the checks of `Body` can do this; R14 keeps such out of the store.
             tracing::error!(%error, "a frame could not be encoded");
             out.clear();
         }
@@ -108,6 +109,27 @@ impl Encoding {
 /// When the payload is not one MessagePack value that JSON can carry.
 pub fn json_of(msgpack: &[u8]) -> Result<Bytes, String> {
     let mut out = Vec::with_capacity(msgpack.len() * 5 / 4);
-    body::write_json(msgpack, &mut out)?;
+    write_json(msgpack, &mut out)?;
     Ok(Bytes::from(out))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_payload_holds_one_value() {
+        assert!(Encoding::MsgPack.decode::<Body>(b"\x01").is_ok());
+        assert!(Encoding::MsgPack.decode::<Body>(b"\x01\x02").is_err());
+        assert!(Encoding::Json.decode::<Body>(b"1 2").is_err());
+    }
+
+    /// Nothing that was stored may fail to become a JSON frame.
+    #[test]
+    fn the_deepest_body_fits_into_a_frame() {
+        let depth = crate::model::MAX_DEPTH;
+        let body: Body = Encoding::Json.decode(("[".repeat(depth) + &"]".repeat(depth)).as_bytes()).unwrap();
+        let frame = Encoding::MsgPack.encode(&std::collections::BTreeMap::from([("body", body)]));
+        assert!(json_of(&frame).is_ok());
+    }
 }

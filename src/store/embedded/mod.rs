@@ -1,8 +1,8 @@
 //! The embedded store on fjall: one process, any number of nodes in it. For a first run and for one machine.
 //!
-//! Follow an append: [`EmbeddedStore::append`] encodes on the caller's task → `writer` (one thread, takes all that
-//! is waiting) → `commit` (seqs, cids, heads, marks in one batch) → one fsync → answers. `keys` and `rows` say what
-//! is on the disk, `folder` whether it is ours, `reads` answers everything else.
+//! Follow an append: `traits` encodes on the caller's task → `writer` (one thread, takes all that is waiting) →
+//! `commit` (seqs, cids, heads, marks in one batch) → one fsync → answers. `keys` and `rows` define what is on the
+//! disk, `folder` checks that the data folder is natter's, `reads` answers everything else.
 //!
 //! One thread writes because seqs need one order anyway, and a second one would wait for the same fsync.
 
@@ -12,20 +12,15 @@ use std::{
     time::Duration,
 };
 
-use futures_util::future::BoxFuture;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use self::{
-    commit::Incoming,
     folder::Folder,
     tables::Tables,
     thread::Thread,
     writer::{Command, Reply, Shared, Writer},
 };
-use crate::{
-    model::{ConvId, DeviceId, Parties, Seq, UserId},
-    store::{Appended, Gap, Head, NewMessage, Page, Row, STORE_DEADLINE, Span, Store, StoreError, StoreResult},
-};
+use crate::store::{STORE_DEADLINE, StoreError, StoreResult};
 
 mod commit;
 mod folder;
@@ -36,14 +31,13 @@ mod recent;
 mod rows;
 mod tables;
 mod thread;
+mod traits;
 mod writer;
 
 pub use folder::{FORMAT, FolderState, OpenError, look};
 
 /// How many reads run at once. More would only wait for the same disk, each with a thread of its own.
 const READERS: usize = 16;
-/// How long [`Store::health`] waits for the writer.
-const HEALTH_DEADLINE: Duration = Duration::from_secs(1);
 
 /// What an operator may set.
 #[derive(Debug, Clone, Copy)]
@@ -114,7 +108,7 @@ impl EmbeddedStore {
 
     /// Hands a command to the writer and waits for its answer.
     async fn ask<T>(&self, deadline: Duration, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> StoreResult<T> {
-        // Asked here too, not only by the writer: a broken engine may hold up the writer for ever.
+        // Checked here too, not only by the writer: a broken engine may block the writer for ever.
         if let Some(failure) = self.shared.failure.get() {
             return Err(failure.clone());
         }
@@ -133,8 +127,8 @@ impl EmbeddedStore {
     }
 
     /// Runs a read on a blocking thread. Most reads find all they need in memory and would be done sooner
-    /// here, but nobody can tell beforehand which will wait for the disk, and one that does would hold up every
-    /// socket of this worker. The ten microseconds that the hop costs are not on the way of a live message.
+    /// here, but nobody can tell beforehand which will wait for the disk, and one that does would block every
+    /// socket of this worker. The switch costs ten microseconds, and no live message waits for a read.
     async fn read<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Tables) -> StoreResult<T> + Send + 'static,
@@ -151,22 +145,6 @@ impl EmbeddedStore {
         };
         tokio::time::timeout(STORE_DEADLINE, reading).await.unwrap_or_else(|_| Err(too_late()))
     }
-
-    async fn append_all(&self, conv: &ConvId, batch: Vec<NewMessage>) -> StoreResult<Vec<StoreResult<Appended>>> {
-        direct(conv)?;
-        let messages = batch.iter().map(|message| incoming(conv, message)).collect::<StoreResult<Vec<_>>>()?;
-        let conv = conv.clone();
-        self.ask(STORE_DEADLINE, |reply| Command::Append { conv, messages, reply }).await
-    }
-}
-
-fn incoming(conv: &ConvId, message: &NewMessage) -> StoreResult<Incoming> {
-    Ok(Incoming {
-        cid: keys::cid(conv, &message.sender, &message.cid),
-        sender: message.sender.clone(),
-        row: rows::encode(message)?,
-        ts: message.ts,
-    })
 }
 
 fn closed() -> StoreError {
@@ -175,142 +153,4 @@ fn closed() -> StoreError {
 
 fn too_late() -> StoreError {
     StoreError::unavailable("the disk did not answer in time; check its load and health")
-}
-
-/// Rooms are not served yet.
-fn direct(conv: &ConvId) -> StoreResult<()> {
-    match conv.parties() {
-        Parties::Direct(..) => Ok(()),
-        Parties::Room(_) => Err(StoreError::Unsupported("rooms")),
-    }
-}
-
-impl Store for EmbeddedStore {
-    fn append<'a>(&'a self, conv: &'a ConvId, batch: Vec<NewMessage>) -> BoxFuture<'a, Vec<StoreResult<Appended>>> {
-        Box::pin(async move {
-            let asked = batch.len();
-            if asked == 0 {
-                return Vec::new();
-            }
-            self.append_all(conv, batch).await.unwrap_or_else(|error| vec![Err(error); asked])
-        })
-    }
-
-    fn read_after<'a>(&'a self, conv: &'a ConvId, after: Seq, span: Span) -> BoxFuture<'a, StoreResult<Vec<Row>>> {
-        Box::pin(async move {
-            direct(conv)?;
-            let conv = conv.clone();
-            self.read(move |tables| reads::read_after(tables, &conv, after, span)).await
-        })
-    }
-
-    fn read_before<'a>(&'a self, conv: &'a ConvId, before: Seq, span: Span) -> BoxFuture<'a, StoreResult<Vec<Row>>> {
-        Box::pin(async move {
-            direct(conv)?;
-            let conv = conv.clone();
-            self.read(move |tables| reads::read_before(tables, &conv, before, span)).await
-        })
-    }
-
-    fn top<'a>(&'a self, conv: &'a ConvId) -> BoxFuture<'a, StoreResult<Seq>> {
-        Box::pin(async move {
-            direct(conv)?;
-            let conv = conv.clone();
-            self.read(move |tables| tables.top(&tables.db.snapshot(), &conv)).await
-        })
-    }
-
-    fn inbox<'a>(
-        &'a self,
-        user: &'a UserId,
-        after: Option<&'a ConvId>,
-        limit: usize,
-    ) -> BoxFuture<'a, StoreResult<Page<Head>>> {
-        let (user, after) = (user.clone(), after.cloned());
-        Box::pin(self.read(move |tables| reads::inbox(tables, &user, after.as_ref(), limit)))
-    }
-
-    fn gaps<'a>(
-        &'a self,
-        user: &'a UserId,
-        device: &'a DeviceId,
-        after: Option<&'a ConvId>,
-        limit: usize,
-    ) -> BoxFuture<'a, StoreResult<Page<Gap>>> {
-        let (user, device, after) = (user.clone(), device.clone(), after.cloned());
-        Box::pin(self.read(move |tables| reads::gaps(tables, &user, &device, after.as_ref(), limit)))
-    }
-
-    fn cursor<'a>(
-        &'a self,
-        user: &'a UserId,
-        device: &'a DeviceId,
-        conv: &'a ConvId,
-    ) -> BoxFuture<'a, StoreResult<Seq>> {
-        Box::pin(async move {
-            direct(conv)?;
-            let key = keys::cursor(user, device, conv);
-            self.read(move |tables| tables.cursor(&key)).await
-        })
-    }
-
-    fn raise_cursor<'a>(
-        &'a self,
-        user: &'a UserId,
-        device: &'a DeviceId,
-        conv: &'a ConvId,
-        seq: Seq,
-    ) -> BoxFuture<'a, StoreResult<()>> {
-        Box::pin(async move {
-            direct(conv)?;
-            let (user, device, conv) = (user.clone(), device.clone(), conv.clone());
-            let raise = |reply| Command::RaiseCursor { user, device, conv, seq, reply };
-            self.request(STORE_DEADLINE, raise).await
-        })
-    }
-
-    fn delivered<'a>(&'a self, user: &'a UserId, conv: &'a ConvId) -> BoxFuture<'a, StoreResult<Seq>> {
-        Box::pin(async move {
-            direct(conv)?;
-            let key = keys::delivered(user, conv);
-            self.read(move |tables| tables.cursor(&key)).await
-        })
-    }
-
-    fn read_mark<'a>(&'a self, user: &'a UserId, conv: &'a ConvId) -> BoxFuture<'a, StoreResult<Seq>> {
-        Box::pin(async move {
-            direct(conv)?;
-            let (user, conv) = (user.clone(), conv.clone());
-            self.read(move |tables| tables.inbox(&user, &conv).map(|row| row.read)).await
-        })
-    }
-
-    fn raise_read_mark<'a>(&'a self, user: &'a UserId, conv: &'a ConvId, seq: Seq) -> BoxFuture<'a, StoreResult<()>> {
-        Box::pin(async move {
-            direct(conv)?;
-            let (user, conv) = (user.clone(), conv.clone());
-            self.request(STORE_DEADLINE, |reply| Command::RaiseMark { user, conv, seq, reply }).await
-        })
-    }
-
-    fn register_device<'a>(&'a self, user: &'a UserId, device: &'a DeviceId) -> BoxFuture<'a, StoreResult<bool>> {
-        let (user, device) = (user.clone(), device.clone());
-        Box::pin(self.request(STORE_DEADLINE, |reply| Command::Register { user, device, reply }))
-    }
-
-    fn health(&self) -> BoxFuture<'_, StoreResult<()>> {
-        Box::pin(self.request(HEALTH_DEADLINE, Command::Ping))
-    }
-
-    fn close(&self) -> BoxFuture<'_, StoreResult<()>> {
-        Box::pin(async move {
-            let written = self.request(STORE_DEADLINE, Command::Close).await;
-            // Reads in flight hold the tables a moment longer; the last one lets the folder go.
-            let tables = self.tables.write().unwrap_or_else(PoisonError::into_inner).take();
-            let last = tokio::task::spawn_blocking(move || drop(tables));
-            last.await.map_err(StoreError::unavailable)?;
-            self.thread.ended().await;
-            written
-        })
-    }
 }

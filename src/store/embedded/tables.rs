@@ -7,7 +7,7 @@ use super::{
     EmbeddedOptions,
     folder::{Folder, OpenError},
     keys,
-    rows::{self, Inbox},
+    rows::{self, InboxValue},
 };
 use crate::{
     model::{ConvId, Seq, UserId},
@@ -26,12 +26,12 @@ pub(super) struct Tables {
     pub(super) inbox: Keyspace,
     pub(super) cursors: Keyspace,
     pub(super) devices: Keyspace,
-    /// Last, so that the folder is given up only after the database is closed.
+    /// The last field, so that the folder is released only after the database is closed.
     _folder: Folder,
 }
 
 impl Tables {
-    /// Opens the database in a folder that is ours, creating what is not there.
+    /// Opens the database in a claimed folder, creating the tables that do not exist.
     pub(super) fn open(folder: Folder, options: EmbeddedOptions) -> Result<Self, OpenError> {
         let failed = |error: fjall::Error| OpenError::Engine { dir: folder.dir().into(), cause: error.to_string() };
         let db = Database::builder(folder.data())
@@ -56,9 +56,9 @@ impl Tables {
     }
 
     /// A user's row for a conversation; all zero where there is none.
-    pub(super) fn inbox(&self, user: &UserId, conv: &ConvId) -> StoreResult<Inbox> {
+    pub(super) fn inbox_row(&self, user: &UserId, conv: &ConvId) -> StoreResult<InboxValue> {
         let found = self.inbox.get(keys::inbox(user, conv)).map_err(unavailable)?;
-        found.map_or(Ok(Inbox::default()), |value| Inbox::decode(&value))
+        found.map_or(Ok(InboxValue::default()), |value| InboxValue::decode(&value))
     }
 
     /// The highest seq whose row exists; 0 in an empty log.
@@ -74,7 +74,7 @@ fn table_options(memory: u64) -> KeyspaceCreateOptions {
     KeyspaceCreateOptions::default().max_memtable_size(memory)
 }
 
-/// An error of the engine as the trait knows it.
+/// An error of the engine as the store reports it.
 pub(super) fn unavailable(error: fjall::Error) -> StoreError {
     match error {
         fjall::Error::Io(error) => StoreError::unavailable(error),

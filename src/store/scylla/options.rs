@@ -137,7 +137,8 @@ impl ScyllaOptions {
         Ok(session)
     }
 
-    /// A slip in the datacenter's name leaves the driver without a server, and each request with a riddle.
+    /// With a misspelt datacenter the driver has no server to ask, and each request fails with an error that does not
+    /// say so.
     fn check_datacenter(&self, session: &Session) -> Result<(), ScyllaError> {
         let Some(wanted) = &self.datacenter else { return Ok(()) };
         let state = session.get_cluster_state();

@@ -1,8 +1,8 @@
 //! A message's body: any value that JSON can carry, held as MessagePack. Checked once, on the way in, whatever
 //! that way is, so that no stored body can ever fail to reach a client (R14).
 //!
-//! [`Body`] reads itself from any serde format and writes itself to any: the decoders and encoders of all frames
-//! use it, and [`write_json`] turns whole MessagePack frames into JSON the same way.
+//! [`Body`] deserializes from any serde format and serializes to any: frames in both encodings hold one. The same
+//! code turns a whole MessagePack frame into JSON ([`write_json`]).
 
 use std::{cell::Cell, fmt};
 
@@ -17,13 +17,15 @@ use serde::{
 /// The deepest nesting of arrays and maps.
 pub const MAX_DEPTH: usize = 64;
 
-/// A checked body, held as MessagePack.
+/// A checked body, held as MessagePack. Outside of the store there are two ways to make one, and both check:
+/// deserializing it, and [`Body::text`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Body(Bytes);
 
 impl Body {
-    /// Takes bytes that a check has already seen: a stored row.
-    pub fn from_stored(msgpack: Bytes) -> Self {
+    /// Takes the bytes of a stored row, which were a `Body` when they were stored. For the row decoders of the store
+    /// and nobody else: nothing is checked here.
+    pub(crate) fn from_stored(msgpack: Bytes) -> Self {
         Self(msgpack)
     }
 
@@ -39,15 +41,15 @@ impl Body {
         &self.0
     }
 
-    /// The MessagePack bytes.
-    pub fn into_msgpack(self) -> Bytes {
-        self.0
+    /// How many bytes of MessagePack it is.
+    pub fn size(&self) -> usize {
+        self.0.len()
     }
 
     /// The body as any type: a `String`, a `serde_json::Value`, one's own struct.
     ///
     /// # Errors
-    /// The decoder's own words when the body is of another shape.
+    /// The decoder's message when the body has another shape.
     pub fn parse<T: de::DeserializeOwned>(&self) -> Result<T, String> {
         rmp_serde::from_slice(&self.0).map_err(|e| e.to_string())
     }
@@ -87,7 +89,7 @@ impl<'de> Deserialize<'de> for Body {
 ///
 /// # Errors
 /// When `msgpack` is not exactly one value that JSON can carry.
-pub fn write_json(msgpack: &[u8], out: &mut Vec<u8>) -> Result<(), String> {
+pub(crate) fn write_json(msgpack: &[u8], out: &mut Vec<u8>) -> Result<(), String> {
     let rest = Cell::new(msgpack);
     // A frame is one level above its body.
     serde_json::to_writer(out, &Node { rest: &rest, depth: 0 }).map_err(|e| e.to_string())?;

@@ -1,5 +1,5 @@
 //! Which replica a conditional insert goes to. The driver sends one only once, so a server that froze would
-//! cost each try of a conversation its time-out; the append takes the next replica in turn instead.
+//! cost each try of a conversation its time-out; the append moves on to the next replica instead.
 
 use std::sync::Arc;
 
@@ -9,19 +9,19 @@ use scylla::{
     routing::Shard,
 };
 
-/// Begins the plan of another policy at a later place. That policy must not shuffle.
+/// The plan of another policy, begun at a later place. That policy must not shuffle.
 #[derive(Debug)]
-pub(super) struct InTurn {
+pub(super) struct Rotated {
     /// Gives the replicas in an order of its own, then everybody else.
     pub(super) plan: Arc<dyn LoadBalancingPolicy>,
-    /// How many to pass over.
-    pub(super) turn: usize,
+    /// How many to skip.
+    pub(super) skip: usize,
 }
 
-impl LoadBalancingPolicy for InTurn {
+impl LoadBalancingPolicy for Rotated {
     fn pick<'a>(&'a self, request: &'a RoutingInfo, cluster: &'a ClusterState) -> Option<(NodeRef<'a>, Option<Shard>)> {
         let all = self.plan.fallback(request, cluster).count();
-        self.plan.fallback(request, cluster).nth(self.turn % all.max(1))
+        self.plan.fallback(request, cluster).nth(self.skip % all.max(1))
     }
 
     fn fallback<'a>(&'a self, request: &'a RoutingInfo, cluster: &'a ClusterState) -> FallbackPlan<'a> {
@@ -29,6 +29,6 @@ impl LoadBalancingPolicy for InTurn {
     }
 
     fn name(&self) -> String {
-        "InTurn".to_owned()
+        "Rotated".to_owned()
     }
 }
