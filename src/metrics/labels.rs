@@ -93,7 +93,7 @@ labels!(
 );
 
 labels!(
-    /// What was asked of the store, by the methods of `store::Store`.
+    /// What was asked of the store, by the methods of the traits in `store`.
     StoreOp("op") {
         /// Messages into a log.
         Append = "append",

@@ -156,7 +156,7 @@ mod tests {
         let work = Work::new(many);
         assert_eq!(work.chunk(3).len(), 3);
         assert_eq!(work.chunk(usize::MAX).len(), MAX_ROWS);
-        let work = Work::new(vec![message("a", &big), message("", "x")]);
+        let work = Work::new(vec![message("a", &big), message("b", "x")]);
         assert_eq!(work.chunk(9), [0], "one message always fits");
     }
 }

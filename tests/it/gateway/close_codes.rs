@@ -5,7 +5,7 @@ use std::time::Duration;
 use natter::{
     client::{ConnectError, Endpoint},
     protocol::{CloseReason, Encoding, ServerFrame, client::Outgoing},
-    store::Store,
+    store::Engine as _,
 };
 
 use crate::mesh::{

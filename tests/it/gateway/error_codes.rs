@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use natter::{
     protocol::{Body, ErrorCode, ServerFrame},
-    store::Store,
+    store::Engine as _,
 };
 
 use crate::mesh::{Peer, TestMesh};

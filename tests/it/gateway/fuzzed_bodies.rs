@@ -110,8 +110,7 @@ async fn no_body_that_was_taken_can_stop_a_json_recipient() {
         in_order(&peer.frames());
         // The JSON says the same as the MessagePack: numbers, keys and texts as they were.
         for (message, body) in peer.messages().iter().zip(&taken) {
-            let mut json = Vec::new();
-            natter::protocol::body::write_json(body, &mut json).unwrap();
+            let json = natter::protocol::json_of(body).unwrap();
             let read: serde_json::Value = message.body.parse().unwrap();
             assert_eq!(read, serde_json::from_slice::<serde_json::Value>(&json).unwrap(), "{body:02x?}");
         }

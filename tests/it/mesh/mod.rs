@@ -90,12 +90,12 @@ impl TestMesh {
 
     /// Starts one more node that reaches NATS at `nats`: the server itself, or something that stands before it.
     pub async fn add_node(&mut self, nats: String) -> &TestNode {
-        let store = self.store.clone();
+        let store = Store::of(self.store.clone());
         self.add_node_on(nats, store).await
     }
 
     /// The same on a store that stands before the shared one.
-    pub async fn add_node_on(&mut self, nats: String, store: Arc<dyn Store>) -> &TestNode {
+    pub async fn add_node_on(&mut self, nats: String, store: Store) -> &TestNode {
         let mut config = self.config.clone();
         config.node.name = UserId::new(&format!("n{}", self.nodes.len() + 1)).unwrap();
         config.nats.urls = vec![ServerUrl::new(nats)];

@@ -21,7 +21,7 @@ pub struct TestNode {
 
 impl TestNode {
     /// Starts a node and waits until it says that it is ready.
-    pub async fn start(config: &Config, store: Arc<dyn Store>) -> Self {
+    pub async fn start(config: &Config, store: Store) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let addr = listener.local_addr().unwrap();
         let node = Node::build(config, store).await.unwrap();

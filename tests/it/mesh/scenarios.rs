@@ -6,13 +6,14 @@ use std::{sync::Arc, time::Duration};
 use natter::{
     nats_server::{NatsServer, ServerOptions},
     protocol::{Body, Encoding, ErrorCode, ServerFrame, client::Outgoing},
+    store::Store,
 };
 use rand::RngExt;
 
 use crate::mesh::{
     Peer, TestMesh,
     faults::{Fate, Faults},
-    held::HeldStore,
+    held::HeldLogs,
     ledger::{Ledger, in_order},
     process::ServeProcess,
     until,
@@ -96,13 +97,13 @@ async fn after_a_crash_both_sides_see_the_same_log() {
 }
 
 /// Node 1 (alice) is plain; node 2 (bob) has its notices spoilt and its pages held back.
-async fn spoilt() -> (TestMesh, Faults, Arc<HeldStore>) {
+async fn spoilt() -> (TestMesh, Faults, Arc<HeldLogs>) {
     let mut mesh = TestMesh::bare(|config| config.timing.recheck_ms = 600_000).await;
     let faults = Faults::to(mesh.nats.client_addr()).await;
     let url = mesh.nats.client_url();
     mesh.add_node(url).await;
-    let held = HeldStore::before(mesh.store.clone());
-    mesh.add_node_on(faults.nats_url(), held.clone()).await;
+    let held = HeldLogs::before(mesh.store.clone());
+    mesh.add_node_on(faults.nats_url(), held.of(Store::of(mesh.store.clone()))).await;
     (mesh, faults, held)
 }
 

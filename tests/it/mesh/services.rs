@@ -10,7 +10,7 @@ use natter::{
     model::{ConvId, UserId},
     nats_server::{NatsServer, ServerOptions},
     protocol::{Body, Encoding, ErrorCode, ServerFrame, server::OnBus},
-    store::{Span, Store},
+    store::{Logs as _, Span},
     subject::Subject,
 };
 use serde::Deserialize;

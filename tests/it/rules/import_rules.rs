@@ -152,6 +152,14 @@ fn the_session_knows_only_protocol_and_model() {
 }
 
 #[test]
+fn the_model_imports_nothing_of_natter() {
+    for source in sources().iter().filter(|source| source.module() == "model") {
+        let others: Vec<_> = imports(&source.code).into_iter().filter(|name| name != "model").collect();
+        assert!(others.is_empty(), "{} imports {others:?}", source.path);
+    }
+}
+
+#[test]
 fn arrows_go_down_only() {
     let rank = |module: &str| RANKS.iter().find(|(name, _)| *name == module).map(|(_, rank)| *rank);
     for source in sources() {
@@ -189,4 +197,13 @@ fn subjects_are_minted_in_one_place() {
     let mints = |source: &Source| verbs.iter().any(|verb| source.code.contains(&format!("\"natter.{verb}")));
     let minting: Vec<_> = sources().into_iter().filter(mints).map(|source| source.path).collect();
     assert_eq!(minting, ["subject.rs"]);
+}
+
+/// R14: a body that no check has seen can only come out of a stored row.
+#[test]
+fn only_the_stores_row_decoders_take_bodies_unchecked() {
+    let takes = |source: &Source| source.code.contains("from_stored") && source.path != "model/body.rs";
+    let mut taking: Vec<_> = sources().into_iter().filter(takes).map(|source| source.path).collect();
+    taking.sort();
+    assert_eq!(taking, ["store/embedded/rows.rs", "store/scylla/pages.rs"]);
 }

@@ -1,10 +1,9 @@
 //! What a login costs the CQL server: pages of two partitions, however many conversations there are.
 
-use bytes::Bytes;
 use natter::{
-    model::{Cid, UserId},
+    model::{Body, Cid, NewMessage, UserId},
     protocol::Encoding,
-    store::{NewMessage, Store as _},
+    store::Logs as _,
 };
 
 use super::{fleet::Fleet, people::direct};
@@ -26,7 +25,7 @@ async fn a_login_reads_pages_and_not_conversations() {
             sender: UserId::new(&peer).unwrap(),
             cid: Cid::new("c").unwrap(),
             ts: 1,
-            body: Bytes::from_static(b"\xa2hi"),
+            body: Body::text("hi"),
         };
         let appended = fleet.store.append(&direct(&peer, "reader"), vec![message]).await;
         assert_eq!(appended[0].as_ref().unwrap().seq, 1);

@@ -8,8 +8,8 @@ use std::{
 
 use natter::{
     client::{Client, ClientOptions, Event},
-    model::{ConvId, Seq, UserId},
-    store::{Row, Span, Store, scylla::ScyllaStore},
+    model::{ConvId, Row, Seq, UserId},
+    store::{Inbox as _, Logs as _, Span, scylla::ScyllaStore},
 };
 use parking_lot::Mutex;
 use tokio::{task::JoinHandle, time::timeout};
@@ -141,7 +141,7 @@ async fn heads_are_at_the_tops(store: &ScyllaStore, logs: &Heard) {
         }
     }
     for (user, wanted) in wanted {
-        let page = store.inbox(&UserId::new(user).unwrap(), None, 10_000).await.unwrap();
+        let page = store.conversations(&UserId::new(user).unwrap(), None, 10_000).await.unwrap();
         let heads: BTreeMap<_, _> = page.items.into_iter().map(|item| (item.conv.to_string(), item.head)).collect();
         assert_eq!(heads, wanted, "the heads of {user}");
     }

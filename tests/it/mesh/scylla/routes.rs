@@ -13,10 +13,10 @@ use std::{
 
 use futures_util::{StreamExt, future::try_join_all, stream};
 use natter::{
-    model::{Cid, ConvId, UserId},
+    model::{Cid, ConvId, NewMessage, UserId},
     nats_server::{ClusterOptions, NatsServer, Passwords, ServerOptions, free_ports},
     protocol::Body,
-    store::{NewMessage, Store, scylla::ScyllaStore},
+    store::{Logs as _, scylla::ScyllaStore},
 };
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
@@ -103,7 +103,7 @@ impl Routes {
 async fn seed(store: &ScyllaStore, ledger: &Ledger) -> BTreeSet<ConvId> {
     let one = async |n: usize| {
         let (sender, cid) = (format!("u{n}"), "seed");
-        let (id, body) = (UserId::new(&sender).unwrap(), Body::text(cid).into_msgpack());
+        let (id, body) = (UserId::new(&sender).unwrap(), Body::text(cid));
         let message = NewMessage { sender: id, cid: Cid::new(cid).unwrap(), ts: 1_000, body };
         let conv = direct("hub", &sender);
         let seq = store.append(&conv, vec![message]).await.remove(0).unwrap().seq;

@@ -3,7 +3,7 @@
 use std::fs;
 
 use natter::store::{
-    Store,
+    Engine as _,
     embedded::{EmbeddedOptions, EmbeddedStore, OpenError},
 };
 

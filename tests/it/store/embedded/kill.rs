@@ -77,7 +77,7 @@ fn appends_until_it_is_killed() {
             tasks.spawn(async move {
                 for round in 0.. {
                     let batch = messages("a", &format!("{run:x}w{writer}r{round}n"), 1 + writer % 4);
-                    let answers = natter::store::Store::append(&*store, &conv, batch.clone()).await;
+                    let answers = natter::store::Logs::append(&*store, &conv, batch.clone()).await;
                     let mut said = Vec::new();
                     for (message, answer) in batch.iter().zip(answers) {
                         writeln!(said, "answered {conv} {} {}", message.cid, answer.unwrap().seq).unwrap();

@@ -4,7 +4,7 @@
 use std::{path::Path, sync::Arc};
 
 use natter::store::{
-    Store,
+    Engine as _, Store,
     embedded::{EmbeddedOptions, EmbeddedStore},
 };
 use tempfile::TempDir;
@@ -38,8 +38,8 @@ fn open(dir: &Path) -> Arc<EmbeddedStore> {
 }
 
 impl Bed for Embedded {
-    fn store(&self) -> Arc<dyn Store> {
-        self.store.clone().unwrap()
+    fn store(&self) -> Store {
+        Store::of(self.store.clone().unwrap())
     }
 
     async fn reopen(&mut self) {

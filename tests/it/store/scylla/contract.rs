@@ -1,7 +1,9 @@
 //! The contract of every store, on this one.
 
 use super::*;
-use crate::{harness::cassandra::Cassandra, store::contract::Bed};
+use natter::store::Store;
+
+use crate::{cassandra::Cassandra, store_contract::Bed};
 
 /// A store in a keyspace of its own.
 struct ScyllaBed {
@@ -10,8 +12,8 @@ struct ScyllaBed {
 }
 
 impl Bed for ScyllaBed {
-    fn store(&self) -> Arc<dyn Store> {
-        self.store.clone()
+    fn store(&self) -> Store {
+        Store::of(self.store.clone())
     }
 
     async fn reopen(&mut self) {
