@@ -119,6 +119,11 @@ impl Node {
         self
     }
 
+    /// Its connections: for tests that count them.
+    pub fn gateway(&self) -> &Arc<Gateway> {
+        &self.shown.gateway
+    }
+
     /// The connection to NATS: for tests that wait for it.
     pub fn bus(&self) -> &Arc<dyn Bus> {
         &self.shown.bus

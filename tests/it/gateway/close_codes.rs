@@ -53,9 +53,9 @@ async fn whoever_says_hello_during_a_drain_is_told() {
     let mut mesh = TestMesh::start(1).await;
     let node = mesh.nodes.remove(0);
     let mut raw = RawSocket::open(node.addr).await;
-    let gateway = node.gateway.clone();
+    let gateway = node.weak_gateway();
     let draining = tokio::spawn(node.drain());
-    until("the drain began", async || gateway.connections.is_closed()).await;
+    until("the drain began", async || gateway.upgrade().is_some_and(|gateway| gateway.is_draining())).await;
     raw.text(&hello(&token("alice"))).await;
     assert_eq!(raw.closed().await.1, CloseReason::Drain.code());
     assert!(draining.await.unwrap(), "everything ended within the drain time");
@@ -80,7 +80,7 @@ async fn whoever_closes_is_answered_and_counted() {
     let (_, code, _) = raw.closed().await;
     assert_eq!(code, 1000);
     counted(&mesh, CloseReason::Gone).await;
-    until("the session is gone", async || mesh.nodes[0].gateway.registry.is_empty()).await;
+    until("the session is gone", async || mesh.nodes[0].sessions() == 0).await;
 }
 
 #[tokio::test]
@@ -180,7 +180,7 @@ async fn too_many_sessions() {
     refused("carol").await;
     // Whoever ends makes room.
     two.vanish();
-    until("there is room again", async || mesh.nodes[0].gateway.registry.len() == 2).await;
+    until("there is room again", async || mesh.nodes[0].sessions() == 2).await;
     mesh.json(0, "carol", "d").await.caught_up().await;
 }
 

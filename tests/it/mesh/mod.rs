@@ -16,6 +16,7 @@ pub mod raw;
 
 mod churn;
 mod crash;
+mod freed;
 mod nats_down;
 mod offline;
 mod replaced;

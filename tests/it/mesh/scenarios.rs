@@ -218,7 +218,7 @@ async fn an_ack_of_what_another_connection_got_makes_progress() {
     let first = Peer::join_quiet(&mesh.nodes[0].url(), "bob", "d", Encoding::Json).await;
     first.message(CONV, 32).await;
     first.vanish();
-    until("the dead session is gone", async || mesh.nodes[0].gateway.registry.len() == 1).await;
+    until("the dead session is gone", async || mesh.nodes[0].sessions() == 1).await;
     let bob = Peer::join_quiet(&mesh.nodes[1].url(), "bob", "d", Encoding::Json).await;
     bob.ack(CONV, 32);
     bob.message(CONV, 64).await;

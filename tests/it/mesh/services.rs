@@ -262,7 +262,7 @@ async fn push_services_hear_of_messages_for_nobody() {
     alice.send("@bob", "c2", "x").await;
     elsewhere.message("dm:alice:bob", 2).await;
     elsewhere.vanish();
-    until("bob is gone", async || mesh.nodes[1].gateway.registry.is_empty()).await;
+    until("bob is gone", async || mesh.nodes[1].sessions() == 0).await;
     let here = mesh.json(0, "bob", "d").await;
     alice.send("@bob", "c3", "x").await;
     here.message("dm:alice:bob", 3).await;

@@ -3,7 +3,7 @@
 use super::*;
 use natter::store::Store;
 
-use crate::{cassandra::Cassandra, store_contract::Bed};
+use crate::{harness::cassandra::Cassandra, store::contract::Bed};
 
 /// A store in a keyspace of its own.
 struct ScyllaBed {
