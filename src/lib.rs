@@ -13,6 +13,9 @@
 //! `async_nats` stands only under `bus/`, `scylla` only under `store/scylla`, `fjall` only under
 //! `store/embedded`; `session` imports only `protocol` and `model`.
 
+// The model and the protocol hold what only the server calls. The whole build tells what nobody calls.
+#![cfg_attr(not(feature = "server"), allow(dead_code))]
+
 pub mod model;
 pub mod protocol;
 
