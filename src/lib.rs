@@ -14,21 +14,42 @@
 //! `async_nats` stands only under `bus/`, `scylla` only under `store/scylla`, `fjall` only under
 //! `store/embedded`; `session` imports only `protocol` and `model`.
 
-pub mod auth;
-pub mod bus;
-pub mod cli;
-pub mod client;
-pub mod config;
-pub mod gateway;
-pub mod http;
-pub mod metrics;
+// The model and the protocol hold what only the server calls. The whole build tells what nobody calls.
+#![cfg_attr(not(feature = "server"), allow(dead_code))]
+
 pub mod model;
-pub mod nats_server;
-pub mod node;
-pub mod ops;
 pub mod protocol;
+
+#[cfg(feature = "client")]
+pub mod client;
+
+#[cfg(feature = "server")]
+pub mod auth;
+#[cfg(feature = "server")]
+pub mod bus;
+#[cfg(feature = "server")]
+pub mod cli;
+#[cfg(feature = "server")]
+pub mod config;
+#[cfg(feature = "server")]
+pub mod gateway;
+#[cfg(feature = "server")]
+pub mod http;
+#[cfg(feature = "server")]
+pub mod metrics;
+#[cfg(feature = "server")]
+pub mod nats_server;
+#[cfg(feature = "server")]
+pub mod node;
+#[cfg(feature = "server")]
+pub mod ops;
+#[cfg(feature = "server")]
 pub mod routing;
+#[cfg(feature = "server")]
 pub mod services;
+#[cfg(feature = "server")]
 pub mod session;
+#[cfg(feature = "server")]
 pub mod store;
+#[cfg(feature = "server")]
 pub mod subject;

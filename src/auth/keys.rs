@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use aws_lc_rs::signature;
 use jsonwebtoken::{
     Algorithm, DecodingKey, DecodingKeyKind,
     jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, KeyAlgorithm, KeyOperations, PublicKeyUse},
@@ -151,8 +152,7 @@ fn from_jwk(jwk: &Jwk) -> Result<Option<Key>, &'static str> {
     let Some(alg) = algorithm(jwk) else { return Ok(None) };
     let decoding = DecodingKey::from_jwk(jwk).map_err(|_| "its numbers are not base64url")?;
     check_strength(&decoding)?;
-    // Builds the verifier, which is where a point that is not on its curve shows.
-    jsonwebtoken::crypto::verify("", b"", &decoding, alg).map_err(|_| "its numbers are no key of its kind")?;
+    check_curve(&decoding, alg)?;
     Ok(Some(Key { kid: jwk.common.key_id.clone(), alg, decoding }))
 }
 
@@ -187,15 +187,42 @@ fn check_strength(key: &DecodingKey) -> Result<(), &'static str> {
         }
         // The library takes the first 32 bytes without asking how many there are.
         (Ed, DecodingKeyKind::SecretOrDer(bytes)) if bytes.len() != 32 => Err("an Ed25519 key has 32 bytes"),
-        (Rsa, DecodingKeyKind::RsaModulusExponent { n, e }) => {
-            let bits = n.iter().position(|b| *b != 0).map_or(0, |first| (n.len() - first) * 8);
-            match bits {
-                2048..=4096 if e.last().is_some_and(|b| b % 2 == 1) => Ok(()),
-                2048..=4096 => Err("the exponent is even"),
-                _ => Err("an RSA key needs 2048 to 4096 bits"),
-            }
-        }
+        (Rsa, DecodingKeyKind::RsaModulusExponent { n, e }) => check_rsa(n, e),
         (Hmac | Ed | Ec, DecodingKeyKind::SecretOrDer(_)) => Ok(()),
         _ => Err("its numbers are no key of its kind"),
     }
+}
+
+/// What the verifier takes: with any other numbers it would refuse every signature.
+fn check_rsa(n: &[u8], e: &[u8]) -> Result<(), &'static str> {
+    let is_odd = |number: &[u8]| number.last().is_some_and(|b| b % 2 == 1);
+    if !(2048..=4096).contains(&bits(n)) {
+        return Err("an RSA key needs 2048 to 4096 bits");
+    }
+    if !is_odd(n) {
+        return Err("the modulus is even");
+    }
+    if !is_odd(e) || !(2..=33).contains(&bits(e)) {
+        return Err("the exponent must be odd, from 3 to 2^33 - 1");
+    }
+    Ok(())
+}
+
+/// How many bits a big-endian number has.
+fn bits(number: &[u8]) -> usize {
+    let first = number.iter().position(|b| *b != 0).unwrap_or(number.len());
+    number.get(first).map_or(0, |b| (number.len() - first) * 8 - b.leading_zeros() as usize)
+}
+
+/// Whether an elliptic curve's point is on it: the verifier itself would only refuse every signature. For Ed25519
+/// nothing tells before a signature is checked.
+fn check_curve(key: &DecodingKey, alg: Algorithm) -> Result<(), &'static str> {
+    let verification = match alg {
+        Algorithm::ES256 => &signature::ECDSA_P256_SHA256_FIXED,
+        Algorithm::ES384 => &signature::ECDSA_P384_SHA384_FIXED,
+        _ => return Ok(()),
+    };
+    let DecodingKeyKind::SecretOrDer(point) = key.kind() else { return Err("its numbers are no key of its kind") };
+    let parsed = signature::ParsedPublicKey::new(verification, point);
+    parsed.map(drop).map_err(|_| "its numbers are no key of its kind")
 }

@@ -287,10 +287,21 @@ fn a_bad_key_is_a_fault_at_the_start() {
         (files("ec.cert.pem"), "certificate"),
         (files("k256.pub.pem"), "no key of its kind"),
     ];
-    let mut short = jwk("ed.pub.pem", "x");
-    short["x"] = "AQAB".into();
+    let changed = |file: &str, field: &str, value: &str| {
+        let mut key = jwk(file, "x");
+        key[field] = value.into();
+        json!([key])
+    };
+    let n = jwk("rsa.pub.pem", "x")["n"].as_str().unwrap().to_owned();
     let sets = [
-        (json!([short]), "32 bytes"),
+        (changed("ed.pub.pem", "x", "AQAB"), "32 bytes"),
+        (changed("ec.pub.pem", "x", &base64url(&[1; 32])), "no key of its kind"),
+        (changed("ec.pub.pem", "y", "AQAB"), "no key of its kind"),
+        (changed("rsa.pub.pem", "e", &base64url(&[0, 1])), "from 3"),
+        (changed("rsa.pub.pem", "e", &base64url(&[2])), "odd"),
+        (changed("rsa.pub.pem", "e", &base64url(&[2, 0, 0, 0, 1])), "2^33"),
+        (changed("rsa.pub.pem", "n", &base64url(&[[0x7f].as_slice(), &[1; 255]].concat())), "2048"),
+        (changed("rsa.pub.pem", "n", &format!("{}A", &n[..n.len() - 1])), "modulus is even"),
         (json!([{"kty": "oct", "k": base64url(b"short")}]), "at least 32"),
         (json!([{"kty": "RSA", "use": "enc", "n": "AQAB", "e": "AQAB"}]), "no key that verifies"),
         (json!([]), "no key that verifies"),

@@ -9,7 +9,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use sha2::{Digest, Sha256};
+use aws_lc_rs::digest;
 
 use super::{FETCHED, ServerError};
 
@@ -90,7 +90,8 @@ fn download(folder: &Path) -> Result<Vec<u8>, String> {
 }
 
 fn verify(bytes: &[u8], expected: &str) -> Result<(), String> {
-    let sum: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    let sum: String =
+        digest::digest(&digest::SHA256, bytes).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
     if sum == expected { Ok(()) } else { Err(format!("the download's sha256 is {sum}, expected {expected}")) }
 }
 

@@ -139,10 +139,10 @@ pub(super) async fn identified(options: &NatsOptions, addrs: &[ServerAddr]) -> R
     authenticate(library, &options.auth, addrs).await
 }
 
-/// Two implementations are among the dependencies, and the library panics on the first TLS connection unless one
-/// was chosen for the process. An error only says that somebody chose already.
+/// Where a program's other dependencies bring a second implementation, the library panics on the first TLS
+/// connection unless one was chosen for the process. An error only says that somebody chose already.
 fn choose_cryptography() {
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
 }
 
 /// The library reads the files at each connect, and would try for ever with one that is not there.

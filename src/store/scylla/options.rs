@@ -193,7 +193,7 @@ fn tls_config(options: &TlsOptions) -> Result<Arc<rustls::ClientConfig>, ScyllaE
     for cert in certs(&options.ca_file)? {
         roots.add(cert).map_err(|e| fault(&e))?;
     }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|e| fault(&e))?
