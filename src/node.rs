@@ -11,18 +11,15 @@ use crate::{
     auth::{AuthError, Verifier},
     bus::{
         BusError, Subscription,
-        nats::{BusStats, NatsAuth, NatsBus, NatsOptions, NatsTls},
+        nats::{NatsBus, NatsOptions},
     },
-    config::{Config, Nats},
+    config::Config,
     gateway::{Gateway, Parts, Settings, drain::drain, services, watch::watch},
     http::{router, serve::serve},
     metrics::Metrics,
-    session::Rules,
+    session::{self, Rules},
     store::Store,
 };
-
-/// Brings metrics that are counted elsewhere up to date, before they are shown.
-pub type Refresh = Arc<dyn Fn(&Metrics) + Send + Sync>;
 
 /// Why a node cannot be built.
 #[derive(Debug, thiserror::Error)]
@@ -33,24 +30,12 @@ pub enum NodeError {
     /// The connection to NATS can never work as it is configured.
     #[error("nats: {0}")]
     Bus(#[from] BusError),
-    /// A file of the configuration cannot be read.
-    #[error("{key}: cannot read {path}: {source}")]
-    File {
-        /// The configuration's key.
-        key: &'static str,
-        /// The file.
-        path: String,
-        /// What the system said.
-        source: std::io::Error,
-    },
 }
 
 /// A node that is ready to run.
 pub struct Node {
     gateway: Arc<Gateway>,
-    stats: Arc<BusStats>,
     services: [Subscription; 2],
-    store_counts: Option<Refresh>,
 }
 
 impl std::fmt::Debug for Node {
@@ -60,25 +45,19 @@ impl std::fmt::Debug for Node {
 }
 
 impl Node {
-    /// Builds a node on an open store; connects to NATS, or starts without it where it does not answer.
+    /// Builds a node on an open store; connects to NATS, or starts without it where it does not answer. All its parts
+    /// count into `metrics`, which is the node's own.
     ///
     /// # Errors
     /// [`NodeError`]: what no waiting would mend.
-    pub async fn build(config: &Config, store: Arc<dyn Store>) -> Result<Self, NodeError> {
+    pub async fn build(config: &Config, store: Arc<dyn Store>, metrics: Arc<Metrics>) -> Result<Self, NodeError> {
         let verifier = Arc::new(Verifier::from_config(&config.auth)?);
-        let metrics = Metrics::new(config.node.name.as_str());
-        let stats = Arc::new(BusStats::default());
-        let bus = NatsBus::connect(nats_options(config, stats.clone())?).await?;
+        let options = NatsOptions::from_config(config.node.name.as_str(), &config.nats);
+        let bus = NatsBus::connect(options, metrics.clone()).await?;
         let parts = Parts { settings: settings(config), rules: rules(config), store, bus, verifier, metrics };
         let gateway = Gateway::new(parts);
         let services = services::listen(&gateway);
-        Ok(Self { gateway, stats, services, store_counts: None })
-    }
-
-    /// The same, showing what the store's driver counts among its metrics.
-    #[must_use]
-    pub fn refreshing(self, store_counts: Option<Refresh>) -> Self {
-        Self { store_counts, ..self }
+        Ok(Self { gateway, services })
     }
 
     /// What its connections share: for tests that look inside.
@@ -88,10 +67,9 @@ impl Node {
 
     /// Serves until `shutdown`, then drains. True when everything under way ended within the drain time.
     pub async fn run(self, listener: TcpListener, shutdown: CancellationToken) -> bool {
-        let Self { gateway, stats, services, store_counts } = self;
+        let Self { gateway, services } = self;
         let watching = tokio::spawn(watch(gateway.clone()));
-        let refresh = refresh(&gateway, stats, store_counts);
-        serve_until(listener, router(gateway.clone(), refresh), gateway.clone(), shutdown).await;
+        serve_until(listener, router(gateway.clone()), gateway.clone(), shutdown).await;
         // No new requests of services; those under way are awaited with the sessions' own.
         drop(services);
         let clean = drain(&gateway).await;
@@ -109,61 +87,6 @@ async fn serve_until(listener: TcpListener, router: axum::Router, gateway: Arc<G
         gateway.draining.store(true, Ordering::Release);
     };
     tokio::join!(mark, serve(listener, router, draining));
-}
-
-/// Carries what the bus counts into the metrics; counters only grow, so by their difference.
-fn refresh(gateway: &Arc<Gateway>, stats: Arc<BusStats>, store_counts: Option<Refresh>) -> crate::http::Refresh {
-    let (metrics, bus) = (gateway.metrics.clone(), gateway.bus.clone());
-    Arc::new(move || {
-        let pairs = [
-            (&metrics.nats_published, &stats.published),
-            (&metrics.nats_received, &stats.received),
-            (&metrics.nats_dropped, &stats.dropped),
-            (&metrics.nats_reconnects, &stats.reconnects),
-            (&metrics.nats_slow_consumers, &stats.slow_consumers),
-        ];
-        for (shown, counted) in pairs {
-            shown.inc_by(counted.load(Ordering::Relaxed).saturating_sub(shown.get()));
-        }
-        metrics.subscriptions.set(i64::try_from(stats.subscriptions.load(Ordering::Relaxed)).unwrap_or(i64::MAX));
-        metrics.nats_connected.set(i64::from(bus.connected().is_some()));
-        if let Some(store_counts) = &store_counts {
-            store_counts(&metrics);
-        }
-    })
-}
-
-pub(crate) fn nats_options(config: &Config, stats: Arc<BusStats>) -> Result<NatsOptions, NodeError> {
-    let nats = &config.nats;
-    let mut options = NatsOptions::new(config.node.name.as_str(), nats.urls.iter().map(|url| url.expose().to_owned()));
-    options.stats = stats;
-    options.connect_timeout = Duration::from_millis(nats.connect_timeout_ms);
-    options.inbox_prefix.clone_from(&nats.inbox_prefix);
-    options.auth = nats_auth(nats)?;
-    options.tls = NatsTls {
-        ca_file: nats.tls_ca_file.clone(),
-        cert_file: nats.tls_cert_file.clone(),
-        key_file: nats.tls_key_file.clone(),
-    };
-    Ok(options)
-}
-
-fn nats_auth(nats: &Nats) -> Result<NatsAuth, NodeError> {
-    if let (Some(user), Some(password)) = (&nats.user, &nats.password) {
-        return Ok(NatsAuth::Password { user: user.clone(), password: password.expose().to_owned() });
-    }
-    if let Some(token) = &nats.token {
-        return Ok(NatsAuth::Token(token.expose().to_owned()));
-    }
-    if let Some(path) = &nats.nkey_file {
-        let seed = std::fs::read_to_string(path).map_err(|source| NodeError::File {
-            key: "nats.nkey_file",
-            path: path.display().to_string(),
-            source,
-        })?;
-        return Ok(NatsAuth::NKey(seed.trim().to_owned()));
-    }
-    Ok(nats.creds_file.clone().map_or(NatsAuth::None, NatsAuth::Creds))
 }
 
 fn settings(config: &Config) -> Settings {
@@ -184,12 +107,16 @@ fn settings(config: &Config) -> Settings {
     }
 }
 
-fn rules(config: &Config) -> Rules {
+/// The rules of sessions under this configuration: it has the defaults, also for tests of the session.
+pub(crate) fn rules(config: &Config) -> Rules {
     let (limits, timing) = (&config.limits, &config.timing);
     Rules {
         window: limits.window.into(),
         body_bytes: limits.body_bytes,
         pending: limits.appends_in_flight_per_session as usize,
+        page_rows: session::PAGE_ROWS,
+        behind: session::BEHIND,
+        known: session::KNOWN,
         ack_coalesce: timing.ack_coalesce_ms,
         recheck: timing.recheck_ms,
         reconcile: timing.reconcile_secs * 1000,
@@ -197,6 +124,5 @@ fn rules(config: &Config) -> Rules {
         ping: timing.ping_secs * 1000,
         idle: timing.idle_secs * 1000,
         stall: timing.stall_secs * 1000,
-        ..Rules::default()
     }
 }

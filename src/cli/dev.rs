@@ -11,6 +11,7 @@ use super::{Global, logging, print, report::Hint, serve, stores};
 use crate::{
     auth::{DEV_SECRET_FILE, Minter, dev_secret},
     config::{Config, Secret, ServerUrl},
+    metrics::Metrics,
     model::UserId,
     nats_server::{NatsServer, ServerOptions},
     node::Node,
@@ -43,6 +44,9 @@ Examples:
   natter dev                         two nodes on ports 8080 and 8081
   natter dev --nodes 3 --data /tmp/try
   natter dev --json | jq .nodes
+
+Each node has its own /metrics: what its own clients, NATS connection and calls of the store did. The store is one,
+shared by all nodes.
 
 Ctrl-C drains and stops everything, the NATS server too.";
 
@@ -129,7 +133,7 @@ async fn start_nodes(
         let mut own = config.clone();
         own.node.name = UserId::new(&name).context("the node's name")?;
         own.http.listen = address;
-        let node = Node::build(&own, store.clone()).await?;
+        let node = Node::build(&own, store.clone(), Metrics::new(&name)).await?;
         nodes.spawn(node.run(listener, shutdown.clone()));
         infos.push(NodeInfo { name, http: format!("http://{address}"), ws: format!("ws://{address}/v1/ws") });
     }

@@ -51,7 +51,7 @@ impl Router {
         let router = Self { bus, registry, metrics, recent: Arc::default() };
         let told = router.clone();
         // The bus lives as long as the node: the cycle is cut when the process ends.
-        router.bus.on_unheard(Arc::new(move |tag| told.on_unheard(tag)));
+        router.bus.on_no_responders(Arc::new(move |tag| told.on_no_responders(tag)));
         router
     }
 
@@ -84,7 +84,7 @@ impl Router {
                 continue;
             }
             let tag = compact_str::format_compact!("{recipient}.{conv}.{}", appended.seq);
-            self.bus.publish_or_tell(&Subject::user(recipient), payload.clone(), &tag);
+            self.bus.publish_tagged(&Subject::user(recipient), payload.clone(), &tag);
             // The sender's own devices, the sending one included, get it in its place in the order (R6).
             self.registry.deliver(&message.sender, |_| Some(Mail::Live(live.clone())));
             self.bus.publish(&Subject::user(&message.sender), payload);
@@ -133,13 +133,13 @@ impl Router {
         self.bus.publish(&Subject::event("offline"), payload);
     }
 
-    fn on_unheard(&self, tag: &str) {
+    fn on_no_responders(&self, tag: &str) {
         let mut parts = tag.splitn(3, '.');
         let user = parts.next().and_then(|text| UserId::new(text).ok());
         let conv = parts.next().and_then(|text| ConvId::new(text).ok());
         let seq = parts.next().and_then(|text| text.parse().ok());
         let (Some(user), Some(conv), Some(seq)) = (user, conv, seq) else {
-            return tracing::warn!(tag, "an unheard publish came back with a strange tag");
+            return tracing::warn!(tag, "\"no responders\" came back with a malformed tag");
         };
         // A node does not hear itself, so silence elsewhere says nothing of the sessions here.
         if !self.registry.has(&user) {

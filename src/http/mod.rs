@@ -21,23 +21,14 @@ use crate::{
     metrics::{CONTENT_TYPE, StoreOp},
 };
 
-/// Brings the metrics up to date before they are shown: what the bus counts by itself.
-pub type Refresh = Arc<dyn Fn() + Send + Sync>;
-
-#[derive(Clone)]
-struct Shown {
-    gateway: Arc<Gateway>,
-    refresh: Refresh,
-}
-
 /// All routes of a node.
-pub fn router(gateway: Arc<Gateway>, refresh: Refresh) -> Router {
+pub fn router(gateway: Arc<Gateway>) -> Router {
     let sockets = Router::new().route("/v1/ws", get(websocket)).with_state(gateway.clone());
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
-        .with_state(Shown { gateway, refresh })
+        .with_state(gateway)
         .merge(web::routes())
         .merge(sockets)
 }
@@ -52,7 +43,7 @@ struct Readiness {
 }
 
 /// The store decides; NATS is only a degraded mark (I7).
-async fn ready(State(Shown { gateway, .. }): State<Shown>) -> impl IntoResponse {
+async fn ready(State(gateway): State<Arc<Gateway>>) -> impl IntoResponse {
     let health = gateway.store.health().await;
     let draining = gateway.draining.load(Ordering::Acquire);
     if health.is_err() {
@@ -69,7 +60,6 @@ async fn ready(State(Shown { gateway, .. }): State<Shown>) -> impl IntoResponse 
     (status, Json(Readiness { ready, node, store, nats, sessions: gateway.registry.len() }))
 }
 
-async fn metrics(State(Shown { gateway, refresh }): State<Shown>) -> impl IntoResponse {
-    refresh();
+async fn metrics(State(gateway): State<Arc<Gateway>>) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, CONTENT_TYPE)], gateway.metrics.encode())
 }

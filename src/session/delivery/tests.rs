@@ -34,7 +34,7 @@ fn conv(index: usize) -> ConvId {
 
 fn rules() -> Rules {
     // Small, so that every limit is met often.
-    Rules { window: 6, page_rows: 3, behind: 2, known: 2, ..Rules::default() }
+    Rules { window: 6, page_rows: 3, behind: 2, known: 2, ..crate::node::rules(&crate::config::Config::default()) }
 }
 
 impl Delivery {

@@ -23,6 +23,7 @@ use self::{
     writer::{Command, Reply, Shared, Writer},
 };
 use crate::{
+    config,
     model::{ConvId, DeviceId, Parties, Seq, UserId},
     store::{Appended, Gap, Head, NewMessage, Page, Row, STORE_DEADLINE, Span, Store, StoreError, StoreResult},
 };
@@ -45,18 +46,22 @@ const READERS: usize = 16;
 /// How long [`Store::health`] waits for the writer.
 const HEALTH_DEADLINE: Duration = Duration::from_secs(1);
 
-/// What an operator may set.
+/// What an operator may set: `[store.embedded]` of the configuration, which holds every default.
 #[derive(Debug, Clone, Copy)]
 pub struct EmbeddedOptions {
     /// Memory for blocks read from the disk, in bytes.
     pub cache_bytes: u64,
-    /// Roughly the most that the journals take on the disk before tables are written out, in bytes; at least 64 MiB.
-    pub journal_bytes: u64,
+}
+
+impl From<&config::Embedded> for EmbeddedOptions {
+    fn from(embedded: &config::Embedded) -> Self {
+        Self { cache_bytes: embedded.cache_bytes }
+    }
 }
 
 impl Default for EmbeddedOptions {
     fn default() -> Self {
-        Self { cache_bytes: 32 * 1024 * 1024, journal_bytes: 128 * 1024 * 1024 }
+        Self::from(&config::Embedded::default())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use natter::{config::Config, gateway::Gateway, node::Node, store::Store};
+use natter::{config::Config, gateway::Gateway, metrics::Metrics, node::Node, store::Store};
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
@@ -23,7 +23,7 @@ impl TestNode {
     pub async fn start(config: &Config, store: Arc<dyn Store>) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let addr = listener.local_addr().unwrap();
-        let node = Node::build(config, store).await.unwrap();
+        let node = Node::build(config, store, Metrics::new(config.node.name.as_str())).await.unwrap();
         let gateway = node.gateway().clone();
         let shutdown = CancellationToken::new();
         let run = tokio::spawn(node.run(listener, shutdown.clone()));
