@@ -89,7 +89,7 @@ async fn serve_until(listener: TcpListener, router: axum::Router, gateway: Arc<G
     tokio::join!(mark, serve(listener, router, draining));
 }
 
-fn settings(config: &Config) -> Settings {
+pub(crate) fn settings(config: &Config) -> Settings {
     let (limits, timing) = (&config.limits, &config.timing);
     Settings {
         node: config.node.name.to_string(),

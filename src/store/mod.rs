@@ -210,4 +210,4 @@ pub trait Store: Send + Sync + 'static {
 }
 
 /// The longest any engine may let a caller wait before it says [`StoreError::Unavailable`].
-pub const STORE_DEADLINE: Duration = Duration::from_secs(5);
+pub const STORE_DEADLINE: Duration = Duration::from_millis(crate::config::MAX_STORE_WAIT_MS);

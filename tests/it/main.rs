@@ -25,6 +25,7 @@ mod golden;
 mod handshake;
 mod import_rules;
 mod mesh;
+mod metrics;
 mod migrate;
 mod nats_down;
 mod nats_py;

@@ -270,6 +270,23 @@ mod tests {
         assert!(shown.contains("Password") && !shown.contains("hunter2"), "{shown}");
     }
 
+    #[test]
+    fn the_way_to_sign_in_is_taken_from_the_configuration() {
+        let secret = || Some(crate::config::Secret::new("s"));
+        let auth = |nats: Nats| NatsOptions::from_config("n1", &nats).auth;
+        let with_user = auth(Nats { user: Some("u".into()), password: secret(), ..Nats::default() });
+        assert!(matches!(with_user, NatsAuth::Password { user, password } if user == "u" && password == "s"));
+        assert!(matches!(auth(Nats { token: secret(), ..Nats::default() }), NatsAuth::Token(token) if token == "s"));
+        let file = || Some(PathBuf::from("f"));
+        assert!(
+            matches!(auth(Nats { nkey_file: file(), ..Nats::default() }), NatsAuth::NKey(path) if Some(&path) == file().as_ref())
+        );
+        assert!(
+            matches!(auth(Nats { creds_file: file(), ..Nats::default() }), NatsAuth::Creds(path) if Some(&path) == file().as_ref())
+        );
+        assert!(matches!(auth(Nats::default()), NatsAuth::None));
+    }
+
     #[tokio::test]
     async fn tls_files_that_cannot_be_used_are_refused_at_once() {
         let there = Some(PathBuf::from(file!()));
@@ -281,6 +298,14 @@ mod tests {
             let options = NatsOptions { tls, ..NatsOptions::new("n1", ["nats://127.0.0.1:1"]) };
             assert!(matches!(try_connect(&options).await, Err(BusError::Other(_))), "{options:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn an_nkey_file_that_cannot_be_read_is_named() {
+        let auth = NatsAuth::NKey("/nonexistent/node.nk".into());
+        let options = NatsOptions { auth, ..NatsOptions::new("n1", ["nats://127.0.0.1:1"]) };
+        let error = try_connect(&options).await.err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(error.contains("cannot read the NKey file /nonexistent/node.nk"), "{error}");
     }
 
     #[tokio::test]
