@@ -26,14 +26,14 @@ use std::{num::NonZeroU32, process::ExitCode, time::Duration};
 use anyhow::Context as _;
 
 use super::{Global, print, signing::Signing};
-use crate::{auth::Minter, protocol::Encoding};
+use crate::{auth::Minter, config::Http, protocol::Encoding};
 
 /// Arguments of `natter bench`.
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
     /// The nodes' addresses: senders connect to the first half, receivers to the second
-    #[arg(long, value_name = "URL", value_delimiter = ',', default_values_t = DEV_NODES.map(String::from))]
+    #[arg(long, value_name = "URL", value_delimiter = ',', default_values_t = dev_nodes())]
     url: Vec<String>,
     /// Let every second pair swap its sides, so that all nodes have senders and receivers
     #[arg(long)]
@@ -87,7 +87,12 @@ Examples:
   natter bench --url ws://10.0.0.1:8080/v1/ws,ws://10.0.0.2:8080/v1/ws --secret-file hs256.secret";
 
 /// The two nodes of `natter dev`.
-const DEV_NODES: [&str; 2] = ["ws://127.0.0.1:8080/v1/ws", "ws://127.0.0.1:8081/v1/ws"];
+fn dev_nodes() -> [String; 2] {
+    let first = Http::default();
+    let mut second = first.clone();
+    second.listen.set_port(first.listen.port() + 1);
+    [first, second].map(|http| http.ws_url())
+}
 
 /// How frames are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]

@@ -6,6 +6,7 @@ use super::{Global, report::Hint, signing::Signing};
 use crate::{
     auth::Minter,
     client::{Client, ClientOptions, ConnectError, TokenSource},
+    config::Http,
     model::UserId,
 };
 
@@ -18,7 +19,7 @@ const CONNECT_TIME: Duration = Duration::from_secs(3);
 #[derive(Debug, Clone, clap::Args)]
 pub struct Identity {
     /// The node's address; give several and the next is tried when one is down
-    #[arg(long, value_name = "URL", env = "NATTER_URL", default_value = "ws://127.0.0.1:8080/v1/ws")]
+    #[arg(long, value_name = "URL", env = "NATTER_URL", default_values_t = [Http::default().ws_url()])]
     #[arg(value_delimiter = ',')]
     url: Vec<String>,
     /// The token that says who you are

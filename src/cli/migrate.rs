@@ -4,10 +4,10 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
-use super::{Global, logging, print, report::Hint, stores};
+use super::{Global, logging, print, report::Hint};
 use crate::{
     config::{Config, StoreKind},
-    store::scylla::{Migrated, migrate},
+    store::scylla::{Migrated, ScyllaOptions, migrate},
 };
 
 /// Arguments of `natter migrate`.
@@ -68,7 +68,7 @@ pub async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
         let what = anyhow::anyhow!("store.kind is embedded, which has no schema to migrate");
         return Err(Hint::on(what, "set store.kind = \"scylla\", or name a cluster with --contact-points"));
     }
-    let done = migrate(&stores::scylla_options(&config.store.scylla)).await?;
+    let done = migrate(&ScyllaOptions::from(&config.store.scylla)).await?;
     let report = Report::of(&config.store.scylla.keyspace, done);
     print(&if args.json { serde_json::to_string(&report)? } else { report.text() })?;
     Ok(ExitCode::SUCCESS)

@@ -7,7 +7,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::{Global, logging, report::Hint, stores};
-use crate::{config::Config, node::Node};
+use crate::{config::Config, metrics::Metrics, node::Node};
 
 /// Arguments of `natter serve`.
 #[derive(Debug, clap::Args)]
@@ -53,9 +53,10 @@ pub async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     let config = Config::load(&sources)?;
     logging::start(&config.log)?;
     let shutdown = shutdown_signal()?;
-    let stores::Opened { store, refresh } = stores::open(&config, args.migrate).await?;
+    let metrics = Metrics::new(config.node.name.as_str());
+    let store = stores::open(&config, args.migrate, &metrics).await?;
     let listener = listen(&config).await?;
-    let node = Node::build(&config, store.clone()).await?.refreshing(refresh);
+    let node = Node::build(&config, store.clone(), metrics).await?;
     tracing::info!(node = %config.node.name, listen = %listener.local_addr()?, "serving");
     let clean = node.run(listener, shutdown).await;
     store.engine.close().await?;

@@ -34,6 +34,9 @@ pub use source::{Flag, PREFIX, Source, Sources};
 /// The shortest shared secret: as long as the hash of HS256, below which it could be guessed from one token.
 pub const MIN_SECRET_BYTES: usize = 32;
 
+/// The longest that the store may keep a caller waiting, in milliseconds.
+pub const MAX_STORE_WAIT_MS: u64 = 5_000;
+
 /// The most that clocks may differ: a larger leeway would keep expired tokens alive.
 pub const MAX_LEEWAY_SECS: u64 = 300;
 

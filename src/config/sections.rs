@@ -31,6 +31,13 @@ section!(
     }
 );
 
+impl Http {
+    /// Where clients of a node that listens here open their WebSocket.
+    pub fn ws_url(&self) -> String {
+        format!("ws://{}/v1/ws", self.listen)
+    }
+}
+
 section!(
     /// The NATS servers that carry notices between nodes.
     Nats {

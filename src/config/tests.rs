@@ -5,6 +5,11 @@ use std::path::PathBuf;
 use tempfile::TempDir;
 
 use super::*;
+use crate::{
+    bus::nats::NatsOptions,
+    node,
+    store::{embedded::EmbeddedOptions, scylla::ScyllaOptions},
+};
 
 fn from_text(text: &str) -> (TempDir, Sources) {
     let folder = tempfile::tempdir().unwrap();
@@ -218,4 +223,124 @@ fn a_host_name_becomes_a_name() {
         assert_eq!(name_from_host(host).as_str(), name);
     }
     assert_eq!(name_from_host(&"x".repeat(100)).as_str().len(), 64);
+}
+
+/// What every part of a node is built from, as text.
+fn parts_of(config: &Config) -> String {
+    let nats = NatsOptions::from_config(config.node.name.as_str(), &config.nats);
+    let stores = (EmbeddedOptions::from(&config.store.embedded), ScyllaOptions::from(&config.store.scylla));
+    format!("{:?}", (nats, stores, node::rules(config), node::settings(config)))
+}
+
+#[test]
+fn each_default_is_said_once() {
+    let config = Config::default();
+    let urls = config.nats.urls.iter().map(ServerUrl::expose);
+    let own = (
+        NatsOptions::new(config.node.name.as_str(), urls),
+        (EmbeddedOptions::default(), ScyllaOptions::default()),
+        node::rules(&config),
+        node::settings(&config),
+    );
+    assert_eq!(format!("{own:?}"), parts_of(&config), "an engine has defaults of its own");
+}
+
+/// Another value of the same kind.
+fn other(value: &serde_json::Value) -> serde_json::Value {
+    match value {
+        serde_json::Value::Number(number) => (number.as_u64().unwrap() + 1).into(),
+        serde_json::Value::Array(_) => serde_json::json!(["other:1"]),
+        _ => "other".into(),
+    }
+}
+
+#[test]
+fn no_key_is_ignored_by_the_part_it_is_for() {
+    // A user counts only with a password, and the options do not show those.
+    let unseen = ["nats.user", "nats.password", "store.embedded.data_dir"];
+    let defaults = serde_json::to_value(Config::default()).unwrap();
+    let parts = ["limits.", "timing.", "nats.", "store.embedded.", "store.scylla."];
+    let mut changed = 0;
+    for key in schema::keys().filter(|key| parts.iter().any(|part| key.starts_with(part))) {
+        if unseen.contains(&key.as_str()) {
+            continue;
+        }
+        let mut tree = serde_json::json!({});
+        let path: Vec<&str> = key.split('.').collect();
+        schema::insert(&mut tree, &path, other(schema::get(&defaults, &key).unwrap()));
+        // TLS files show only once there is an authority.
+        if key.starts_with("store.scylla.tls_") && key != "store.scylla.tls_ca_file" {
+            schema::insert(&mut tree, &["store", "scylla", "tls_ca_file"], "ca".into());
+        }
+        let with = parts_of(&serde_json::from_value(tree.clone()).unwrap());
+        schema::insert(&mut tree, &path, schema::get(&defaults, &key).unwrap().clone());
+        let without = parts_of(&serde_json::from_value(tree).unwrap());
+        assert_ne!(with, without, "{key} changes nothing");
+        changed += 1;
+    }
+    assert!(changed > 30, "only {changed} keys were tried");
+}
+
+fn page(path: &str) -> String {
+    std::fs::read_to_string(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
+}
+
+/// Pages and examples that name keys and variables.
+const PAGES: [&str; 8] = [
+    "README.md",
+    "ARCHITECTURE.md",
+    "deploy/README.md",
+    "nats/README.md",
+    "docker-compose.yml",
+    ".env.example",
+    "src/cli/serve.rs",
+    "src/cli/mod.rs",
+];
+
+#[test]
+fn every_key_that_a_page_names_exists() {
+    let mut named = 0;
+    for path in PAGES {
+        let text = page(path);
+        for variable in text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_') {
+            let Some((section, key)) = variable.strip_prefix(PREFIX).and_then(|tail| tail.split_once("__")) else {
+                continue;
+            };
+            let key = format!("{section}.{}", key.replace("__", ".")).to_lowercase();
+            assert!(schema::is_key(&key), "{path} names {variable}, but there is no key {key}");
+            named += 1;
+        }
+        for word in text.split('`').skip(1).step_by(2).filter(|_| path.ends_with(".md")) {
+            let is_file = [".md", ".rs", ".conf", ".yml", ".toml"].iter().any(|kind| word.ends_with(kind));
+            let plain = word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'.'));
+            let (section, key) = word.split_once('.').unwrap_or_default();
+            if plain && !is_file && !key.is_empty() && schema::is_section(section) {
+                assert!(schema::is_key(word) || schema::is_section(word), "{path} names {word}, which is no key");
+                named += 1;
+            }
+        }
+    }
+    assert!(named > 20, "only {named} were found: is this test still right?");
+}
+
+#[test]
+fn the_defaults_that_a_page_quotes_are_those_in_force() {
+    let defaults = serde_json::to_value(Config::default()).unwrap();
+    let mut quoted = 0;
+    for path in PAGES.iter().filter(|path| path.ends_with(".md")) {
+        let text = page(path);
+        // `timing.reconcile_secs` (60), `timing.ping_secs` (25 s)
+        for (key, rest) in text.split('`').skip(1).step_by(2).zip(text.split('`').skip(2).step_by(2)) {
+            let Some(rest) = rest.strip_prefix(" (").filter(|_| schema::is_key(key)) else { continue };
+            let digits: String =
+                rest.chars().take_while(|c| c.is_ascii_digit() || *c == ',').filter(|c| *c != ',').collect();
+            if let Ok(number) = digits.parse::<u64>() {
+                assert_eq!(schema::get(&defaults, key), Some(&number.into()), "{path} quotes {key}");
+                quoted += 1;
+            }
+        }
+    }
+    assert!(quoted > 0, "no page quotes a default: is this test still right?");
+    let shown = Auth::KEYS.iter().find(|(key, _)| *key == "hs256_secret").unwrap().1.join("");
+    assert!(shown.contains(&MIN_SECRET_BYTES.to_string()), "{shown}");
 }

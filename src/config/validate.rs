@@ -3,15 +3,14 @@
 use std::fmt::Display;
 
 use super::{
-    Auth, Config, Limits, MAX_LEEWAY_SECS, MIN_SECRET_BYTES, Nats, Scylla, Secret, StoreKind, Timing,
+    Auth, Config, Limits, MAX_LEEWAY_SECS, MAX_STORE_WAIT_MS, MIN_SECRET_BYTES, Nats, Scylla, Secret, StoreKind,
+    Timing,
     fault::{ConfigErrors, Fault},
     source::Source,
 };
 
 /// A NATS message holds 1 MiB by default, and a body travels with some words around it.
 const MAX_BODY_BYTES: usize = 960 << 10;
-/// The longest that any engine of the store may keep a caller waiting.
-const MAX_STORE_MS: u64 = 5_000;
 
 impl Config {
     /// Checks a configuration that was composed and not loaded.
@@ -138,7 +137,7 @@ fn scylla(scylla: &Scylla, check: &mut Checks) {
         let key = "store.scylla.tls_cert_file".to_owned();
         check.0.push(Fault { key, value: None, problem, source: Source::Default });
     }
-    check.range("store.scylla.request_timeout_ms", scylla.request_timeout_ms, 50..=MAX_STORE_MS);
+    check.range("store.scylla.request_timeout_ms", scylla.request_timeout_ms, 50..=MAX_STORE_WAIT_MS);
 }
 
 fn auth(auth: &Auth, check: &mut Checks) {

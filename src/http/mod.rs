@@ -23,9 +23,6 @@ use crate::{
     store::Store,
 };
 
-/// Brings the metrics up to date before they are shown: what the bus counts by itself.
-pub type Refresh = Arc<dyn Fn() + Send + Sync>;
-
 /// What HTTP shows of a node.
 #[derive(Clone)]
 pub struct Shown {
@@ -37,8 +34,6 @@ pub struct Shown {
     pub bus: Arc<dyn Bus>,
     /// All counts.
     pub metrics: Arc<Metrics>,
-    /// Brings them up to date.
-    pub refresh: Refresh,
 }
 
 /// All routes of a node.
@@ -64,7 +59,7 @@ struct Readiness {
 
 /// The store decides; NATS is only a degraded mark (I7).
 async fn ready(State(shown): State<Shown>) -> impl IntoResponse {
-    let Shown { gateway, store, bus, metrics, .. } = shown;
+    let Shown { gateway, store, bus, metrics } = shown;
     let health = store.engine.health().await;
     if health.is_err() {
         metrics.store_errors.of(StoreOp::Health).inc();
@@ -81,6 +76,5 @@ async fn ready(State(shown): State<Shown>) -> impl IntoResponse {
 }
 
 async fn metrics(State(shown): State<Shown>) -> impl IntoResponse {
-    (shown.refresh)();
     ([(header::CONTENT_TYPE, CONTENT_TYPE)], shown.metrics.encode())
 }

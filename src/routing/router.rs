@@ -53,7 +53,7 @@ impl Router {
         let inner = Arc::new(Inner { bus, registry, metrics, recent: Recent::default() });
         // Weak: the bus is owned by what it calls here, and a cycle would keep a whole node alive for ever.
         let told: Weak<Inner> = Arc::downgrade(&inner);
-        inner.bus.on_unheard(Arc::new(move |tag| {
+        inner.bus.on_no_responders(Arc::new(move |tag| {
             if let Some(inner) = told.upgrade() {
                 inner.on_no_responders(tag);
             }
@@ -126,7 +126,7 @@ impl Inner {
             match recipient {
                 Some(user) => {
                     let tag = compact_str::format_compact!("{user}.{conv}.{}", appended.seq);
-                    self.bus.publish_or_tell(subject, payload.clone(), &tag);
+                    self.bus.publish_tagged(subject, payload.clone(), &tag);
                 }
                 None => self.bus.publish(subject, payload.clone()),
             }

@@ -17,7 +17,7 @@ pub use delivery::Delivery;
 pub use effect::{AckCheck, Cause, Effect, GapsPage, Upkeep, UpkeepDone, Urgency};
 pub use greeting::{Greeting, Rejection};
 pub use rate::Rate;
-pub use rules::Rules;
+pub use rules::{BEHIND, KNOWN, PAGE_ROWS, Rules};
 pub use session::Session;
 
 use crate::model::{Device, Millis, SessionRank};

@@ -2,7 +2,15 @@
 
 use super::{Rate, Tick};
 
-/// What every session of a node keeps to. Times in milliseconds.
+/// [`Rules::page_rows`] of a node: not a setting, but tests use smaller pages.
+pub const PAGE_ROWS: usize = 64;
+/// [`Rules::behind`] of a node.
+pub const BEHIND: usize = 64;
+/// [`Rules::known`] of a node.
+pub const KNOWN: usize = 32;
+
+/// What every session of a node keeps to. Times in milliseconds. The node makes them from its configuration, which
+/// has the default of every setting.
 #[derive(Debug, Clone)]
 pub struct Rules {
     /// Most messages handed out and not yet acknowledged.
@@ -33,25 +41,4 @@ pub struct Rules {
     pub idle: Tick,
     /// How long a peer may leave what was written to it unread.
     pub stall: Tick,
-}
-
-impl Default for Rules {
-    fn default() -> Self {
-        Self {
-            window: 256,
-            body_bytes: 64 << 10,
-            requests: None,
-            pending: 64,
-            page_rows: 64,
-            behind: 64,
-            known: 32,
-            ack_coalesce: 1_000,
-            recheck: 1_000,
-            reconcile: 60_000,
-            offline_after: 30_000,
-            ping: 25_000,
-            idle: 60_000,
-            stall: 300_000,
-        }
-    }
 }

@@ -31,7 +31,7 @@ fn rules() -> Arc<Rules> {
         pending: 20,
         requests: Some(RATE),
         reconcile: 30_000,
-        ..Rules::default()
+        ..crate::node::rules(&crate::config::Config::default())
     })
 }
 

@@ -10,5 +10,6 @@ mod deploy;
 mod gateway;
 mod harness;
 mod mesh;
+mod metrics;
 mod rules;
 mod store;

@@ -1,13 +1,15 @@
 //! What a node will meet on its NATS servers.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use super::finding::{Finding, millis};
 use crate::{
-    bus::nats::probe::{NatsFault, NatsReport, ServerFound, probe},
-    config::{Config, ServerUrl},
+    bus::nats::{
+        NatsOptions,
+        probe::{NatsFault, NatsReport, ServerFound, probe},
+    },
+    config::Config,
     nats_server::OLDEST,
-    node::nats_options,
 };
 
 const PART: &str = "nats";
@@ -17,27 +19,21 @@ const AROUND_A_BODY: usize = 8 << 10;
 const SLOW: Duration = Duration::from_millis(50);
 
 pub(super) async fn examine(config: &Config) -> Vec<Finding> {
-    let asked = match nats_options(config, Arc::default()) {
-        Ok(options) => probe(&options).await.map_err(|e| e.to_string()),
-        Err(error) => Err(error.to_string()),
-    };
-    match asked {
+    let mend = "correct the keys of [nats]; natter config shows what set them";
+    match probe(&NatsOptions::from_config(config.node.name.as_str(), &config.nats)).await {
         Ok(report) => read(&report, config),
-        Err(error) => {
-            vec![Finding::fail(PART, "options", error, "correct the keys of [nats]; natter config shows what set them")]
-        }
+        Err(error) => vec![Finding::fail(PART, "options", error.to_string(), mend)],
     }
 }
 
 fn read(report: &NatsReport, config: &Config) -> Vec<Finding> {
     let found: Vec<&ServerFound> = report.servers.iter().filter_map(|(_, found)| found.as_ref().ok()).collect();
-    let shown = |url: &str| ServerUrl::new(url).masked();
     let mut findings: Vec<Finding> = report
         .servers
         .iter()
         .map(|(url, found)| match found {
-            Ok(found) => server(&shown(url), found),
-            Err(fault) => fault_of(&shown(url), fault),
+            Ok(found) => server(&url.masked(), found),
+            Err(fault) => fault_of(&url.masked(), fault),
         })
         .collect();
     findings.extend(found.iter().map(|server| permissions(server)));

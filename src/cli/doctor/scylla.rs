@@ -2,13 +2,10 @@
 
 use std::time::Duration;
 
-use super::{
-    super::stores::scylla_options,
-    finding::{Finding, millis},
-};
+use super::finding::{Finding, millis};
 use crate::{
     config::Scylla,
-    store::scylla::{Answers, Inspection, inspect},
+    store::scylla::{Answers, Inspection, ScyllaOptions, inspect},
 };
 
 const PART: &str = "store";
@@ -17,7 +14,7 @@ const SLOW: Duration = Duration::from_millis(100);
 const CLOCK_MS: i64 = 1_000;
 
 pub(super) async fn examine(scylla: &Scylla) -> Vec<Finding> {
-    match inspect(&scylla_options(scylla)).await {
+    match inspect(&ScyllaOptions::from(scylla)).await {
         Ok(seen) => read(&seen, scylla),
         Err(error) => vec![Finding::fail(
             PART,

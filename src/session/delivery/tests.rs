@@ -32,7 +32,7 @@ fn row(seq: Seq) -> Row {
 
 fn rules() -> Rules {
     // Small, so that every limit is met often.
-    Rules { window: 6, page_rows: 3, behind: 2, known: 2, ..Rules::default() }
+    Rules { window: 6, page_rows: 3, behind: 2, known: 2, ..crate::node::rules(&crate::config::Config::default()) }
 }
 
 /// A store request with what the store knew when it was asked.

@@ -20,7 +20,10 @@ use self::{
     thread::Thread,
     writer::{Command, Reply, Shared, Writer},
 };
-use crate::store::{STORE_DEADLINE, StoreError, StoreResult};
+use crate::{
+    config,
+    store::{STORE_DEADLINE, StoreError, StoreResult},
+};
 
 mod commit;
 mod folder;
@@ -39,18 +42,22 @@ pub use folder::{FORMAT, FolderState, OpenError, look};
 /// How many reads run at once. More would only wait for the same disk, each with a thread of its own.
 const READERS: usize = 16;
 
-/// What an operator may set.
+/// What an operator may set: `[store.embedded]` of the configuration, which holds every default.
 #[derive(Debug, Clone, Copy)]
 pub struct EmbeddedOptions {
     /// Memory for blocks read from the disk, in bytes.
     pub cache_bytes: u64,
-    /// Roughly the most that the journals take on the disk before tables are written out, in bytes; at least 64 MiB.
-    pub journal_bytes: u64,
+}
+
+impl From<&config::Embedded> for EmbeddedOptions {
+    fn from(embedded: &config::Embedded) -> Self {
+        Self { cache_bytes: embedded.cache_bytes }
+    }
 }
 
 impl Default for EmbeddedOptions {
     fn default() -> Self {
-        Self { cache_bytes: 32 * 1024 * 1024, journal_bytes: 128 * 1024 * 1024 }
+        Self::from(&config::Embedded::default())
     }
 }
 

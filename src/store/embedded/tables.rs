@@ -15,8 +15,8 @@ use crate::{
 };
 
 const MIB: u64 = 1024 * 1024;
-/// The engine refuses less: a journal file is 64 MiB.
-const MIN_JOURNAL: u64 = 64 * MIB;
+/// Roughly the most that the journals take on the disk before tables are written out: two files of 64 MiB.
+const JOURNAL_BYTES: u64 = 128 * MIB;
 
 /// All tables; [`super::keys`] says what is in them.
 pub(super) struct Tables {
@@ -36,7 +36,7 @@ impl Tables {
         let failed = |error: fjall::Error| OpenError::Engine { dir: folder.dir().into(), cause: error.to_string() };
         let db = Database::builder(folder.data())
             .cache_size(options.cache_bytes)
-            .max_journaling_size(options.journal_bytes.max(MIN_JOURNAL))
+            .max_journaling_size(JOURNAL_BYTES)
             .worker_threads(2)
             .open()
             .map_err(failed)?;

@@ -16,7 +16,10 @@ use scylla::{
 
 use self::{known::KnownLogs, shared_query::SharedQuery, statements::Statements};
 use super::{STORE_DEADLINE, StoreError, StoreFuture, StoreResult};
-use crate::model::{ConvId, Row, Seq};
+use crate::{
+    metrics::StoreDriver,
+    model::{ConvId, Row, Seq},
+};
 
 mod append;
 mod error;
@@ -40,7 +43,6 @@ mod work;
 pub use self::{
     error::ScyllaError,
     inspect::{Answers, Inspection, Server, inspect},
-    metrics::DriverMetrics,
     options::{ScyllaOptions, Step, TlsOptions},
     schema::{Migrated, migrate},
 };
@@ -108,9 +110,9 @@ impl ScyllaStore {
         Ok(Arc::new(Self { inner: Arc::new(inner), keyspace: options.keyspace, closed: AtomicBool::new(false) }))
     }
 
-    /// What the driver counted since the start.
-    pub fn driver_metrics(&self) -> DriverMetrics {
-        DriverMetrics::of(&self.inner.session)
+    /// What the driver counts, for [`crate::metrics::Metrics::show_driver`].
+    pub fn driver(&self) -> Arc<dyn StoreDriver> {
+        Arc::new(metrics::ScyllaDriver(self.inner.session.get_metrics()))
     }
 
     /// How many copies of each row the keyspace keeps in `datacenter`, `None` where the driver does not know.

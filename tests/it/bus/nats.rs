@@ -2,10 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -15,6 +12,8 @@ use natter::{
         Bus, BusError, BusEvent, OnMessage,
         nats::{NatsBus, NatsOptions},
     },
+    config::ServerUrl,
+    metrics::Metrics,
     model::UserId,
     nats_server::{ClusterOptions, NatsServer, Passwords, ServerOptions, free_ports},
     subject::Subject,
@@ -74,8 +73,8 @@ impl Site {
         let _sub = node.subscribe(&subject, heard.listen());
         node.fence().await.unwrap();
         let mut options = self.options("settling");
-        options.urls = vec![self.guest_url()];
-        let far = NatsBus::connect(options).await.unwrap();
+        options.urls = vec![ServerUrl::new(self.guest_url())];
+        let far = connect(options).await.unwrap();
         // Subscriptions go over a route in their order, so this one tells of those before it.
         until("the other server knows the subscriptions", async || {
             far.publish(&subject, "here".into());
@@ -93,7 +92,7 @@ impl Site {
     }
 
     pub async fn bus(&self, node: &str) -> Arc<NatsBus> {
-        NatsBus::connect(self.options(node)).await.unwrap()
+        connect(self.options(node)).await.unwrap()
     }
 }
 
@@ -107,9 +106,9 @@ impl Heard {
         Arc::new(move |message| heard.push(std::str::from_utf8(&message.payload).unwrap()))
     }
 
-    pub fn listen_unheard(&self, bus: &NatsBus) {
+    pub fn listen_no_responders(&self, bus: &NatsBus) {
         let heard = self.clone();
-        bus.on_unheard(Arc::new(move |tag| heard.push(tag)));
+        bus.on_no_responders(Arc::new(move |tag| heard.push(tag)));
     }
 
     fn push(&self, text: &str) {
@@ -129,8 +128,10 @@ pub fn user(name: &str) -> Subject {
     Subject::user(&UserId::new(name).unwrap())
 }
 
-fn get(counter: &AtomicU64) -> u64 {
-    counter.load(Ordering::Relaxed)
+/// A bus with counters of its own.
+async fn connect(options: NatsOptions) -> Result<Arc<NatsBus>, BusError> {
+    let metrics = Metrics::new(&options.node);
+    NatsBus::connect(options, metrics).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -165,7 +166,7 @@ async fn concurrent_fences_share_a_round_trip() {
     let bus = site.bus("n1").await;
     let all = futures_util::future::join_all((0..1000).map(|_| bus.fence())).await;
     assert!(all.iter().all(|outcome| *outcome == Ok(1)));
-    assert!(get(&bus.stats().fences) <= 3, "{}", get(&bus.stats().fences));
+    assert!(bus.metrics().nats_fences.get() <= 3, "{}", bus.metrics().nats_fences.get());
 }
 
 #[tokio::test]
@@ -173,7 +174,7 @@ async fn a_fence_does_not_wait_for_a_stopped_server() {
     let site = Site::start().await;
     let mut options = site.options("n1");
     options.ping_interval = Duration::from_secs(10);
-    let bus = NatsBus::connect(options).await.unwrap();
+    let bus = connect(options).await.unwrap();
     site.server.pause();
     let begin = Instant::now();
     let (first, second) = tokio::join!(bus.fence(), bus.fence());
@@ -232,11 +233,11 @@ async fn ten_thousand_subscriptions_survive_a_restart() {
     }
     until("all are heard", async || heard.all().len() as u64 == USERS).await;
     assert_eq!(heard.all().iter().collect::<BTreeSet<_>>().len() as u64, USERS);
-    assert_eq!((get(&one.stats().reconnects), get(&one.stats().dropped)), (1, 0));
-    // The fence's and the one for what nobody heard are counted too.
-    assert_eq!(get(&one.stats().subscriptions), USERS + 2);
+    assert_eq!((one.metrics().nats_reconnects.get(), one.metrics().nats_dropped.get()), (1, 0));
+    // The bus's own two count too: for fences and for "no responders".
+    assert_eq!(one.metrics().subscriptions.get(), i64::try_from(USERS).unwrap() + 2);
     drop(subs);
-    assert_eq!(get(&one.stats().subscriptions), 2);
+    assert_eq!(one.metrics().subscriptions.get(), 2);
 }
 
 #[tokio::test]
@@ -244,7 +245,7 @@ async fn a_node_goes_to_another_server_of_its_cluster() {
     let (mut servers, _folder) = cluster().await;
     let connect = async |node: &str, server: &NatsServer| {
         let options = NatsOptions::new(node, [server.client_url()]).password("node", &server.passwords().node);
-        NatsBus::connect(options).await.unwrap()
+        connect(options).await.unwrap()
     };
     let (one, two) = (connect("n1", &servers[0]).await, connect("n2", &servers[2]).await);
     let heard = Heard::default();
@@ -268,30 +269,30 @@ async fn what_nobody_else_hears_is_told() {
     let site = Site::start().await;
     let (one, two) = (site.bus("n1").await, site.bus("n2").await);
     let (unheard, heard) = (Heard::default(), Heard::default());
-    unheard.listen_unheard(&one);
+    unheard.listen_no_responders(&one);
     let _own = one.subscribe(&user("alice"), heard.listen());
     let theirs = two.subscribe(&user("bob"), heard.listen());
     two.fence().await.unwrap();
-    one.publish_or_tell(&user("alice"), "own".into(), "alice.dm:alice:alice.1");
-    one.publish_or_tell(&user("bob"), "theirs".into(), "bob.dm:alice:bob.17");
-    one.publish_or_tell(&user("eve"), "nobody's".into(), "eve.room:lobby.3");
+    one.publish_tagged(&user("alice"), "own".into(), "alice.dm:alice:alice.1");
+    one.publish_tagged(&user("bob"), "theirs".into(), "bob.dm:alice:bob.17");
+    one.publish_tagged(&user("eve"), "nobody's".into(), "eve.room:lobby.3");
     unheard.has("eve.room:lobby.3").await;
     heard.has("theirs").await;
     assert_eq!(unheard.all(), ["alice.dm:alice:alice.1", "eve.room:lobby.3"]);
     assert_eq!(heard.all(), ["theirs"], "a node does not hear itself");
 
     // Only the server's word counts, not a notice from somebody.
-    two.publish(&Subject::node("n1", "unheard.forged"), "".into());
+    two.publish(&Subject::node("n1", "no_responders.forged"), "".into());
     drop(theirs);
     two.fence().await.unwrap();
     until("the subscription is gone", async || {
-        one.publish_or_tell(&user("bob"), "late".into(), "bob.late");
+        one.publish_tagged(&user("bob"), "late".into(), "bob.late");
         one.fence().await.unwrap();
         unheard.all().iter().any(|tag| tag == "bob.late")
     })
     .await;
     assert!(!unheard.all().iter().any(|tag| tag == "forged"));
-    assert_eq!(get(&two.stats().subscriptions), 2);
+    assert_eq!(two.metrics().subscriptions.get(), 2);
 }
 
 #[tokio::test]
@@ -326,7 +327,7 @@ async fn while_the_server_is_down_a_publish_returns_at_once() {
         bus.publish(&user("bob"), Bytes::from_static(&[0; 300]));
     }
     assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
-    assert_eq!((get(&bus.stats().dropped), get(&bus.stats().queued_bytes)), (100_000, 0));
+    assert_eq!((bus.metrics().nats_dropped.get(), bus.metrics().nats_queued_bytes.get()), (100_000, 0));
 
     // More subscriptions than the library queues: the fence comes after the last of them all the same.
     let heard = Heard::default();
@@ -344,7 +345,7 @@ async fn a_node_starts_without_a_server_and_finds_it_later() {
     let passwords = natter::nats_server::Passwords::random();
     let mut options = NatsOptions::new("n1", [format!("nats://node:{}@127.0.0.1:{port}", passwords.node)]);
     options.connect_timeout = Duration::from_millis(200);
-    let bus = NatsBus::connect(options).await.unwrap();
+    let bus = connect(options).await.unwrap();
     assert_eq!(bus.connected(), None);
     let heard = Heard::default();
     let _sub = bus.subscribe(&user("bob"), heard.listen());
@@ -362,7 +363,7 @@ async fn a_stalled_server_costs_bounded_memory_and_no_time() {
     let site = Site::start().await;
     let mut options = site.options("n1");
     options.ping_interval = Duration::from_secs(10);
-    let bus = NatsBus::connect(options).await.unwrap();
+    let bus = connect(options).await.unwrap();
     let mut events = bus.events();
     site.server.pause();
     let payload = Bytes::from(vec![7; 64 << 10]);
@@ -374,12 +375,12 @@ async fn a_stalled_server_costs_bounded_memory_and_no_time() {
         tokio::task::yield_now().await;
     }
     assert!(slowest < Duration::from_millis(200), "{slowest:?}");
-    let queued = get(&bus.stats().queued_bytes);
+    let queued = bus.metrics().nats_queued_bytes.get();
     assert!((32 << 20..=64 << 20).contains(&queued), "{queued}");
-    assert!(get(&bus.stats().dropped) > 0);
+    assert!(bus.metrics().nats_dropped.get() > 0);
     assert_eq!(events.recv().await, Ok(BusEvent::Overflow));
     site.server.resume();
-    until("the queue is empty", async || get(&bus.stats().queued_bytes) == 0).await;
+    until("the queue is empty", async || bus.metrics().nats_queued_bytes.get() == 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -404,7 +405,7 @@ async fn a_subscription_that_cannot_keep_up_is_told() {
     let told = tokio::time::timeout(Duration::from_secs(5), events.recv()).await;
     drop(gate);
     assert_eq!(told.unwrap(), Ok(BusEvent::SlowConsumer));
-    assert!(get(&one.stats().slow_consumers) > 0);
+    assert!(one.metrics().nats_slow_consumers.get() > 0);
 }
 
 #[tokio::test]
@@ -423,5 +424,5 @@ async fn close_sends_what_waits() {
     assert_eq!(one.connected(), None);
     assert_eq!(one.fence().await, Err(BusError::NotConnected));
     heard.has(&(COUNT - 1).to_string()).await;
-    assert_eq!((heard.all().len() as u64, get(&one.stats().dropped)), (COUNT, 0));
+    assert_eq!((heard.all().len() as u64, one.metrics().nats_dropped.get()), (COUNT, 0));
 }

@@ -67,14 +67,14 @@ const FOREIGN: [&str; 11] = [
     "natter.user.*",
     "natter.room.lobby",
     "natter.send.>",
-    "natter.node.n1.unheard.>",
+    "natter.node.n1.no_responders.>",
     "_INBOX_node.>",
 ];
 
 async fn no_guest_hears_what_is_for_users(site: Site) {
     let node = site.bus("n1").await;
     let unheard = Heard::default();
-    unheard.listen_unheard(&node);
+    unheard.listen_no_responders(&node);
     for guest in [Guest::billing(&site).await, Guest::operator(&site).await] {
         let mut foreign = Vec::new();
         for subject in FOREIGN {
@@ -84,7 +84,7 @@ async fn no_guest_hears_what_is_for_users(site: Site) {
         let mut events = guest.client.subscribe("natter.event.>").await.unwrap();
         guest.refused(FOREIGN.len() * 2).await;
 
-        node.publish_or_tell(&user("bob"), "secret".into(), "bob");
+        node.publish_tagged(&user("bob"), "secret".into(), "bob");
         node.publish(&Subject::room(&RoomId::new("lobby").unwrap()), "secret".into());
         // What this one gets, it gets after everything before.
         until("the event is heard", async || {
@@ -156,7 +156,7 @@ async fn a_request_is_answered_in_the_services_inbox_and_nowhere_else(site: Site
     let _bob = other.subscribe(&user("bob"), heard.listen());
     other.fence().await.unwrap();
     billing.client.publish_with_reply(subject.to_string(), "natter.user.bob", "x".into()).await.unwrap();
-    until("the node refused", async || node.stats().dropped.load(Ordering::Relaxed) == 1).await;
+    until("the node refused", async || node.metrics().nats_dropped.get() == 1).await;
     node.publish(&user("bob"), "real".into());
     heard.has("real").await;
     assert_eq!(heard.all(), ["real"]);

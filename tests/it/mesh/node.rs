@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Weak},
 };
 
-use natter::{bus::Bus, config::Config, gateway::Gateway, node::Node, store::Store};
+use natter::{bus::Bus, config::Config, gateway::Gateway, metrics::Metrics, node::Node, store::Store};
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
@@ -27,7 +27,7 @@ impl TestNode {
     pub async fn start(config: &Config, store: Store) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let addr = listener.local_addr().unwrap();
-        let node = Node::build(config, store).await.unwrap();
+        let node = Node::build(config, store, Metrics::new(config.node.name.as_str())).await.unwrap();
         let (bus, gateway) = (Arc::downgrade(node.bus()), Arc::downgrade(node.gateway()));
         let shutdown = CancellationToken::new();
         let run = tokio::spawn(node.run(listener, shutdown.clone()));

@@ -72,6 +72,8 @@ impl Cassandra {
             contact_points: self.servers.iter().map(|s| s.addr().to_string()).collect(),
             keyspace: keyspace.to_owned(),
             replication_factor: u8::try_from(self.servers.len()).unwrap(),
+            // Shorter than a node's, so that tests of outages end sooner.
+            request_timeout: Duration::from_secs(2),
             ..ScyllaOptions::default()
         }
     }

@@ -1,9 +1,11 @@
-//! Every metric's name and labels, in this module and nowhere else. Called from everywhere that counts, and by
+//! Every metric's name, help and labels, in this module and nowhere else. Called from everywhere that counts, and by
 //! `GET /metrics`.
 //!
+//! The node's `Metrics` is made before anything else and handed to whatever counts, which counts where it happens.
 //! Each field is a plain atomic: `metrics.acks.inc()`. Labelled ones take a value of a closed set:
 //! `metrics.delivered.of(DeliveryPath::Bus).inc()`. Close reasons and error codes come from the protocol's two
-//! tables as `&'static str`, so they are a closed set too: [`Metrics::closed`], [`Metrics::error`].
+//! tables as `&'static str`, so they are a closed set too: [`Metrics::closed`], [`Metrics::error`]. Only what a
+//! store's driver counts by itself is read at the scrape: [`Metrics::show_driver`].
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -13,8 +15,11 @@ use prometheus_client::{
     registry::{Metric, Registry},
 };
 
+mod driver;
 mod labels;
 
+use driver::DriverCollector;
+pub use driver::{DriverCounts, StoreDriver};
 pub use labels::{CounterBy, DeliveryPath, Label, ServiceOutcome, StoreOp};
 
 use crate::{
@@ -22,14 +27,14 @@ use crate::{
     session::Cause,
 };
 
-/// The content type of what [`Metrics::encode`] gives.
+/// The content type of what [`Metrics::encode`] returns.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// From half a millisecond (a lone fsync on a good disk) to four seconds (past it the store has given up).
+/// From half a millisecond (a single fsync on a good disk) to four seconds (beyond that the store has given up).
 const APPEND_BUCKETS: [f64; 14] =
     [0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0];
 
-/// A label whose value was written down in the source: what bounds the series of [`Metrics::closed`] and
+/// A label whose value is written in the source: what bounds the series of [`Metrics::closed`] and
 /// [`Metrics::error`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Word {
@@ -43,10 +48,11 @@ impl EncodeLabelSet for Word {
     }
 }
 
-/// What a node counts. One per node, shared; two nodes in one process have one each.
+/// What a node counts. One per node, shared by its parts; two nodes in one process have one each.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
+    driver: DriverCollector,
     sessions_closed: Family<Word, Counter>,
     errors: Family<Word, Counter>,
     refusals: Family<[(&'static str, &'static str); 2], Counter>,
@@ -68,7 +74,7 @@ pub struct Metrics {
 
     /// Messages that got a new place in a log.
     pub appended: Counter,
-    /// Sends whose cid was stored already.
+    /// Sends whose cid was already stored.
     pub append_retries: Counter,
     /// From a message's arrival at the appender to its answer.
     pub append_seconds: Histogram,
@@ -81,49 +87,44 @@ pub struct Metrics {
     pub fills: Counter,
     /// Rows in those pages.
     pub fill_rows: Counter,
-    /// Conversations of sessions here that are behind now.
+    /// Conversations of this node's sessions that are behind now.
     pub behind_conversations: Gauge,
     /// Acknowledgements taken.
     pub acks: Counter,
-    /// Cursors written: fewer than acks, they are coalesced.
+    /// Cursors written: fewer than acks, because they are coalesced.
     pub cursor_writes: Counter,
 
-    /// Times that a session's heads and cursors were compared.
+    /// Comparisons of a session's heads and cursors.
     pub reconciles: CounterBy<Cause>,
-    /// Rows that those comparisons read.
+    /// Rows read by those comparisons.
     pub reconcile_rows: Counter,
-    /// Conversations found behind that nothing had told of: what NATS lost.
+    /// Conversations found behind that no notice had told of: what NATS lost.
     pub gaps_found: CounterBy<Cause>,
-
-    /// Requests that the driver of the store sent. This and the five below stay 0 on the embedded store.
-    pub store_requests: Counter,
-    /// Requests of the driver that failed in the end.
-    pub store_request_errors: Counter,
-    /// Requests that the driver sent again.
-    pub store_retries: Counter,
-    /// Requests that got no answer in time.
-    pub store_timeouts: Counter,
-    /// Connections that the driver holds now.
-    pub store_connections: Gauge,
-    /// 99th percentile of the driver's latency over the recent past, in milliseconds.
-    pub store_latency_ms: Gauge,
 
     /// 1 while connected to NATS.
     pub nats_connected: Gauge,
     /// Connections to NATS after the first.
     pub nats_reconnects: Counter,
-    /// Messages published to NATS.
+    /// Messages handed to the NATS connection.
     pub nats_published: Counter,
     /// Messages received from NATS.
     pub nats_received: Counter,
-    /// Messages not published because there was no connection or the way out was full.
+    /// Messages not published: no connection, the outgoing queue full, or refused by the NATS client.
     pub nats_dropped: Counter,
-    /// Signals that messages were dropped on the way in.
+    /// Published messages to which the server answered "no responders": no other node had interest.
+    pub nats_no_responders: Counter,
+    /// Times the NATS client dropped messages because a subscription's queue was full.
     pub nats_slow_consumers: Counter,
-    /// Subscriptions held now.
+    /// Errors reported by the NATS server or client, refused permissions among them.
+    pub nats_errors: Counter,
+    /// Fence round trips that were answered.
+    pub nats_fences: Counter,
+    /// Bytes queued for the NATS connection now. The bus checks its limit against this very number.
+    pub nats_queued_bytes: Gauge,
+    /// NATS subscriptions held now, two of the bus's own among them.
     pub subscriptions: Gauge,
 
-    /// Messages told to push services because nobody held their recipient.
+    /// Messages reported to push services because their recipient had no session.
     pub offline_events: Counter,
     /// Requests of services over NATS.
     pub service_requests: CounterBy<ServiceOutcome>,
@@ -144,6 +145,7 @@ impl Metrics {
     fn register(m: &mut Maker<'_>) -> Self {
         Self {
             registry: Registry::default(),
+            driver: m.driver(),
             sessions: m.plain("sessions", "Sessions past welcome now"),
             users: m.plain("users", "Users with at least one session now"),
             sessions_opened: m.plain("sessions_opened", "Sessions that got their welcome"),
@@ -155,32 +157,30 @@ impl Metrics {
             refusals: m.plain("refusals", "Requests that were refused, through whatever door, by op and code"),
             errors: m.plain("errors", "Error frames sent to clients, by code"),
             appended: m.plain("appended", "Messages that got a new place in a log"),
-            append_retries: m.plain("append_retries", "Sends whose cid was stored already"),
+            append_retries: m.plain("append_retries", "Sends whose cid was already stored"),
             append_seconds: m.made("append_seconds", "From a message's arrival at the appender to its answer", Histogram::new(APPEND_BUCKETS)),
-            store_errors: m.plain("store_errors", "Calls of the store that failed, by operation"),
-            store_requests: m.plain("store_requests", "Requests that the driver of the store sent"),
-            store_request_errors: m.plain("store_request_errors", "Requests of the store's driver that failed in the end"),
-            store_retries: m.plain("store_retries", "Requests that the store's driver sent again"),
-            store_timeouts: m.plain("store_timeouts", "Requests of the store's driver without an answer in time"),
-            store_connections: m.plain("store_connections", "Connections of the store's driver now"),
-            store_latency_ms: m.plain("store_latency_ms", "99th percentile of the store driver's recent latency, in milliseconds"),
+            store_errors: m.plain("store_errors", "This node's calls of the store that failed, by operation"),
             delivered: m.plain("delivered", "Messages handed to sockets, by the way they came"),
             fills: m.plain("fills", "Pages read from the store for sessions that were behind"),
             fill_rows: m.plain("fill_rows", "Rows in the pages of fills"),
-            behind_conversations: m.plain("behind_conversations", "Conversations of sessions here that are behind now"),
+            behind_conversations: m.plain("behind_conversations", "Conversations of this node's sessions that are behind now"),
             acks: m.plain("acks", "Acknowledgements taken"),
             cursor_writes: m.plain("cursor_writes", "Cursors written to the store"),
             reconciles: m.plain("reconciles", "Comparisons of a session's heads and cursors, by cause"),
-            reconcile_rows: m.plain("reconcile_rows", "Rows read by reconcile"),
-            gaps_found: m.plain("gaps_found", "Conversations that only reconcile found to be behind, by cause"),
+            reconcile_rows: m.plain("reconcile_rows", "Rows read by those comparisons"),
+            gaps_found: m.plain("gaps_found", "Conversations that only a comparison found to be behind, by cause"),
             nats_connected: m.plain("nats_connected", "1 while connected to NATS"),
             nats_reconnects: m.plain("nats_reconnects", "Connections to NATS after the first"),
             nats_published: m.plain("nats_published", "Messages published to NATS"),
             nats_received: m.plain("nats_received", "Messages received from NATS"),
-            nats_dropped: m.plain("nats_dropped", "Messages not published for want of a connection or of room"),
-            nats_slow_consumers: m.plain("nats_slow_consumers", "Signals that messages were dropped on the way in"),
+            nats_dropped: m.plain("nats_dropped", "Messages not published: no connection, the outgoing queue full, or refused by the client"),
+            nats_no_responders: m.plain("nats_no_responders", "Published messages in which no other node had interest"),
+            nats_slow_consumers: m.plain("nats_slow_consumers", "Times that incoming messages were dropped because a subscription's queue was full"),
+            nats_errors: m.plain("nats_errors", "Errors reported by the NATS server or client"),
+            nats_fences: m.plain("nats_fences", "Fence round trips to NATS that were answered"),
+            nats_queued_bytes: m.plain("nats_queued_bytes", "Bytes queued for the NATS connection now"),
             subscriptions: m.plain("subscriptions", "NATS subscriptions held now"),
-            offline_events: m.plain("offline_events", "Messages told to push services because nobody held their recipient"),
+            offline_events: m.plain("offline_events", "Messages reported to push services because their recipient had no session"),
             service_requests: m.plain("service_requests", "Requests of services over NATS, by outcome"),
         }
     }
@@ -205,12 +205,18 @@ impl Metrics {
         self.append_seconds.observe(took.as_secs_f64());
     }
 
+    /// From now on `natter_store_requests_total` and its like show what `driver` has counted; until then they are 0.
+    /// Called once, where the store is opened: a second driver is refused and logged.
+    pub fn show_driver(&self, driver: Arc<dyn StoreDriver>) {
+        self.driver.set(driver);
+    }
+
     /// All of them in the OpenMetrics text format ([`CONTENT_TYPE`]), which Prometheus reads.
     pub fn encode(&self) -> String {
         let mut out = String::with_capacity(16 * 1024);
         match text::encode(&mut out, &self.registry) {
             Ok(()) => out,
-            // Writing to a String cannot fail; a metric that refuses to be written must not cost the others.
+            // Writing to a String cannot fail; one metric that cannot be encoded must not cost the others.
             Err(fmt::Error) => out,
         }
     }
@@ -228,8 +234,13 @@ impl Maker<'_> {
         self.0.register(name, help, metric.clone());
         metric
     }
+
+    fn driver(&mut self) -> DriverCollector {
+        let driver = DriverCollector::default();
+        self.0.register_collector(Box::new(driver.clone()));
+        driver
+    }
 }
 
 #[cfg(test)]
-#[path = "metrics/tests.rs"]
 mod tests;
