@@ -33,6 +33,7 @@ mod offline;
 mod permissions;
 mod proxy;
 mod replaced;
+mod rules_alone;
 mod running;
 mod scenarios;
 mod scylla_mesh;
