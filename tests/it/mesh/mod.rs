@@ -6,7 +6,6 @@
 
 pub mod faults;
 pub mod held;
-pub mod http;
 pub mod ledger;
 pub mod link;
 pub mod node;
@@ -14,6 +13,18 @@ pub mod peer;
 mod peer_task;
 pub mod process;
 pub mod raw;
+
+mod churn;
+mod crash;
+mod nats_down;
+mod offline;
+mod replaced;
+mod rules_alone;
+mod scenarios;
+mod scylla;
+mod services;
+mod slow_reader;
+mod walk;
 
 use std::{path::Path, sync::Arc, time::Duration};
 

@@ -6,7 +6,8 @@ use natter::{config::Config, gateway::Gateway, node::Node, store::Store};
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use super::{http, until};
+use super::until;
+use crate::harness::http;
 
 /// A running node. Cut off when dropped, as a crash would; [`TestNode::drain`] stops it in order.
 pub struct TestNode {

@@ -10,7 +10,8 @@ use std::{
 
 use natter::nats_server::{NatsServer, free_ports};
 
-use super::{PATIENCE, SECRET, http, until};
+use super::{PATIENCE, SECRET, until};
+use crate::harness::http;
 
 /// The command in an empty environment that dies with the thread that started it.
 pub fn natter(folder: &Path) -> Command {

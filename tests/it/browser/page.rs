@@ -1,0 +1,218 @@
+//! The chat page in a real browser against a real `natter dev`: what a person sees when all is well, when a tab was
+//! away, when the node is killed, and when the token is no good.
+
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::sync::{Mutex, MutexGuard};
+
+use super::{
+    chromium::{Browser, Tab, available},
+    dev::Dev,
+};
+use crate::harness::skip::skip;
+
+const STATE: &str = "document.querySelector('#state').dataset.state";
+/// The messages as a person sees them, in their order.
+const TEXTS: &str = "[...document.querySelectorAll('#messages .text')].map((text) => text.textContent)";
+/// How far each own message has come.
+const TICKS: &str = "[...document.querySelectorAll('#messages .own')].map((item) => item.dataset.tick)";
+const DEVICES: &str = "Object.keys(localStorage).filter((key) => key.startsWith('natter.device.')).length";
+
+/// One browser at a time: each takes a whole processor while it starts.
+async fn turn() -> Option<MutexGuard<'static, ()>> {
+    static ONE: Mutex<()> = Mutex::const_new(());
+    match available() {
+        Ok(()) => Some(ONE.lock().await),
+        Err(reason) => {
+            skip("browser", &reason);
+            None
+        }
+    }
+}
+
+async fn open_live(browser: &mut Browser, link: &str) -> Tab {
+    let mut tab = browser.open(link).await;
+    tab.until(STATE, "live").await;
+    tab
+}
+
+#[tokio::test]
+async fn two_people_chat_through_two_nodes() {
+    let Some(_turn) = turn().await else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let mesh = Dev::start(folder.path(), 2, 0);
+    let mut browser = Browser::start().await;
+    let mut alice = open_live(&mut browser, &mesh.link(0, "alice", "bob")).await;
+    let mut bob = open_live(&mut browser, &mesh.link(1, "bob", "alice")).await;
+    assert_eq!(alice.eval("location.hash").await, "", "the token stays in the address bar");
+
+    alice.enter("#text", "hello bob").await;
+    bob.until(TEXTS, json!(["hello bob"])).await;
+    let hostile = "<img src=x onerror=\"document.title='owned'\">";
+    bob.enter("#text", hostile).await;
+    alice.until(TEXTS, json!(["hello bob", hostile])).await;
+    bob.until(TEXTS, json!(["hello bob", hostile])).await;
+    assert_eq!(alice.eval("document.querySelectorAll('#messages img').length").await, 0);
+    alice.until(TICKS, json!(["read"])).await;
+    bob.until(TICKS, json!(["read"])).await;
+
+    // Only a signal, and it goes when the message comes.
+    bob.eval("document.querySelector('#text').dispatchEvent(new Event('input'))").await;
+    alice.until("document.querySelector('#typing').textContent", "bob is typing …").await;
+    bob.enter("#text", "there").await;
+    alice.until("document.querySelector('#typing').textContent", "").await;
+}
+
+#[tokio::test]
+async fn what_was_missed_is_there_when_the_tab_opens_again() {
+    let Some(_turn) = turn().await else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let mesh = Dev::start(folder.path(), 2, 0);
+    let mut browser = Browser::start().await;
+    let mut alice = open_live(&mut browser, &mesh.link(0, "alice", "bob")).await;
+    let mut bob = open_live(&mut browser, &mesh.link(1, "bob", "alice")).await;
+    alice.enter("#text", "zero").await;
+    bob.until(TEXTS, json!(["zero"])).await;
+    alice.until(TICKS, json!(["read"])).await;
+
+    browser.close(bob).await;
+    for text in ["one", "two", "three"] {
+        alice.enter("#text", text).await;
+    }
+    alice.until(TICKS, json!(["read", "sent", "sent", "sent"])).await;
+    let mut bob = open_live(&mut browser, &mesh.link(1, "bob", "alice")).await;
+    bob.until(TEXTS, json!(["zero", "one", "two", "three"])).await;
+    alice.until(TICKS, json!(["read", "read", "read", "read"])).await;
+    assert_eq!(bob.eval(DEVICES).await, 1, "the second tab did not take over the device of the first");
+}
+
+#[tokio::test]
+async fn a_killed_node_loses_no_message_and_doubles_none() {
+    let Some(_turn) = turn().await else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let mesh = Dev::start(folder.path(), 1, 0);
+    let (port, link) = (mesh.port(0), mesh.link(0, "bob", "alice"));
+    let mut browser = Browser::start().await;
+    let mut alice = open_live(&mut browser, &mesh.link(0, "alice", "bob")).await;
+    alice.enter("#text", "before").await;
+    alice.until(TICKS, json!(["sent"])).await;
+
+    // On its way when the node dies, and written while there is none.
+    mesh.pause();
+    alice.enter("#text", "in flight").await;
+    alice.until(TICKS, json!(["sent", "sending"])).await;
+    drop(mesh);
+    alice.until(STATE, "reconnecting").await;
+    alice.enter("#text", "meanwhile").await;
+    alice.until(TICKS, json!(["sent", "sending", "sending"])).await;
+
+    let mesh = Dev::start(folder.path(), 1, port);
+    assert_eq!(mesh.port(0), port);
+    alice.until(STATE, "live").await;
+    alice.until(TICKS, json!(["sent", "sent", "sent"])).await;
+    let all = json!(["before", "in flight", "meanwhile"]);
+    assert_eq!(alice.eval(TEXTS).await, all);
+    let mut bob = open_live(&mut browser, &link).await;
+    bob.until(TEXTS, all).await;
+}
+
+/// The next message leaves the page, its answer never arrives, and the connection ends.
+const LOSE_ANSWER: &str = "{ const send = WebSocket.prototype.send; \
+    WebSocket.prototype.send = function (text) { send.call(this, text); if (!text.includes('\"op\":\"send\"')) return; \
+    WebSocket.prototype.send = send; this.onmessage = () => {}; this.close(4000); window.lost = true; } }";
+
+#[tokio::test]
+async fn a_message_whose_answer_is_lost_is_stored_once() {
+    let Some(_turn) = turn().await else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let mesh = Dev::start(folder.path(), 2, 0);
+    let mut browser = Browser::start().await;
+    let mut alice = open_live(&mut browser, &mesh.link(0, "alice", "bob")).await;
+    let mut bob = open_live(&mut browser, &mesh.link(1, "bob", "alice")).await;
+    alice.eval(LOSE_ANSWER).await;
+    alice.enter("#text", "once").await;
+    // It was stored, though its sender was not told: only then is the second try a second one.
+    bob.until(TEXTS, json!(["once"])).await;
+    assert_eq!(alice.eval("window.lost").await, true);
+    alice.until(TICKS, json!(["read"])).await;
+    alice.enter("#text", "and on").await;
+    let all = json!(["once", "and on"]);
+    bob.until(TEXTS, all.clone()).await;
+    alice.until(TEXTS, all).await;
+}
+
+#[tokio::test]
+async fn a_bad_token_is_told_and_not_tried_again() {
+    let Some(_turn) = turn().await else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let mesh = Dev::start(folder.path(), 1, 0);
+    let mut browser = Browser::start().await;
+    let bad = format!("{}/#token=not.a.token&peer=bob", mesh.page(0));
+    let mut tab = browser.open(&bad).await;
+    tab.until(STATE, "closed").await;
+    let told = tab.eval("document.querySelector('#state').textContent").await;
+    assert!(told.as_str().unwrap().contains("token"), "{told}");
+
+    // Far longer than the longest wait between two tries.
+    tab.pass(Duration::from_secs(120)).await;
+    let attempts =
+        "Object.keys(localStorage).filter((key) => key.startsWith('natter.attempt.')).map((key) => localStorage[key])";
+    assert_eq!(tab.eval(attempts).await, json!(["1"]));
+    assert_eq!(tab.eval(STATE).await, "closed");
+
+    // The way out that the page offers, in a tab whose clock still runs.
+    let mut tab = browser.open(&bad).await;
+    tab.until(STATE, "closed").await;
+    assert_eq!(tab.eval("document.querySelector('#login').hidden").await, false);
+    let link = mesh.link(0, "alice", "bob");
+    let token = link.split("token=").nth(1).unwrap().split('&').next().unwrap();
+    tab.enter("#token", token).await;
+    tab.until(STATE, "live").await;
+}
+
+#[tokio::test]
+async fn two_tabs_of_one_user_both_stay() {
+    let Some(_turn) = turn().await else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let mesh = Dev::start(folder.path(), 1, 0);
+    let mut browser = Browser::start().await;
+    let mut one = open_live(&mut browser, &mesh.link(0, "alice", "bob")).await;
+    let mut other = open_live(&mut browser, &mesh.link(0, "alice", "bob")).await;
+    one.enter("#text", "from one").await;
+    other.until(TEXTS, json!(["from one"])).await;
+    other.enter("#text", "from the other").await;
+    one.until(TEXTS, json!(["from one", "from the other"])).await;
+    assert_eq!((one.eval(STATE).await, other.eval(STATE).await), (json!("live"), json!("live")));
+    assert_eq!(one.eval(DEVICES).await, 2);
+}
+
+/// Scrolls to the oldest message and remembers where on the screen it stands: there it must stay.
+const MARK_TOP: &str = "document.querySelector('#log').scrollTop = -1e6; \
+    window.mark = document.querySelector('#messages li'); window.place = mark.getBoundingClientRect().top;";
+
+#[tokio::test]
+async fn older_messages_are_loaded_in_their_place() {
+    let Some(_turn) = turn().await else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let mesh = Dev::start(folder.path(), 1, 0);
+    let mut browser = Browser::start().await;
+    let mut alice = open_live(&mut browser, &mesh.link(0, "alice", "bob")).await;
+    // Typed faster than the node answers: the page keeps the order.
+    let type_all = "for (let i = 1; i <= 120; i += 1) { const text = document.querySelector('#text'); \
+                    text.value = `m${i}`; document.querySelector('#compose').requestSubmit(); }";
+    alice.eval(type_all).await;
+    let all: Vec<String> = (1..=120).map(|i| format!("m{i}")).collect();
+    alice.until(&format!("{TICKS}.every((tick) => tick === 'sent')"), true).await;
+    assert_eq!(alice.eval(TEXTS).await, json!(all));
+
+    browser.close(alice).await;
+    let mut alice = open_live(&mut browser, &mesh.link(0, "alice", "bob")).await;
+    for shown in [50, 100, 120] {
+        alice.until(TEXTS, json!(all[120 - shown..])).await;
+        alice.until("window.mark ? Math.abs(mark.getBoundingClientRect().top - place) < 2 : true", true).await;
+        alice.eval(MARK_TOP).await;
+        alice.eval("document.querySelector('#older').click()").await;
+    }
+    alice.until("document.querySelector('#older').hidden", true).await;
+}

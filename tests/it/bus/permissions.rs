@@ -1,0 +1,210 @@
+//! What the servers let whom do, with the very configuration that is deployed: the trust boundary (R9, R13).
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use async_nats::{Client, ConnectOptions, Event};
+use bytes::Bytes;
+use futures_util::{FutureExt, StreamExt};
+use natter::{
+    bus::Bus,
+    model::{RoomId, UserId},
+    subject::{QUEUE_GROUP, Subject},
+};
+
+use crate::{
+    bus::nats::{Heard, Site, user},
+    cli::nats_server::until,
+};
+
+/// Somebody who is no node, and how often the server refused.
+struct Guest {
+    client: Client,
+    refused: Arc<AtomicUsize>,
+}
+
+impl Guest {
+    async fn connect(site: &Site, name: &str, password: &str) -> Self {
+        let refused = Arc::<AtomicUsize>::default();
+        let counter = Arc::clone(&refused);
+        let client = ConnectOptions::with_user_and_password(name.to_owned(), password.to_owned())
+            .custom_inbox_prefix(format!("_INBOX_{name}"))
+            .event_callback(move |event| {
+                if matches!(&event, Event::ServerError(e) if e.to_string().contains("Permissions Violation")) {
+                    counter.fetch_add(1, Ordering::Relaxed);
+                }
+                std::future::ready(())
+            })
+            .connect(site.guest_url())
+            .await
+            .unwrap();
+        Self { client, refused }
+    }
+
+    async fn billing(site: &Site) -> Self {
+        Self::connect(site, "billing", &site.server.passwords().billing).await
+    }
+
+    async fn operator(site: &Site) -> Self {
+        Self::connect(site, "operator", &site.server.passwords().operator).await
+    }
+
+    async fn refused(&self, times: usize) {
+        until("the server refused", async || self.refused.load(Ordering::Relaxed) >= times).await;
+        assert_eq!(self.refused.load(Ordering::Relaxed), times);
+    }
+}
+
+const FOREIGN: [&str; 11] = [
+    ">",
+    "natter.>",
+    "natter.*.bob",
+    "*.user.bob",
+    "*.>",
+    "natter.user.bob",
+    "natter.user.*",
+    "natter.room.lobby",
+    "natter.send.>",
+    "natter.node.n1.unheard.>",
+    "_INBOX_node.>",
+];
+
+async fn no_guest_hears_what_is_for_users(site: Site) {
+    let node = site.bus("n1").await;
+    let unheard = Heard::default();
+    unheard.listen_unheard(&node);
+    for guest in [Guest::billing(&site).await, Guest::operator(&site).await] {
+        let mut foreign = Vec::new();
+        for subject in FOREIGN {
+            foreign.push(guest.client.subscribe(subject).await.unwrap());
+            foreign.push(guest.client.queue_subscribe(subject, QUEUE_GROUP.to_owned()).await.unwrap());
+        }
+        let mut events = guest.client.subscribe("natter.event.>").await.unwrap();
+        guest.refused(FOREIGN.len() * 2).await;
+
+        node.publish_or_tell(&user("bob"), "secret".into(), "bob");
+        node.publish(&Subject::room(&RoomId::new("lobby").unwrap()), "secret".into());
+        // What this one gets, it gets after everything before.
+        until("the event is heard", async || {
+            node.publish(&Subject::event("offline"), "{}".into());
+            node.fence().await.unwrap();
+            events.next().now_or_never().is_some()
+        })
+        .await;
+        assert!(foreign.iter_mut().all(|sub| !matches!(sub.next().now_or_never(), Some(Some(_)))));
+    }
+    assert_eq!(unheard.all(), ["bob", "bob"], "a guest's subscription made an absent user look present");
+}
+
+async fn a_service_speaks_as_itself_and_as_nobody_else(site: Site) {
+    let node = site.bus("n1").await;
+    let heard = Heard::default();
+    let room = Subject::room(&RoomId::new("lobby").unwrap());
+    let own = [Subject::all_sends(), Subject::all_signals(), Subject::node("n1", "cmd"), Subject::nodes(), room];
+    let _subs: Vec<_> = own.iter().chain([&user("bob")]).map(|s| node.subscribe(s, heard.listen())).collect();
+    site.settled(&node).await;
+
+    let billing = Guest::billing(&site).await;
+    let forbidden = [
+        "natter.user.bob",
+        "natter.room.lobby",
+        "natter.send.shop.user.bob",
+        "natter.send.billing",
+        "natter.signal.shop.user.bob",
+        "natter.queue.shop.user.bob",
+        "natter.event.offline",
+        "natter.node.n1.cmd",
+        "natter.nodes",
+        "natter.node.n1.fence.1",
+        "_INBOX_node.x",
+        "$JS.API.STREAM.DELETE.x",
+    ];
+    for subject in forbidden {
+        billing.client.publish(subject, "forged".into()).await.unwrap();
+    }
+    billing.refused(forbidden.len()).await;
+    for subject in ["natter.send.billing.user.bob", "natter.signal.billing.user.bob"] {
+        billing.client.publish(subject, subject.into()).await.unwrap();
+        heard.has(subject).await;
+    }
+    assert_eq!(heard.all().len(), 2, "{:?}", heard.all());
+    billing.refused(forbidden.len()).await;
+}
+
+async fn a_request_is_answered_in_the_services_inbox_and_nowhere_else(site: Site) {
+    let (node, other) = (site.bus("n1").await, site.bus("n2").await);
+    let answering = Arc::clone(&node);
+    let _sub = node.queue_subscribe(
+        &Subject::all_sends(),
+        QUEUE_GROUP,
+        Arc::new(move |message| {
+            if let Some(reply) = message.reply {
+                answering.reply(&reply, Bytes::from(format!("answer to {}", message.subject)));
+            }
+        }),
+    );
+    site.settled(&node).await;
+    let billing = Guest::billing(&site).await;
+    let subject = Subject::send_user(&UserId::new("billing").unwrap(), &UserId::new("bob").unwrap());
+    let answer = billing.client.request(subject.to_string(), "x".into()).await.unwrap();
+    assert_eq!(answer.payload, "answer to natter.send.billing.user.bob");
+
+    // A service that names a user's subject would have the node publish there in its stead.
+    let heard = Heard::default();
+    let _bob = other.subscribe(&user("bob"), heard.listen());
+    other.fence().await.unwrap();
+    billing.client.publish_with_reply(subject.to_string(), "natter.user.bob", "x".into()).await.unwrap();
+    until("the node refused", async || node.stats().dropped.load(Ordering::Relaxed) == 1).await;
+    node.publish(&user("bob"), "real".into());
+    heard.has("real").await;
+    assert_eq!(heard.all(), ["real"]);
+}
+
+async fn an_operator_commands_nodes_and_writes_to_no_user(site: Site) {
+    let node = site.bus("n1").await;
+    let heard = Heard::default();
+    let subjects = [Subject::node("n1", "cmd"), Subject::node("n1", "cmd.drain"), Subject::nodes(), user("bob")];
+    let _subs = subjects.each_ref().map(|subject| node.subscribe(subject, heard.listen()));
+    site.settled(&node).await;
+    let operator = Guest::operator(&site).await;
+    let forbidden = ["natter.user.bob", "natter.room.lobby", "natter.send.billing.user.bob", "natter.node.n1.fence.1"];
+    for subject in forbidden {
+        operator.client.publish(subject, "forged".into()).await.unwrap();
+    }
+    for subject in &subjects[..3] {
+        operator.client.publish(subject.to_string(), subject.to_string().into()).await.unwrap();
+        heard.has(subject.as_str()).await;
+    }
+    operator.refused(forbidden.len()).await;
+    assert_eq!(heard.all().len(), 3);
+}
+
+async fn nobody_comes_in_without_a_password(site: Site) {
+    for (name, password) in [("node", "wrong"), ("billing", site.server.passwords().node.as_str()), ("", "")] {
+        let options = ConnectOptions::with_user_and_password(name.to_owned(), password.to_owned());
+        assert!(options.connect(site.guest_url()).await.is_err(), "{name}");
+    }
+    assert!(async_nats::connect(site.guest_url()).await.is_err());
+}
+
+/// Each on one server, and on a cluster where the guests are on another server than the nodes.
+macro_rules! on_both {
+    ($($name:ident),* $(,)?) => {
+        mod one_server {
+            $(#[tokio::test] async fn $name() { super::$name(super::Site::start().await).await; })*
+        }
+        mod a_cluster {
+            $(#[tokio::test] async fn $name() { super::$name(super::Site::cluster().await).await; })*
+        }
+    };
+}
+
+on_both!(
+    no_guest_hears_what_is_for_users,
+    a_service_speaks_as_itself_and_as_nobody_else,
+    a_request_is_answered_in_the_services_inbox_and_nowhere_else,
+    an_operator_commands_nodes_and_writes_to_no_user,
+    nobody_comes_in_without_a_password,
+);

@@ -1,0 +1,273 @@
+//! `natter doctor` on set-ups that are good, and on each that is not: the line it prints and its exit code.
+
+use std::{
+    fs,
+    net::TcpListener,
+    path::Path,
+    process::{Command, Output},
+};
+
+use natter::{
+    nats_server::{ClusterOptions, NatsServer, ServerOptions, free_ports},
+    store::embedded::{EmbeddedOptions, EmbeddedStore},
+};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::{
+    cli::nats_server::until,
+    harness::{
+        cassandra::{self, Cassandra},
+        running::{natter, output},
+        skip::skip,
+    },
+};
+
+/// A NATS server, a folder and a port: what a node needs, all of it good.
+struct Place {
+    folder: TempDir,
+    nats: NatsServer,
+    listen: String,
+}
+
+impl Place {
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let nats = NatsServer::start(ServerOptions::new(folder.path().join("nats"))).await.unwrap();
+        let listen = format!("127.0.0.1:{}", free_ports(1).unwrap()[0]);
+        Self { folder, nats, listen }
+    }
+
+    fn doctor(&self) -> Command {
+        let mut command = natter(self.folder.path());
+        command
+            .args(["doctor", "--json"])
+            .env("NATTER_NODE__NAME", "n1")
+            .env("NATTER_HTTP__LISTEN", &self.listen)
+            .env("NATTER_NATS__URLS", self.nats.client_url())
+            .env("NATTER_NATS__USER", "node")
+            .env("NATTER_NATS__PASSWORD", &self.nats.passwords().node)
+            .env("NATTER_STORE__EMBEDDED__DATA_DIR", self.data())
+            .env("NATTER_AUTH__HS256_SECRET", "a-secret-that-is-long-enough-for-hs256");
+        command
+    }
+
+    fn data(&self) -> std::path::PathBuf {
+        self.folder.path().join("data")
+    }
+}
+
+/// The finding of one check; the last where there are several.
+fn finding(report: &Value, part: &str, check: &str) -> Value {
+    let found = report["findings"].as_array().unwrap().iter().rfind(|f| f["part"] == part && f["check"] == check);
+    found.unwrap_or_else(|| panic!("no {part} {check} in {report:#}")).clone()
+}
+
+fn report(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"))
+}
+
+/// That exactly one check fails, with a cure, and with exit code 1; gives what it says.
+async fn fails(command: Command, part: &str, check: &str) -> String {
+    let output = output(command).await;
+    let report = report(&output);
+    let found = finding(&report, part, check);
+    assert_eq!(found["state"], "fail", "{report:#}");
+    assert!(found["mend"].as_str().is_some_and(|mend| !mend.is_empty()), "{found}");
+    let all = report["findings"].as_array().unwrap();
+    assert!(all.iter().all(|f| f["state"] != "fail" || (f["part"] == part && f["check"] == check)), "{report:#}");
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    found["says"].as_str().unwrap().to_owned()
+}
+
+fn entries(folder: &Path) -> Vec<String> {
+    let names = fs::read_dir(folder).into_iter().flatten();
+    names.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect()
+}
+
+#[tokio::test]
+async fn a_good_place_is_good_and_stays_as_it_was() {
+    let place = Place::new().await;
+    let before = entries(place.folder.path());
+    let output = output(place.doctor()).await;
+    let seen = report(&output);
+    assert_eq!(output.status.code(), Some(0), "{seen:#}");
+    assert_eq!(seen["ok"], true);
+    for (part, check) in [
+        ("nats", "server"),
+        ("nats", "permissions"),
+        ("nats", "payload"),
+        ("nats", "round trip"),
+        ("store", "folder"),
+        ("store", "disk"),
+        ("store", "fsync"),
+        ("host", "port"),
+        ("host", "token keys"),
+    ] {
+        let found = finding(&seen, part, check);
+        assert!(found["state"] == "ok" || check == "fsync" || check == "disk", "{found}");
+    }
+    // One server is not wrong, but somebody should know.
+    assert_eq!(finding(&seen, "nats", "cluster")["state"], "warn");
+    assert_eq!(entries(place.folder.path()), before, "the doctor left something behind");
+}
+
+#[tokio::test]
+async fn a_store_that_is_open_is_no_fault_and_goes_on() {
+    let place = Place::new().await;
+    let dir = place.data().join("store");
+    fs::create_dir_all(&dir).unwrap();
+    let store = EmbeddedStore::open(&dir, EmbeddedOptions::default()).unwrap();
+    let seen = report(&output(place.doctor()).await);
+    let found = finding(&seen, "store", "folder");
+    assert!(found["says"].as_str().unwrap().contains(&format!("process {} uses it", std::process::id())), "{found}");
+    drop(store);
+}
+
+#[tokio::test]
+async fn nats_that_does_not_answer_is_told() {
+    let mut place = Place::new().await;
+    place.nats.stop().await;
+    let says = fails(place.doctor(), "nats", "server").await;
+    assert!(says.contains("does not answer"), "{says}");
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_told_and_never_shown() {
+    let place = Place::new().await;
+    let mut command = place.doctor();
+    command.env("NATTER_NATS__PASSWORD", "swordfish");
+    let says = fails(command, "nats", "server").await;
+    assert!(says.contains("refuses") && !says.contains("swordfish"), "{says}");
+}
+
+#[tokio::test]
+async fn an_account_that_is_no_nodes_is_told() {
+    let place = Place::new().await;
+    let mut command = place.doctor();
+    command.env("NATTER_NATS__USER", "billing").env("NATTER_NATS__PASSWORD", &place.nats.passwords().billing);
+    let says = fails(command, "nats", "permissions").await;
+    assert!(says.to_lowercase().contains("permissions violation"), "{says}");
+    let mut command = place.doctor();
+    command.env("NATTER_NATS__INBOX_PREFIX", "_INBOX_other");
+    let says = fails(command, "nats", "permissions").await;
+    assert!(says.contains("_INBOX_other"), "{says}");
+}
+
+#[tokio::test]
+async fn a_folder_of_another_format_is_told() {
+    let place = Place::new().await;
+    let dir = place.data().join("store");
+    fs::create_dir_all(&dir).unwrap();
+    fs::write(dir.join("FORMAT"), "natter embedded store, format 99\n").unwrap();
+    let says = fails(place.doctor(), "store", "folder").await;
+    assert!(says.contains("format 99"), "{says}");
+    fs::remove_file(dir.join("FORMAT")).unwrap();
+    fs::write(dir.join("photo.jpg"), "x").unwrap();
+    let says = fails(place.doctor(), "store", "folder").await;
+    assert!(says.contains("photo.jpg"), "{says}");
+}
+
+#[tokio::test]
+async fn a_taken_port_is_told() {
+    let place = Place::new().await;
+    let listener = TcpListener::bind(&place.listen).unwrap();
+    // Takes connections and says nothing sensible.
+    std::thread::spawn(move || listener.incoming().for_each(drop));
+    let says = fails(place.doctor(), "host", "port").await;
+    assert!(says.contains(&place.listen) && says.contains("no natter"), "{says}");
+}
+
+#[tokio::test]
+async fn missing_token_keys_are_told() {
+    let place = Place::new().await;
+    let mut command = place.doctor();
+    command.env_remove("NATTER_AUTH__HS256_SECRET");
+    fails(command, "host", "token keys").await;
+}
+
+#[tokio::test]
+async fn the_table_says_the_same_as_the_json() {
+    let place = Place::new().await;
+    let mut command = natter(place.folder.path());
+    command.arg("doctor").envs(place.doctor().get_envs().filter_map(|(key, value)| Some((key, value?))));
+    command.env("NATTER_NATS__PASSWORD", "wrong");
+    let output = output(command).await;
+    let shown = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{shown}");
+    let mut lines = shown.lines();
+    assert!(lines.next().unwrap().starts_with("fail  nats   server"), "{shown}");
+    assert!(lines.next().unwrap().trim_start().starts_with("check nats.user"), "{shown}");
+    assert!(shown.lines().last().unwrap().starts_with("1 failed"), "{shown}");
+}
+
+#[tokio::test]
+async fn a_cluster_is_counted_and_carries_over_and_strangers_do_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = Place::new().await;
+    let ports = free_ports(3).unwrap();
+    let start = |i: usize, port: u16| {
+        let mut options = ServerOptions::new(folder.path().join(i.to_string()));
+        options.name = format!("nats-{i}");
+        options.passwords = place.nats.passwords().clone();
+        let routes = ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
+        options.cluster = Some(ClusterOptions { port, routes, advertise: None });
+        NatsServer::start(options)
+    };
+    let starts = ports.iter().enumerate().map(|(i, port)| start(i, *port));
+    let servers = futures_util::future::try_join_all(starts).await.unwrap();
+    for server in &servers {
+        until("every server has a route to the two others", async || server.routes().await.len() == 2).await;
+    }
+    let urls: Vec<String> = servers.iter().map(NatsServer::client_url).collect();
+    let mut command = place.doctor();
+    command.env("NATTER_NATS__URLS", urls.join(","));
+    let output = output(command).await;
+    let seen = report(&output);
+    assert_eq!(output.status.code(), Some(0), "{seen:#}");
+    assert_eq!(finding(&seen, "nats", "propagation")["state"], "ok");
+    let cluster = finding(&seen, "nats", "cluster");
+    assert!(cluster["state"] == "ok" && cluster["says"].as_str().unwrap().starts_with("3 in"), "{cluster}");
+
+    // A server that has no route to the others: nothing that is published there arrives.
+    let mut command = place.doctor();
+    command.env("NATTER_NATS__URLS", format!("{},{}", urls[0], place.nats.client_url()));
+    fails(command, "nats", "propagation").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_of_cassandra_is_looked_at() {
+    if let Err(why) = cassandra::available() {
+        return skip("doctor on Cassandra", &why);
+    }
+    let place = Place::new().await;
+    let options = Cassandra::shared().await.migrated().await;
+    let doctor = |keyspace: &str| {
+        let mut command = place.doctor();
+        command
+            .env("NATTER_STORE__KIND", "scylla")
+            .env("NATTER_STORE__SCYLLA__CONTACT_POINTS", options.contact_points.join(","))
+            .env("NATTER_STORE__SCYLLA__KEYSPACE", keyspace);
+        command
+    };
+    for _ in 0..2 {
+        let output = output(doctor(&options.keyspace)).await;
+        let seen = report(&output);
+        assert_eq!(output.status.code(), Some(0), "{seen:#}");
+        for check in ["servers", "schema", "read", "conditional write", "commit log", "small timestamps", "clock"] {
+            assert_eq!(finding(&seen, "store", check)["state"], "ok", "{check} in {seen:#}");
+        }
+        // One copy of each row in the tests' server.
+        assert_eq!(finding(&seen, "store", "copies")["state"], "warn");
+    }
+    let says = fails(doctor("nothing_here"), "store", "schema").await;
+    assert!(says.contains("nothing_here"), "{says}");
+    let mut command = doctor(&options.keyspace);
+    command.env("NATTER_STORE__SCYLLA__DATACENTER", "elsewhere");
+    let output = output(command).await;
+    let servers = finding(&report(&output), "store", "servers");
+    assert!(servers["state"] == "fail" && servers["mend"].as_str().unwrap().contains("datacenter1"), "{servers}");
+    let mut command = doctor(&options.keyspace);
+    command.env("NATTER_STORE__SCYLLA__CONTACT_POINTS", "127.0.0.1:1");
+    fails(command, "store", "cluster").await;
+}

@@ -1,0 +1,8 @@
+//! The commands of natter as a shell runs them.
+
+mod commands;
+mod config;
+mod dev;
+mod doctor;
+mod migrate;
+pub mod nats_server;

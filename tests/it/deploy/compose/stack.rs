@@ -1,0 +1,224 @@
+//! The mesh of docker-compose.yml without an engine: three NATS servers, migrate, two nodes and the proxy, each
+//! with its command, files and variables; only addresses and folders differ.
+
+use std::{collections::BTreeMap, path::Path, process::Command};
+
+use natter::{
+    auth::Minter,
+    client::{Client, ClientOptions, Event},
+    config::{Auth, Secret},
+    model::UserId,
+    nats_server::{find, free_ports},
+    protocol::Body,
+};
+use serde_yaml_ng::Value;
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+
+use super::files::{SECRET, environment, filled, root, services, texts};
+use crate::{
+    cli::nats_server::until,
+    harness::{
+        cassandra::{self, Cassandra},
+        running::{Running, haproxy, natter, output},
+        skip::skip,
+    },
+};
+
+/// Where each name and port of the compose file is on this machine.
+struct Map(BTreeMap<String, String>);
+
+impl Map {
+    async fn new() -> Self {
+        let mut ports = free_ports(12).unwrap().into_iter();
+        let mut next = || format!("127.0.0.1:{}", ports.next().unwrap());
+        let mut map = BTreeMap::new();
+        for server in ["nats-1", "nats-2", "nats-3"] {
+            for port in [4222, 6222, 8222] {
+                map.insert(format!("{server}:{port}"), next());
+            }
+        }
+        for name in ["natter-1:8080", "natter-2:8080", "proxy:8080"] {
+            map.insert(name.to_owned(), next());
+        }
+        map.insert("scylla-1:9042".to_owned(), Cassandra::shared().await.addr(0).to_string());
+        Self(map)
+    }
+
+    fn at(&self, name: &str) -> &str {
+        &self.0[name]
+    }
+
+    /// Replaces every address in a text; `own` is the service whose listen addresses stand there.
+    fn place(&self, own: &str, text: &str) -> String {
+        let mut text = text.to_owned();
+        for (name, there) in &self.0 {
+            text = text.replace(name, there);
+            if let Some(port) = name.strip_prefix(&format!("{own}:")) {
+                text = text.replace(&format!("0.0.0.0:{port}"), there);
+            }
+        }
+        text
+    }
+
+    fn environment(&self, own: &str, service: &Value) -> Vec<(String, String)> {
+        environment(service).into_iter().map(|(name, value)| (name, self.place(own, &value))).collect()
+    }
+}
+
+async fn get(address: &str, path: &str) -> Option<(u16, String)> {
+    let mut stream = TcpStream::connect(address).await.ok()?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.ok()?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.ok()?;
+    let status = text.split_whitespace().nth(1)?.parse().ok()?;
+    Some((status, text))
+}
+
+fn start_nats(map: &Map, name: &str, service: &Value, folder: &Path) -> Running {
+    let mut command = Command::new(find(None).unwrap().path);
+    let monitor = map.at(&format!("{name}:8222")).rsplit_once(':').unwrap().1.to_owned();
+    for argument in texts(&service["command"]) {
+        let argument = argument.replace("/etc/natter", root().join("nats").to_str().unwrap());
+        command.arg(if argument == "8222" { monitor.clone() } else { argument });
+    }
+    let store = folder.join(name);
+    let store = store.to_str().unwrap();
+    let variables = map.environment(name, service).into_iter();
+    command.env_clear().envs(variables.map(|(key, value)| (key, value.replace("/data", store))));
+    Running::start(command, folder.join(format!("{name}.log")))
+}
+
+fn start_node(map: &Map, name: &str, service: &Value, folder: &TempDir) -> Running {
+    let mut command = natter(folder.path());
+    command.arg("serve").envs(map.environment(name, service));
+    Running::start(command, folder.path().join(format!("{name}.log")))
+}
+
+fn token(user: &str) -> String {
+    let auth = Auth { hs256_secret: Some(Secret::new(SECRET)), ..Auth::default() };
+    let minter = Minter::from_config(&auth).unwrap();
+    minter.mint(&UserId::new(user).unwrap(), std::time::Duration::from_secs(600)).unwrap()
+}
+
+/// Connects over one address; gives the client and the node it came to.
+async fn connect(address: &str, user: &str) -> (Client, String) {
+    let options = ClientOptions::new(format!("ws://{address}/v1/ws"), token(user), "d1");
+    let client = Client::connect(options).await.unwrap();
+    loop {
+        if let Event::Connected(welcome) = client.next().await.expect("the client must connect") {
+            return (client, welcome.node);
+        }
+    }
+}
+
+async fn hears(client: &Client, text: &str) {
+    let heard = async {
+        while let Some(event) = client.next().await {
+            if matches!(&event, Event::Message(message) if message.body == Body::text(text)) {
+                return;
+            }
+        }
+        panic!("the client ended before it heard {text}");
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), heard)
+        .await
+        .unwrap_or_else(|_| panic!("never heard {text}"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_service_runs_by_hand_and_users_talk_through_the_proxy() {
+    if let Err(why) = cassandra::available() {
+        return skip("the mesh of docker-compose.yml by hand", &why);
+    }
+    let (folder, map, file) = (tempfile::tempdir().unwrap(), Map::new().await, filled());
+    let all = services(&file);
+
+    let names = ["nats-1", "nats-2", "nats-3"];
+    let _nats = names.map(|name| start_nats(&map, name, all[name], folder.path()));
+    for name in names {
+        // The health check of the file asks this very path.
+        let monitor = map.at(&format!("{name}:8222"));
+        until("the NATS server is healthy", async || get(monitor, "/healthz").await.is_some_and(|(s, _)| s == 200))
+            .await;
+    }
+
+    let mut migrate = natter(folder.path());
+    migrate.args(texts(&all["migrate"]["command"])).envs(map.environment("migrate", all["migrate"]));
+    let migrated = output(migrate).await;
+    assert!(migrated.status.success(), "{migrated:?}");
+
+    let mut nodes = ["natter-1", "natter-2"].map(|name| start_node(&map, name, all[name], &folder));
+    for (name, node) in ["natter-1", "natter-2"].iter().zip(&mut nodes) {
+        until("the node is healthy", async || {
+            assert!(node.exited().is_none(), "{name} ended: {}", node.log());
+            let mut health = natter(folder.path());
+            health.args(&texts(&all[*name]["healthcheck"]["test"])[2..]).envs(map.environment(name, all[*name]));
+            output(health).await.status.success()
+        })
+        .await;
+    }
+    doctor_is_content(&map, all["natter-1"], &folder).await;
+
+    let (alice, one) = connect(map.at("natter-1:8080"), "alice").await;
+    let (bob, other) = connect(map.at("natter-2:8080"), "bob").await;
+    assert_eq!((one.as_str(), other.as_str()), ("natter-1", "natter-2"));
+    alice.send("@bob", Body::text("over three servers")).await.unwrap();
+    hears(&bob, "over three servers").await;
+    alice.close().await;
+    bob.close().await;
+
+    match haproxy() {
+        Some(program) => through_the_proxy(&map, &program, &mut nodes, &folder).await,
+        None => skip("the proxy of docker-compose.yml", "there is no haproxy; apt install haproxy"),
+    }
+}
+
+async fn doctor_is_content(map: &Map, service: &Value, folder: &TempDir) {
+    let mut doctor = natter(folder.path());
+    doctor.args(["doctor", "--json"]).envs(map.environment("natter-1", service));
+    let output = output(doctor).await;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
+async fn through_the_proxy(map: &Map, program: &Path, nodes: &mut [Running; 2], folder: &TempDir) {
+    let door = map.at("proxy:8080");
+    let mut command = Command::new(program);
+    command
+        .args(["-db", "-f", root().join("deploy/haproxy.cfg").to_str().unwrap()])
+        .env("PROXY_BIND", door)
+        .env("NATTER_1", map.at("natter-1:8080"))
+        .env("NATTER_2", map.at("natter-2:8080"))
+        // Nobody listens there: as without --profile monitoring.
+        .env("GRAFANA", "127.0.0.1:1");
+    let proxy = Running::start(command, folder.path().join("proxy.log"));
+    until("the proxy is healthy", async || get(door, "/healthz").await.is_some_and(|(s, _)| s == 200)).await;
+
+    // The page at one URL; what is for operators at none.
+    assert_eq!(get(door, "/").await.unwrap().0, 200);
+    for hidden in ["/metrics", "/readyz", "/metrics?x", "//metrics", "/%6detrics", "/METRICS"] {
+        let (status, text) = get(door, hidden).await.unwrap();
+        assert!(status == 404 && !text.contains("natter_"), "{hidden}: {status} {text}");
+    }
+
+    let mut met = BTreeMap::new();
+    while met.len() < 2 {
+        let user = format!("user{}", met.len());
+        let (client, node) = connect(door, &user).await;
+        // The node with the fewest gets the next, so two clients are on two nodes.
+        assert!(met.insert(node, (client, user)).is_none(), "both clients came to one node: {}", proxy.log());
+    }
+    let (first, second) = (&met["natter-1"], &met["natter-2"]);
+    first.0.send(&format!("@{}", second.1), Body::text("through the proxy")).await.unwrap();
+    hears(&second.0, "through the proxy").await;
+
+    // A node that drains gets no new sockets, and its old ones find the other node through the same door.
+    nodes[0].terminate();
+    until("the node has drained", async || nodes[0].exited().is_some()).await;
+    second.0.send(&format!("@{}", first.1), Body::text("after the drain")).await.unwrap();
+    hears(&first.0, "after the drain").await;
+}

@@ -1,0 +1,331 @@
+//! Every way a connection is closed is provoked: code, words, the error frame before, and the metric.
+
+use std::time::Duration;
+
+use natter::{
+    client::{ConnectError, Endpoint},
+    protocol::{CloseReason, Encoding, ServerFrame, client::Outgoing},
+    store::Store,
+};
+
+use crate::mesh::{
+    Peer, TestMesh,
+    raw::{BINARY, CLOSE, RawSocket, TEXT},
+    token, token_for, until,
+};
+
+/// Adding a reason makes this match fail to compile: name its test.
+fn tested_by(reason: CloseReason) -> &'static str {
+    match reason {
+        CloseReason::Gone => "whoever_closes_is_answered_and_counted",
+        CloseReason::Protocol | CloseReason::NotUtf8 | CloseReason::FrameTooLarge => "broken_frames_close",
+        CloseReason::Drain => "crash::sigterm_…, a_drain_says_goodbye, a_drain_of_many_…",
+        CloseReason::HelloTimeout => "silence_instead_of_hello",
+        CloseReason::Overloaded => "too_many_sessions",
+        CloseReason::Idle => "a_peer_that_answers_no_pings",
+        CloseReason::StoreDown => "no_store_no_session",
+        CloseReason::BadToken => "bad_tokens",
+        CloseReason::TokenExpired => "expired_tokens",
+        CloseReason::Violation => "violations",
+        CloseReason::Disconnected => "nothing of this version says it",
+        CloseReason::Replaced => "replaced::…",
+    }
+}
+
+/// The close reached the peer as the table says, and was counted.
+async fn closed_as(mesh: &TestMesh, code: u16, words: &str, reason: CloseReason) {
+    assert_eq!((code, words), (reason.code(), reason.text()), "{}", tested_by(reason));
+    counted(mesh, reason).await;
+}
+
+async fn counted(mesh: &TestMesh, reason: CloseReason) {
+    let label = format!("reason=\"{}\"", reason.label());
+    until("the close was counted", async || {
+        let metrics = crate::harness::http::get(mesh.nodes[0].addr, "/metrics").await.unwrap().body;
+        metrics.lines().any(|line| line.contains(&label) && !line.ends_with(" 0"))
+    })
+    .await;
+}
+
+/// Who was connected but had not said hello when the drain began is told like the others, and does not hold it up.
+#[tokio::test]
+async fn whoever_says_hello_during_a_drain_is_told() {
+    let mut mesh = TestMesh::start(1).await;
+    let node = mesh.nodes.remove(0);
+    let mut raw = RawSocket::open(node.addr).await;
+    let gateway = node.gateway.clone();
+    let draining = tokio::spawn(node.drain());
+    until("the drain began", async || gateway.connections.is_closed()).await;
+    raw.text(&hello(&token("alice"))).await;
+    assert_eq!(raw.closed().await.1, CloseReason::Drain.code());
+    assert!(draining.await.unwrap(), "everything ended within the drain time");
+}
+
+fn hello(token: &str) -> String {
+    format!(r#"{{"op":"hello","ref":1,"token":"{token}","device":"d"}}"#)
+}
+
+#[test]
+fn every_close_reason_is_spoken_for() {
+    assert!(CloseReason::ALL.iter().all(|reason| !tested_by(*reason).is_empty()));
+}
+
+#[tokio::test]
+async fn whoever_closes_is_answered_and_counted() {
+    let mesh = TestMesh::start(1).await;
+    let mut raw = RawSocket::open(mesh.nodes[0].addr).await;
+    raw.text(&hello(&token("alice"))).await;
+    assert_eq!(raw.next().await.unwrap().0, TEXT);
+    raw.frame(CLOSE, &1000u16.to_be_bytes()).await;
+    let (_, code, _) = raw.closed().await;
+    assert_eq!(code, 1000);
+    counted(&mesh, CloseReason::Gone).await;
+    until("the session is gone", async || mesh.nodes[0].gateway.registry.is_empty()).await;
+}
+
+#[tokio::test]
+async fn broken_frames_close() {
+    let mesh = TestMesh::start(1).await;
+    let addr = mesh.nodes[0].addr;
+    let bob = mesh.json(0, "bob", "d").await;
+    for greeted in [false, true] {
+        let open = async || {
+            let mut raw = RawSocket::open(addr).await;
+            if greeted {
+                raw.text(&hello(&token("alice"))).await;
+            }
+            raw
+        };
+        let mut raw = open().await;
+        raw.bytes(b"\x81\x02{}").await; // not masked
+        let (_, code, words) = raw.closed().await;
+        closed_as(&mesh, code, &words, CloseReason::Protocol).await;
+        let mut raw = open().await;
+        raw.frame(TEXT, b"{\"op\":\"\xff\"}").await;
+        let (_, code, words) = raw.closed().await;
+        closed_as(&mesh, code, &words, CloseReason::NotUtf8).await;
+        let mut raw = open().await;
+        raw.bytes(b"\x81\xff\0\0\0\0\x7f\xff\xff\xff\0\0\0\0").await; // 2 GiB announced
+        let (_, code, words) = raw.closed().await;
+        closed_as(&mesh, code, &words, CloseReason::FrameTooLarge).await;
+    }
+    bob.send("@bob", "c", "untouched").await;
+}
+
+#[tokio::test]
+async fn a_drain_says_goodbye() {
+    let mut mesh = TestMesh::start(1).await;
+    let peers = [mesh.json(0, "alice", "d").await, mesh.msgpack(0, "bob", "d").await];
+    let node = mesh.nodes.remove(0);
+    let addr = node.addr;
+    assert!(node.drain().await, "not everything ended in time");
+    for peer in &peers {
+        let (code, words) = peer.closed().await;
+        assert_eq!((code, words.as_str()), (4000, CloseReason::Drain.text()));
+        let goodbye = peer.frames().pop().unwrap();
+        let ServerFrame::Goodbye { reason, reconnect_ms } = goodbye else { panic!("{goodbye:?}") };
+        assert!(reason == "drain" && reconnect_ms < 2_000, "{reason} {reconnect_ms}");
+    }
+    assert!(tokio::net::TcpStream::connect(addr).await.is_err(), "a drained node still listens");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drain_of_many_sessions_is_spread_and_reaches_all() {
+    const MANY: usize = 200;
+    let mut mesh = TestMesh::tuned(1, |config| config.timing.drain_secs = 4).await;
+    let join = async |i: usize| mesh.json(0, &format!("u{i}"), "d").await;
+    let peers = futures_util::future::join_all((0..MANY).map(join)).await;
+    let begin = std::time::Instant::now();
+    assert!(mesh.nodes.remove(0).drain().await, "not everything ended in time");
+    assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+    let mut moments = std::collections::BTreeSet::new();
+    for peer in &peers {
+        assert_eq!(peer.closed().await.0, 4000);
+        let told = peer.frames().into_iter().find_map(|frame| match frame {
+            ServerFrame::Goodbye { reconnect_ms, .. } => Some(reconnect_ms),
+            _ => None,
+        });
+        moments.insert(told.expect("closed without a goodbye"));
+    }
+    assert!(moments.len() > MANY / 2, "they would all come back at once: {moments:?}");
+}
+
+#[tokio::test]
+async fn silence_instead_of_hello() {
+    let mesh = TestMesh::tuned(1, |config| config.timing.hello_timeout_ms = 200).await;
+    let begin = std::time::Instant::now();
+    let mut raw = RawSocket::open(mesh.nodes[0].addr).await;
+    let (texts, code, words) = raw.closed().await;
+    assert!(begin.elapsed() >= Duration::from_millis(200) && texts.is_empty());
+    closed_as(&mesh, code, &words, CloseReason::HelloTimeout).await;
+}
+
+#[tokio::test]
+async fn too_many_sessions() {
+    let mesh = TestMesh::tuned(1, |config| {
+        config.limits.sessions_per_user = 2;
+        config.limits.sessions_per_node = 3;
+    })
+    .await;
+    let url = mesh.nodes[0].url();
+    let refused = async |user: &str| {
+        let refused = Peer::join_as(&url, &token(user), "late", Encoding::Json, 0).await;
+        let Err(ConnectError::Closed { code, reason }) = refused else { panic!("{refused:?}") };
+        closed_as(&mesh, code, &reason, CloseReason::Overloaded).await;
+    };
+    let _one = mesh.json(0, "alice", "d1").await;
+    let two = mesh.json(0, "alice", "d2").await;
+    refused("alice").await;
+    let _three = mesh.json(0, "bob", "d").await;
+    refused("carol").await;
+    // Whoever ends makes room.
+    two.vanish();
+    until("there is room again", async || mesh.nodes[0].gateway.registry.len() == 2).await;
+    mesh.json(0, "carol", "d").await.caught_up().await;
+}
+
+#[tokio::test]
+async fn a_peer_that_answers_no_pings() {
+    let mesh = TestMesh::tuned(1, |config| {
+        config.timing.ping_secs = 1;
+        config.timing.idle_secs = 3;
+    })
+    .await;
+    let alive = mesh.json(0, "bob", "d").await;
+    let mut dead = RawSocket::open(mesh.nodes[0].addr).await;
+    dead.text(&hello(&token("alice"))).await;
+    let mut pings = 0;
+    let (code, words) = loop {
+        match dead.next().await.unwrap() {
+            (0x89, _) => pings += 1,
+            (CLOSE, payload) => {
+                let code = u16::from_be_bytes([payload[0], payload[1]]);
+                break (code, String::from_utf8(payload[2..].to_vec()).unwrap());
+            }
+            _ => {}
+        }
+    };
+    assert!((2..=3).contains(&pings), "{pings} pings");
+    closed_as(&mesh, code, &words, CloseReason::Idle).await;
+    alive.round_trip().await;
+}
+
+#[tokio::test]
+async fn no_store_no_session() {
+    let mesh = TestMesh::start(1).await;
+    mesh.store.close().await.unwrap();
+    let mut raw = RawSocket::open(mesh.nodes[0].addr).await;
+    raw.text(&hello(&token("alice"))).await;
+    let (texts, code, words) = raw.closed().await;
+    assert!(texts.len() == 1 && texts[0].contains(r#""ref":1,"code":"unavailable""#), "{texts:?}");
+    closed_as(&mesh, code, &words, CloseReason::StoreDown).await;
+}
+
+#[tokio::test]
+async fn bad_tokens() {
+    let mesh = TestMesh::start(1).await;
+    let minter = natter::auth::Minter::new(&natter::config::Secret::new("x".repeat(32))).unwrap();
+    let foreign = minter.mint(&natter::model::UserId::new("alice").unwrap(), Duration::from_secs(60)).unwrap();
+    for (token, words) in [("nonsense", "token: "), (foreign.as_str(), "signature"), ("", "token: ")] {
+        let mut raw = RawSocket::open(mesh.nodes[0].addr).await;
+        raw.text(&hello(token)).await;
+        let (texts, code, reason) = raw.closed().await;
+        assert!(texts.len() == 1 && texts[0].contains("unauthorized") && texts[0].contains(words), "{texts:?}");
+        assert!(texts[0].contains("\"ref\":1"), "{texts:?}");
+        closed_as(&mesh, code, &reason, CloseReason::BadToken).await;
+    }
+    let mut raw = RawSocket::open(mesh.nodes[0].addr).await;
+    raw.text(r#"{"op":"hello","device":"d"}"#).await;
+    let (texts, code, _) = raw.closed().await;
+    assert!(code == 4100 && texts[0].contains("Authorization header"), "{texts:?}");
+}
+
+#[tokio::test]
+async fn a_token_may_come_in_the_header_and_hello_is_the_stronger() {
+    let mesh = TestMesh::start(1).await;
+    let mut endpoint = Endpoint::new(mesh.nodes[0].url(), Encoding::Json);
+    endpoint.bearer = Some(token("alice"));
+    for (token, user) in [(None, "alice"), (Some(token("bob")), "bob")] {
+        let peer = Peer::silent(&endpoint).await;
+        peer.say(&Outgoing::Hello { token: token.as_deref(), device: "d", client: "test/1", attempt: 0 });
+        let welcomed = peer.wait("welcome", |frames| match frames.first() {
+            Some(ServerFrame::Welcome(welcome)) => Some(welcome.user.to_string()),
+            _ => None,
+        });
+        assert_eq!(welcomed.await, user);
+    }
+}
+
+#[tokio::test]
+async fn expired_tokens() {
+    let mesh = TestMesh::tuned(1, |config| config.auth.leeway_secs = 0).await;
+    let url = mesh.nodes[0].url();
+    let short = token_for("alice", Duration::ZERO);
+    let join = async |device| {
+        Peer::join_as(&url, &token_for("alice", Duration::from_secs(2)), device, Encoding::Json, 0).await.unwrap()
+    };
+    let (fresh, stale, wrong) = (join("fresh").await, join("stale").await, join("wrong").await);
+    let exp = fresh.welcome.as_ref().unwrap().exp;
+    fresh.say(&Outgoing::Token { reference: Some(1), token: &token("alice") });
+    let ServerFrame::TokenOk { exp: later, .. } = fresh.answer(1).await else { panic!("{fresh:?}") };
+    assert!(later > exp + 3_000_000, "{exp} {later}");
+    // A token of somebody else changes nothing: the session lives to the end of its own.
+    wrong.say(&Outgoing::Token { reference: Some(1), token: &token("bob") });
+    let answer = wrong.answer(1).await;
+    assert!(matches!(&answer, ServerFrame::Error { message, .. } if message.contains("another user")), "{answer:?}");
+    assert_eq!(wrong.closed_now(), None);
+    for peer in [&stale, &wrong] {
+        let (code, words) = peer.closed().await;
+        assert!(natter::model::now_millis() >= exp, "closed before its time");
+        closed_as(&mesh, code, &words, CloseReason::TokenExpired).await;
+    }
+    fresh.round_trip().await;
+    let refused = Peer::join_as(&url, &short, "d", Encoding::Json, 0).await;
+    assert!(matches!(refused, Err(ConnectError::Closed { code: 4101, .. })), "{refused:?}");
+}
+
+#[tokio::test]
+async fn violations() {
+    let mesh = TestMesh::start(1).await;
+    let addr = mesh.nodes[0].addr;
+    for (first, error) in [
+        (r#"{"op":"conversations","ref":5}"#, Some("the first frame must be hello")),
+        ("nonsense", Some("bad_frame")),
+        (r#"{"op":"hello","device":"a b"}"#, Some("bad_name")),
+        (r#"{"op":"dance"}"#, Some("unknown_op")),
+    ] {
+        let mut raw = RawSocket::open(addr).await;
+        raw.text(first).await;
+        let (texts, code, words) = raw.closed().await;
+        assert_eq!(
+            error.is_some_and(|error| texts.iter().any(|text| text.contains(error))),
+            error.is_some(),
+            "{texts:?}"
+        );
+        closed_as(&mesh, code, &words, CloseReason::Violation).await;
+    }
+    let mut raw = RawSocket::open(addr).await;
+    raw.frame(BINARY, b"\x80").await;
+    assert_eq!(raw.closed().await.1, 4102, "a binary frame on a JSON connection before hello");
+    let twice = mesh.json(0, "alice", "d").await;
+    twice.say(&Outgoing::Hello { token: None, device: "d", client: "", attempt: 0 });
+    let (code, words) = twice.closed().await;
+    closed_as(&mesh, code, &words, CloseReason::Violation).await;
+}
+
+#[tokio::test]
+async fn a_frame_of_the_wrong_kind_is_an_error_and_no_end() {
+    let mesh = TestMesh::start(1).await;
+    let mut raw = RawSocket::open(mesh.nodes[0].addr).await;
+    raw.text(&hello(&token("alice"))).await;
+    raw.frame(BINARY, b"\x80").await;
+    loop {
+        let (first, payload) = raw.next().await.unwrap();
+        assert_ne!(first, CLOSE);
+        let text = String::from_utf8(payload).unwrap();
+        if text.contains(r#""op":"error""#) {
+            assert!(text.contains("bad_frame") && text.contains("natter.json.v1"), "{text}");
+            break;
+        }
+    }
+}

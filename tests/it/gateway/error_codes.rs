@@ -1,0 +1,188 @@
+//! Every error code of the table is provoked, so that a new code without a test fails here.
+
+use bytes::Bytes;
+use natter::{
+    protocol::{Body, ErrorCode, ServerFrame},
+    store::Store,
+};
+
+use crate::mesh::{Peer, TestMesh};
+
+/// What a client says to get an error, or why nothing gets it.
+enum Provocation {
+    Say(&'static [&'static str]),
+    Special,
+    NotServed,
+}
+use Provocation::{NotServed, Say, Special};
+
+/// Adding a code makes this match fail to compile: say how to provoke it.
+fn provocation(code: ErrorCode) -> Provocation {
+    match code {
+        ErrorCode::BadFrame => Say(&[
+            r"",
+            r"{",
+            r"[]",
+            r#"{"ref":7}"#,
+            r#"{"op":"send","to":"@bob"}"#,
+            r#"{"op":"send","ref":7,"to":"@bob","cid":"c"}"#,
+            r#"{"op":"ack","conv":"dm:alice:bob","seq":-1}"#,
+            r#"{"op":"ack","conv":"dm:alice:bob","seq":9007199254740993}"#,
+            r#"{"op":"history","conv":"dm:alice:bob","limit":0}"#,
+            r#"{"op":"history","conv":"dm:alice:bob","limit":201}"#,
+            r#"{"op":"history","conv":"dm:alice:bob","before":2,"after":1}"#,
+            r#"{"op":"conversations","after":"not one of ours"}"#,
+        ]),
+        ErrorCode::UnknownOp => Say(&[r#"{"op":"dance"}"#, r#"{"op":""}"#]),
+        ErrorCode::BadName => Say(&[
+            r#"{"op":"send","to":"bob","cid":"c","body":1}"#,
+            r#"{"op":"send","to":"@b.o.b","cid":"c","body":1}"#,
+            r#"{"op":"send","to":"@>","cid":"c","body":1}"#,
+            r#"{"op":"send","to":"@bob","cid":"","body":1}"#,
+            r#"{"op":"ack","conv":"dm:bob:alice","seq":1}"#,
+            r#"{"op":"signal","to":"@bob","type":"a b"}"#,
+        ]),
+        ErrorCode::NotMember => Say(&[
+            r#"{"op":"ack","conv":"dm:bob:carol","seq":1}"#,
+            r#"{"op":"read","conv":"dm:bob:carol","seq":1}"#,
+            r#"{"op":"history","conv":"dm:bob:carol"}"#,
+        ]),
+        ErrorCode::BadAck => Say(&[
+            r#"{"op":"ack","conv":"dm:alice:bob","seq":1}"#,
+            r#"{"op":"ack","conv":"dm:alice:bob","seq":1000000000}"#,
+            r#"{"op":"read","conv":"dm:alice:bob","seq":1}"#,
+        ]),
+        ErrorCode::Unauthorized => Say(&[r#"{"op":"token","token":"nonsense"}"#]),
+        ErrorCode::Unsupported => {
+            Say(&[r##"{"op":"send","to":"#lobby","cid":"c","body":1}"##, r#"{"op":"join","room":"lobby"}"#])
+        }
+        ErrorCode::BadBody
+        | ErrorCode::TooLarge
+        | ErrorCode::CidReused
+        | ErrorCode::RateLimited
+        | ErrorCode::Unavailable => Special,
+        // Rooms and blocks: nothing of this version says them.
+        ErrorCode::NoSuchRoom | ErrorCode::Blocked => NotServed,
+    }
+}
+
+/// Waits for one error, and sees that it is this one, that it says something, and that the session goes on.
+async fn refused(peer: &Peer, code: ErrorCode, reference: Option<u64>) {
+    let what = format!("{code:?}");
+    let error =
+        peer.wait(&what, |frames| frames.iter().find(|frame| matches!(frame, ServerFrame::Error { .. })).cloned());
+    let ServerFrame::Error { reference: answered, code: said, message, retry } = error.await else { unreachable!() };
+    assert_eq!((said, retry, answered), (code, code.retry(), reference), "{message}");
+    assert!(message.len() > 5 && !message.ends_with('.'), "{message}");
+    peer.round_trip().await;
+    peer.forget();
+}
+
+#[tokio::test]
+async fn every_error_code_is_provoked_and_hurts_nobody() {
+    let mesh = TestMesh::start(1).await;
+    let (alice, bob) = (mesh.json(0, "alice", "d").await, mesh.json(0, "bob", "d").await);
+    alice.caught_up().await;
+    for code in ErrorCode::ALL {
+        let Say(frames) = provocation(*code) else { continue };
+        for frame in frames {
+            println!("{code:?}: {frame}");
+            alice.forget();
+            alice.say_raw(Bytes::from_static(frame.as_bytes()));
+            let with_ref = frame.contains("\"ref\":7").then_some(7);
+            refused(&alice, *code, with_ref).await;
+        }
+    }
+    assert!(matches!(provocation(ErrorCode::Blocked), NotServed));
+    bob.send("@alice", "c", "still there").await;
+    alice.message("dm:alice:bob", 1).await;
+}
+
+async fn refuses(peer: &Peer, to: &str, cid: &str, body: &Body, code: ErrorCode) {
+    let answer = peer.try_send(to, cid, body).await;
+    let ServerFrame::Error { code: said, retry, ref message, .. } = answer else { panic!("{answer:?}") };
+    assert_eq!((said, retry), (code, code.retry()), "{message}");
+}
+
+#[tokio::test]
+async fn bodies_that_json_cannot_carry_or_that_are_too_large_are_refused_in_both_encodings() {
+    let mesh = TestMesh::tuned(1, |config| config.limits.body_bytes = 1000).await;
+    let (json, msgpack) = (mesh.json(0, "alice", "d1").await, mesh.msgpack(0, "alice", "d2").await);
+    let deep = format!("{}{}", "[".repeat(65), "]".repeat(65));
+    json.forget();
+    json.say_raw(format!(r#"{{"op":"send","ref":9,"to":"@bob","cid":"c","body":{deep}}}"#));
+    refused(&json, ErrorCode::BadBody, Some(9)).await;
+    // {"op":"send","ref":9,"to":"@bob","cid":"c","body":…} with NaN, a key that is a number, and broken UTF-8.
+    for body in [&b"\xcb\x7f\xf8\0\0\0\0\0\0"[..], b"\x81\x01\x01", b"\xa1\xff", b"\xc4\x01x", b"\xc7\x01\x01x"] {
+        let mut frame = b"\x85\xa2op\xa4send\xa3ref\x09\xa2to\xa4@bob\xa3cid\xa1c\xa4body".to_vec();
+        frame.extend(body);
+        msgpack.forget();
+        msgpack.say_raw(frame);
+        refused(&msgpack, ErrorCode::BadBody, Some(9)).await;
+    }
+    for peer in [&json, &msgpack] {
+        refuses(peer, "@bob", "c", &Body::text(&"x".repeat(1001)), ErrorCode::TooLarge).await;
+        // Small as MessagePack, large as JSON: six bytes for each.
+        refuses(peer, "@bob", "c", &Body::text(&"\u{1}".repeat(300)), ErrorCode::TooLarge).await;
+    }
+    assert_eq!(json.send("@bob", "c", "x").await.1, 1, "nothing refused was stored");
+    refuses(&msgpack, "@bob", "c", &Body::text("y"), ErrorCode::CidReused).await;
+}
+
+#[tokio::test]
+async fn too_many_requests_are_refused_and_the_same_cid_goes_through_later() {
+    let mesh = TestMesh::tuned(1, |config| {
+        config.limits.sends_per_sec = 20;
+        config.limits.send_burst = 5;
+    })
+    .await;
+    let alice = mesh.json(0, "alice", "d").await;
+    let references: Vec<_> = (0..8).map(|i| alice.begin_send("@bob", &format!("c{i}"), &Body::text("x"))).collect();
+    let mut refused = Vec::new();
+    for (i, reference) in references.into_iter().enumerate() {
+        match alice.answer(reference).await {
+            ServerFrame::Sent { .. } => {}
+            ServerFrame::Error { code, retry, .. } => {
+                assert_eq!((code, retry), (ErrorCode::RateLimited, true));
+                refused.push(i);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!((2..=3).contains(&refused.len()), "{refused:?}");
+    for i in refused {
+        let sent = async || {
+            matches!(alice.try_send("@bob", &format!("c{i}"), &Body::text("x")).await, ServerFrame::Sent { .. })
+        };
+        crate::mesh::until("the rate allows it again", sent).await;
+    }
+    alice.message("dm:alice:bob", 8).await;
+    // Acknowledgements are not counted: a client may always make room.
+    (0..50).for_each(|_| alice.ack("dm:alice:bob", 8));
+    alice.round_trip().await;
+    assert!(!alice.frames().iter().skip(8).any(|f| matches!(f, ServerFrame::Error { reference: None, .. })));
+}
+
+#[tokio::test]
+async fn without_a_store_everything_is_unavailable_and_nobody_is_thrown_out() {
+    let mesh = TestMesh::start(1).await;
+    let alice = mesh.json(0, "alice", "d").await;
+    alice.caught_up().await;
+    alice.send("@bob", "c1", "x").await;
+    mesh.store.close().await.unwrap();
+    refuses(&alice, "@bob", "c2", &Body::text("x"), ErrorCode::Unavailable).await;
+    for request in [
+        r#"{"op":"history","ref":100,"conv":"dm:alice:bob"}"#,
+        r#"{"op":"conversations","ref":101}"#,
+        r#"{"op":"ack","conv":"dm:alice:carol","seq":2}"#,
+        r#"{"op":"read","conv":"dm:alice:bob","seq":1}"#,
+    ] {
+        alice.forget();
+        alice.say_raw(request);
+        let words = alice.error(ErrorCode::Unavailable).await;
+        assert!(words.contains("unavailable"), "{request}: {words}");
+    }
+    assert_eq!(alice.closed_now(), None);
+    let ready = crate::harness::http::get(mesh.nodes[0].addr, "/readyz").await.unwrap();
+    assert_eq!(ready.status, 503, "{}", ready.body);
+}

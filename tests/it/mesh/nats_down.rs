@@ -1,0 +1,216 @@
+//! NATS is a hint (I7): it is killed, stopped, cut off for one node, gone for long, and nothing is lost; `sent`
+//! never waits for it.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use crate::{
+    harness::http,
+    mesh::{
+        Peer, TestMesh,
+        ledger::{Ledger, in_order},
+        link::Link,
+        until,
+    },
+};
+
+const CONV: &str = "dm:alice:bob";
+
+/// Sends one after the other until told to stop; gives back how many, and the slowest answer.
+async fn steady(peer: Arc<Peer>, from: &str, to: &str, ledger: Ledger, stop: Arc<AtomicBool>) -> (u64, Duration) {
+    let (mut count, mut slowest) = (0, Duration::ZERO);
+    while !stop.load(Ordering::Acquire) {
+        let begin = Instant::now();
+        ledger.send(&peer, from, to, &format!("{from}{count}")).await;
+        slowest = slowest.max(begin.elapsed());
+        count += 1;
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    (count, slowest)
+}
+
+async fn readiness(mesh: &TestMesh, node: usize) -> (u16, bool) {
+    let answer = http::get(mesh.nodes[node].addr, "/readyz").await.unwrap();
+    (answer.status, answer.body.contains("degraded"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nats_dies_for_five_seconds_under_traffic() {
+    let mut mesh = TestMesh::start(2).await;
+    let alice = Arc::new(mesh.json(0, "alice", "d").await);
+    let bob = Arc::new(mesh.msgpack(1, "bob", "d").await);
+    let (ledger, stop) = (Ledger::default(), Arc::new(AtomicBool::new(false)));
+    let traffic = |peer: &Arc<Peer>, from: &'static str, to: &'static str| {
+        let (peer, ledger, stop) = (peer.clone(), ledger.clone(), stop.clone());
+        tokio::spawn(async move { steady(peer, from, to, ledger, stop).await })
+    };
+    let lanes = [traffic(&alice, "alice", "@bob"), traffic(&bob, "bob", "@alice")];
+    alice.message(CONV, 20).await;
+    mesh.nats.kill9();
+    until("both nodes noticed", async || mesh.nodes.iter().all(|node| !node.is_on_nats())).await;
+    // The very length of the outage is what this test is about.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!((readiness(&mesh, 0).await, readiness(&mesh, 1).await), ((200, true), (200, true)));
+    mesh.nats.restart().await.unwrap();
+    until("both nodes are back", async || mesh.nodes.iter().all(crate::mesh::TestNode::is_on_nats)).await;
+    stop.store(true, Ordering::Release);
+    for lane in lanes {
+        let (count, slowest) = lane.await.unwrap();
+        assert!(count > 100, "only {count} sends were answered");
+        assert!(slowest < Duration::from_secs(1), "a send took {slowest:?}");
+    }
+    // On the very connections that were there before.
+    ledger.reaches("bob", &[&bob]).await;
+    ledger.reaches("alice", &[&alice]).await;
+    assert_eq!((alice.closed_now(), bob.closed_now()), (None, None));
+    assert_eq!(readiness(&mesh, 1).await, (200, false));
+    // And live again, without any further comparison.
+    let seq = ledger.send(&alice, "alice", "@bob", "live").await;
+    bob.message(CONV, seq).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stopped_nats_delays_no_send_and_loses_nothing() {
+    let mesh = TestMesh::start(2).await;
+    let (alice, bob) = (mesh.json(0, "alice", "d").await, mesh.json(1, "bob", "d").await);
+    let near = mesh.json(0, "bob", "near").await;
+    let ledger = Ledger::default();
+    ledger.send(&alice, "alice", "@bob", "before").await;
+    bob.message(CONV, 1).await;
+    mesh.nats.pause();
+    let begin = Instant::now();
+    for i in 0..100 {
+        ledger.send(&alice, "alice", "@bob", &format!("c{i}")).await;
+    }
+    assert!(begin.elapsed() < Duration::from_secs(3), "100 sends took {:?}", begin.elapsed());
+    near.message(CONV, 101).await;
+    // A new session starts without the fence that nobody answers.
+    let late = mesh.json(1, "bob", "late").await;
+    late.caught_up().await;
+    mesh.nats.resume();
+    ledger.reaches("bob", &[&bob]).await;
+    ledger.reaches("bob", &[&near]).await;
+    assert_eq!(bob.closed_now(), None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_nats_reconcile_delivers_within_its_interval() {
+    let mut mesh = TestMesh::tuned(2, |config| config.timing.reconcile_secs = 1).await;
+    let (alice, bob) = (mesh.json(0, "alice", "d").await, mesh.json(1, "bob", "d").await);
+    bob.caught_up().await;
+    mesh.nats.kill9();
+    until("both nodes noticed", async || mesh.nodes.iter().all(|node| !node.is_on_nats())).await;
+    let ledger = Ledger::default();
+    for i in 0..5 {
+        let begin = Instant::now();
+        let seq = ledger.send(&alice, "alice", "@bob", &format!("c{i}")).await;
+        assert!(begin.elapsed() < Duration::from_secs(1));
+        bob.message(CONV, seq).await;
+        assert!(begin.elapsed() < Duration::from_secs(4), "delivered after {:?}", begin.elapsed());
+    }
+    // Sessions start, and end, without NATS.
+    let late = mesh.json(1, "alice", "late").await;
+    late.caught_up().await;
+    assert_eq!(readiness(&mesh, 0).await, (200, true));
+    in_order(&bob.frames());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_is_cut_off_catches_up_when_it_is_back() {
+    let mut mesh = TestMesh::tuned(1, |config| config.timing.reconcile_spread_secs = 1).await;
+    let link = Link::to(mesh.nats.client_addr()).await;
+    mesh.add_node(link.nats_url()).await;
+    let (alice, bob) = (mesh.json(0, "alice", "d").await, mesh.json(1, "bob", "d").await);
+    let ledger = Ledger::default();
+    for round in 0..3 {
+        link.cut();
+        until("the node noticed", async || !mesh.nodes[1].is_on_nats()).await;
+        for i in 0..20 {
+            ledger.send(&alice, "alice", "@bob", &format!("c{round}-{i}")).await;
+        }
+        link.heal();
+        ledger.reaches("bob", &[&bob]).await;
+    }
+    // A slow way to NATS is only slow.
+    link.delay(Duration::from_millis(50));
+    let seq = ledger.send(&alice, "alice", "@bob", "slow").await;
+    bob.message(CONV, seq).await;
+    link.delay(Duration::ZERO);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_way_to_nats_that_swallows_everything_costs_only_latency() {
+    let mut mesh = TestMesh::tuned(1, |config| config.timing.reconcile_secs = 2).await;
+    let link = Link::to(mesh.nats.client_addr()).await;
+    mesh.add_node(link.nats_url()).await;
+    let (alice, bob) = (mesh.json(0, "alice", "d").await, mesh.json(1, "bob", "d").await);
+    bob.caught_up().await;
+    link.hold();
+    let ledger = Ledger::default();
+    let begin = Instant::now();
+    for i in 0..10 {
+        ledger.send(&bob, "bob", "@alice", &format!("b{i}")).await;
+        ledger.send(&alice, "alice", "@bob", &format!("a{i}")).await;
+    }
+    assert!(begin.elapsed() < Duration::from_secs(2), "20 sends took {:?}", begin.elapsed());
+    // The fence of a new session is not answered; the session starts all the same.
+    mesh.json(1, "bob", "late").await.caught_up().await;
+    ledger.reaches("bob", &[&bob]).await;
+    ledger.reaches("alice", &[&alice]).await;
+    link.heal();
+    let seq = ledger.send(&alice, "alice", "@bob", "live").await;
+    bob.message(CONV, seq).await;
+    in_order(&bob.frames());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sent_takes_no_longer_without_nats() {
+    let mut mesh = TestMesh::start(2).await;
+    let (alice, _bob) = (mesh.json(0, "alice", "d").await, mesh.json(1, "bob", "d").await);
+    let with = median(&alice, "with").await;
+    mesh.nats.pause();
+    let stopped = median(&alice, "stopped").await;
+    mesh.nats.resume();
+    mesh.nats.kill9();
+    until("the node noticed", async || !mesh.nodes[0].is_on_nats()).await;
+    let without = median(&alice, "without").await;
+    println!("the median send took {with:?} with NATS, {stopped:?} with it stopped, {without:?} without");
+    // Waiting for NATS would show as its time-outs, which are seconds; the rest is the noise of a busy machine.
+    let most = with * 10 + Duration::from_millis(50);
+    assert!(stopped < most && without < most, "{with:?}, {stopped:?}, {without:?}");
+}
+
+async fn median(peer: &Peer, name: &str) -> Duration {
+    let mut times = Vec::new();
+    for i in 0..100 {
+        let begin = Instant::now();
+        peer.send("@bob", &format!("{name}{i}"), "x").await;
+        times.push(begin.elapsed());
+    }
+    times.sort();
+    times[50]
+}
+
+/// The other side of the same cut: bob's node notices nothing, and no comparison is due there. The node that was cut
+/// off tells again how far its conversations are.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_cut_off_node_stored_is_told_when_it_is_back() {
+    let mut mesh = TestMesh::start(1).await;
+    let link = Link::to(mesh.nats.client_addr()).await;
+    mesh.add_node(link.nats_url()).await;
+    let (bob, alice) = (mesh.json(0, "bob", "d").await, mesh.json(1, "alice", "d").await);
+    let ledger = Ledger::default();
+    link.cut();
+    until("the node noticed", async || !mesh.nodes[1].is_on_nats()).await;
+    for i in 0..20 {
+        ledger.send(&alice, "alice", "@bob", &format!("c{i}")).await;
+    }
+    assert!(bob.messages().is_empty(), "there is no other way to bob");
+    link.heal();
+    ledger.reaches("bob", &[&bob]).await;
+}

@@ -1,0 +1,5 @@
+//! Rules that the sources and the pages must keep.
+
+mod docs;
+mod golden;
+mod import_rules;

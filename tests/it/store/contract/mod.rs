@@ -1,0 +1,149 @@
+//! What every store engine promises: one rule per function, one test per rule and engine. An engine joins with
+//! a [`Bed`] and one line, `store_contract!(name, factory)`.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use natter::{
+    model::{Cid, ConvId, DeviceId, Seq, UserId},
+    store::{Appended, Gap, Head, NewMessage, Row, Span, Store, StoreResult},
+};
+
+pub mod appending;
+pub mod listing;
+pub mod marks;
+pub mod reading;
+pub mod retrying;
+
+/// A store for one test, with nothing in it, and whatever must live as long as the store.
+pub trait Bed: Send {
+    /// The store.
+    fn store(&self) -> Arc<dyn Store>;
+
+    /// Closes the store and opens it again, as a restart of the node does.
+    fn reopen(&mut self) -> impl Future<Output = ()> + Send;
+}
+
+/// Makes a test of every rule for one engine. `$factory` is an async function that gives a fresh [`Bed`].
+macro_rules! store_contract {
+    ($engine:ident, $factory:path) => {
+        mod $engine {
+            store_contract! { @tests $factory;
+                appending: each_message_gets_its_answer_in_order, seqs_are_dense_under_concurrent_appends,
+                    heads_stand_when_an_append_is_answered, sending_moves_the_senders_read_mark_only,
+                    one_may_write_to_oneself, an_empty_batch_changes_nothing, large_bodies_fit,
+                    batches_cross_the_bucket_edge, single_messages_cross_the_bucket_edge,
+                    conversations_do_not_mix, rooms_are_refused_for_now;
+                retrying: a_retry_gets_the_first_place_and_time, a_cid_twice_in_a_batch_gets_one_seq,
+                    a_cid_sent_twice_at_once_gets_one_seq, another_body_is_refused,
+                    a_cid_belongs_to_its_sender_and_conversation, cids_may_look_alike,
+                    overlapping_batches_store_each_message_once, a_retry_is_known_after_4096_other_messages,
+                    a_retry_is_known_after_a_restart;
+                reading: rows_come_back_as_they_were, pages_forward_follow_each_other, a_page_is_cut_by_bytes,
+                    pages_backward_follow_each_other, reading_at_the_edges, the_longest_names_work,
+                    readers_beside_writers_see_no_gap_and_no_row_above_a_head;
+                listing: the_inbox_is_paged_in_order, the_inbox_knows_the_time_of_the_head,
+                    gaps_are_what_a_device_has_not_acknowledged, gaps_are_paged_over_what_is_not_behind,
+                    names_that_start_alike_keep_apart;
+                marks: cursors_never_go_back, read_marks_never_go_back, delivered_is_the_furthest_device,
+                    a_device_is_new_once, a_new_device_starts_at_the_read_marks,
+                    a_known_device_keeps_its_cursors, marks_survive_a_restart, a_closed_store_says_so;
+            }
+        }
+    };
+    (@tests $factory:path; $($module:ident: $($rule:ident),+;)+) => {
+        $($(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $rule() {
+                let mut bed = $factory().await;
+                crate::store::contract::$module::$rule(&mut bed).await;
+            }
+        )+)+
+    };
+}
+
+/// A span that no test's log reaches.
+pub const WHOLE: Span = Span { rows: 1_000_000, bytes: 1 << 40 };
+
+pub fn user(name: &str) -> UserId {
+    UserId::new(name).unwrap()
+}
+
+pub fn device(name: &str) -> DeviceId {
+    DeviceId::new(name).unwrap()
+}
+
+/// The conversation of two users, by their names.
+pub fn dm(one: &str, other: &str) -> ConvId {
+    ConvId::direct(&user(one), &user(other))
+}
+
+/// A message whose body and time follow from its cid, so that a retry is made by making it again.
+pub fn message(sender: &str, cid: &str) -> NewMessage {
+    let ts = 1_000 + cid.bytes().map(u64::from).sum::<u64>();
+    NewMessage { sender: user(sender), cid: Cid::new(cid).unwrap(), ts, body: Bytes::from(format!("body of {cid}")) }
+}
+
+/// `count` messages, `<prefix>0` and on.
+pub fn messages(sender: &str, prefix: &str, count: usize) -> Vec<NewMessage> {
+    (0..count).map(|n| message(sender, &format!("{prefix}{n}"))).collect()
+}
+
+/// Appends one message.
+pub async fn append(store: &dyn Store, conv: &ConvId, message: NewMessage) -> StoreResult<Appended> {
+    let mut answers = store.append(conv, vec![message]).await;
+    assert_eq!(answers.len(), 1);
+    answers.remove(0)
+}
+
+/// Appends `count` messages in batches of 64 and returns the last seq.
+pub async fn fill(store: &dyn Store, conv: &ConvId, sender: &str, prefix: &str, count: usize) -> Seq {
+    let mut last = 0;
+    for batch in messages(sender, prefix, count).chunks(64) {
+        for answer in store.append(conv, batch.to_vec()).await {
+            last = answer.unwrap().seq;
+        }
+    }
+    last
+}
+
+/// The whole log, after checking that it is dense and that top and backward reads agree with it.
+pub async fn log(store: &dyn Store, conv: &ConvId) -> Vec<Row> {
+    let rows = store.read_after(conv, 0, WHOLE).await.unwrap();
+    let seqs: Vec<_> = rows.iter().map(|row| row.seq).collect();
+    assert_eq!(seqs, (1..=rows.len() as Seq).collect::<Vec<_>>(), "the log must be dense");
+    assert_eq!(store.top(conv).await.unwrap(), rows.len() as Seq);
+    assert_eq!(store.read_before(conv, Seq::MAX, WHOLE).await.unwrap(), rows);
+    rows
+}
+
+/// The whole inbox, read in pages of `limit`.
+pub async fn inbox(store: &dyn Store, user: &UserId, limit: usize) -> Vec<Head> {
+    let (mut heads, mut after) = (Vec::new(), None);
+    loop {
+        let page = store.inbox(user, after.as_ref(), limit).await.unwrap();
+        assert!(page.items.len() <= limit && page.scanned >= page.items.len(), "{page:?}");
+        heads.extend(page.items);
+        let Some(next) = page.next else { return heads };
+        assert!(after.is_none_or(|after| after < next), "a listing must move on");
+        after = Some(next);
+    }
+}
+
+/// The recorded head of one conversation; 0 where there is none.
+pub async fn head(store: &dyn Store, user: &UserId, conv: &ConvId) -> Seq {
+    inbox(store, user, 100).await.iter().find(|head| head.conv == *conv).map_or(0, |head| head.head)
+}
+
+/// All gaps, read in pages of `limit`.
+pub async fn gaps(store: &dyn Store, user: &UserId, device: &DeviceId, limit: usize) -> Vec<Gap> {
+    let (mut found, mut after) = (Vec::new(), None);
+    loop {
+        let page = store.gaps(user, device, after.as_ref(), limit).await.unwrap();
+        assert!(page.items.len() <= limit && page.scanned >= page.items.len(), "{page:?}");
+        found.extend(page.items);
+        let Some(next) = page.next else { return found };
+        assert!(after.is_none_or(|after| after < next), "a listing must move on");
+        after = Some(next);
+    }
+}

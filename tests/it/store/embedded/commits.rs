@@ -1,0 +1,71 @@
+//! What shares a commit, and what waits for the disk.
+
+use futures_util::future::join_all;
+use natter::store::{Store, embedded::Written};
+
+use super::open;
+use crate::store::contract::{append, device, dm, log, message, user};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn appends_that_wait_together_share_a_sync() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    for n in 0..10 {
+        append(&*store, &dm("alice", "bob"), message("alice", &format!("alone{n}"))).await.unwrap();
+    }
+    assert_eq!(store.written(), Written { messages: 10, syncs: 10 }, "each was answered after a sync of its own");
+    let convs: Vec<_> = (0..500).map(|n| dm("alice", &format!("peer{n}"))).collect();
+    for answer in join_all(convs.iter().map(|conv| append(&*store, conv, message("alice", "together")))).await {
+        answer.unwrap();
+    }
+    let Written { messages, syncs } = store.written();
+    assert_eq!(messages, 510);
+    assert!(syncs - 10 < 100, "500 appends at once took {} syncs", syncs - 10);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_messages_and_devices_wait_for_the_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let (conv, bob, phone) = (dm("alice", "bob"), user("bob"), device("phone"));
+    store.register_device(&bob, &phone).await.unwrap();
+    assert_eq!(store.written().syncs, 1, "a device must be known for good before its first welcome");
+    append(&*store, &conv, message("alice", "m")).await.unwrap();
+    assert_eq!(store.written().syncs, 2);
+    store.raise_cursor(&bob, &phone, &conv, 1).await.unwrap();
+    store.raise_read_mark(&bob, &conv, 1).await.unwrap();
+    store.register_device(&bob, &phone).await.unwrap();
+    append(&*store, &conv, message("alice", "m")).await.unwrap();
+    assert_eq!(store.written(), Written { messages: 1, syncs: 2 }, "marks, a known device and a retry need no sync");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn devices_marks_and_messages_may_meet_in_one_commit() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let users: Vec<_> = (0..200).map(|n| user(&format!("user{n}"))).collect();
+    let (phone, conv_of) = (device("phone"), |n: usize| dm(&format!("user{n}"), "zed"));
+    // All at once: a device starts at its user's mark as it was before or after the others, never somewhere else.
+    let work = users.iter().enumerate().map(|(n, user)| {
+        let (store, phone) = (&store, &phone);
+        async move {
+            let (conv, sent) = (conv_of(n), message(user.as_str(), "m"));
+            let all = tokio::join!(
+                append(&**store, &conv, sent),
+                store.raise_read_mark(user, &conv, 2),
+                store.register_device(user, phone)
+            );
+            assert!(all.0.is_ok() && all.1.is_ok() && all.2 == Ok(true), "{all:?}");
+        }
+    });
+    join_all(work).await;
+    for (n, user) in users.iter().enumerate() {
+        let cursor = store.cursor(user, &phone, &conv_of(n)).await.unwrap();
+        assert!(cursor <= 2, "user {n} starts at {cursor}");
+        assert_eq!(store.delivered(user, &conv_of(n)).await, Ok(cursor));
+        assert_eq!(store.read_mark(user, &conv_of(n)).await, Ok(2));
+        assert_eq!(store.register_device(user, &device("laptop")).await, Ok(true));
+        assert_eq!(store.cursor(user, &device("laptop"), &conv_of(n)).await, Ok(2));
+        assert_eq!(log(&*store, &conv_of(n)).await.len(), 1);
+    }
+}

@@ -1,0 +1,62 @@
+//! Registers and listings on the server: what the contract suite asks of every engine is not repeated here.
+
+use natter::model::DeviceId;
+
+use super::*;
+use crate::harness::cassandra::Cassandra;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn registers_never_go_back_whoever_writes() {
+    let options = Cassandra::shared().await.migrated().await;
+    let (a, b) = (connect(&options).await, connect(&options).await);
+    let (bob, phone) = (user("bob"), DeviceId::new("phone").unwrap());
+    fill(&a, 9).await;
+    a.raise_cursor(&bob, &phone, &conv(), 7).await.unwrap();
+    b.raise_cursor(&bob, &phone, &conv(), 5).await.unwrap();
+    assert_eq!(b.cursor(&bob, &phone, &conv()).await.unwrap(), 7);
+    assert_eq!(b.delivered(&bob, &conv()).await.unwrap(), 7);
+    b.raise_read_mark(&user("alice"), &conv(), 6).await.unwrap();
+    a.raise_read_mark(&user("alice"), &conv(), 3).await.unwrap();
+    assert_eq!(b.read_mark(&user("alice"), &conv()).await.unwrap(), 6);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_of_many_conversations_is_listed_in_pages() {
+    let store = Cassandra::shared().await.store().await;
+    let (bob, phone) = (user("bob"), DeviceId::new("phone").unwrap());
+    let convs: Vec<ConvId> = (0..150).map(|n| ConvId::direct(&user(&format!("u{n}")), &bob)).collect();
+    for conv in &convs {
+        let sent = NewMessage { sender: bob.clone(), ..message("bob", "x") };
+        store.append(conv, vec![sent]).await.remove(0).unwrap();
+    }
+    // More marks than one batch of cursors holds: all were read by bob, who wrote them.
+    assert!(store.register_device(&bob, &phone).await.unwrap());
+    assert!(!store.register_device(&bob, &phone).await.unwrap());
+    assert_eq!(store.gaps(&bob, &phone, None, 1_000).await.unwrap().items, []);
+    for conv in convs.iter().step_by(3) {
+        let NewMessage { ts, body, cid, .. } = message("x", "y");
+        let sender = conv.peer_of(&bob).unwrap();
+        store.append(conv, vec![NewMessage { sender, cid, ts, body }]).await.remove(0).unwrap();
+    }
+    let (mut behind, mut after) = (Vec::new(), None);
+    loop {
+        let page = store.gaps(&bob, &phone, after.as_ref(), 40).await.unwrap();
+        behind.extend(page.items);
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    let mut expected: Vec<_> = convs.iter().step_by(3).cloned().collect();
+    expected.sort();
+    assert_eq!(behind.iter().map(|gap| gap.conv.clone()).collect::<Vec<_>>(), expected);
+    assert!(behind.iter().all(|gap| (gap.cursor, gap.head) == (1, 2)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_closed_store_answers_nothing() {
+    let store = Cassandra::shared().await.store().await;
+    store.close().await.unwrap();
+    assert!(matches!(append(&store, message("alice", "x")).await, Err(StoreError::Unavailable(_))));
+    assert!(matches!(store.top(&conv()).await, Err(StoreError::Unavailable(_))));
+}

@@ -1,0 +1,28 @@
+//! The contract of every store, on this one.
+
+use super::*;
+use crate::{harness::cassandra::Cassandra, store::contract::Bed};
+
+/// A store in a keyspace of its own.
+struct ScyllaBed {
+    options: ScyllaOptions,
+    store: Arc<ScyllaStore>,
+}
+
+impl Bed for ScyllaBed {
+    fn store(&self) -> Arc<dyn Store> {
+        self.store.clone()
+    }
+
+    async fn reopen(&mut self) {
+        self.store.close().await.unwrap();
+        self.store = connect(&self.options).await;
+    }
+}
+
+async fn bed() -> ScyllaBed {
+    let options = Cassandra::shared().await.migrated().await;
+    ScyllaBed { store: connect(&options).await, options }
+}
+
+store_contract!(scylla, super::bed);

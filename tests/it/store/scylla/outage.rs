@@ -1,0 +1,129 @@
+//! The one server freezes, and dies, under traffic. Nothing answered is lost, and nodes heal by themselves.
+
+use super::*;
+use crate::harness::cassandra::Cassandra;
+
+/// Sends as a client does until told to stop: the same cid until it is stored. Gives what was answered.
+async fn traffic(store: Arc<ScyllaStore>, name: &'static str, mut stop: tokio::sync::watch::Receiver<bool>) -> Traffic {
+    let mut all = Traffic::default();
+    for n in 0.. {
+        if *stop.borrow_and_update() {
+            break;
+        }
+        let cid = format!("{name}-{n}");
+        loop {
+            let asked = Instant::now();
+            let answer = append(&store, message("alice", &cid)).await;
+            all.longest = all.longest.max(asked.elapsed());
+            match answer {
+                Ok(appended) => break all.stored.push((cid, appended.seq)),
+                Err(StoreError::Unavailable(why)) => {
+                    println!("{cid} refused after {:?}: {why}", asked.elapsed());
+                    all.refused += 1;
+                }
+                Err(e) => panic!("{e}"),
+            }
+        }
+    }
+    all
+}
+
+/// Messages before a test's traffic starts.
+const WARM: usize = 20;
+
+#[derive(Default)]
+struct Traffic {
+    stored: Vec<(String, Seq)>,
+    refused: usize,
+    longest: Duration,
+}
+
+async fn until_stored_more(store: &ScyllaStore) {
+    let top = store.top(&conv()).await.unwrap_or_default();
+    let deadline = Instant::now() + Duration::from_secs(90);
+    while store.top(&conv()).await.unwrap_or_default() < top + 5 {
+        assert!(Instant::now() < deadline, "nothing is stored any more");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_freezes_and_dies() {
+    let mut server = Cassandra::start(1).await;
+    let options = server.migrated().await;
+    let (a, b) = (connect(&options).await, connect(&options).await);
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let writers =
+        [(&a, "a"), (&b, "b")].map(|(store, name)| tokio::spawn(traffic(store.clone(), name, stopped.clone())));
+    until_stored_more(&a).await;
+
+    server.pause(0);
+    let frozen = Instant::now();
+    assert!(a.health().await.is_err(), "a frozen server is not ready");
+    assert!(frozen.elapsed() < Duration::from_secs(2), "health must answer fast, took {:?}", frozen.elapsed());
+    let read = b.read_after(&conv(), 0, ALL).await;
+    assert!(matches!(read, Err(StoreError::Unavailable(_))), "a frozen server cannot be read");
+    tokio::time::sleep(Duration::from_secs(10).saturating_sub(frozen.elapsed())).await;
+    server.resume(0);
+    until_stored_more(&a).await;
+    until_stored_more(&b).await;
+
+    server.kill9(0);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    server.restart(0).await;
+    until_stored_more(&a).await;
+    until_stored_more(&b).await;
+
+    stop.send_replace(true);
+    let done = futures_util::future::join_all(writers).await;
+    let fresh = connect(&options).await;
+    let rows = whole_log(&fresh).await;
+    let (mut answered, mut refused) = (0, 0);
+    for all in done.into_iter().map(Result::unwrap) {
+        for (cid, seq) in &all.stored {
+            assert_eq!(place_of(&rows, cid), Some(*seq), "{cid} was answered and is not there");
+        }
+        answered += all.stored.len();
+        refused += all.refused;
+        assert!(all.longest < Duration::from_secs(7), "an answer took {:?}", all.longest);
+    }
+    assert!(refused > 0, "ten frozen seconds must have been noticed");
+    assert_eq!(rows.len(), answered, "what was stored is what was answered: retries do not double");
+    assert_eq!(heads(&fresh).await, [answered as Seq; 2]);
+}
+
+/// Three servers, three replicas: one that freezes or dies costs latency and nothing else.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_of_three_servers_is_not_missed() {
+    let mut servers = Cassandra::start(3).await;
+    let options = servers.migrated().await;
+    let (a, b) = (connect(&options).await, connect(&options).await);
+    // Servers that just started are slow at everything they do for the first time.
+    for n in 0..WARM {
+        append_until_stored(&a, message("bob", &format!("warm-{n}"))).await;
+    }
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let writers =
+        [(&a, "a"), (&b, "b")].map(|(store, name)| tokio::spawn(traffic(store.clone(), name, stopped.clone())));
+    until_stored_more(&a).await;
+    servers.pause(1);
+    for _ in 0..10 {
+        until_stored_more(&a).await;
+    }
+    servers.resume(1);
+    until_stored_more(&b).await;
+    servers.kill9(2);
+    for _ in 0..10 {
+        until_stored_more(&b).await;
+    }
+    stop.send_replace(true);
+    let mut answered = WARM;
+    for writer in writers {
+        let all = writer.await.unwrap();
+        println!("longest {:?}, stored {}", all.longest, all.stored.len());
+        // None, on a machine that is not short of processors.
+        assert!(all.refused * 20 <= all.stored.len(), "clients must not notice: {} refused", all.refused);
+        answered += all.stored.len();
+    }
+    assert_eq!(whole_log(&*connect(&options).await).await.len(), answered);
+}
