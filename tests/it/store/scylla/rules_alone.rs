@@ -44,6 +44,20 @@ async fn a_lost_insert_leaves_no_hole() {
     assert_eq!(whole_log(&*connect(&options).await).await.len(), 4);
 }
 
+/// R15: the last message of a bucket has the shortest protection. Its retry is recognised as long as the next bucket has
+/// room, and nobody promises more: one message later the log has moved on by two buckets.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_message_of_a_bucket_is_recognised_until_the_next_bucket_is_full() {
+    let options = Cassandra::shared().await.migrated().await;
+    let store = connect(&options).await;
+    fill(&store, BUCKET - 1).await;
+    assert_eq!(append(&store, message("alice", "x")).await.unwrap().seq, BUCKET);
+    fill(&store, 2 * BUCKET - 1).await;
+    let again = append(&*connect(&options).await, message("alice", "x")).await.unwrap();
+    assert_eq!((again.seq, again.fresh), (BUCKET, false), "after {} later messages", BUCKET - 1);
+    assert_eq!(whole_log(&store).await.len() as Seq, 2 * BUCKET - 1);
+}
+
 /// R18: a page ends before the first row that is missing, in the middle of a bucket and at its edge, and goes on when
 /// the row is there.
 #[tokio::test(flavor = "multi_thread")]
