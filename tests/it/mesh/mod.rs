@@ -20,6 +20,7 @@ mod freed;
 mod nats_down;
 mod offline;
 mod replaced;
+mod rules_alone;
 mod scenarios;
 mod scylla;
 mod services;

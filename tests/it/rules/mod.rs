@@ -3,3 +3,5 @@
 mod docs;
 mod golden;
 mod import_rules;
+mod known_tests;
+mod rules_page;

@@ -9,6 +9,7 @@ mod late;
 mod measure;
 mod outage;
 mod race;
+mod rules_alone;
 mod schema;
 
 use std::{
