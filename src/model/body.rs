@@ -23,8 +23,8 @@ pub const MAX_DEPTH: usize = 64;
 pub struct Body(Bytes);
 
 impl Body {
-    /// Takes the bytes of a stored row, which were a `Body` when they were stored. For the row decoders of the store
-    /// and nobody else: nothing is checked here.
+    /// Takes the bytes of a stored row, which were a `Body` when they were stored. Only for the row decoders of the
+    /// store: nothing is checked here.
     pub(crate) fn from_stored(msgpack: Bytes) -> Self {
         Self(msgpack)
     }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{NameError, RoomId, UserId};
 
-/// A conversation's id as it stands on the wire and in keys: `dm:<a>:<b>` with a <= b bytewise, or `room:<id>`.
+/// A conversation's id, as on the wire and in keys: `dm:<a>:<b>` with a <= b bytewise, or `room:<id>`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]
 pub struct ConvId(CompactString);

@@ -1,5 +1,5 @@
-//! Names of users, devices and rooms, and cids. Each can only be made through its check, so no code further in has
-//! to ask again whether a name may stand in a subject, a key or a log line.
+//! Names of users, devices and rooms, and cids. Each can only be made through its check, so code further in
+//! need not ask again whether a name is safe in a subject, a key or a log line.
 
 use std::{fmt, str::FromStr};
 

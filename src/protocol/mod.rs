@@ -134,7 +134,7 @@ mod tests {
     #[test]
     fn the_deepest_body_fits_into_a_frame() {
         let depth = crate::model::MAX_DEPTH;
-        let body: Body = Encoding::Json.decode(("[".repeat(depth) + &"]".repeat(depth)).as_bytes()).unwrap();
+        let body: Body = Encoding::Json.decode(("[".repeat(depth) + "1" + &"]".repeat(depth)).as_bytes()).unwrap();
         let frame = Encoding::MsgPack.encode(&std::collections::BTreeMap::from([("body", body)]));
         assert!(json_of(&frame).is_ok());
     }

@@ -14,10 +14,11 @@ use tracing::Instrument as _;
 use super::{Appended, Logs, StoreError, StoreResult};
 use crate::model::{ConvId, NewMessage};
 
-/// Told what became of one send, once. Must not block.
+/// Called once with what became of a send. Must not block.
 pub type OnStored = Box<dyn FnOnce(&StoreResult<Appended>) + Send>;
 
-/// Told which messages of a batch were stored, after all its senders were told: publishes. Must not block.
+/// Called with the messages of a batch that were stored, after every [`OnStored`] of the batch: publishes them. Must
+/// not block.
 pub type OnAppended = Arc<dyn Fn(&ConvId, &[(NewMessage, Appended)]) + Send + Sync>;
 
 /// Most rows of one batch.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::model::Seq;
 
-/// Why the store did not do it.
+/// Why a store call failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
     /// The cid is stored in this conversation with another body.
@@ -28,5 +28,5 @@ impl StoreError {
     }
 }
 
-/// What every engine gives back.
+/// The result of a store call.
 pub type StoreResult<T> = Result<T, StoreError>;

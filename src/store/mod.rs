@@ -52,7 +52,7 @@ pub trait Logs: Send + Sync + 'static {
     /// Appends `batch`, in its order, to a direct conversation, and answers for each message by its (sender, cid).
     ///
     /// When a message's answer is `Ok`:
-    /// - it is durable (I1) and has exactly one seq for ever (I4), fresh or not;
+    /// - it is durable (I1) and has exactly one seq forever (I4), fresh or not;
     /// - every head of the conversation (one per user of its [`Audience`]) is at or above its seq, the recipients'
     ///   raised before the sender's (R2), also for a retry (R3);
     /// - the sender's read mark is at or above its seq.
@@ -66,7 +66,7 @@ pub trait Logs: Send + Sync + 'static {
     fn append<'a>(&'a self, conv: &'a ConvId, batch: Vec<NewMessage>) -> BoxFuture<'a, Vec<StoreResult<Appended>>>;
 
     /// Reads forward: the rows after `after`, oldest first, dense from `after + 1` (cut at the first seq that is
-    /// not the next, R18). No row is returned above a head: whoever meets one raises the heads first (R4).
+    /// not the next, R18). No row is returned above a head: the reader that finds one raises the heads first (R4).
     fn read_after<'a>(&'a self, conv: &'a ConvId, after: Seq, span: Span) -> StoreFuture<'a, Vec<Row>>;
 
     /// Reads backward: the last rows before `before`, returned oldest first and dense up to the smaller of

@@ -1,5 +1,5 @@
-//! The data folder: who holds it, which format it has, and whether it is ours at all. Called when a store is
-//! opened, before the engine below touches a file.
+//! The data folder: which process holds it, which format it has, and whether it is a natter store at all. Called
+//! when a store is opened, before the engine touches a file.
 //!
 //! ```text
 //! <dir>/FORMAT   written last, when the store was created completely
@@ -34,7 +34,7 @@ pub enum OpenError {
         holder: String,
     },
     /// The folder holds something else.
-    #[error("{dir} holds files that are no natter store ({example}); choose an empty or a new folder")]
+    #[error("{dir} holds files that are not a natter store ({example}); choose an empty or a new folder")]
     Foreign {
         /// The data folder.
         dir: PathBuf,
@@ -74,7 +74,7 @@ pub enum OpenError {
     },
 }
 
-/// What a folder is, looked at without touching it.
+/// What a folder holds, found without changing it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FolderState {
     /// There is no store yet: one is made when it is opened.
@@ -85,7 +85,7 @@ pub enum FolderState {
     Held(String),
 }
 
-/// Looks at a folder for `natter doctor`. Creates nothing and waits for nobody.
+/// Looks at a folder for `natter doctor`. Creates nothing and does not wait for a lock.
 ///
 /// # Errors
 /// What [`super::EmbeddedStore::open`] would refuse, but not that the folder is in use.
@@ -103,7 +103,7 @@ pub fn look(dir: &Path) -> Result<FolderState, OpenError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(FolderState::Free),
         other => other.map_err(failed("look for the lock"))?,
     };
-    // Shared, and given back at once: it holds up nobody who opens the store but for this instant.
+    // Shared, and released at once: a process that opens the store in this instant may be refused, and tries again.
     match file.try_lock_shared() {
         Ok(()) => Ok(FolderState::Free),
         Err(TryLockError::WouldBlock) => Ok(FolderState::Held(holder(file))),
@@ -111,7 +111,7 @@ pub fn look(dir: &Path) -> Result<FolderState, OpenError> {
     }
 }
 
-/// The pid that whoever locked the file wrote into it.
+/// The pid in the lock file, written by the process that holds it.
 fn holder(file: File) -> String {
     let mut pid = String::new();
     let read = file.take(20).read_to_string(&mut pid);
@@ -127,8 +127,8 @@ pub(super) struct Folder {
 }
 
 impl Folder {
-    /// Claims `dir`, creating it where it does not exist. What a creation that was cut short left behind is
-    /// removed: nothing can have been answered before the format was written.
+    /// Claims `dir`, creating it where it does not exist. What an interrupted creation left behind is
+    /// removed: no message can have been answered before the format was written.
     pub(super) fn claim(dir: &Path) -> Result<Self, OpenError> {
         let failed = |what| move |source| OpenError::Io { dir: dir.into(), what, source };
         create_private(dir).map_err(failed("create the folder"))?;
@@ -156,7 +156,7 @@ impl Folder {
         &self.dir
     }
 
-    /// Says that the store exists now: atomically and durably, by a rename.
+    /// Records that the store was created completely: atomically and durably, by a rename.
     pub(super) fn mark_created(&self) -> Result<(), OpenError> {
         let write = || -> io::Result<()> {
             if self.dir.join(FORMAT_FILE).try_exists()? {
@@ -172,7 +172,7 @@ impl Folder {
     }
 }
 
-/// People's messages: nobody but the owner may look into a folder that we create.
+/// The folder holds people's messages: only its owner may read one that we create.
 fn create_private(dir: &Path) -> io::Result<()> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
@@ -194,7 +194,7 @@ fn refuse_foreign(dir: &Path) -> Result<(), OpenError> {
             foreign = Some(name);
         }
     }
-    // A folder `data` is ours only beside our lock, which is always made first.
+    // A folder `data` is ours only next to our lock file, which is always created first.
     if data && !locked {
         foreign = Some(DATA.into());
     }

@@ -46,7 +46,7 @@ impl LogEnd {
         self.head
     }
 
-    /// Raises a user's read mark. Does nothing where it stands higher, or for somebody outside of the audience.
+    /// Raises a user's read mark. Does nothing if it is higher already, or if the user is not in the audience.
     pub(super) fn raise_read_mark(&mut self, audience: &Audience, user: &UserId, seq: Seq) {
         let Some(place) = audience.position(user.as_str()) else { return };
         if seq > self.read[place] {

@@ -72,7 +72,7 @@ pub struct Written {
 
 /// The store, shared by all nodes of a process.
 pub struct EmbeddedStore {
-    /// `None` once closed, so that the folder is free although somebody still holds the store.
+    /// `None` once closed: the folder is then free even while somebody still holds the store.
     tables: RwLock<Option<Arc<Tables>>>,
     queue: mpsc::Sender<Command>,
     shared: Arc<Shared>,
@@ -115,7 +115,7 @@ impl EmbeddedStore {
 
     /// Hands a command to the writer and waits for its answer.
     async fn ask<T>(&self, deadline: Duration, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> StoreResult<T> {
-        // Checked here too, not only by the writer: a broken engine may block the writer for ever.
+        // Checked here too, not only by the writer: a broken engine may block the writer forever.
         if let Some(failure) = self.shared.failure.get() {
             return Err(failure.clone());
         }
@@ -134,7 +134,7 @@ impl EmbeddedStore {
     }
 
     /// Runs a read on a blocking thread. Most reads find all they need in memory and would be done sooner
-    /// here, but nobody can tell beforehand which will wait for the disk, and one that does would block every
+    /// here, but it cannot be known beforehand which will wait for the disk, and one that does would block every
     /// socket of this worker. The switch costs ten microseconds, and no live message waits for a read.
     async fn read<T: Send + 'static>(
         &self,

@@ -1,4 +1,4 @@
-//! A thread whose end can be waited for, by a task and by whoever drops its owner. Called by
+//! A thread whose end can be waited for: by a task, and by the drop of its owner. Called by
 //! [`super::EmbeddedStore`].
 
 use std::{
@@ -16,7 +16,7 @@ struct Ended {
 }
 
 impl Ended {
-    /// Waits, but not for ever: a thread that hangs in a broken engine must not hang its owner too.
+    /// Waits, but not forever: a thread that hangs in a broken engine must not hang its owner too.
     fn wait(&self) -> bool {
         let over = self.over.lock().unwrap_or_else(PoisonError::into_inner);
         let waited = self.changed.wait_timeout_while(over, STORE_DEADLINE, |over| !*over);

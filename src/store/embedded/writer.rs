@@ -25,7 +25,7 @@ use crate::{
 pub(super) const QUEUE: usize = 4_096;
 /// Requests that one commit takes from the queue.
 const PER_COMMIT: usize = 4_096;
-/// Bytes of rows in one commit: large bodies must not make everybody behind them wait for one long write.
+/// Bytes of rows in one commit: large bodies must not make the requests behind them wait for one long write.
 const COMMIT_BYTES: usize = 4 * 1024 * 1024;
 
 /// Where an answer goes. Dropped where the caller no longer waits.

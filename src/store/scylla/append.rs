@@ -2,9 +2,9 @@
 //! used up.
 //!
 //! Read top-down: [`Inner::append`] bounds the time, `insert_all` is the loop, `announce` makes the result
-//! visible. Three rules carry it. What happened to a message is read from rows with its (sender, cid), never
-//! from the fate of a batch (R16). After an error the same batch goes to the same seq until the database says
-//! whether that seq is taken (R17). A cid that may stand in the bucket before is looked for there (R15).
+//! visible. It rests on three rules. What happened to a message is read from rows with its (sender, cid), never
+//! concluded from what happened to a batch (R16). After an error the same batch goes to the same seq until the database says
+//! whether that seq is taken (R17). A cid that may be in the previous bucket is looked for there (R15).
 
 use std::sync::Arc;
 
@@ -125,8 +125,8 @@ impl Inner {
         });
     }
 
-    /// A batch at `first` was refused: cids that are stored already are decided, and the top moves past the
-    /// winners.
+    /// A batch at `first` was refused: messages whose cids are stored are decided, and the known top moves past
+    /// the rows that were in the way.
     async fn resolve_refusal(
         self: &Arc<Self>,
         log: &Log<'_>,
@@ -135,8 +135,8 @@ impl Inner {
         work: &mut Work,
     ) -> StoreResult<bool> {
         let before = work.undecided().count();
-        // The winners are read whole, their batch may be longer than ours. One of them may be ours all the same:
-        // sent by another node, or by this one in a try that was not answered.
+        // All rows up to the top are read: the batch that won may be longer than ours. Some of them may be our own
+        // messages, sent by another node, or by this one in a try that was not answered.
         let top = self.scan_to_top(log, |row| stored.push((format!("{}/{}", row.sender, row.cid), row.seq))).await?;
         for (key, at) in stored {
             if let Some(item) = work.undecided_with(&key) {
@@ -149,7 +149,7 @@ impl Inner {
         Ok(work.undecided().count() < before)
     }
 
-    /// Decides the messages whose cids stand in `bucket`, which the caller knows to be full. Its last row may have
+    /// Decides the messages whose cids are in `bucket`, which the caller knows to be full. Its last row may have
     /// been seen before the write that made it reached a quorum, so one serial read settles the bucket first;
     /// after that a plain read's answer is final.
     async fn find_in_full_bucket(self: &Arc<Self>, log: &Log<'_>, bucket: Seq, work: &mut Work) -> StoreResult<()> {

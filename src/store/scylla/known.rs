@@ -1,5 +1,5 @@
 //! What this node knows of each log: the top, and how far the heads are raised. A bounded cache that may forget
-//! anything: whatever is in it stays true for ever and can be read again from the store.
+//! anything: whatever is in it stays true and can be read again from the store.
 //!
 //! Used by the append (where is the next free seq?) and by everything that hands out rows (is this row above a
 //! head? R4).
@@ -17,7 +17,7 @@ use crate::{
 /// Conversations per generation; two generations are kept.
 const GENERATION: usize = 32_768;
 
-/// A conversation with its audience at hand.
+/// A conversation and its audience.
 pub(super) struct Log<'a> {
     pub(super) id: &'a ConvId,
     pub(super) audience: Audience,

@@ -110,7 +110,7 @@ impl fmt::Debug for ScyllaOptions {
 }
 
 impl ScyllaOptions {
-    /// Names stand in CQL text, so they are checked before anything is sent.
+    /// Names become part of CQL text, so they are checked before anything is sent.
     fn check(&self) -> Result<(), ScyllaError> {
         let word = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
         let ks = self.keyspace.as_bytes();

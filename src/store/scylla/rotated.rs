@@ -12,7 +12,7 @@ use scylla::{
 /// The plan of another policy, begun at a later place. That policy must not shuffle.
 #[derive(Debug)]
 pub(super) struct Rotated {
-    /// Gives the replicas in an order of its own, then everybody else.
+    /// Lists the replicas in a fixed order, then all other servers.
     pub(super) plan: Arc<dyn LoadBalancingPolicy>,
     /// How many to skip.
     pub(super) skip: usize,

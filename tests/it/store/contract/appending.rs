@@ -96,7 +96,7 @@ pub async fn an_empty_batch_changes_nothing(bed: &mut impl Bed) {
 pub async fn large_bodies_fit(bed: &mut impl Bed) {
     let (store, conv) = (bed.store(), dm("alice", "bob"));
     // 64 KiB as they are stored, the longest that clients may send.
-    let body = |n: u8| Body::text(&n.to_string().repeat(65_531));
+    let body = |n: u8| Body::text(&n.to_string().repeat(65_533));
     let large = |n: u8| NewMessage { body: body(n), ..message("alice", &format!("large{n}")) };
     assert_eq!(body(0).size(), 65_536);
     let batch: Vec<_> = (0..8).map(large).collect();

@@ -32,7 +32,7 @@ async fn after_a_failed_write_nothing_more_is_taken() {
 /// A body that the engine cannot compress (it only looks for repetitions), the same for the same `n`.
 fn large(n: u64) -> NewMessage {
     let mut noise = StdRng::seed_from_u64(n);
-    let text: String = (0..65_531).map(|_| char::from(noise.sample(Alphanumeric))).collect();
+    let text: String = (0..65_533).map(|_| char::from(noise.sample(Alphanumeric))).collect();
     NewMessage { body: Body::text(&text), ..message("alice", &format!("m{n}")) }
 }
 
