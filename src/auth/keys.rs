@@ -223,7 +223,9 @@ fn check_curve(key: &DecodingKey, alg: Algorithm) -> Result<(), &'static str> {
         Algorithm::ES384 => &signature::ECDSA_P384_SHA384_FIXED,
         _ => return Ok(()),
     };
-    let DecodingKeyKind::SecretOrDer(point) = key.kind() else { return Err("its numbers do not form a key of its kind") };
+    let DecodingKeyKind::SecretOrDer(point) = key.kind() else {
+        return Err("its numbers do not form a key of its kind");
+    };
     let parsed = signature::ParsedPublicKey::new(verification, point);
     parsed.map(drop).map_err(|_| "its numbers do not form a key of its kind")
 }

@@ -31,7 +31,7 @@ use crate::{auth::Minter, config::Http, protocol::Encoding};
 /// Arguments of `natter bench`.
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = EXAMPLES)]
-pub struct Args {
+pub(super) struct Args {
     /// The nodes' addresses: senders connect to the first half, receivers to the second
     #[arg(long, value_name = "URL", value_delimiter = ',', default_values_t = dev_nodes())]
     url: Vec<String>,
@@ -116,7 +116,7 @@ impl From<Wire> for Encoding {
 ///
 /// # Errors
 /// When nothing could be measured.
-pub async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     let minter = Minter::from_config(&args.signing.auth(&global.load()?.config)?)?;
     let plan = plan::Plan::new(&args, minter)?;
     let (idle, json) = (args.idle, args.json);

@@ -8,7 +8,7 @@ use crate::config::example;
 /// Arguments of `natter config`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
-pub struct Args {
+pub(super) struct Args {
     /// Print a documented example with every key and its default
     #[arg(long, conflicts_with = "json")]
     default: bool,
@@ -28,7 +28,7 @@ Examples:
 ///
 /// # Errors
 /// When the configuration is faulty.
-pub async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     if args.default {
         print(&example())?;
         return Ok(ExitCode::SUCCESS);

@@ -21,7 +21,7 @@ use crate::{
 /// Arguments of `natter dev`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
-pub struct Args {
+pub(super) struct Args {
     /// How many nodes
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
     nodes: u16,
@@ -75,7 +75,7 @@ struct Tokens {
 ///
 /// # Errors
 /// When a part cannot be had or started; the message says how to get it.
-pub async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     let data = args.data.as_ref().map(|path| path.display());
     let mut config = Config::load(&global.sources().flag("--data", "store.embedded.data_dir", data))?;
     if global.log.is_none() && std::env::var_os("NATTER_LOG__FILTER").is_none() {

@@ -21,7 +21,7 @@ use finding::{Finding, State};
 /// Arguments of `natter doctor`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
-pub struct Args {
+pub(super) struct Args {
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -38,7 +38,7 @@ Run it where a node runs or will run, with the same configuration. Exit code 1 w
 ///
 /// # Errors
 /// When the configuration is faulty.
-pub async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     let config = global.load()?.config;
     let report = Report::of(examine(&config).await);
     print(&if args.json {

@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Arguments of `natter health`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
-pub struct Args {
+pub(super) struct Args {
     /// The node [default: http.listen of the configuration]
     #[arg(value_name = "HOST:PORT")]
     node: Option<String>,
@@ -38,7 +38,7 @@ Exit code 0 when the node is ready, 1 when it is not or does not answer.";
 ///
 /// # Errors
 /// When the configuration is faulty, or the node does not answer.
-pub async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     let node = match args.node {
         Some(node) => node.trim_start_matches("http://").trim_end_matches('/').to_owned(),
         None => reachable(global.load()?.config.http.listen).to_string(),

@@ -17,7 +17,7 @@ const CONNECT_TIME: Duration = Duration::from_secs(3);
 
 /// Arguments of every command that connects as a user.
 #[derive(Debug, Clone, clap::Args)]
-pub struct Identity {
+pub(super) struct Identity {
     /// The node's address; give several and the next is tried when one is down
     #[arg(long, value_name = "URL", env = "NATTER_URL", default_values_t = [Http::default().ws_url()])]
     #[arg(value_delimiter = ',')]
@@ -37,7 +37,7 @@ impl Identity {
     ///
     /// # Errors
     /// When there is neither a token nor a secret to sign one with.
-    pub fn options(&self, global: &Global, device: &str) -> anyhow::Result<ClientOptions> {
+    pub(super) fn options(&self, global: &Global, device: &str) -> anyhow::Result<ClientOptions> {
         let token = match (&self.token, &self.user) {
             (_, Some(user)) => {
                 let minter = Minter::from_config(&self.signing.auth(&global.load()?.config)?)?;
@@ -61,7 +61,7 @@ impl Identity {
     ///
     /// # Errors
     /// Why there is no connection.
-    pub async fn connect(&self, options: ClientOptions) -> anyhow::Result<Client> {
+    pub(super) async fn connect(&self, options: ClientOptions) -> anyhow::Result<Client> {
         Client::connect(options).await.map_err(|error| match &error {
             ConnectError::Unreachable { .. } => {
                 Hint::on(error, "start a node with natter dev, or say where it is: --url")

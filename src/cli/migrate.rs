@@ -13,7 +13,7 @@ use crate::{
 /// Arguments of `natter migrate`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
-pub struct Args {
+pub(super) struct Args {
     /// Servers of the cluster, comma separated
     #[arg(long, value_name = "HOST:PORT,…")]
     contact_points: Option<String>,
@@ -53,7 +53,7 @@ impl Args {
 ///
 /// # Errors
 /// When the configuration is faulty, the cluster does not answer or refuses, or its schema is newer.
-pub async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     let kind = args.names_a_cluster().then_some("scylla");
     let sources = global
         .sources()

@@ -14,7 +14,7 @@ use crate::{
 /// Arguments of `natter send`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
-pub struct Args {
+pub(super) struct Args {
     /// To whom: @user or #room
     #[arg(long, value_name = "@USER|#ROOM")]
     to: String,
@@ -51,7 +51,7 @@ Examples:
 ///
 /// # Errors
 /// When there is no connection, or a message was refused.
-pub async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     if args.text == "-" && args.cid.is_some() {
         bail!("--cid is for one message, not for the lines of standard input");
     }

@@ -12,7 +12,7 @@ use crate::{config::Config, metrics::Metrics, node::Node};
 /// Arguments of `natter serve`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
-pub struct Args {
+pub(super) struct Args {
     /// Where to listen for HTTP and WebSockets
     #[arg(long, value_name = "HOST:PORT")]
     listen: Option<String>,
@@ -43,7 +43,7 @@ SIGTERM and Ctrl-C drain: no new connections, goodbye to the clients, everything
 ///
 /// # Errors
 /// When the configuration is faulty, the store cannot be opened, or the address is taken.
-pub async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     let sources = global
         .sources()
         .flag("--listen", "http.listen", args.listen.as_ref())
@@ -68,7 +68,7 @@ pub async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
 ///
 /// # Errors
 /// When the system does not let signals be caught.
-pub fn shutdown_signal() -> anyhow::Result<CancellationToken> {
+pub(super) fn shutdown_signal() -> anyhow::Result<CancellationToken> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate()).context("cannot catch SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot catch SIGINT")?;

@@ -10,7 +10,7 @@ use crate::{
 
 /// Where the secret is.
 #[derive(Debug, Clone, Default, clap::Args)]
-pub struct Signing {
+pub(super) struct Signing {
     /// Sign with the secret that natter dev keeps in this data folder [default: the configured secret, or that of
     /// the configured data folder]
     #[arg(long, value_name = "DIR", conflicts_with = "secret_file")]
@@ -25,7 +25,7 @@ impl Signing {
     ///
     /// # Errors
     /// When there is no secret.
-    pub fn auth(&self, config: &Config) -> anyhow::Result<Auth> {
+    pub(super) fn auth(&self, config: &Config) -> anyhow::Result<Auth> {
         let configured = &config.auth;
         let file = |path| Auth {
             hs256_secret: None,

@@ -24,7 +24,7 @@ use crate::{
 /// # Errors
 /// The folder is in use, foreign or of another format; the cluster does not answer, or its schema is not this
 /// build's.
-pub async fn open(config: &Config, migrating: bool, metrics: &Metrics) -> anyhow::Result<Store> {
+pub(super) async fn open(config: &Config, migrating: bool, metrics: &Metrics) -> anyhow::Result<Store> {
     match config.store.kind {
         StoreKind::Embedded => Ok(Store::of(open_embedded(config).await?)),
         StoreKind::Scylla => open_scylla(&config.store.scylla, migrating, metrics).await,
@@ -64,7 +64,7 @@ fn warn_of_few_copies(store: &ScyllaStore, scylla: &config::Scylla) {
 ///
 /// # Errors
 /// When the folder is in use, foreign, or of another format.
-pub async fn open_embedded(config: &Config) -> anyhow::Result<Arc<EmbeddedStore>> {
+pub(super) async fn open_embedded(config: &Config) -> anyhow::Result<Arc<EmbeddedStore>> {
     let embedded = &config.store.embedded;
     let dir = embedded.store_dir();
     let options = EmbeddedOptions::from(embedded);

@@ -14,7 +14,7 @@ use crate::{
 /// Arguments of `natter tail`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
-pub struct Args {
+pub(super) struct Args {
     #[command(flatten)]
     identity: Identity,
     /// The device to connect as: what it has printed it does not print again
@@ -47,7 +47,7 @@ const PAGE: usize = 200;
 ///
 /// # Errors
 /// When there is no connection, or it ends for good.
-pub async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     let options = ClientOptions { auto_ack: false, ..args.identity.options(global, &args.device)? };
     let client = args.identity.connect(options).await?;
     let mut tail = Tail { args, client, printed: HashMap::new(), left: u64::MAX };

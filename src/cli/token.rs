@@ -14,7 +14,7 @@ use crate::{
 /// Arguments of `natter token`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
-pub struct Args {
+pub(super) struct Args {
     /// The user it is for
     user: UserId,
     #[command(flatten)]
@@ -38,7 +38,7 @@ Examples:
 ///
 /// # Errors
 /// When the configuration is faulty or there is no secret to sign with.
-pub async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     let auth = args.signing.auth(&global.load()?.config)?;
     let token = Minter::from_config(&auth)?.mint(&args.user, args.ttl)?;
     if args.json {

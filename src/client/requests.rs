@@ -11,11 +11,7 @@ use tokio::{
 use super::{ConnectError, RequestError, backoff::Backoff};
 use crate::{
     model::{Cid, ConvId, Millis, Recipient, Seq},
-    protocol::{
-        Body, Message, ServerFrame,
-        HistoryFrom, client::Outgoing,
-        server::Conversation,
-    },
+    protocol::{Body, HistoryFrom, Message, ServerFrame, client::Outgoing, server::Conversation},
 };
 
 const RETRY_FIRST: Duration = Duration::from_millis(100);

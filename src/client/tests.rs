@@ -265,7 +265,10 @@ async fn too_many_at_once_wait() {
     let (first, a) = expect_send(&mut peer).await;
     let (_, b) = expect_send(&mut peer).await;
     client.read(&conv(), 1).await.unwrap();
-    assert!(matches!(peer.recv().await.frame, ClientFrame::Ask(Ask::Read(ask::Read { .. }))), "the third send must wait");
+    assert!(
+        matches!(peer.recv().await.frame, ClientFrame::Ask(Ask::Read(ask::Read { .. }))),
+        "the third send must wait"
+    );
     peer.sent(first, 1).await;
     let (_, c) = expect_send(&mut peer).await;
     let mut all = [a, b, c];

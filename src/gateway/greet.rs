@@ -49,10 +49,10 @@ pub(super) async fn greet(
 
 async fn reject(metrics: &Metrics, mut socket: Socket, rejection: Rejection) -> CloseReason {
     if let Some(frame) = &rejection.frame {
-        if let ServerFrame::Error { code, .. } = frame {
+        if let ServerFrame::Error { code, .. } = &**frame {
             metrics.error(code.word());
         }
-        if let Err(gone) = socket.write(socket.encoding().encode(frame)) {
+        if let Err(gone) = socket.write(socket.encoding().encode(&**frame)) {
             return gone;
         }
     }

@@ -118,7 +118,9 @@ impl Ops {
         match ask {
             Ask::Send(ask) => send::perform(self, caller, ask, done),
             Ask::Signal(ask) => done(signal::perform(self, caller, ask)),
-            Ask::Read(ask) => self.spawn(caller, done, async move |ops, caller| read::perform(&ops, &caller, ask).await),
+            Ask::Read(ask) => {
+                self.spawn(caller, done, async move |ops, caller| read::perform(&ops, &caller, ask).await)
+            }
             Ask::History(ask) => {
                 self.spawn(caller, done, async move |ops, caller| history::perform(&ops, &caller, ask).await);
             }

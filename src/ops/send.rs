@@ -11,12 +11,7 @@ use crate::{
 };
 
 /// Checks the message and hands it to the appender, which stores it, calls `done`, and has the router publish it.
-pub(super) fn perform(
-    ops: &Arc<Ops>,
-    caller: &Caller,
-    ask: ask::Send,
-    done: impl FnOnce(Outcome) + Send + 'static,
-) {
+pub(super) fn perform(ops: &Arc<Ops>, caller: &Caller, ask: ask::Send, done: impl FnOnce(Outcome) + Send + 'static) {
     let checked = caller.conversation_with(&ask.to).and_then(|(conv, _)| within_limit(ops, &ask.body).map(|()| conv));
     let conv = match checked {
         Ok(conv) => conv,

@@ -78,13 +78,7 @@ async fn fill(ops: &Ops, device: &Device, conv: ConvId, after: Option<Seq>, rows
     UpkeepDone::Filled { conv, cursor, rows: read.map_err(drop) }
 }
 
-async fn compare(
-    ops: &Ops,
-    device: &Device,
-    after: Option<ConvId>,
-    cause: Cause,
-    urgency: Urgency,
-) -> UpkeepDone {
+async fn compare(ops: &Ops, device: &Device, after: Option<ConvId>, cause: Cause, urgency: Urgency) -> UpkeepDone {
     // A login is somebody waiting, and it is O(1) pages; everything else keeps to the budget (R12).
     let budgeted = urgency == Urgency::Background;
     if budgeted {

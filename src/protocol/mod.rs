@@ -14,8 +14,8 @@ mod server_read;
 pub mod shared;
 mod strict;
 
-pub use ask::{Answer, Ask, HistoryFrom, Outcome, Refused};
 pub use crate::model::Body;
+pub use ask::{Answer, Ask, HistoryFrom, Outcome, Refused};
 pub use client::{ClientFrame, Request};
 pub use close::CloseReason;
 pub use error::ErrorCode;

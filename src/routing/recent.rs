@@ -22,7 +22,7 @@ const MOST: usize = 10_000;
 
 /// Conversations and their highest seq here, lately.
 #[derive(Debug)]
-pub struct Recent(Mutex<Generations>);
+pub(super) struct Recent(Mutex<Generations>);
 
 #[derive(Debug)]
 struct Generations {
@@ -39,7 +39,7 @@ impl Default for Recent {
 
 impl Recent {
     /// A message was stored. Nothing grows old while NATS is away, however long that is.
-    pub fn note(&self, conv: &ConvId, seq: Seq, connected: bool) {
+    pub(super) fn note(&self, conv: &ConvId, seq: Seq, connected: bool) {
         let mut kept = self.0.lock();
         if let Some(highest) = kept.young.get_mut(conv) {
             *highest = (*highest).max(seq);
@@ -53,7 +53,7 @@ impl Recent {
     }
 
     /// All of them, and forgets them.
-    pub fn take(&self) -> HashMap<ConvId, Seq> {
+    pub(super) fn take(&self) -> HashMap<ConvId, Seq> {
         let mut kept = self.0.lock();
         let mut all = mem::take(&mut kept.old);
         for (conv, seq) in mem::take(&mut kept.young) {

@@ -45,7 +45,9 @@ enum Reply<'a> {
     /// There is nothing to say but that it was done.
     Done {},
     Answer(&'a Answer),
-    Refused { error: ErrorReply<'a> },
+    Refused {
+        error: ErrorReply<'a>,
+    },
 }
 
 #[derive(Serialize)]
@@ -66,6 +68,9 @@ pub struct Services {
     pub metrics: Arc<Metrics>,
 }
 
+/// Turns a service's payload into who asks what.
+type ReadRequest = fn(&Ops, &BusMessage) -> Result<(Caller, Ask), Refused>;
+
 impl Services {
     /// Subscribes to what services send; ends when the subscriptions are dropped.
     pub fn listen(&self) -> [Subscription; 2] {
@@ -84,7 +89,7 @@ impl Services {
         ]
     }
 
-    fn on_message(&self, message: BusMessage, read: fn(&Ops, &BusMessage) -> Result<(Caller, Ask), Refused>) {
+    fn on_message(&self, message: BusMessage, read: ReadRequest) {
         let encoding = Encoding::sniff(&message.payload);
         let door = self.clone();
         let read = read(&self.ops, &message);

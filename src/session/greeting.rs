@@ -19,7 +19,7 @@ use crate::{
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rejection {
     /// What is said first.
-    pub frame: Option<ServerFrame>,
+    pub frame: Option<Box<ServerFrame>>,
     /// How the connection is closed.
     pub reason: CloseReason,
 }
@@ -31,7 +31,7 @@ impl Rejection {
     }
 
     fn refused(reference: Option<u64>, refused: Refused, reason: CloseReason) -> Self {
-        Self { frame: Some(refused.into_frame(reference)), reason }
+        Self { frame: Some(Box::new(refused.into_frame(reference))), reason }
     }
 }
 

@@ -385,9 +385,9 @@ impl World {
         let decoded = decoded.map_err(|refused| crate::protocol::client::FrameError { reference, refused });
         let mut out = Vec::new();
         self.session.on_frame(decoded, self.now, &mut out);
-        let refused = out.iter().any(|effect| {
-            matches!(effect, Effect::Frame(ServerFrame::Error { code: ErrorCode::RateLimited, .. }))
-        });
+        let refused = out
+            .iter()
+            .any(|effect| matches!(effect, Effect::Frame(ServerFrame::Error { code: ErrorCode::RateLimited, .. })));
         if limited && !refused {
             self.passed.push(self.now);
             self.within_rate();
@@ -418,9 +418,7 @@ impl World {
         let frame = match kind {
             Kind::Send => Ask::Send(ask::Send { to, cid: Cid::new("c").unwrap(), body: Body::text("hi") }),
             Kind::Read => Ask::Read(ask::Read { conv: conv(0), seq: 0 }),
-            Kind::History => {
-                Ask::History(ask::History { conv: conv(0), from: ask::HistoryFrom::Before(9), limit: 9 })
-            }
+            Kind::History => Ask::History(ask::History { conv: conv(0), from: ask::HistoryFrom::Before(9), limit: 9 }),
             Kind::Conversations => Ask::Conversations(ask::Conversations { after: None, limit: 9 }),
             Kind::Signal => Ask::Signal(ask::Signal { to, kind: "typing".into(), body: None }),
             Kind::Unserved => Ask::Unserved(Op::Join),

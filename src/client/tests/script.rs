@@ -22,8 +22,7 @@ use crate::{
     client::{Client, ClientOptions},
     model::{DeviceId, Seq, SessionId, UserId},
     protocol::{
-        Ask, Body, ClientFrame, CloseReason, Encoding, ErrorCode, Message, Request, ServerFrame,
-        ask,
+        Ask, Body, ClientFrame, CloseReason, Encoding, ErrorCode, Message, Request, ServerFrame, ask,
         server::{Limits, Signal, Welcome},
     },
 };

@@ -40,13 +40,7 @@ impl Delivery {
 
     /// One page of (conversation, head, cursor) with head above cursor, and where the next page starts. Returns
     /// how many conversations turned out to be behind.
-    pub fn on_gaps(
-        &mut self,
-        gaps: Vec<Gap>,
-        next: Option<ConvId>,
-        at: At<'_>,
-        out: &mut Out,
-    ) -> usize {
+    pub fn on_gaps(&mut self, gaps: Vec<Gap>, next: Option<ConvId>, at: At<'_>, out: &mut Out) -> usize {
         let mut found = 0;
         for Gap { conv, head, cursor } in gaps {
             // R8: the stored cursor is the position of a conversation without one. No position was forgotten

@@ -22,15 +22,7 @@ impl Delivery {
     /// The top and the stored cursor for an acknowledgement above the position, or where no position is known
     /// (R7). `false` when it is above the top: an error, and nothing changes.
     #[must_use]
-    pub fn on_top(
-        &mut self,
-        conv: &ConvId,
-        seq: Seq,
-        top: Seq,
-        cursor: Seq,
-        at: At<'_>,
-        out: &mut Out,
-    ) -> bool {
+    pub fn on_top(&mut self, conv: &ConvId, seq: Seq, top: Seq, cursor: Seq, at: At<'_>, out: &mut Out) -> bool {
         if seq > top {
             return false;
         }

@@ -14,7 +14,11 @@ fn refused(frame: &Value, code: ErrorCode, words: &str) {
     for encoding in [Encoding::Json, Encoding::MsgPack] {
         let error = decode(encoding, frame).expect_err(&format!("{encoding:?} took {frame}"));
         assert_eq!(error.refused.code, code, "{encoding:?} {frame}: {}", error.refused.message);
-        assert!(error.refused.message.starts_with(words), "{encoding:?} {frame}: {:?}, not {words:?}", error.refused.message);
+        assert!(
+            error.refused.message.starts_with(words),
+            "{encoding:?} {frame}: {:?}, not {words:?}",
+            error.refused.message
+        );
         assert_eq!(error.reference, frame["ref"].as_u64(), "{encoding:?} {frame}");
     }
 }
@@ -164,13 +168,23 @@ fn bodies_are_checked() {
     let deep = "[".repeat(65) + &"]".repeat(65);
     for body in ["1e400", deep.as_str()] {
         let error = Request::decode(Encoding::Json, send(body).as_bytes()).unwrap_err();
-        assert_eq!((error.refused.code, error.reference), (ErrorCode::BadBody, Some(9)), "{body}: {}", error.refused.message);
+        assert_eq!(
+            (error.refused.code, error.reference),
+            (ErrorCode::BadBody, Some(9)),
+            "{body}: {}",
+            error.refused.message
+        );
         assert!(error.refused.message.starts_with("body: "), "{}", error.refused.message);
     }
     let head = b"\x85\xa2op\xa4send\xa3ref\x09\xa2to\xa2@b\xa3cid\xa1c\xa4body".to_vec();
     for body in [&b"\xc4\x01x"[..], b"\xd4\x01x", b"\x81\x01\x01", b"\xcb\x7f\xf8\0\0\0\0\0\0", b"\xa1\xff"] {
         let error = Request::decode(Encoding::MsgPack, &[&head, body].concat()).unwrap_err();
-        assert_eq!((error.refused.code, error.reference), (ErrorCode::BadBody, Some(9)), "{body:02x?}: {}", error.refused.message);
+        assert_eq!(
+            (error.refused.code, error.reference),
+            (ErrorCode::BadBody, Some(9)),
+            "{body:02x?}: {}",
+            error.refused.message
+        );
     }
     // A bad field is named although the body is bad too.
     let both = r#"{"op":"send","ref":9,"to":5,"cid":"c","body":1e400}"#;
@@ -182,12 +196,22 @@ fn bodies_are_checked() {
 fn what_is_no_frame_is_a_bad_frame() {
     for text in ["", "x", "5", "null", "[]", "{", "{}{}", "{\"op\":\"ack\"", "{op:1}", "\u{feff}{}"] {
         let error = Request::decode(Encoding::Json, text.as_bytes()).unwrap_err();
-        assert_eq!((error.refused.code, error.reference), (ErrorCode::BadFrame, None), "{text:?}: {}", error.refused.message);
+        assert_eq!(
+            (error.refused.code, error.reference),
+            (ErrorCode::BadFrame, None),
+            "{text:?}: {}",
+            error.refused.message
+        );
     }
     let frames: [&[u8]; 7] = [b"", b"\xc1", b"\x05", b"\x90", b"\x82\xa2op\xa3ack", b"\x80\x80", b"\x81\xa1\xff\x01"];
     for bytes in frames {
         let error = Request::decode(Encoding::MsgPack, bytes).unwrap_err();
-        assert_eq!((error.refused.code, error.reference), (ErrorCode::BadFrame, None), "{bytes:02x?}: {}", error.refused.message);
+        assert_eq!(
+            (error.refused.code, error.reference),
+            (ErrorCode::BadFrame, None),
+            "{bytes:02x?}: {}",
+            error.refused.message
+        );
     }
 }
 

@@ -7,8 +7,7 @@ use bytes::Bytes;
 use natter::{
     model::{Cid, ConvId, DeviceId, SessionId, UserId},
     protocol::{
-        Ask, Body, ClientFrame, Encoding, ErrorCode, HistoryFrom, Message, Op, Request, ServerFrame,
-        ask,
+        Ask, Body, ClientFrame, Encoding, ErrorCode, HistoryFrom, Message, Op, Request, ServerFrame, ask,
         client::{Hello, Outgoing},
         server::{Conversation, Limits, PeerMarks, Receipt, Signal, Welcome},
     },
@@ -56,7 +55,11 @@ fn client_frames() -> Vec<(&'static str, Outgoing<'static>, Request)> {
             "send",
             Outgoing::Send { reference: Some(7), to: "@bob", cid: "c-1", body },
             Some(7),
-            ask(Ask::Send(ask::Send { to: "@bob".parse().unwrap(), cid: Cid::new("c-1").unwrap(), body: body.clone() })),
+            ask(Ask::Send(ask::Send {
+                to: "@bob".parse().unwrap(),
+                cid: Cid::new("c-1").unwrap(),
+                body: body.clone(),
+            })),
         ),
         frame("ack", Outgoing::Ack { conv: "dm:alice:bob", seq: 5 }, None, ClientFrame::Ack { conv: conv(), seq: 5 }),
         frame(
