@@ -1,6 +1,6 @@
 //! What a node shows at `/metrics` of its own part in a message's way, and of its connection to NATS.
 
-use crate::mesh::{TestMesh, until};
+use crate::{harness::until, mesh::TestMesh};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_node_shows_what_it_did_itself() {

@@ -2,16 +2,16 @@
 
 use std::{
     env,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::time::sleep;
 
-use super::{devtools::DevTools, process::Process};
+use super::devtools::DevTools;
+use crate::harness::{process::Process, wait::try_until};
 
 /// How long a test waits for what must become true.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -63,20 +63,12 @@ impl Browser {
         let profile = tempfile::tempdir().unwrap();
         let mut command = Command::new(find().unwrap());
         command.args(FLAGS).arg(format!("--user-data-dir={}", profile.path().display())).arg("about:blank");
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let mut process = Process::start(command).unwrap();
+        command.stdin(Stdio::null());
+        let mut process = Process::start(command);
         let file = profile.path().join("DevToolsActivePort");
-        let deadline = Instant::now() + PATIENCE;
-        let (port, path) = loop {
-            // Two lines, the port and the path; the second one says that the file is whole.
-            let text = std::fs::read_to_string(&file).unwrap_or_default();
-            if let Some((port, path)) = text.trim().split_once('\n') {
-                break (port.to_owned(), path.to_owned());
-            }
-            assert!(process.child().try_wait().unwrap().is_none(), "the browser ended at once");
-            assert!(Instant::now() < deadline, "the browser does not start");
-            sleep(Duration::from_millis(20)).await;
-        };
+        let written = async || port_and_path(&file).is_some();
+        process.ready_within(PATIENCE, "the browser takes commands", written).await;
+        let (port, path) = port_and_path(&file).unwrap();
         let host = format!("ws://127.0.0.1:{port}");
         let devtools = DevTools::connect(&format!("{host}{path}")).await;
         Self { devtools, host, _process: process, _profile: profile }
@@ -100,6 +92,13 @@ impl Browser {
     }
 }
 
+/// Where it takes commands, once it has said so.
+fn port_and_path(file: &Path) -> Option<(String, String)> {
+    // Two lines; the second one says that the file is whole.
+    let text = std::fs::read_to_string(file).ok()?;
+    text.trim().split_once('\n').map(|(port, path)| (port.to_owned(), path.to_owned()))
+}
+
 /// One page.
 pub struct Tab {
     devtools: DevTools,
@@ -118,19 +117,15 @@ impl Tab {
     /// Waits until an expression has a value, and fails with what the page shows.
     pub async fn until(&mut self, expression: &str, wanted: impl Into<Value>) {
         let wanted = wanted.into();
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            // A page that is just being loaded has no elements yet: that is no failure.
-            let guarded = format!("(() => {{ try {{ return {expression} }} catch {{ return null }} }})()");
+        // A page that is just being loaded has no elements yet: that is no failure.
+        let guarded = format!("(() => {{ try {{ return {expression} }} catch {{ return null }} }})()");
+        let reached = try_until(PATIENCE, async || {
             let value = self.eval(&guarded).await;
-            if value == wanted {
-                return;
-            }
-            if Instant::now() > deadline {
-                let page = self.eval("location.href + '\\n' + document.body?.innerText").await;
-                panic!("waited in vain: {expression}\n  is     {value}\n  wanted {wanted}\nThe page:\n{page}");
-            }
-            sleep(Duration::from_millis(20)).await;
+            if value == wanted { Ok(()) } else { Err(value.to_string()) }
+        });
+        if let Err(value) = reached.await {
+            let page = self.eval("location.href + '\\n' + document.body?.innerText").await;
+            panic!("waited in vain: {expression}\n  is     {value}\n  wanted {wanted}\nThe page:\n{page}");
         }
     }
 

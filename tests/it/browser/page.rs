@@ -6,11 +6,8 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::sync::{Mutex, MutexGuard};
 
-use super::{
-    chromium::{Browser, Tab, available},
-    dev::Dev,
-};
-use crate::harness::skip::skip;
+use super::chromium::{Browser, Tab, available};
+use crate::harness::{dev::Dev, skip::skip};
 
 const STATE: &str = "document.querySelector('#state').dataset.state";
 /// The messages as a person sees them, in their order.
@@ -41,7 +38,7 @@ async fn open_live(browser: &mut Browser, link: &str) -> Tab {
 async fn two_people_chat_through_two_nodes() {
     let Some(_turn) = turn().await else { return };
     let folder = tempfile::tempdir().unwrap();
-    let mesh = Dev::start(folder.path(), 2, 0);
+    let mesh = Dev::start(folder.path(), 2, 0).await;
     let mut browser = Browser::start().await;
     let mut alice = open_live(&mut browser, &mesh.link(0, "alice", "bob")).await;
     let mut bob = open_live(&mut browser, &mesh.link(1, "bob", "alice")).await;
@@ -68,7 +65,7 @@ async fn two_people_chat_through_two_nodes() {
 async fn what_was_missed_is_there_when_the_tab_opens_again() {
     let Some(_turn) = turn().await else { return };
     let folder = tempfile::tempdir().unwrap();
-    let mesh = Dev::start(folder.path(), 2, 0);
+    let mesh = Dev::start(folder.path(), 2, 0).await;
     let mut browser = Browser::start().await;
     let mut alice = open_live(&mut browser, &mesh.link(0, "alice", "bob")).await;
     let mut bob = open_live(&mut browser, &mesh.link(1, "bob", "alice")).await;
@@ -91,7 +88,7 @@ async fn what_was_missed_is_there_when_the_tab_opens_again() {
 async fn a_killed_node_loses_no_message_and_doubles_none() {
     let Some(_turn) = turn().await else { return };
     let folder = tempfile::tempdir().unwrap();
-    let mesh = Dev::start(folder.path(), 1, 0);
+    let mesh = Dev::start(folder.path(), 1, 0).await;
     let (port, link) = (mesh.port(0), mesh.link(0, "bob", "alice"));
     let mut browser = Browser::start().await;
     let mut alice = open_live(&mut browser, &mesh.link(0, "alice", "bob")).await;
@@ -99,7 +96,7 @@ async fn a_killed_node_loses_no_message_and_doubles_none() {
     alice.until(TICKS, json!(["sent"])).await;
 
     // On its way when the node dies, and written while there is none.
-    mesh.pause();
+    mesh.process.pause();
     alice.enter("#text", "in flight").await;
     alice.until(TICKS, json!(["sent", "sending"])).await;
     drop(mesh);
@@ -107,7 +104,7 @@ async fn a_killed_node_loses_no_message_and_doubles_none() {
     alice.enter("#text", "meanwhile").await;
     alice.until(TICKS, json!(["sent", "sending", "sending"])).await;
 
-    let mesh = Dev::start(folder.path(), 1, port);
+    let mesh = Dev::start(folder.path(), 1, port).await;
     assert_eq!(mesh.port(0), port);
     alice.until(STATE, "live").await;
     alice.until(TICKS, json!(["sent", "sent", "sent"])).await;
@@ -126,7 +123,7 @@ const LOSE_ANSWER: &str = "{ const send = WebSocket.prototype.send; \
 async fn a_message_whose_answer_is_lost_is_stored_once() {
     let Some(_turn) = turn().await else { return };
     let folder = tempfile::tempdir().unwrap();
-    let mesh = Dev::start(folder.path(), 2, 0);
+    let mesh = Dev::start(folder.path(), 2, 0).await;
     let mut browser = Browser::start().await;
     let mut alice = open_live(&mut browser, &mesh.link(0, "alice", "bob")).await;
     let mut bob = open_live(&mut browser, &mesh.link(1, "bob", "alice")).await;
@@ -146,7 +143,7 @@ async fn a_message_whose_answer_is_lost_is_stored_once() {
 async fn a_bad_token_is_told_and_not_tried_again() {
     let Some(_turn) = turn().await else { return };
     let folder = tempfile::tempdir().unwrap();
-    let mesh = Dev::start(folder.path(), 1, 0);
+    let mesh = Dev::start(folder.path(), 1, 0).await;
     let mut browser = Browser::start().await;
     let bad = format!("{}/#token=not.a.token&peer=bob", mesh.page(0));
     let mut tab = browser.open(&bad).await;
@@ -165,9 +162,7 @@ async fn a_bad_token_is_told_and_not_tried_again() {
     let mut tab = browser.open(&bad).await;
     tab.until(STATE, "closed").await;
     assert_eq!(tab.eval("document.querySelector('#login').hidden").await, false);
-    let link = mesh.link(0, "alice", "bob");
-    let token = link.split("token=").nth(1).unwrap().split('&').next().unwrap();
-    tab.enter("#token", token).await;
+    tab.enter("#token", mesh.token("alice")).await;
     tab.until(STATE, "live").await;
 }
 
@@ -175,7 +170,7 @@ async fn a_bad_token_is_told_and_not_tried_again() {
 async fn two_tabs_of_one_user_both_stay() {
     let Some(_turn) = turn().await else { return };
     let folder = tempfile::tempdir().unwrap();
-    let mesh = Dev::start(folder.path(), 1, 0);
+    let mesh = Dev::start(folder.path(), 1, 0).await;
     let mut browser = Browser::start().await;
     let mut one = open_live(&mut browser, &mesh.link(0, "alice", "bob")).await;
     let mut other = open_live(&mut browser, &mesh.link(0, "alice", "bob")).await;
@@ -195,7 +190,7 @@ const MARK_TOP: &str = "document.querySelector('#log').scrollTop = -1e6; \
 async fn older_messages_are_loaded_in_their_place() {
     let Some(_turn) = turn().await else { return };
     let folder = tempfile::tempdir().unwrap();
-    let mesh = Dev::start(folder.path(), 1, 0);
+    let mesh = Dev::start(folder.path(), 1, 0).await;
     let mut browser = Browser::start().await;
     let mut alice = open_live(&mut browser, &mesh.link(0, "alice", "bob")).await;
     // Typed faster than the node answers: the page keeps the order.

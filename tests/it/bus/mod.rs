@@ -1,5 +1,9 @@
-//! The bus on real NATS servers: what it promises to natter, and what the servers let whom do.
+//! The bus on real NATS servers: what every bus promises, what only this one does, and what the servers let whom do.
+
+#[macro_use]
+mod contract;
 
 mod nats;
 mod permissions;
+mod site;
 mod tls;

@@ -1,4 +1,5 @@
-//! The bus on a real server: what is heard, what a fence proves, and what happens while the server is away.
+//! What is special about the bus on NATS: what it counts, servers that stop, restart and overflow, clusters. What every
+//! bus must do is in `contract`.
 
 use std::{
     collections::BTreeSet,
@@ -8,130 +9,23 @@ use std::{
 
 use bytes::Bytes;
 use natter::{
-    bus::{
-        Bus, BusError, BusEvent, OnMessage,
-        nats::{NatsBus, NatsOptions},
-    },
-    config::ServerUrl,
-    metrics::Metrics,
-    model::UserId,
-    nats_server::{ClusterOptions, NatsServer, Passwords, ServerOptions, free_ports},
+    bus::{Bus, BusError, BusEvent, nats::NatsOptions},
+    nats_server::{NatsServer, Passwords, ServerOptions, free_ports},
     subject::Subject,
 };
-use tempfile::TempDir;
 
-use crate::cli::nats_server::{cluster, until};
+use super::{
+    contract::Login,
+    site::{Heard, Site, connect, user},
+};
+use crate::harness::{nats::Cluster, until};
 
-/// A server, or a cluster of three, and the folder they live in.
-pub struct Site {
-    /// The one that nodes connect to.
-    pub server: NatsServer,
-    /// The rest of the cluster.
-    others: Vec<NatsServer>,
-    _folder: TempDir,
-}
+bus_contract!(contract, super::login);
 
-impl Site {
-    pub async fn start() -> Self {
-        Self::on_port(0).await
-    }
-
-    async fn on_port(port: u16) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let mut options = ServerOptions::new(folder.path());
-        options.port = port;
-        Self { server: NatsServer::start(options).await.unwrap(), others: Vec::new(), _folder: folder }
-    }
-
-    /// Three servers with routes to each other.
-    pub async fn cluster() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let (ports, passwords) = (free_ports(3).unwrap(), Passwords::random());
-        let starts = ports.iter().enumerate().map(|(i, port)| {
-            let mut options = ServerOptions::new(folder.path().join(i.to_string()));
-            options.name = format!("nats-{i}");
-            options.passwords = passwords.clone();
-            let routes = ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
-            options.cluster = Some(ClusterOptions { port: *port, routes, advertise: None });
-            NatsServer::start(options)
-        });
-        let mut servers = futures_util::future::try_join_all(starts).await.unwrap();
-        for server in &servers {
-            until("every server has a route to the two others", async || server.routes().await.len() == 2).await;
-        }
-        Self { server: servers.remove(0), others: servers, _folder: folder }
-    }
-
-    /// Where those who are no nodes connect: another server, where there is one.
-    pub fn guest_url(&self) -> String {
-        self.others.last().unwrap_or(&self.server).client_url()
-    }
-
-    /// Returns when the guests' server knows every subscription that `node` made before.
-    pub async fn settled(&self, node: &NatsBus) {
-        let (subject, heard) = (Subject::node("nobody", "settled"), Heard::default());
-        let _sub = node.subscribe(&subject, heard.listen());
-        node.fence().await.unwrap();
-        let mut options = self.options("settling");
-        options.urls = vec![ServerUrl::new(self.guest_url())];
-        let far = connect(options).await.unwrap();
-        // Subscriptions go over a route in their order, so this one tells of those before it.
-        until("the other server knows the subscriptions", async || {
-            far.publish(&subject, "here".into());
-            far.fence().await.unwrap();
-            !heard.all().is_empty()
-        })
-        .await;
-    }
-
-    fn options(&self, node: &str) -> NatsOptions {
-        let mut options =
-            NatsOptions::new(node, [self.server.client_url()]).password("node", &self.server.passwords().node);
-        options.ping_interval = Duration::from_secs(1);
-        options
-    }
-
-    pub async fn bus(&self, node: &str) -> Arc<NatsBus> {
-        connect(self.options(node)).await.unwrap()
-    }
-}
-
-/// Remembers what came.
-#[derive(Clone, Default)]
-pub struct Heard(Arc<Mutex<Vec<String>>>);
-
-impl Heard {
-    pub fn listen(&self) -> OnMessage {
-        let heard = self.clone();
-        Arc::new(move |message| heard.push(std::str::from_utf8(&message.payload).unwrap()))
-    }
-
-    pub fn listen_no_responders(&self, bus: &NatsBus) {
-        let heard = self.clone();
-        bus.on_no_responders(Arc::new(move |tag| heard.push(tag)));
-    }
-
-    fn push(&self, text: &str) {
-        self.0.lock().unwrap().push(text.to_owned());
-    }
-
-    pub fn all(&self) -> Vec<String> {
-        self.0.lock().unwrap().clone()
-    }
-
-    pub async fn has(&self, text: &str) {
-        until(&format!("{text} is heard"), async || self.all().iter().any(|heard| heard == text)).await;
-    }
-}
-
-pub fn user(name: &str) -> Subject {
-    Subject::user(&UserId::new(name).unwrap())
-}
-
-/// A bus with counters of its own.
-async fn connect(options: NatsOptions) -> Result<Arc<NatsBus>, BusError> {
-    let metrics = Metrics::new(&options.node);
-    NatsBus::connect(options, metrics).await
+async fn login(login: Login) -> Arc<dyn Bus> {
+    let mut options = NatsOptions::new(&login.node, [login.url]).password("node", &login.password);
+    options.ping_interval = Duration::from_secs(1);
+    connect(options).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -152,11 +46,7 @@ async fn fence_and_publish() {
         for subject in &users {
             two.publish(subject, Bytes::from(subject.to_string()));
         }
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while heard.all().len() < AT_ONCE {
-            assert!(Instant::now() < deadline, "round {round}: {:?}", heard.all());
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        heard.has_count(AT_ONCE).await;
     }
 }
 
@@ -231,7 +121,7 @@ async fn ten_thousand_subscriptions_survive_a_restart() {
     for i in 0..USERS {
         two.publish(&user(&i.to_string()), Bytes::from(i.to_string()));
     }
-    until("all are heard", async || heard.all().len() as u64 == USERS).await;
+    heard.has_count(USERS as usize).await;
     assert_eq!(heard.all().iter().collect::<BTreeSet<_>>().len() as u64, USERS);
     assert_eq!((one.metrics().nats_reconnects.get(), one.metrics().nats_dropped.get()), (1, 0));
     // The bus's own two count too: for fences and for "no responders".
@@ -242,7 +132,8 @@ async fn ten_thousand_subscriptions_survive_a_restart() {
 
 #[tokio::test]
 async fn a_node_goes_to_another_server_of_its_cluster() {
-    let (mut servers, _folder) = cluster().await;
+    let mut cluster = Cluster::start().await;
+    let servers = &mut cluster.servers;
     let connect = async |node: &str, server: &NatsServer| {
         let options = NatsOptions::new(node, [server.client_url()]).password("node", &server.passwords().node);
         connect(options).await.unwrap()
@@ -269,7 +160,7 @@ async fn what_nobody_else_hears_is_told() {
     let site = Site::start().await;
     let (one, two) = (site.bus("n1").await, site.bus("n2").await);
     let (unheard, heard) = (Heard::default(), Heard::default());
-    unheard.listen_no_responders(&one);
+    unheard.listen_no_responders(&*one);
     let _own = one.subscribe(&user("alice"), heard.listen());
     let theirs = two.subscribe(&user("bob"), heard.listen());
     two.fence().await.unwrap();
@@ -296,37 +187,19 @@ async fn what_nobody_else_hears_is_told() {
 }
 
 #[tokio::test]
-async fn of_a_queue_group_one_member_hears() {
-    let site = Site::start().await;
-    let (one, two, three) = (site.bus("n1").await, site.bus("n2").await, site.bus("n3").await);
-    let heard = Heard::default();
-    let _subs = [&one, &two].map(|bus| bus.queue_subscribe(&Subject::nodes(), "natter", heard.listen()));
-    one.fence().await.unwrap();
-    two.fence().await.unwrap();
-    let last = Heard::default();
-    let _last = [&one, &two].map(|bus| bus.subscribe(&user("end"), last.listen()));
-    one.fence().await.unwrap();
-    two.fence().await.unwrap();
-    for i in 0..100 {
-        three.publish(&Subject::nodes(), Bytes::from(i.to_string()));
-    }
-    three.publish(&user("end"), "end".into());
-    until("both heard the end", async || last.all().len() == 2).await;
-    until("all are heard", async || heard.all().len() >= 100).await;
-    assert_eq!(heard.all().iter().collect::<BTreeSet<_>>().len(), heard.all().len());
-}
-
-#[tokio::test]
 async fn while_the_server_is_down_a_publish_returns_at_once() {
     let mut site = Site::start().await;
     let bus = site.bus("n1").await;
     site.server.kill9();
     until("the loss is noticed", async || bus.connected().is_none()).await;
-    let begin = Instant::now();
+    // Each by itself: how long all of them take says more of the machine.
+    let mut slowest = Duration::ZERO;
     for _ in 0..100_000 {
+        let begin = Instant::now();
         bus.publish(&user("bob"), Bytes::from_static(&[0; 300]));
+        slowest = slowest.max(begin.elapsed());
     }
-    assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
+    assert!(slowest < Duration::from_millis(200), "{slowest:?}");
     assert_eq!((bus.metrics().nats_dropped.get(), bus.metrics().nats_queued_bytes.get()), (100_000, 0));
 
     // More subscriptions than the library queues: the fence comes after the last of them all the same.
@@ -335,14 +208,15 @@ async fn while_the_server_is_down_a_publish_returns_at_once() {
     subs.push(bus.subscribe(&user("dave"), heard.listen()));
     site.server.restart().await.unwrap();
     until("it is back", async || bus.fence().await == Ok(2)).await;
-    site.bus("n2").await.publish(&user("dave"), "hello".into());
+    let other = site.bus("n2").await;
+    other.publish(&user("dave"), "hello".into());
     heard.has("hello").await;
 }
 
 #[tokio::test]
 async fn a_node_starts_without_a_server_and_finds_it_later() {
     let port = free_ports(1).unwrap()[0];
-    let passwords = natter::nats_server::Passwords::random();
+    let passwords = Passwords::random();
     let mut options = NatsOptions::new("n1", [format!("nats://node:{}@127.0.0.1:{port}", passwords.node)]);
     options.connect_timeout = Duration::from_millis(200);
     let bus = connect(options).await.unwrap();
@@ -352,9 +226,10 @@ async fn a_node_starts_without_a_server_and_finds_it_later() {
     let folder = tempfile::tempdir().unwrap();
     let mut options = ServerOptions::new(folder.path());
     (options.port, options.passwords) = (port, passwords);
-    let site = Site { server: NatsServer::start(options).await.unwrap(), others: Vec::new(), _folder: folder };
+    let site = Site::with(options, folder).await;
     until("it is found", async || bus.fence().await == Ok(1)).await;
-    site.bus("n2").await.publish(&user("bob"), "hello".into());
+    let other = site.bus("n2").await;
+    other.publish(&user("bob"), "hello".into());
     heard.has("hello").await;
 }
 

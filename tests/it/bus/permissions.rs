@@ -14,10 +14,8 @@ use natter::{
     subject::{QUEUE_GROUP, Subject},
 };
 
-use crate::{
-    bus::nats::{Heard, Site, user},
-    cli::nats_server::until,
-};
+use super::site::{Heard, Site, user};
+use crate::harness::until;
 
 /// Somebody who is no node, and how often the server refused.
 struct Guest {
@@ -74,7 +72,7 @@ const FOREIGN: [&str; 11] = [
 async fn no_guest_hears_what_is_for_users(site: Site) {
     let node = site.bus("n1").await;
     let unheard = Heard::default();
-    unheard.listen_no_responders(&node);
+    unheard.listen_no_responders(&*node);
     for guest in [Guest::billing(&site).await, Guest::operator(&site).await] {
         let mut foreign = Vec::new();
         for subject in FOREIGN {

@@ -1,13 +1,14 @@
-//! `natter send`, `tail` and `bench` as a person runs them, against nodes in this process.
+//! `natter send`, `tail` and `bench` as a person runs them, against nodes in this process; and `migrate` where there is
+//! nothing to migrate.
 
-use std::{
-    io::Write as _,
-    process::{Command, Output, Stdio},
-};
+use std::process::{Command, Output};
 
 use serde_json::Value;
 
-use crate::mesh::{SECRET, TestMesh, process::natter};
+use crate::{
+    harness::{natter::natter, process::output_of},
+    mesh::{SECRET, TestMesh},
+};
 
 /// A mesh, and commands that know its secret.
 struct Shell {
@@ -29,19 +30,12 @@ impl Shell {
     fn command(&self, args: &[&str]) -> Command {
         let mut command = natter(self.folder.path());
         command.args(args).args(["--secret-file", "secret"]);
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
 
     /// Runs a command to its end, without holding up the nodes.
     async fn run(&self, args: &[&str], input: &str) -> Output {
-        let (mut command, input) = (self.command(args), input.to_owned());
-        let run = move || {
-            let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
-            child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
-            child.wait_with_output().unwrap()
-        };
-        tokio::task::spawn_blocking(run).await.unwrap()
+        output_of(self.command(args), input).await
     }
 
     async fn good(&self, args: &[&str], input: &str) -> String {
@@ -113,4 +107,14 @@ async fn a_bench_measures_and_finds_nothing_amiss() {
     let idle = ["bench", "--json", "--url", &urls, "--idle", "20", "--pids", &pid];
     let report: Value = serde_json::from_str(&shell.good(&idle, "").await).unwrap();
     assert_eq!((&report["connections"], &report["failed"]), (&20.into(), &0.into()), "{report}");
+}
+
+#[tokio::test]
+async fn the_embedded_store_has_nothing_to_migrate() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = natter(folder.path());
+    command.arg("migrate");
+    let output = output_of(command, "").await;
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("hint: set store.kind"), "{output:?}");
 }

@@ -2,8 +2,7 @@
 
 use std::{
     io::Read as _,
-    path::Path,
-    process::{Command, Output, Stdio},
+    process::{Output, Stdio},
 };
 
 use natter::{
@@ -12,12 +11,7 @@ use natter::{
 };
 use tempfile::TempDir;
 
-/// The command in an empty folder and an empty environment: nothing of the machine may leak into a test.
-fn natter(folder: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_natter"));
-    command.current_dir(folder).env_clear().stdin(Stdio::null());
-    command
-}
+use crate::harness::natter::natter;
 
 fn run(folder: &TempDir, args: &[&str]) -> Output {
     natter(folder.path()).args(args).output().unwrap()

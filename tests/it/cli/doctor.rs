@@ -8,37 +8,30 @@ use std::{
 };
 
 use natter::{
-    nats_server::{ClusterOptions, NatsServer, ServerOptions, free_ports},
-    store::embedded::{EmbeddedOptions, EmbeddedStore},
+    nats_server::{NatsServer, ServerOptions, free_ports},
+    store::embedded::{EmbeddedOptions, EmbeddedStore, OpenError},
 };
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{
-    cli::nats_server::until,
-    harness::{
-        cassandra::{self, Cassandra},
-        running::{natter, output},
-        skip::skip,
-    },
-};
+use crate::harness::{nats::Cluster, natter::natter, process::output};
 
 /// A NATS server, a folder and a port: what a node needs, all of it good.
-struct Place {
+pub(super) struct Place {
     folder: TempDir,
     nats: NatsServer,
     listen: String,
 }
 
 impl Place {
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let nats = NatsServer::start(ServerOptions::new(folder.path().join("nats"))).await.unwrap();
         let listen = format!("127.0.0.1:{}", free_ports(1).unwrap()[0]);
         Self { folder, nats, listen }
     }
 
-    fn doctor(&self) -> Command {
+    pub(super) fn doctor(&self) -> Command {
         let mut command = natter(self.folder.path());
         command
             .args(["doctor", "--json"])
@@ -58,17 +51,17 @@ impl Place {
 }
 
 /// The finding of one check; the last where there are several.
-fn finding(report: &Value, part: &str, check: &str) -> Value {
+pub(super) fn finding(report: &Value, part: &str, check: &str) -> Value {
     let found = report["findings"].as_array().unwrap().iter().rfind(|f| f["part"] == part && f["check"] == check);
     found.unwrap_or_else(|| panic!("no {part} {check} in {report:#}")).clone()
 }
 
-fn report(output: &Output) -> Value {
+pub(super) fn report(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"))
 }
 
 /// That exactly one check fails, with a cure, and with exit code 1; gives what it says.
-async fn fails(command: Command, part: &str, check: &str) -> String {
+pub(super) async fn fails(command: Command, part: &str, check: &str) -> String {
     let output = output(command).await;
     let report = report(&output);
     let found = finding(&report, part, check);
@@ -121,6 +114,9 @@ async fn a_store_that_is_open_is_no_fault_and_goes_on() {
     let seen = report(&output(place.doctor()).await);
     let found = finding(&seen, "store", "folder");
     assert!(found["says"].as_str().unwrap().contains(&format!("process {} uses it", std::process::id())), "{found}");
+    assert_ne!(found["state"], "fail", "{found}");
+    let again = EmbeddedStore::open(&dir, EmbeddedOptions::default());
+    assert!(matches!(again, Err(OpenError::InUse { .. })), "the store no longer holds its folder");
     drop(store);
 }
 
@@ -203,23 +199,9 @@ async fn the_table_says_the_same_as_the_json() {
 
 #[tokio::test]
 async fn a_cluster_is_counted_and_carries_over_and_strangers_do_not() {
-    let folder = tempfile::tempdir().unwrap();
     let place = Place::new().await;
-    let ports = free_ports(3).unwrap();
-    let start = |i: usize, port: u16| {
-        let mut options = ServerOptions::new(folder.path().join(i.to_string()));
-        options.name = format!("nats-{i}");
-        options.passwords = place.nats.passwords().clone();
-        let routes = ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
-        options.cluster = Some(ClusterOptions { port, routes, advertise: None });
-        NatsServer::start(options)
-    };
-    let starts = ports.iter().enumerate().map(|(i, port)| start(i, *port));
-    let servers = futures_util::future::try_join_all(starts).await.unwrap();
-    for server in &servers {
-        until("every server has a route to the two others", async || server.routes().await.len() == 2).await;
-    }
-    let urls: Vec<String> = servers.iter().map(NatsServer::client_url).collect();
+    let cluster = Cluster::with(place.nats.passwords().clone()).await;
+    let urls = cluster.urls();
     let mut command = place.doctor();
     command.env("NATTER_NATS__URLS", urls.join(","));
     let output = output(command).await;
@@ -235,39 +217,20 @@ async fn a_cluster_is_counted_and_carries_over_and_strangers_do_not() {
     fails(command, "nats", "propagation").await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_cluster_of_cassandra_is_looked_at() {
-    if let Err(why) = cassandra::available() {
-        return skip("doctor on Cassandra", &why);
-    }
-    let place = Place::new().await;
-    let options = Cassandra::shared().await.migrated().await;
-    let doctor = |keyspace: &str| {
-        let mut command = place.doctor();
-        command
-            .env("NATTER_STORE__KIND", "scylla")
-            .env("NATTER_STORE__SCYLLA__CONTACT_POINTS", options.contact_points.join(","))
-            .env("NATTER_STORE__SCYLLA__KEYSPACE", keyspace);
-        command
+#[tokio::test]
+async fn the_stores_certificates_are_read_and_checked_before_anything_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let doctor = async |variables: &[(&str, &str)]| {
+        let mut command = natter(folder.path());
+        command.args(["doctor", "--json"]).env("NATTER_STORE__KIND", "scylla").envs(variables.iter().copied());
+        output(command).await
     };
-    for _ in 0..2 {
-        let output = output(doctor(&options.keyspace)).await;
-        let seen = report(&output);
-        assert_eq!(output.status.code(), Some(0), "{seen:#}");
-        for check in ["servers", "schema", "read", "conditional write", "commit log", "small timestamps", "clock"] {
-            assert_eq!(finding(&seen, "store", check)["state"], "ok", "{check} in {seen:#}");
-        }
-        // One copy of each row in the tests' server.
-        assert_eq!(finding(&seen, "store", "copies")["state"], "warn");
-    }
-    let says = fails(doctor("nothing_here"), "store", "schema").await;
-    assert!(says.contains("nothing_here"), "{says}");
-    let mut command = doctor(&options.keyspace);
-    command.env("NATTER_STORE__SCYLLA__DATACENTER", "elsewhere");
-    let output = output(command).await;
-    let servers = finding(&report(&output), "store", "servers");
-    assert!(servers["state"] == "fail" && servers["mend"].as_str().unwrap().contains("datacenter1"), "{servers}");
-    let mut command = doctor(&options.keyspace);
-    command.env("NATTER_STORE__SCYLLA__CONTACT_POINTS", "127.0.0.1:1");
-    fails(command, "store", "cluster").await;
+    let lone =
+        doctor(&[("NATTER_STORE__SCYLLA__TLS_CERT_FILE", "c.pem"), ("NATTER_STORE__SCYLLA__TLS_KEY_FILE", "k.pem")]);
+    let lone = lone.await;
+    let said = String::from_utf8_lossy(&lone.stderr);
+    assert!(lone.status.code() == Some(2) && said.contains("needs store.scylla.tls_ca_file"), "{said}");
+    let gone = doctor(&[("NATTER_STORE__SCYLLA__TLS_CA_FILE", "nowhere.pem")]).await;
+    let said = String::from_utf8_lossy(&gone.stdout);
+    assert!(gone.status.code() == Some(1) && said.contains("nowhere.pem"), "{said}");
 }

@@ -4,5 +4,5 @@ mod commands;
 mod config;
 mod dev;
 mod doctor;
-mod migrate;
-pub mod nats_server;
+mod nats_server;
+mod scylla;

@@ -2,27 +2,17 @@
 
 use std::{
     net::SocketAddr,
-    process::{Command, Stdio},
+    process::Command,
     time::{Duration, Instant},
 };
 
-use natter::nats_server::{ClusterOptions, NatsServer, Passwords, ServerError, ServerOptions, free_ports};
-use tempfile::TempDir;
+use natter::nats_server::{NatsServer, ServerError, ServerOptions};
 
-/// Waits until `holds`, at most ten seconds.
-pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while !holds().await {
-        assert!(Instant::now() < deadline, "waited in vain until {what}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-}
-
-/// Whether the process runs (and is no zombie).
-fn runs(pid: u32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit(')').next().is_some_and(|rest| !rest.is_empty() && !rest.trim_start().starts_with('Z'))
-}
+use crate::harness::{
+    nats::Cluster,
+    process::{Process, runs, stat},
+    until,
+};
 
 fn answers(addr: SocketAddr) -> bool {
     std::net::TcpStream::connect_timeout(&addr, Duration::from_secs(1)).is_ok()
@@ -85,39 +75,13 @@ async fn a_taken_port_is_an_error_that_says_so() {
 async fn the_terminals_ctrl_c_does_not_reach_it() {
     let folder = tempfile::tempdir().unwrap();
     let server = NatsServer::start(ServerOptions::new(folder.path())).await.unwrap();
-    let group = std::fs::read_to_string(format!("/proc/{}/stat", server.pid())).unwrap();
-    // After the name: state, parent, process group.
-    let group: u32 = group.rsplit(')').next().unwrap().split_whitespace().nth(2).unwrap().parse().unwrap();
-    assert_eq!(group, server.pid());
-}
-
-/// Three servers with routes to each other; each names all.
-pub async fn cluster() -> (Vec<NatsServer>, TempDir) {
-    let folder = tempfile::tempdir().unwrap();
-    let ports = free_ports(3).unwrap();
-    let passwords = Passwords::random();
-    let starts = ports.iter().enumerate().map(|(i, port)| {
-        let mut options = ServerOptions::new(folder.path().join(i.to_string()));
-        options.name = format!("nats-{i}");
-        options.passwords = passwords.clone();
-        options.cluster = Some(ClusterOptions {
-            port: *port,
-            routes: ports.iter().map(|port| format!("127.0.0.1:{port}")).collect(),
-            // Nobody listens there: only named routes may come about.
-            advertise: Some("127.0.0.1:1".to_owned()),
-        });
-        NatsServer::start(options)
-    });
-    let servers = futures_util::future::try_join_all(starts).await.unwrap();
-    for server in &servers {
-        until("every server has a route to the two others", async || server.routes().await.len() == 2).await;
-    }
-    (servers, folder)
+    assert_eq!(stat(server.pid()).unwrap().group, server.pid());
 }
 
 #[tokio::test]
 async fn three_servers_mesh_by_the_routes_they_name() {
-    let (mut servers, _folder) = cluster().await;
+    let mut cluster = Cluster::start().await;
+    let servers = &mut cluster.servers;
     servers[0].kill9();
     until("the route is gone", async || servers[1].routes().await.len() == 1).await;
     servers[0].restart().await.unwrap();
@@ -132,25 +96,22 @@ async fn child_that_starts_a_server() {
     // From a thread that ends at once: the server must not end with it.
     let start = move || tokio::runtime::Runtime::new().unwrap().block_on(NatsServer::start(ServerOptions::new(folder)));
     let server = std::thread::spawn(start).join().unwrap().unwrap();
-    println!("pid={} addr={}.", server.pid(), server.client_addr());
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    println!("\nserver {} {}", server.pid(), server.client_addr());
+    std::future::pending().await
 }
 
 #[tokio::test]
 async fn kill_9_of_the_parent_leaves_no_server() {
     let folder = tempfile::tempdir().unwrap();
-    let mut parent = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "nats_server::child_that_starts_a_server", "--ignored", "--nocapture"])
-        .env("NATTER_TEST_FOLDER", folder.path())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let lines = std::io::BufRead::lines(std::io::BufReader::new(parent.stdout.take().unwrap()));
-    let line = lines.map_while(Result::ok).find(|line| line.contains("pid=")).unwrap();
-    let value = |key: &str| line.split(key).nth(1).unwrap().split([' ', '\n']).next().unwrap().trim_end_matches('.');
-    let (pid, addr) = (value("pid=").parse::<u32>().unwrap(), value("addr=").parse().unwrap());
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
+        .args(["--exact", "cli::nats_server::child_that_starts_a_server", "--ignored", "--nocapture"])
+        .env("NATTER_TEST_FOLDER", folder.path());
+    let mut parent = Process::reading(command);
+    let line = parent.line_after("server").await;
+    let (pid, addr) = line.split_once(' ').unwrap();
+    let (pid, addr) = (pid.parse().unwrap(), addr.parse().unwrap());
     assert!(runs(pid) && answers(addr));
-    parent.kill().unwrap();
-    parent.wait().unwrap();
+    parent.kill9();
     until("the server is gone", async || !runs(pid) && !answers(addr)).await;
 }

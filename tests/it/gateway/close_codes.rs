@@ -8,10 +8,10 @@ use natter::{
     store::Engine as _,
 };
 
-use crate::mesh::{
-    Peer, TestMesh,
-    raw::{BINARY, CLOSE, RawSocket, TEXT},
-    token, token_for, until,
+use super::raw::{BINARY, CLOSE, RawSocket, TEXT};
+use crate::{
+    harness::{http, until},
+    mesh::{Peer, TestMesh, token, token_for},
 };
 
 /// Adding a reason makes this match fail to compile: name its test.
@@ -41,7 +41,7 @@ async fn closed_as(mesh: &TestMesh, code: u16, words: &str, reason: CloseReason)
 async fn counted(mesh: &TestMesh, reason: CloseReason) {
     let label = format!("reason=\"{}\"", reason.label());
     until("the close was counted", async || {
-        let metrics = crate::harness::http::get(mesh.nodes[0].addr, "/metrics").await.unwrap().body;
+        let metrics = http::get(mesh.nodes[0].addr, "/metrics").await.unwrap().body;
         metrics.lines().any(|line| line.contains(&label) && !line.ends_with(" 0"))
     })
     .await;

@@ -6,7 +6,10 @@ use natter::{
     store::Engine as _,
 };
 
-use crate::mesh::{Peer, TestMesh};
+use crate::{
+    harness::{http, until},
+    mesh::{Peer, TestMesh},
+};
 
 /// What a client says to get an error, or why nothing gets it.
 enum Provocation {
@@ -159,7 +162,7 @@ async fn too_many_requests_are_refused_and_the_same_cid_goes_through_later() {
         let sent = async || {
             matches!(alice.try_send("@bob", &format!("c{i}"), &Body::text("x")).await, ServerFrame::Sent { .. })
         };
-        crate::mesh::until("the rate allows it again", sent).await;
+        until("the rate allows it again", sent).await;
     }
     alice.message("dm:alice:bob", 8).await;
     // Acknowledgements are not counted: a client may always make room.
@@ -188,6 +191,6 @@ async fn without_a_store_everything_is_unavailable_and_nobody_is_thrown_out() {
         assert!(words.contains("unavailable"), "{request}: {words}");
     }
     assert_eq!(alice.closed_now(), None);
-    let ready = crate::harness::http::get(mesh.nodes[0].addr, "/readyz").await.unwrap();
+    let ready = http::get(mesh.nodes[0].addr, "/readyz").await.unwrap();
     assert_eq!(ready.status, 503, "{}", ready.body);
 }

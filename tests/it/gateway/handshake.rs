@@ -1,9 +1,7 @@
 //! The HTTP request that becomes a WebSocket: what is agreed on, and what is refused in which words.
 
-use crate::{
-    harness::http,
-    mesh::{TestMesh, raw::RawSocket},
-};
+use super::raw::RawSocket;
+use crate::{harness::http, mesh::TestMesh};
 
 #[tokio::test]
 async fn the_subprotocol_is_agreed_on() {

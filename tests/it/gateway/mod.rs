@@ -5,3 +5,4 @@ mod error_codes;
 mod frame_errors;
 mod fuzzed_bodies;
 mod handshake;
+mod raw;

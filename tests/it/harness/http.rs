@@ -1,10 +1,8 @@
-//! The smallest HTTP client: one GET, the whole answer.
-
-use std::net::SocketAddr;
+//! The smallest HTTP client: one GET, the whole answer. And the metrics that a node shows there.
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpStream, ToSocketAddrs},
 };
 
 /// An answer.
@@ -17,14 +15,9 @@ pub struct Answer {
 }
 
 /// Asks for `path`; `None` when nobody answers.
-pub async fn get(addr: SocketAddr, path: &str) -> Option<Answer> {
-    ask(addr, path, "").await
-}
-
-/// The same with more header lines, each ended by CRLF.
-pub async fn ask(addr: SocketAddr, path: &str, headers: &str) -> Option<Answer> {
+pub async fn get(addr: impl ToSocketAddrs, path: &str) -> Option<Answer> {
     let mut stream = TcpStream::connect(addr).await.ok()?;
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n{headers}\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.ok()?;
     let mut text = Vec::new();
     stream.read_to_end(&mut text).await.ok()?;
@@ -32,4 +25,11 @@ pub async fn ask(addr: SocketAddr, path: &str, headers: &str) -> Option<Answer> 
     let (head, body) = text.split_once("\r\n\r\n")?;
     let status = head.split(' ').nth(1)?.parse().ok()?;
     Some(Answer { status, body: body.to_owned() })
+}
+
+/// The sum of the metrics of a node whose name and labels start like this; 0 where there is none.
+pub async fn metric(addr: impl ToSocketAddrs, prefix: &str) -> f64 {
+    let answer = get(addr, "/metrics").await.expect("the node must show its metrics");
+    let value = |line: &str| line.rsplit(' ').next().and_then(|value| value.parse::<f64>().ok());
+    answer.body.lines().filter(|line| line.starts_with(prefix)).filter_map(value).sum()
 }

@@ -1,7 +1,16 @@
-//! What the tests of all folders share: servers, processes, proxies. No tests of natter itself stand here.
+//! What the tests of all folders share: waiting, processes, proxies, servers. No test of natter itself stands here.
 
 pub mod cassandra;
+pub mod certificates;
+pub mod dev;
+pub mod haproxy;
 pub mod http;
+pub mod nats;
+pub mod nats_proxy;
+pub mod natter;
+pub mod process;
 pub mod proxy;
-pub mod running;
 pub mod skip;
+pub mod wait;
+
+pub use self::wait::{PATIENCE, until};

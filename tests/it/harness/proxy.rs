@@ -1,6 +1,9 @@
-//! A TCP proxy whose network can be cut, or holds what passes and releases it later.
+//! The one TCP proxy of the tests. It stands before a server and does to what passes what a network may do: breaks
+//! connections, holds bytes back, delays and slows them. Faults are values: [`Proxy::apply`] and [`Proxy::heal`].
+//!
+//! What knows a protocol is laid over it as a [`Filter`]: see `nats_proxy`.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -8,21 +11,67 @@ use tokio::{
         TcpListener, TcpStream,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
-    sync::watch,
-    task::JoinHandle,
+    sync::{mpsc, watch},
+    task::{JoinHandle, JoinSet},
+    time::{Instant, sleep, sleep_until},
 };
 
-/// What the network does now.
+/// How much is read at once, and how many pieces a direction keeps while they wait: beyond that the sender is held
+/// up, as by a network.
+const PIECE: usize = 16 << 10;
+const PIECES: usize = 16;
+
+/// Which way bytes go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Weather {
-    Fair,
-    /// Nothing passes towards the server; nothing is lost.
-    HoldRequests,
-    /// Nothing passes towards the clients; nothing is lost.
-    HoldAnswers,
-    /// Connections break, new ones are refused.
-    Cut,
+pub enum Direction {
+    /// From clients.
+    ToServer,
+    /// From the server.
+    ToClient,
 }
+
+impl Direction {
+    /// Both.
+    pub const BOTH: [Self; 2] = [Self::ToServer, Self::ToClient];
+}
+
+/// What the network does until [`Proxy::heal`]. Faults add up; of two delays in one direction the later counts.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Fault {
+    /// All connections break, what was on its way is lost, new ones are refused.
+    Cut,
+    /// Nothing passes this way. Nothing is closed and nothing is lost.
+    Hold(Direction),
+    /// Everything takes this much longer this way.
+    Delay(Direction, Duration),
+    /// No more than so many bytes per second pass this way, on each connection.
+    Throttle(Direction, u64),
+}
+
+/// All that is applied now.
+#[derive(Debug, Clone, Copy, Default)]
+struct Weather {
+    cut: bool,
+    /// How often: a connection must not miss a cut that was healed at once.
+    cuts: usize,
+    ways: [Way; 2],
+}
+
+/// One direction.
+#[derive(Debug, Clone, Copy, Default)]
+struct Way {
+    held: bool,
+    delay: Duration,
+    bytes_per_sec: Option<u64>,
+}
+
+/// Sees what the server says before the client does, and says what goes on instead. One for each connection.
+pub type Filter = Box<dyn FnMut(&[u8]) -> Vec<u8> + Send>;
+
+/// Takes bytes for the client of one connection that the server did not say just now.
+pub type Injector = mpsc::UnboundedSender<Vec<u8>>;
+
+type MakeFilter = Box<dyn Fn(Injector) -> Filter + Send>;
 
 /// Forwards connections to one address until dropped.
 pub struct Proxy {
@@ -32,12 +81,17 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Listens on a free port of loopback.
+    /// Listens on a free port of loopback; everything passes.
     pub async fn to(target: SocketAddr) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::filtered(target, |_| Box::new(<[u8]>::to_vec)).await
+    }
+
+    /// The same with a filter for each connection over what the server says.
+    pub async fn filtered(target: SocketAddr, make: impl Fn(Injector) -> Filter + Send + 'static) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let addr = listener.local_addr().unwrap();
-        let weather = Arc::new(watch::Sender::new(Weather::Fair));
-        let accept = tokio::spawn(accept(listener, target, weather.clone()));
+        let weather = Arc::new(watch::Sender::new(Weather::default()));
+        let accept = tokio::spawn(accept(listener, target, weather.subscribe(), Box::new(make)));
         Self { addr, weather, accept }
     }
 
@@ -46,69 +100,216 @@ impl Proxy {
         self.addr
     }
 
-    /// Breaks all connections and refuses new ones.
-    pub fn cut(&self) {
-        self.weather.send_replace(Weather::Cut);
+    /// The same as the address of a NATS server.
+    pub fn nats_url(&self) -> String {
+        format!("nats://{}", self.addr)
     }
 
-    /// What clients say waits here until [`Proxy::heal`].
-    pub fn hold_requests(&self) {
-        self.weather.send_replace(Weather::HoldRequests);
+    /// From now on this happens too.
+    pub fn apply(&self, fault: Fault) {
+        self.weather.send_modify(|weather| match fault {
+            Fault::Cut => (weather.cut, weather.cuts) = (true, weather.cuts + 1),
+            Fault::Hold(direction) => weather.ways[direction as usize].held = true,
+            Fault::Delay(direction, delay) => weather.ways[direction as usize].delay = delay,
+            Fault::Throttle(direction, rate) => weather.ways[direction as usize].bytes_per_sec = Some(rate),
+        });
     }
 
-    /// What the server says waits here until [`Proxy::heal`].
-    pub fn hold_answers(&self) {
-        self.weather.send_replace(Weather::HoldAnswers);
+    /// The same fault in both directions.
+    pub fn apply_both(&self, fault: impl Fn(Direction) -> Fault) {
+        Direction::BOTH.into_iter().for_each(|direction| self.apply(fault(direction)));
     }
 
-    /// Everything passes again; what was held is released, in order.
+    /// No fault is left; what was held goes on, in order.
     pub fn heal(&self) {
-        self.weather.send_replace(Weather::Fair);
+        self.weather.send_modify(|weather| *weather = Weather { cuts: weather.cuts, ..Weather::default() });
     }
 }
 
 impl Drop for Proxy {
     fn drop(&mut self) {
+        // Its connections are tasks of the one that accepts.
         self.accept.abort();
-        self.cut();
     }
 }
 
-async fn accept(listener: TcpListener, target: SocketAddr, weather: Arc<watch::Sender<Weather>>) {
-    loop {
-        let Ok((client, _)) = listener.accept().await else { return };
+async fn accept(listener: TcpListener, target: SocketAddr, weather: watch::Receiver<Weather>, make: MakeFilter) {
+    let mut connections = JoinSet::new();
+    while let Ok((client, _)) = listener.accept().await {
+        while connections.try_join_next().is_some() {}
         let now = *weather.borrow();
-        if now == Weather::Cut {
+        if now.cut {
             continue;
         }
-        let Ok(server) = TcpStream::connect(target).await else { continue };
-        let _ = (client.set_nodelay(true), server.set_nodelay(true));
-        let (from_client, to_client) = client.into_split();
-        let (from_server, to_server) = server.into_split();
-        tokio::spawn(forward(from_client, to_server, weather.subscribe(), Weather::HoldRequests));
-        tokio::spawn(forward(from_server, to_client, weather.subscribe(), Weather::HoldAnswers));
+        let (injector, injected) = mpsc::unbounded_channel();
+        let passing = connection(client, target, weather.clone(), make(injector), injected);
+        let mut cut = weather.clone();
+        connections.spawn(async move {
+            tokio::select! {
+                () = passing => {}
+                _ = cut.wait_for(|weather| weather.cuts != now.cuts) => {}
+            }
+        });
     }
 }
 
-/// One direction. Bytes that were held go on even when their sender has hung up meanwhile: a network does that.
-async fn forward(
-    mut from: OwnedReadHalf,
-    mut to: OwnedWriteHalf,
-    mut weather: watch::Receiver<Weather>,
-    held_by: Weather,
+async fn connection(
+    client: TcpStream,
+    target: SocketAddr,
+    weather: watch::Receiver<Weather>,
+    filter: Filter,
+    injected: mpsc::UnboundedReceiver<Vec<u8>>,
 ) {
-    let mut cut = weather.clone();
-    let pump = async {
-        let mut buffer = vec![0; 16 * 1024];
-        while let Ok(n @ 1..) = from.read(&mut buffer).await {
-            if weather.wait_for(|now| *now != held_by).await.is_err() || to.write_all(&buffer[..n]).await.is_err() {
-                break;
+    let Ok(server) = TcpStream::connect(target).await else { return };
+    let _ = (client.set_nodelay(true), server.set_nodelay(true));
+    let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
+    let (nothing, no_injected) = mpsc::unbounded_channel();
+    drop(nothing);
+    let way = |direction| Pass { direction, weather: weather.clone(), next_free: Instant::now() };
+    tokio::join!(
+        way(Direction::ToServer).run(from_client, to_server, Box::new(<[u8]>::to_vec), no_injected),
+        way(Direction::ToClient).run(from_server, to_client, filter, injected),
+    );
+}
+
+/// One direction of one connection.
+struct Pass {
+    direction: Direction,
+    weather: watch::Receiver<Weather>,
+    /// When the last piece has passed, at the rate of the throttle.
+    next_free: Instant,
+}
+
+impl Pass {
+    /// Passes everything on, then the end. What was held goes on even when its sender has hung up meanwhile, as in
+    /// a network.
+    async fn run(
+        mut self,
+        mut from: OwnedReadHalf,
+        mut to: OwnedWriteHalf,
+        mut filter: Filter,
+        mut injected: mpsc::UnboundedReceiver<Vec<u8>>,
+    ) {
+        let (queue, mut pieces) = mpsc::channel::<(Instant, Vec<u8>)>(PIECES);
+        let read = async move {
+            let mut piece = vec![0; PIECE];
+            while let Ok(len @ 1..) = from.read(&mut piece).await {
+                if queue.send((Instant::now(), piece[..len].to_vec())).await.is_err() {
+                    return;
+                }
             }
+        };
+        let write = async move {
+            loop {
+                let bytes = tokio::select! {
+                    piece = pieces.recv() => {
+                        let Some((came, bytes)) = piece else { break };
+                        self.may_pass(came, bytes.len()).await;
+                        filter(&bytes)
+                    }
+                    Some(bytes) = injected.recv() => bytes,
+                };
+                if to.write_all(&bytes).await.is_err() {
+                    return;
+                }
+            }
+            let _ = to.shutdown().await;
+        };
+        tokio::join!(read, write);
+    }
+
+    /// Waits until a piece that came at `came` may go on.
+    async fn may_pass(&mut self, came: Instant, len: usize) {
+        let way = |weather: &Weather| weather.ways[self.direction as usize];
+        let delay = way(&self.weather.borrow()).delay;
+        sleep_until(came + delay).await;
+        // Fails only when the proxy is gone, and then so is this.
+        let _ = self.weather.wait_for(|weather| !way(weather).held).await;
+        let rate = way(&self.weather.borrow()).bytes_per_sec;
+        if let Some(rate) = rate {
+            let now = Instant::now();
+            self.next_free = self.next_free.max(now) + Duration::from_secs_f64(len as f64 / rate as f64);
+            sleep(self.next_free - now).await;
         }
-        let _ = to.shutdown().await;
-    };
-    tokio::select! {
-        () = pump => {}
-        _ = cut.wait_for(|now| *now == Weather::Cut) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::harness::{PATIENCE, until};
+
+    /// A proxy before a server that says everything again, and a client of it.
+    async fn echo() -> (Proxy, TcpStream) {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let proxy = Proxy::to(listener.local_addr().unwrap()).await;
+        tokio::spawn(async move {
+            while let Ok((mut client, _)) = listener.accept().await {
+                tokio::spawn(async move {
+                    let (mut from, mut to) = client.split();
+                    let _ = tokio::io::copy(&mut from, &mut to).await;
+                });
+            }
+        });
+        let mut client = TcpStream::connect(proxy.addr()).await.unwrap();
+        client.write_all(b"x").await.unwrap();
+        assert_eq!(client.read_u8().await.unwrap(), b'x');
+        (proxy, client)
+    }
+
+    #[tokio::test]
+    async fn what_is_held_comes_later_and_in_order() {
+        for direction in Direction::BOTH {
+            let (proxy, mut client) = echo().await;
+            proxy.apply(Fault::Hold(direction));
+            client.write_all(b"abc").await.unwrap();
+            // Longer than the way of a byte by far: nothing else could tell that it does not come.
+            let early = tokio::time::timeout(Duration::from_millis(100), client.read_u8()).await;
+            assert!(early.is_err(), "{direction:?}: {early:?}");
+            proxy.heal();
+            client.write_all(b"d").await.unwrap();
+            let mut all = [0; 4];
+            client.read_exact(&mut all).await.unwrap();
+            assert_eq!(&all, b"abcd", "{direction:?}");
+        }
+    }
+
+    /// Waits for the end of a connection.
+    async fn closed(client: &mut TcpStream) {
+        let read = tokio::time::timeout(PATIENCE, client.read_u8()).await;
+        assert!(read.expect("the connection must be closed").is_err(), "a byte came");
+    }
+
+    #[tokio::test]
+    async fn a_cut_ends_connections_and_refuses_new_ones_even_when_it_is_healed_at_once() {
+        let (proxy, mut client) = echo().await;
+        proxy.apply(Fault::Cut);
+        proxy.heal();
+        closed(&mut client).await;
+        proxy.apply(Fault::Cut);
+        closed(&mut TcpStream::connect(proxy.addr()).await.unwrap()).await;
+        proxy.heal();
+        until("connections pass again", async || {
+            let mut again = TcpStream::connect(proxy.addr()).await.unwrap();
+            again.write_all(b"x").await.is_ok() && again.read_u8().await.is_ok()
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn delays_and_throttles_take_their_time() {
+        let (proxy, mut client) = echo().await;
+        proxy.apply_both(|direction| Fault::Delay(direction, Duration::from_millis(60)));
+        let begin = Instant::now();
+        client.write_all(b"y").await.unwrap();
+        assert_eq!(client.read_u8().await.unwrap(), b'y');
+        assert!(begin.elapsed() >= Duration::from_millis(120), "{:?}", begin.elapsed());
+        proxy.heal();
+        proxy.apply(Fault::Throttle(Direction::ToClient, 200_000));
+        let (begin, mut all) = (Instant::now(), vec![0; 60_000]);
+        client.write_all(&vec![7; 60_000]).await.unwrap();
+        client.read_exact(&mut all).await.unwrap();
+        let took = begin.elapsed();
+        assert!((Duration::from_millis(250)..Duration::from_secs(5)).contains(&took), "{took:?}");
     }
 }

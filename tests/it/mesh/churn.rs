@@ -16,7 +16,10 @@ use natter::{
 };
 use tokio::time::sleep;
 
-use crate::mesh::{Peer, TestMesh, ledger::Ledger, link::Link, token};
+use crate::{
+    harness::proxy::{Fault, Proxy},
+    mesh::{Peer, TestMesh, TestNode, ledger::Ledger, token},
+};
 
 const USERS: [&str; 3] = ["alice", "bob", "carol"];
 const FOR: Duration = Duration::from_secs(4);
@@ -73,9 +76,9 @@ async fn devices_come_and_go_and_miss_nothing() {
         config.timing.ack_coalesce_ms = 50;
     })
     .await;
-    let link = Link::to(mesh.nats.client_addr()).await;
+    let link = Proxy::to(mesh.nats.client_addr()).await;
     mesh.add_node(link.nats_url()).await;
-    let urls: Vec<_> = mesh.nodes.iter().map(crate::mesh::TestNode::url).collect();
+    let urls: Vec<_> = mesh.nodes.iter().map(TestNode::url).collect();
     let devices: Vec<_> = USERS.iter().flat_map(|user| ["d1", "d2"].map(|device| (*user, device.to_owned()))).collect();
     // I2 counts from the first welcome on.
     for (user, device) in &devices {
@@ -91,7 +94,7 @@ async fn devices_come_and_go_and_miss_nothing() {
     let end = tokio::time::Instant::now() + FOR;
     while tokio::time::Instant::now() < end {
         sleep(Duration::from_millis(rand::random_range(100..500))).await;
-        link.cut();
+        link.apply(Fault::Cut);
         sleep(Duration::from_millis(rand::random_range(0..300))).await;
         link.heal();
     }

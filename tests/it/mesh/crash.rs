@@ -15,11 +15,14 @@ use natter::{
 };
 use tempfile::TempDir;
 
-use crate::mesh::{
-    Peer,
-    ledger::{Ledger, in_order},
-    process::ServeProcess,
-    token, until,
+use crate::{
+    harness::until,
+    mesh::{
+        Peer,
+        ledger::{Ledger, in_order},
+        serve::ServeProcess,
+        token,
+    },
 };
 
 const CONV: &str = "dm:alice:bob";

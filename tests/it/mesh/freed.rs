@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{TestMesh, until};
+use super::TestMesh;
+use crate::harness::until;
 
 #[tokio::test]
 async fn a_node_that_ends_frees_everything() {

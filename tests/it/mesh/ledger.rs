@@ -11,10 +11,8 @@ use natter::{
 };
 use parking_lot::Mutex;
 
-use super::{
-    PATIENCE,
-    peer::{Peer, messages},
-};
+use super::peer::{Peer, messages};
+use crate::harness::wait::{PATIENCE, until_ok};
 
 /// Everything that was answered `sent`. Clones share it.
 #[derive(Debug, Clone, Default)]
@@ -62,8 +60,7 @@ impl Ledger {
                 .map(|(k, v)| (k.clone(), v.clone()))
                 .collect()
         };
-        let deadline = tokio::time::Instant::now() + PATIENCE;
-        loop {
+        until_ok(PATIENCE, &format!("everything has come to {user}"), async || {
             let mut missing: BTreeSet<_> = wanted.keys().cloned().collect();
             for message in sessions.iter().flat_map(|peer| peer.messages()) {
                 let place = (message.conv.to_string(), message.seq);
@@ -75,14 +72,11 @@ impl Ledger {
                     );
                 }
             }
-            if missing.is_empty() {
-                break;
-            }
             let some: Vec<_> = missing.iter().take(5).collect();
-            let late = tokio::time::Instant::now() > deadline;
-            assert!(!late, "{user} misses {} of {}: {some:?} … {sessions:?}", missing.len(), wanted.len());
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-        }
+            let what = || format!("{} of {} are missing: {some:?} … {sessions:?}", missing.len(), wanted.len());
+            if missing.is_empty() { Ok(()) } else { Err(what()) }
+        })
+        .await;
         sessions.iter().for_each(|peer| in_order(&peer.frames()));
     }
 }

@@ -4,15 +4,12 @@
 //! The periodic reconcile is off and the second look at the heads far away unless a test wants them: they make up
 //! for everything, so a test with them could not see a broken rule (the design, "what loss-freedom rests on").
 
-pub mod faults;
 pub mod held;
 pub mod ledger;
-pub mod link;
 pub mod node;
 pub mod peer;
 mod peer_task;
-pub mod process;
-pub mod raw;
+pub mod serve;
 
 mod churn;
 mod crash;
@@ -43,9 +40,6 @@ use natter::{
 use tempfile::TempDir;
 
 pub use self::{node::TestNode, peer::Peer};
-
-/// How long a test waits for what must happen: far more than it takes on a loaded machine.
-pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What tokens are signed with.
 pub const SECRET: &str = "a-secret-of-the-tests-long-enough-for-hs256";
@@ -149,13 +143,4 @@ pub fn token_for(user: &str, ttl: Duration) -> String {
 fn open_store(folder: &Path) -> Arc<EmbeddedStore> {
     std::fs::create_dir_all(folder).unwrap();
     EmbeddedStore::open(folder, EmbeddedOptions::default()).unwrap()
-}
-
-/// Waits until `holds`.
-pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let deadline = std::time::Instant::now() + PATIENCE;
-    while !holds().await {
-        assert!(std::time::Instant::now() < deadline, "waited in vain until {what}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
 }

@@ -10,12 +10,14 @@ use std::{
 };
 
 use crate::{
-    harness::http,
-    mesh::{
-        Peer, TestMesh,
-        ledger::{Ledger, in_order},
-        link::Link,
+    harness::{
+        http,
+        proxy::{Fault, Proxy},
         until,
+    },
+    mesh::{
+        Peer, TestMesh, TestNode,
+        ledger::{Ledger, in_order},
     },
 };
 
@@ -57,7 +59,7 @@ async fn nats_dies_for_five_seconds_under_traffic() {
     tokio::time::sleep(Duration::from_secs(5)).await;
     assert_eq!((readiness(&mesh, 0).await, readiness(&mesh, 1).await), ((200, true), (200, true)));
     mesh.nats.restart().await.unwrap();
-    until("both nodes are back", async || mesh.nodes.iter().all(crate::mesh::TestNode::is_on_nats)).await;
+    until("both nodes are back", async || mesh.nodes.iter().all(TestNode::is_on_nats)).await;
     stop.store(true, Ordering::Release);
     for lane in lanes {
         let (count, slowest) = lane.await.unwrap();
@@ -123,12 +125,12 @@ async fn without_nats_reconcile_delivers_within_its_interval() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_is_cut_off_catches_up_when_it_is_back() {
     let mut mesh = TestMesh::tuned(1, |config| config.timing.reconcile_spread_secs = 1).await;
-    let link = Link::to(mesh.nats.client_addr()).await;
+    let link = Proxy::to(mesh.nats.client_addr()).await;
     mesh.add_node(link.nats_url()).await;
     let (alice, bob) = (mesh.json(0, "alice", "d").await, mesh.json(1, "bob", "d").await);
     let ledger = Ledger::default();
     for round in 0..3 {
-        link.cut();
+        link.apply(Fault::Cut);
         until("the node noticed", async || !mesh.nodes[1].is_on_nats()).await;
         for i in 0..20 {
             ledger.send(&alice, "alice", "@bob", &format!("c{round}-{i}")).await;
@@ -137,20 +139,19 @@ async fn a_node_that_is_cut_off_catches_up_when_it_is_back() {
         ledger.reaches("bob", &[&bob]).await;
     }
     // A slow way to NATS is only slow.
-    link.delay(Duration::from_millis(50));
+    link.apply_both(|direction| Fault::Delay(direction, Duration::from_millis(50)));
     let seq = ledger.send(&alice, "alice", "@bob", "slow").await;
     bob.message(CONV, seq).await;
-    link.delay(Duration::ZERO);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_way_to_nats_that_swallows_everything_costs_only_latency() {
     let mut mesh = TestMesh::tuned(1, |config| config.timing.reconcile_secs = 2).await;
-    let link = Link::to(mesh.nats.client_addr()).await;
+    let link = Proxy::to(mesh.nats.client_addr()).await;
     mesh.add_node(link.nats_url()).await;
     let (alice, bob) = (mesh.json(0, "alice", "d").await, mesh.json(1, "bob", "d").await);
     bob.caught_up().await;
-    link.hold();
+    link.apply_both(Fault::Hold);
     let ledger = Ledger::default();
     let begin = Instant::now();
     for i in 0..10 {
@@ -201,11 +202,11 @@ async fn median(peer: &Peer, name: &str) -> Duration {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_cut_off_node_stored_is_told_when_it_is_back() {
     let mut mesh = TestMesh::start(1).await;
-    let link = Link::to(mesh.nats.client_addr()).await;
+    let link = Proxy::to(mesh.nats.client_addr()).await;
     mesh.add_node(link.nats_url()).await;
     let (bob, alice) = (mesh.json(0, "bob", "d").await, mesh.json(1, "alice", "d").await);
     let ledger = Ledger::default();
-    link.cut();
+    link.apply(Fault::Cut);
     until("the node noticed", async || !mesh.nodes[1].is_on_nats()).await;
     for i in 0..20 {
         ledger.send(&alice, "alice", "@bob", &format!("c{i}")).await;

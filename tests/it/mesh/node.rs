@@ -9,8 +9,7 @@ use natter::{bus::Bus, config::Config, gateway::Gateway, metrics::Metrics, node:
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use super::until;
-use crate::harness::http;
+use crate::harness::{http, until};
 
 /// A running node. Cut off when dropped, as a crash would; [`TestNode::drain`] stops it in order.
 pub struct TestNode {
@@ -61,11 +60,9 @@ impl TestNode {
         (&mut self.run).await.unwrap()
     }
 
-    /// A counter or gauge of `/metrics` whose name and labels start like this, or 0.
+    /// The sum of its metrics whose name and labels start like this.
     pub async fn metric(&self, prefix: &str) -> f64 {
-        let answer = http::get(self.addr, "/metrics").await.unwrap();
-        let line = answer.body.lines().find(|line| line.starts_with(prefix) && !line.starts_with('#'));
-        line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or(0.0)
+        http::metric(self.addr, prefix).await
     }
 
     /// Whether the node has a connection to NATS now.

@@ -27,10 +27,10 @@ use tokio::{
 };
 
 use super::{
-    PATIENCE,
     peer_task::{Heard, Task},
     token,
 };
+use crate::harness::PATIENCE;
 
 /// One session of a device, or a connection that is still to say `hello`.
 pub struct Peer {

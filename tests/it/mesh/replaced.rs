@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use natter::protocol::{CloseReason, Encoding};
 
-use crate::mesh::{
-    Peer, TestMesh,
-    faults::{Fate, Faults},
-    token, until,
+use crate::{
+    harness::{
+        nats_proxy::{Fate, NatsProxy},
+        until,
+    },
+    mesh::{Peer, TestMesh, token},
 };
 
 async fn join(mesh: &TestMesh, node: usize, attempt: u64) -> Peer {
@@ -60,20 +62,20 @@ async fn other_devices_and_other_users_are_left_alone() {
 }
 
 /// Two nodes, each behind a proxy that can lose what is on its way to it.
-async fn faulty(recheck: u64) -> (TestMesh, [Faults; 2]) {
+async fn faulty(recheck: u64) -> (TestMesh, [NatsProxy; 2]) {
     let mut mesh = TestMesh::bare(|config| config.timing.recheck_ms = recheck).await;
-    let faults = [Faults::to(mesh.nats.client_addr()).await, Faults::to(mesh.nats.client_addr()).await];
-    for one in &faults {
+    let proxies = [NatsProxy::to(mesh.nats.client_addr()).await, NatsProxy::to(mesh.nats.client_addr()).await];
+    for one in &proxies {
         mesh.add_node(one.nats_url()).await;
     }
-    (mesh, faults)
+    (mesh, proxies)
 }
 
 #[tokio::test]
 async fn lost_announcements_are_made_again() {
     for first_lost in [[1, 0], [0, 1], [1, 1]] {
-        let (mesh, faults) = faulty(500).await;
-        for (one, count) in faults.iter().zip(first_lost) {
+        let (mesh, proxies) = faulty(500).await;
+        for (one, count) in proxies.iter().zip(first_lost) {
             let mut left = count;
             one.set(move |notice| {
                 let lose = left > 0 && notice.is_announcement();
@@ -88,26 +90,26 @@ async fn lost_announcements_are_made_again() {
 
 #[tokio::test]
 async fn delayed_and_crossed_announcements_close_only_the_smaller() {
-    let (mesh, faults) = faulty(300_000).await;
-    for one in &faults {
+    let (mesh, proxies) = faulty(300_000).await;
+    for one in &proxies {
         one.set(|notice| if notice.is_announcement() { Fate::Hold } else { Fate::Pass });
     }
     let (old, new) = (join(&mesh, 0, 1).await, join(&mesh, 1, 2).await);
-    until("an announcement is on its way", async || faults[0].touched() >= 1).await;
+    until("an announcement is on its way", async || proxies[0].touched() >= 1).await;
     for peer in [&old, &new] {
         peer.round_trip().await;
         assert_eq!(peer.closed_now(), None, "nobody knows of the other yet");
     }
-    faults.iter().for_each(Faults::clear);
-    assert!(faults[0].release_reversed() > 0);
-    faults[1].release_reversed();
+    proxies.iter().for_each(NatsProxy::clear);
+    assert!(proxies[0].release_reversed() > 0);
+    proxies[1].release_reversed();
     decided(&old, &new, "c").await;
 }
 
 #[tokio::test]
 async fn the_smaller_that_comes_later_is_told_by_the_larger() {
     // Nothing but the answer to its own announcement tells it: the larger one's was long ago.
-    let (mesh, _faults) = faulty(300_000).await;
+    let (mesh, _proxies) = faulty(300_000).await;
     let new = join(&mesh, 0, 9).await;
     new.caught_up().await;
     let begin = std::time::Instant::now();

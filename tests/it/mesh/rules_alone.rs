@@ -14,11 +14,13 @@ use natter::{
 };
 use parking_lot::Mutex;
 
-use crate::mesh::{
-    Peer, TestMesh,
-    faults::{Fate, Faults},
-    link::Link,
-    until,
+use crate::{
+    harness::{
+        nats_proxy::{Fate, NatsProxy},
+        proxy::{Fault, Proxy},
+        until,
+    },
+    mesh::{Peer, TestMesh},
 };
 
 const CONV: &str = "dm:alice:bob";
@@ -85,7 +87,7 @@ async fn empty_pages_are_asked_for_less_and_less() {
 #[tokio::test]
 async fn a_retry_is_published_again() {
     let mut mesh = TestMesh::bare(|_| ()).await;
-    let link = Link::to(mesh.nats.client_addr()).await;
+    let link = Proxy::to(mesh.nats.client_addr()).await;
     mesh.add_node(link.nats_url()).await;
     for _ in 0..2 {
         mesh.add_node(mesh.nats.client_url()).await;
@@ -93,7 +95,7 @@ async fn a_retry_is_published_again() {
     let (alice, elsewhere) = (mesh.json(0, "alice", "d").await, mesh.json(1, "alice", "e").await);
     let bob = mesh.json(2, "bob", "d").await;
     bob.caught_up().await;
-    link.cut();
+    link.apply(Fault::Cut);
     until("the node noticed", async || !mesh.nodes[0].is_on_nats()).await;
     let first = alice.send("@bob", "c1", "x").await;
     bob.round_trip().await;
@@ -109,20 +111,20 @@ async fn a_retry_is_published_again() {
 #[tokio::test]
 async fn a_session_counts_before_its_fence_and_waits_for_it() {
     let mut mesh = TestMesh::bare(|_| ()).await;
-    let link = Link::to(mesh.nats.client_addr()).await;
+    let link = Proxy::to(mesh.nats.client_addr()).await;
     mesh.add_node(link.nats_url()).await;
     mesh.add_node(mesh.nats.client_url()).await;
     let alice = mesh.json(1, "alice", "d").await;
     let first = mesh.json(0, "bob", "first").await;
     first.caught_up().await;
     let here = &mesh.nodes[0];
-    link.hold();
+    link.apply_both(Fault::Hold);
     let (begin, url) = (Instant::now(), here.url());
     let second = tokio::spawn(async move { Peer::join(&url, "bob", "second", Encoding::Json).await });
-    until("the second session counts", async || here.gateway.registry.len() == 2).await;
+    until("the second session counts", async || here.sessions() == 2).await;
     assert!(begin.elapsed() < Duration::from_secs(1), "it counts only after {:?}", begin.elapsed());
     first.vanish();
-    until("the first session is gone", async || here.gateway.registry.len() == 1).await;
+    until("the first session is gone", async || here.sessions() == 1).await;
     let second = second.await.unwrap();
     // Nobody answers the fence here, and that is found out after two seconds.
     assert!(begin.elapsed() > Duration::from_millis(1_900), "welcome after {:?}", begin.elapsed());
@@ -141,14 +143,14 @@ async fn there_is_a_second_look_after_a_login_and_after_a_reconnect() {
     })
     .await;
     mesh.add_node(mesh.nats.client_url()).await;
-    let faults = Faults::to(mesh.nats.client_addr()).await;
-    mesh.add_node(faults.nats_url()).await;
-    faults.set(|notice| if notice.seq().is_some() { Fate::Lose } else { Fate::Pass });
+    let proxy = NatsProxy::to(mesh.nats.client_addr()).await;
+    mesh.add_node(proxy.nats_url()).await;
+    proxy.set(|notice| if notice.seq().is_some() { Fate::Lose } else { Fate::Pass });
     let alice = mesh.json(0, "alice", "d").await;
     let bob = mesh.json(1, "bob", "d").await;
     bob.caught_up().await;
     alice.send("@bob", "c1", "x").await;
-    until("the notice is lost", async || faults.touched() == 1).await;
+    until("the notice is lost", async || proxy.touched() == 1).await;
     assert!(bob.messages().is_empty());
     bob.message(CONV, 1).await;
 
@@ -156,9 +158,9 @@ async fn there_is_a_second_look_after_a_login_and_after_a_reconnect() {
     let compared = async || mesh.nodes[1].metric("natter_reconciles_total{cause=\"reconnect\"}").await >= 1.0;
     until("heads were compared after the reconnect", compared).await;
     until("both nodes are back", async || mesh.nodes.iter().all(crate::mesh::TestNode::is_on_nats)).await;
-    let lost = faults.touched();
+    let lost = proxy.touched();
     alice.send("@bob", "c2", "x").await;
-    until("the notice is lost", async || faults.touched() > lost).await;
+    until("the notice is lost", async || proxy.touched() > lost).await;
     assert_eq!(bob.seqs(CONV), [1]);
     bob.message(CONV, 2).await;
 }
@@ -168,17 +170,18 @@ async fn there_is_a_second_look_after_a_login_and_after_a_reconnect() {
 async fn heads_are_compared_after_notices_were_dropped() {
     let mut mesh = TestMesh::bare(|config| config.timing.reconcile_spread_secs = 0).await;
     mesh.add_node(mesh.nats.client_url()).await;
-    let faults = Faults::to(mesh.nats.client_addr()).await;
-    mesh.add_node(faults.nats_url()).await;
+    let proxy = NatsProxy::to(mesh.nats.client_addr()).await;
+    mesh.add_node(proxy.nats_url()).await;
     let (alice, bob) = (mesh.json(0, "alice", "d").await, mesh.json(1, "bob", "d").await);
     bob.caught_up().await;
-    faults.set(|notice| if notice.seq().is_some() { Fate::Lose } else { Fate::Pass });
+    proxy.set(|notice| if notice.seq().is_some() { Fate::Lose } else { Fate::Pass });
     alice.send("@bob", "c1", "x").await;
-    until("the notice is lost", async || faults.touched() == 1).await;
+    until("the notice is lost", async || proxy.touched() == 1).await;
     // Another subscription of bob's node stops taking what comes, and more comes than the library holds for it.
     let (gate, wait) = std::sync::mpsc::channel::<()>();
     let wait = Mutex::new(wait);
-    let (from, to, flood) = (&mesh.nodes[0].gateway.bus, &mesh.nodes[1].gateway.bus, Subject::node("nobody", "flood"));
+    let bus = |node: usize| mesh.nodes[node].weak_bus().upgrade().unwrap();
+    let (from, to, flood) = (bus(0), bus(1), Subject::node("nobody", "flood"));
     let stuck = Arc::new(move |_| {
         let _gone = wait.lock().recv();
     });

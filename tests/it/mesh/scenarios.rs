@@ -10,13 +10,17 @@ use natter::{
 };
 use rand::RngExt;
 
-use crate::mesh::{
-    Peer, TestMesh,
-    faults::{Fate, Faults},
-    held::HeldLogs,
-    ledger::{Ledger, in_order},
-    process::ServeProcess,
-    until,
+use crate::{
+    harness::{
+        nats_proxy::{Fate, NatsProxy},
+        until,
+    },
+    mesh::{
+        Peer, TestMesh,
+        held::HeldLogs,
+        ledger::{Ledger, in_order},
+        serve::ServeProcess,
+    },
 };
 
 const CONV: &str = "dm:alice:bob";
@@ -97,23 +101,23 @@ async fn after_a_crash_both_sides_see_the_same_log() {
 }
 
 /// Node 1 (alice) is plain; node 2 (bob) has its notices spoilt and its pages held back.
-async fn spoilt() -> (TestMesh, Faults, Arc<HeldLogs>) {
+async fn spoilt() -> (TestMesh, NatsProxy, Arc<HeldLogs>) {
     let mut mesh = TestMesh::bare(|config| config.timing.recheck_ms = 600_000).await;
-    let faults = Faults::to(mesh.nats.client_addr()).await;
+    let proxy = NatsProxy::to(mesh.nats.client_addr()).await;
     let url = mesh.nats.client_url();
     mesh.add_node(url).await;
     let held = HeldLogs::before(mesh.store.clone());
-    mesh.add_node_on(faults.nats_url(), held.of(Store::of(mesh.store.clone()))).await;
-    (mesh, faults, held)
+    mesh.add_node_on(proxy.nats_url(), held.of(Store::of(mesh.store.clone()))).await;
+    (mesh, proxy, held)
 }
 
 /// Scenario 5, step by step.
 #[tokio::test]
 async fn notices_that_come_while_an_old_page_is_on_its_way_are_not_forgotten() {
-    let (mesh, faults, held) = spoilt().await;
+    let (mesh, proxy, held) = spoilt().await;
     let (alice, bob) = (mesh.json(0, "alice", "d").await, mesh.json(1, "bob", "d").await);
     bob.caught_up().await;
-    faults.set(|notice| match notice.seq() {
+    proxy.set(|notice| match notice.seq() {
         Some(1) => Fate::Lose,
         Some(3) => Fate::Hold,
         Some(5) => Fate::Repeat(3),
@@ -126,8 +130,8 @@ async fn notices_that_come_while_an_old_page_is_on_its_way_are_not_forgotten() {
     for i in 3..=5 {
         alice.send("@bob", &format!("c{i}"), &i.to_string()).await;
     }
-    until("all notices were spoilt", async || faults.touched() == 3).await;
-    faults.release_reversed();
+    until("all notices were spoilt", async || proxy.touched() == 3).await;
+    proxy.release_reversed();
     // What comes behind them on the same way tells that the session has heard them all.
     alice.say(&Outgoing::Signal { to: "@bob", kind: "mark", body: None });
     bob.wait("the mark", |frames| frames.iter().find(|f| matches!(f, ServerFrame::Signal(_))).map(drop)).await;
@@ -139,11 +143,11 @@ async fn notices_that_come_while_an_old_page_is_on_its_way_are_not_forgotten() {
 /// Scenario 5, at random.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_nats_does_to_notices_everything_comes_once_and_in_order() {
-    let (mesh, faults, held) = spoilt().await;
+    let (mesh, proxy, held) = spoilt().await;
     let (alice, bob) = (mesh.json(0, "alice", "d").await, mesh.msgpack(1, "bob", "d").await);
     let carol = mesh.json(0, "carol", "d").await;
     bob.caught_up().await;
-    faults.set(|notice| {
+    proxy.set(|notice| {
         if notice.seq().is_none() {
             return Fate::Pass;
         }
@@ -161,27 +165,27 @@ async fn whatever_nats_does_to_notices_everything_comes_once_and_in_order() {
         match i % 10 {
             0 => held.hold(),
             5 => held.release(),
-            7 => drop(faults.release_reversed()),
+            7 => drop(proxy.release_reversed()),
             _ => {}
         }
     }
     // A lost last notice would be for reconcile to find; the last one passes.
-    faults.clear();
+    proxy.clear();
     held.release();
     ledger.send(&alice, "alice", "@bob", "last-a").await;
     ledger.send(&carol, "carol", "@bob", "last-c").await;
     ledger.reaches("bob", &[&bob]).await;
-    faults.release_reversed();
+    proxy.release_reversed();
     bob.round_trip().await;
     in_order(&bob.frames());
     assert_eq!(bob.messages().len(), 302, "something came twice");
-    assert!(faults.touched() > 50);
+    assert!(proxy.touched() > 50);
 }
 
 /// Scenario 6: one sends while a lower seq of the other is not delivered yet.
 #[tokio::test]
 async fn a_send_above_an_undelivered_message_keeps_the_order_for_all_devices() {
-    let (mesh, faults, _held) = spoilt().await;
+    let (mesh, proxy, _held) = spoilt().await;
     let bob = mesh.json(0, "bob", "d").await;
     // Both of alice's devices are on the node that hears nothing of seq 1.
     let (sending, second) = (mesh.json(1, "alice", "d1").await, mesh.msgpack(1, "alice", "d2").await);
@@ -189,15 +193,15 @@ async fn a_send_above_an_undelivered_message_keeps_the_order_for_all_devices() {
     for peer in [&sending, &second, &elsewhere] {
         peer.caught_up().await;
     }
-    faults.set(|notice| if notice.seq() == Some(1) { Fate::Hold } else { Fate::Pass });
+    proxy.set(|notice| if notice.seq() == Some(1) { Fate::Hold } else { Fate::Pass });
     bob.send("@alice", "b1", "1").await;
-    until("the notice is held", async || faults.touched() == 1).await;
+    until("the notice is held", async || proxy.touched() == 1).await;
     assert_eq!(sending.send("@bob", "a1", "2").await.1, 2);
     for peer in [&sending, &second, &elsewhere] {
         peer.message(CONV, 2).await;
         assert_eq!(peer.seqs(CONV), [1, 2]);
     }
-    faults.release_reversed();
+    proxy.release_reversed();
     bob.send("@alice", "b2", "3").await;
     for peer in [&sending, &second, &elsewhere] {
         peer.message(CONV, 3).await;

@@ -6,7 +6,7 @@ use natter::{
     protocol::{Body, Encoding, ServerFrame, client::Outgoing},
 };
 
-use crate::mesh::{Peer, ledger::in_order, process::ServeProcess};
+use crate::mesh::{Peer, ledger::in_order, serve::ServeProcess};
 
 const COUNT: u64 = 2_000;
 const BODY: usize = 8 << 10;

@@ -3,4 +3,4 @@
 
 mod files;
 mod promises;
-mod stack;
+mod stack_on_scylla;

@@ -10,7 +10,7 @@ mod server;
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::{
-        OnceLock,
+        Arc, OnceLock,
         atomic::{AtomicU32, Ordering},
     },
     time::Duration,
@@ -19,13 +19,29 @@ use std::{
 use natter::store::scylla::{ScyllaOptions, ScyllaStore, migrate};
 use tokio::sync::OnceCell;
 
-use server::Server;
+use self::server::Server;
+use super::{
+    skip::skip,
+    wait::{until_ok, until_within},
+};
+
+/// How long servers may take to find one another.
+const RING_PATIENCE: Duration = Duration::from_secs(120);
 
 /// Whether the tests of this module can run here; `Err` says why not, as "skipped, because …" wants it.
 /// The first call may download the server.
 pub fn available() -> Result<(), String> {
     static CHECKED: OnceLock<Result<(), String>> = OnceLock::new();
     CHECKED.get_or_init(|| fetch::java().and_then(|_| fetch::jars()).map(drop)).clone()
+}
+
+/// Whether the tests of `part` must be skipped here, and says so.
+pub async fn missing(part: &str) -> bool {
+    let available = tokio::task::spawn_blocking(available).await.unwrap();
+    available.is_err_and(|why| {
+        skip(part, &why);
+        true
+    })
 }
 
 /// Asked by the test command before the tests that need the server: where it fails they are skipped, because of
@@ -45,14 +61,11 @@ impl Cassandra {
     /// Starts `nodes` servers one after the other and waits until each answers CQL and all see one another.
     pub async fn start(nodes: usize) -> Self {
         assert!(matches!(nodes, 1 | 3), "1 or 3 nodes");
-        tokio::task::spawn_blocking(|| available().unwrap_or_else(|why| panic!("no Cassandra here: {why}")))
-            .await
-            .unwrap();
-        tokio::task::spawn_blocking(move || Self { servers: server::start_all(nodes) })
-            .await
-            .expect("cassandra must start")
-            .seeing_each_other()
-            .await
+        let available = tokio::task::spawn_blocking(available).await.unwrap();
+        available.unwrap_or_else(|why| panic!("no Cassandra here: {why}"));
+        let cassandra = Self { servers: server::start_all(nodes).await };
+        cassandra.see_each_other().await;
+        cassandra
     }
 
     /// The server that all tests of this process share.
@@ -86,53 +99,45 @@ impl Cassandra {
     }
 
     /// A store of its own, in a fresh keyspace.
-    pub async fn store(&self) -> std::sync::Arc<ScyllaStore> {
+    pub async fn store(&self) -> Arc<ScyllaStore> {
         let options = self.migrated().await;
         ScyllaStore::connect(options).await.expect("the store must connect")
     }
 
     /// Freezes a server: it keeps its connections and answers nothing.
     pub fn pause(&self, node: usize) {
-        self.servers[node].signal(libc::SIGSTOP);
+        self.servers[node].process.pause();
     }
 
     /// Lets a frozen server go on.
     pub fn resume(&self, node: usize) {
-        self.servers[node].signal(libc::SIGCONT);
+        self.servers[node].process.resume();
     }
 
     /// Kills a server without warning.
     pub fn kill9(&mut self, node: usize) {
-        self.servers[node].kill9();
+        self.servers[node].process.kill9();
     }
 
     /// Starts a killed server on its old data and waits until it answers CQL.
     pub async fn restart(&mut self, node: usize) {
-        let server = self.servers.remove(node);
-        let server = tokio::task::spawn_blocking(move || server.restarted()).await.expect("cassandra must restart");
-        self.servers.insert(node, server);
+        self.servers[node].restart().await;
     }
 
     fn all_seen_by(&self, server: &Server) -> bool {
         self.servers.iter().all(|other| other.addr() == server.addr() || server.sees(other.addr().ip()))
     }
 
-    async fn seeing_each_other(self) -> Self {
+    async fn see_each_other(&self) {
         if self.servers.len() == 1 {
-            return self;
+            return;
         }
-        let deadline = tokio::time::Instant::now() + Duration::from_secs(120);
         // A schema change made before all see each other reaches the late ones only after a minute.
-        while !self.servers.iter().all(|server| self.all_seen_by(server)) {
-            assert!(tokio::time::Instant::now() < deadline, "the servers do not see one another");
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
+        let seen = async || self.servers.iter().all(|server| self.all_seen_by(server));
+        until_within(RING_PATIENCE, "the servers see one another", seen).await;
         let options = self.options(&keyspace());
-        while let Err(e) = server::write_at_all(&options).await {
-            assert!(tokio::time::Instant::now() < deadline, "the cluster does not form: {e}");
-            tokio::time::sleep(Duration::from_millis(300)).await;
-        }
-        self
+        let written = async || server::write_at_all(&options).await;
+        until_ok(RING_PATIENCE, "all servers take a write", written).await;
     }
 }
 

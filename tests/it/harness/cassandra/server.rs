@@ -1,100 +1,88 @@
 //! One Cassandra process: its files, its command line, its end.
 
 use std::{
-    fs,
-    io::{self, Read, Write},
-    net::{IpAddr, SocketAddr, TcpListener, TcpStream},
-    os::unix::process::CommandExt,
+    fs, io,
+    net::{IpAddr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    sync::{Mutex, OnceLock, mpsc},
-    time::{Duration, Instant},
+    process::{Command, Stdio},
+    sync::{
+        OnceLock,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
 };
 
 use natter::store::scylla::ScyllaOptions;
 use scylla::{client::session_builder::SessionBuilder, statement::Consistency, statement::unprepared::Statement};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::timeout,
+};
 
 use super::{address, fetch};
+use crate::harness::process::Process;
 
-const START_DEADLINE: Duration = Duration::from_secs(120);
+const START_PATIENCE: Duration = Duration::from_secs(120);
 
 /// A server process and the directory of its data.
 pub struct Server {
     addr: SocketAddr,
     dir: PathBuf,
-    child: Child,
+    /// The process, to be signalled and killed.
+    pub process: Process,
 }
 
 impl Server {
+    async fn start(dir: PathBuf, addr: SocketAddr) -> Self {
+        let process = spawn(&dir);
+        let mut server = Self { addr, dir, process };
+        server.wait_for_cql().await;
+        server
+    }
+
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    pub fn signal(&self, signal: i32) {
-        let pid = libc::pid_t::try_from(self.child.id()).unwrap();
-        // SAFETY: the child is not waited for yet, so the pid is still its own.
-        assert_eq!(unsafe { libc::kill(pid, signal) }, 0, "the server must be there to be signalled");
-    }
-
-    pub fn kill9(&mut self) {
-        self.child.kill().expect("the server must be there to be killed");
-        self.child.wait().expect("a killed server ends");
-    }
-
     /// Starts it again on its old data.
-    pub fn restarted(mut self) -> Self {
-        assert!(self.child.try_wait().unwrap().is_some(), "kill it first");
-        self.child = spawn(&self.dir);
-        self.wait_for_cql();
-        self
+    pub async fn restart(&mut self) {
+        assert!(self.process.exited().is_some(), "kill it first");
+        self.process = spawn(&self.dir);
+        self.wait_for_cql().await;
     }
 
     /// Whether this server has heard that the one at `other` is up. No table says so; its log does.
     pub fn sees(&self, other: IpAddr) -> bool {
         let heard = format!("InetAddress /{other}:");
-        let log = fs::read_to_string(self.dir.join("out.log")).unwrap_or_default();
-        log.lines().any(|line| line.contains(&heard) && line.ends_with("is now UP"))
+        self.process.log().lines().any(|line| line.contains(&heard) && line.ends_with("is now UP"))
     }
 
-    fn wait_for_cql(&mut self) {
-        let deadline = Instant::now() + START_DEADLINE;
-        while !answers_cql(self.addr) {
-            let ended = self.child.try_wait().unwrap();
-            assert!(ended.is_none() && Instant::now() < deadline, "cassandra does not start: {}", self.log_tail());
-            std::thread::sleep(Duration::from_millis(100));
-        }
-    }
-
-    fn log_tail(&self) -> String {
-        let log = fs::read_to_string(self.dir.join("out.log")).unwrap_or_default();
-        let lines: Vec<_> = log.lines().rev().take(30).collect();
-        lines.into_iter().rev().collect::<Vec<_>>().join("\n")
+    async fn wait_for_cql(&mut self) {
+        let addr = self.addr;
+        self.process.ready_within(START_PATIENCE, "cassandra answers CQL", async || answers_cql(addr).await).await;
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.process.kill9();
         let _ = fs::remove_dir_all(&self.dir);
     }
 }
 
 /// Starts the servers one after the other: a ring does not take two newcomers at once.
-pub fn start_all(nodes: usize) -> Vec<Server> {
+pub async fn start_all(nodes: usize) -> Vec<Server> {
     let root = fresh_dir();
     let native = free_port(nodes, &[]);
     let storage = free_port(nodes, &[native]);
-    (0..nodes)
-        .map(|node| {
-            let dir = root.join(node.to_string());
-            write_config(&dir, node, nodes, native, storage);
-            let child = spawn(&dir);
-            let mut server = Server { addr: SocketAddr::new(address(node), native), dir, child };
-            server.wait_for_cql();
-            server
-        })
-        .collect()
+    let mut servers = Vec::new();
+    for node in 0..nodes {
+        let dir = root.join(node.to_string());
+        write_config(&dir, node, nodes, native, storage);
+        servers.push(Server::start(dir, SocketAddr::new(address(node), native)).await);
+    }
+    servers
 }
 
 /// Succeeds when every server takes a write: then all see one another.
@@ -120,7 +108,7 @@ pub async fn write_at_all(options: &ScyllaOptions) -> Result<(), String> {
 /// A directory that a later run removes if this one cannot: its name holds the process that owns it.
 fn fresh_dir() -> PathBuf {
     static ROOT: OnceLock<PathBuf> = OnceLock::new();
-    static NEXT: Mutex<u32> = Mutex::new(0);
+    static NEXT: AtomicU32 = AtomicU32::new(0);
     let root = ROOT.get_or_init(|| {
         let base = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cassandra");
         for old in fs::read_dir(&base).into_iter().flatten().flatten() {
@@ -131,9 +119,7 @@ fn fresh_dir() -> PathBuf {
         }
         base.join(std::process::id().to_string())
     });
-    let mut next = NEXT.lock().unwrap();
-    *next += 1;
-    root.join(next.to_string())
+    root.join(NEXT.fetch_add(1, Ordering::Relaxed).to_string())
 }
 
 /// A port that is free on the addresses of all nodes: servers of one cluster differ in address only.
@@ -149,16 +135,15 @@ fn free_port(nodes: usize, taken: &[u16]) -> u16 {
 }
 
 /// Asks for the protocol options, the one request that needs no start-up.
-fn answers_cql(addr: SocketAddr) -> bool {
-    let ask = || -> io::Result<u8> {
-        let mut stream = TcpStream::connect_timeout(&addr, Duration::from_secs(1))?;
-        stream.set_read_timeout(Some(Duration::from_secs(2)))?;
-        stream.write_all(&[4, 0, 0, 0, 5, 0, 0, 0, 0])?;
+async fn answers_cql(addr: SocketAddr) -> bool {
+    let ask = async || -> io::Result<u8> {
+        let mut stream = TcpStream::connect(addr).await?;
+        stream.write_all(&[4, 0, 0, 0, 5, 0, 0, 0, 0]).await?;
         let mut header = [0; 9];
-        stream.read_exact(&mut header)?;
+        stream.read_exact(&mut header).await?;
         Ok(header[4])
     };
-    ask().is_ok_and(|opcode| opcode == 6)
+    matches!(timeout(Duration::from_secs(2), ask()).await, Ok(Ok(6)))
 }
 
 fn write_config(dir: &Path, node: usize, nodes: usize, native: u16, storage: u16) {
@@ -217,8 +202,7 @@ const OPENS: &str = "java.base/java.lang.module java.base/jdk.internal.loader ja
     java.base/java.lang java.base/java.util java.base/java.nio jdk.management/com.sun.management.internal \
     jdk.compiler/com.sun.tools.javac";
 
-fn spawn(dir: &Path) -> Child {
-    let log = fs::File::options().create(true).append(true).open(dir.join("out.log")).unwrap();
+fn spawn(dir: &Path) -> Process {
     let mut java = Command::new(fetch::java().expect("ask available() first"));
     // The second compiler never pays off in the minutes a test runs, and takes the tests' own processors.
     java.arg("-XX:TieredStopAtLevel=1");
@@ -237,38 +221,7 @@ fn spawn(dir: &Path) -> Child {
         .arg(format!("{}:{}/*", dir.display(), jars.display()))
         .arg("org.apache.cassandra.service.CassandraDaemon")
         .current_dir(dir)
-        .stdin(Stdio::null())
-        .stdout(log.try_clone().unwrap())
-        .stderr(log);
-    spawn_bound_to_us(java).expect("java must start")
-}
-
-type Job = (Command, mpsc::Sender<io::Result<Child>>);
-
-/// Spawns a process that the kernel kills when this one ends, kill -9 included. The kernel means the thread
-/// that spawned, not the process, so one thread that never ends does all of it.
-fn spawn_bound_to_us(mut command: Command) -> io::Result<Child> {
-    static SPAWNER: OnceLock<Mutex<mpsc::Sender<Job>>> = OnceLock::new();
-    let spawner = SPAWNER.get_or_init(|| {
-        let (jobs, todo) = mpsc::channel::<Job>();
-        std::thread::spawn(move || {
-            for (mut command, answer) in todo {
-                let _ = answer.send(command.spawn());
-            }
-        });
-        Mutex::new(jobs)
-    });
-    // SAFETY: prctl is async-signal-safe.
-    unsafe {
-        command.pre_exec(|| {
-            if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) == 0 {
-                Ok(())
-            } else {
-                Err(io::Error::last_os_error())
-            }
-        });
-    }
-    let (answer, child) = mpsc::channel();
-    spawner.lock().unwrap().send((command, answer)).expect("the spawner never ends");
-    child.recv().expect("the spawner answers")
+        .stdin(Stdio::null());
+    // One log over all its starts.
+    Process::logging(java, &dir.join("out.log"))
 }

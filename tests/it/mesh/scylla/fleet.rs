@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use super::people::patiently;
 use crate::{
     harness::http,
-    mesh::{SECRET, process::ServeProcess},
+    mesh::{SECRET, serve::ServeProcess},
 };
 
 /// How one node reaches what it needs.
@@ -86,23 +86,16 @@ impl Fleet {
 
     /// The sum of a node's metrics whose name and labels start like this.
     pub async fn metric(&self, node: usize, prefix: &str) -> f64 {
-        metric(self.nodes[node].addr, prefix).await
+        http::metric(self.nodes[node].addr, prefix).await
     }
 
     /// No process ended by itself.
     pub fn all_live(&mut self) {
         for node in &mut self.nodes {
-            let ended = node.process.child().try_wait().unwrap();
+            let ended = node.process.exited();
             assert!(ended.is_none(), "a node ended: {ended:?}");
         }
     }
-}
-
-/// The sum of the metrics at `addr` whose name and labels start like this.
-pub async fn metric(addr: SocketAddr, prefix: &str) -> f64 {
-    let answer = http::get(addr, "/metrics").await.unwrap();
-    let value = |line: &str| line.rsplit(' ').next().and_then(|value| value.parse::<f64>().ok());
-    answer.body.lines().filter(|line| line.starts_with(prefix)).filter_map(value).sum()
 }
 
 /// Short times, so that what reconcile makes up for is there soon, and requests give up early.

@@ -12,7 +12,10 @@ use super::{
     people::{LONG, Person, check},
 };
 use crate::{
-    harness::{cassandra::Cassandra, proxy::Proxy},
+    harness::{
+        cassandra::Cassandra,
+        proxy::{Direction, Fault, Proxy},
+    },
     mesh::{Peer, ledger::Ledger},
 };
 
@@ -21,17 +24,17 @@ const AT_ONCE: usize = 10;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_the_server_hears_late_is_stored_once() {
-    held(Proxy::hold_requests).await;
+    held(Fault::Hold(Direction::ToServer)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_the_server_answers_late_is_stored_once() {
-    held(Proxy::hold_answers).await;
+    held(Fault::Hold(Direction::ToClient)).await;
 }
 
-/// Two nodes are cut off by `hold` while the same messages are in flight on both; their sender goes to the third;
+/// The `fault` keeps two nodes from the server while the same messages are in flight on both; their sender goes to the third;
 /// then everything that was held is released while the sender tries again everywhere.
-async fn held(hold: impl Fn(&Proxy)) {
+async fn held(fault: Fault) {
     let server = Cassandra::shared().await;
     let options = server.migrated().await;
     let folder = tempfile::tempdir().unwrap();
@@ -53,7 +56,7 @@ async fn held(hold: impl Fn(&Proxy)) {
     }
     for round in 0..ROUNDS {
         let cids: Vec<_> = (0..AT_ONCE).map(|i| format!("c{round}-{i}")).collect();
-        slow.iter().for_each(&hold);
+        slow.iter().for_each(|proxy| proxy.apply(fault));
         refused_on(&at[..2], &cids).await;
         for cid in &cids[..AT_ONCE / 2] {
             until_sent(&at[2], cid, &ledger).await;

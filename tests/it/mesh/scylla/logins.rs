@@ -7,7 +7,10 @@ use natter::{
 };
 
 use super::{fleet::Fleet, people::direct};
-use crate::{harness::cassandra::Cassandra, mesh::Peer};
+use crate::{
+    harness::{cassandra::Cassandra, until},
+    mesh::Peer,
+};
 
 const CONVS: usize = 100;
 const LOGINS: usize = 10;
@@ -43,7 +46,7 @@ async fn a_login_reads_pages_and_not_conversations() {
         drop(peer);
         again
     };
-    crate::mesh::until("all cursors are stored", async || login().await == 0).await;
+    until("all cursors are stored", async || login().await == 0).await;
     let before = fleet.metric(0, "natter_store_requests_total").await;
     for _ in 0..LOGINS {
         assert_eq!(login().await, 0);

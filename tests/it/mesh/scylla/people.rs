@@ -14,18 +14,17 @@ use natter::{
 use parking_lot::Mutex;
 use tokio::{task::JoinHandle, time::timeout};
 
-use crate::mesh::{ledger::Ledger, token};
+use crate::{
+    harness::wait::{until_ok, until_within},
+    mesh::{ledger::Ledger, token},
+};
 
 /// How long what must happen may take while servers come back on a loaded machine.
 pub const LONG: Duration = Duration::from_secs(90);
 
 /// Waits until `holds`, at most [`LONG`].
-pub async fn patiently(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let deadline = Instant::now() + LONG;
-    while !holds().await {
-        assert!(Instant::now() < deadline, "waited in vain until {what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+pub async fn patiently(what: &str, holds: impl AsyncFnMut() -> bool) {
+    until_within(LONG, what, holds).await;
 }
 
 /// A message as a log has it: seq, sender, cid.
@@ -151,19 +150,20 @@ async fn received_all(person: &Person, logs: &Heard) {
     let mine = |conv: &&String| conv.split(':').skip(1).any(|name| name == person.user);
     let count = |heard: &Heard| heard.values().map(Vec::len).sum::<usize>();
     let wanted: Heard = logs.iter().filter(|(conv, log)| mine(conv) && !log.is_empty()).map(clone).collect();
-    let deadline = Instant::now() + LONG;
-    while count(&person.heard.lock()) < count(&wanted) && Instant::now() < deadline {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    let heard = person.heard.lock();
-    for (conv, log) in &wanted {
-        let got = heard.get(conv).map_or(&[][..], Vec::as_slice);
-        let same = log.iter().zip(got).take_while(|(a, b)| a == b).count();
-        let (next, instead) = (log.get(same), got.get(same));
-        let who = person.name();
-        assert!(log == got, "{who} got {same} of {} of {conv} in order, then {instead:?}, not {next:?}", log.len());
-    }
-    assert_eq!(count(&heard), count(&wanted), "{} heard more than was stored", person.name());
+    let missing = || {
+        let heard = person.heard.lock();
+        let lacks = wanted.iter().map(|(conv, log)| lacking(conv, log, heard.get(conv).map_or(&[][..], Vec::as_slice)));
+        lacks.flatten().next().map_or(Ok(()), Err)
+    };
+    until_ok(LONG, &format!("{} has received all", person.name()), async || missing()).await;
+    assert_eq!(count(&person.heard.lock()), count(&wanted), "{} heard more than was stored", person.name());
+}
+
+/// What of a log was not received, or not in its place.
+fn lacking(conv: &str, log: &[Place], got: &[Place]) -> Option<String> {
+    let same = log.iter().zip(got).take_while(|(a, b)| a == b).count();
+    let (next, instead) = (log.get(same), got.get(same));
+    (log != got).then(|| format!("got {same} of {} of {conv} in order, then {instead:?}, not {next:?}", log.len()))
 }
 
 fn clone((conv, log): (&String, &Vec<Place>)) -> (String, Vec<Place>) {

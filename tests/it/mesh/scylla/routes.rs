@@ -14,20 +14,25 @@ use std::{
 use futures_util::{StreamExt, future::try_join_all, stream};
 use natter::{
     model::{Cid, ConvId, NewMessage, UserId},
-    nats_server::{ClusterOptions, NatsServer, Passwords, ServerOptions, free_ports},
+    nats_server::{NatsServer, Passwords, free_ports},
     protocol::Body,
     store::{Logs as _, scylla::ScyllaStore},
 };
-use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
 use super::{
-    fleet::{Fleet, QUICK, Ways, metric},
+    fleet::{Fleet, QUICK, Ways},
     people::{Person, check_logs, direct, patiently, send},
 };
 use crate::{
-    harness::cassandra::Cassandra,
-    mesh::{ledger::Ledger, link::Link, until},
+    harness::{
+        cassandra::Cassandra,
+        http::metric,
+        nats::Cluster,
+        proxy::{Fault, Proxy},
+        until,
+    },
+    mesh::ledger::Ledger,
 };
 
 const CONVERSATIONS: usize = 1_000;
@@ -41,61 +46,40 @@ const SLACK: f64 = BUDGET as f64 + DEVICES as f64 * 512.0;
 
 /// Three NATS servers; the route between the first two goes through proxies, whoever of them begins it.
 struct Routes {
-    servers: Vec<NatsServer>,
-    between: [Link; 2],
-    _folder: TempDir,
+    cluster: Cluster,
+    between: [Proxy; 2],
 }
 
 impl Routes {
     async fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
         let ports = free_ports(3).unwrap();
         let at = |i: usize| SocketAddr::from(([127, 0, 0, 1], ports[i]));
-        let between = [Link::to(at(0)).await, Link::to(at(1)).await];
+        let between = [Proxy::to(at(0)).await, Proxy::to(at(1)).await];
         let [to_first, to_second] = [between[0].addr().to_string(), between[1].addr().to_string()];
         let third = at(2).to_string();
         let named = [vec![to_second, third.clone()], vec![to_first, third], vec![at(0).to_string(), at(1).to_string()]];
-        let passwords = Passwords::random();
-        let starts = named.into_iter().enumerate().map(|(i, routes)| {
-            let mut options = ServerOptions::new(folder.path().join(i.to_string()));
-            options.name = format!("nats-{i}");
-            options.passwords = passwords.clone();
-            // Nobody listens there: no route may come about but those that are named.
-            let advertise = Some("127.0.0.1:1".to_owned());
-            options.cluster = Some(ClusterOptions { port: ports[i], routes, advertise });
-            NatsServer::start(options)
-        });
-        let servers = try_join_all(starts).await.unwrap();
-        let routes = Self { servers, between, _folder: folder };
-        routes.whole().await;
-        routes
-    }
-
-    async fn whole(&self) {
-        for server in &self.servers {
-            until("every server has a route to the two others", async || server.routes().await.len() == 2).await;
-        }
+        Self { cluster: Cluster::routed(&ports, named, Passwords::random()).await, between }
     }
 
     async fn cut_one(&self) {
-        self.between.iter().for_each(Link::cut);
-        for server in &self.servers[..2] {
+        self.between.iter().for_each(|proxy| proxy.apply(Fault::Cut));
+        for server in &self.cluster.servers[..2] {
             until("the route is gone", async || server.routes().await.len() == 1).await;
         }
     }
 
     async fn heal(&self) {
-        self.between.iter().for_each(Link::heal);
-        self.whole().await;
+        self.between.iter().for_each(Proxy::heal);
+        self.cluster.whole().await;
     }
 
     fn kill_all(&mut self) {
-        self.servers.iter_mut().for_each(NatsServer::kill9);
+        self.cluster.servers.iter_mut().for_each(NatsServer::kill9);
     }
 
     async fn start_all(&mut self) {
-        try_join_all(self.servers.iter_mut().map(NatsServer::restart)).await.unwrap();
-        self.whole().await;
+        try_join_all(self.cluster.servers.iter_mut().map(NatsServer::restart)).await.unwrap();
+        self.cluster.whole().await;
     }
 }
 
@@ -172,9 +156,9 @@ async fn what_nats_loses_comes_by_reconcile_within_its_budget() {
     let options = Cassandra::shared().await.migrated().await;
     let mut nats = Routes::start().await;
     // Each node on a server of its own, as long as that lives.
-    let ways = [0, 1].map(|i| Ways::straight(&nats.servers[i], &options));
+    let ways = [0, 1].map(|i| Ways::straight(&nats.cluster.servers[i], &options));
     let more = format!("{QUICK}timing.reconcile_rows_per_sec = {BUDGET}\n");
-    let mut fleet = Fleet::start(&ways, &nats.servers[0].passwords().node, &options, &more).await;
+    let mut fleet = Fleet::start(&ways, &nats.cluster.servers[0].passwords().node, &options, &more).await;
     let ledger = Ledger::default();
     let mut convs = seed(&fleet.store, &ledger).await;
     let people = People::join(&fleet, ledger).await;

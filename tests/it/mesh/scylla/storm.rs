@@ -20,8 +20,7 @@ use super::{
     traffic::Traffic,
 };
 use crate::{
-    cli::nats_server::cluster,
-    harness::cassandra::Cassandra,
+    harness::{cassandra::Cassandra, nats::Cluster},
     mesh::{Peer, token},
 };
 
@@ -119,10 +118,9 @@ async fn everybody_talks_to_everybody_while_nodes_and_nats_die() {
     let plan = plan(&mut rng);
     println!("NATTER_SEED={seed}");
     let options = Cassandra::shared().await.migrated().await;
-    let (mut nats, _folder) = cluster().await;
-    let urls: Vec<_> = nats.iter().map(NatsServer::client_url).collect();
-    let ways = Ways { nats: urls, cql: options.contact_points.clone() };
-    let mut fleet = Fleet::start(&vec![ways; 3], &nats[0].passwords().node, &options, QUICK).await;
+    let mut nats = Cluster::start().await;
+    let ways = Ways { nats: nats.urls(), cql: options.contact_points.clone() };
+    let mut fleet = Fleet::start(&vec![ways; 3], &nats.servers[0].passwords().node, &options, QUICK).await;
 
     let mut people = Vec::new();
     for (i, user) in USERS.into_iter().enumerate() {
@@ -142,7 +140,7 @@ async fn everybody_talks_to_everybody_while_nodes_and_nats_die() {
         }
         sleep(Duration::from_millis(peace)).await;
         println!("{:>6} ms {fault:?}", begin.elapsed().as_millis());
-        strike(fault, &mut fleet, &mut nats).await;
+        strike(fault, &mut fleet, &mut nats.servers).await;
         struck += 1;
     }
     // The senders and the guests go on to the end: nobody stands still for the checker.

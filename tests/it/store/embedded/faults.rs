@@ -15,9 +15,9 @@ const DISK: u64 = 1024 * 1024;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_a_failed_write_nothing_more_is_taken() {
     let dir = tempfile::tempdir().unwrap();
-    let child = child::Running::start("faults::writes_until_the_disk_is_full", dir.path());
-    let answered: u64 = child.wait_for("answered").parse().unwrap();
-    assert!(child.end().success(), "see the child's own message above");
+    let mut child = child::start("faults::writes_until_the_disk_is_full", dir.path());
+    let answered: u64 = child.line_after("answered").await.parse().unwrap();
+    assert!(child.ended().await.success(), "the child failed, see its log");
     // The disk has room again and natter is restarted: all that was answered is there, and writes are taken.
     let (store, conv) = (open(dir.path()), dm("alice", "bob"));
     store.health().await.unwrap();

@@ -17,8 +17,8 @@ fn refusal(dir: &std::path::Path) -> OpenError {
 #[tokio::test]
 async fn a_second_process_is_refused_and_told_who_holds_the_folder() {
     let dir = tempfile::tempdir().unwrap();
-    let child = child::Running::start("folder::holds_the_folder", dir.path());
-    child.wait_for("open");
+    let mut child = child::start("folder::holds_the_folder", dir.path());
+    child.line_after("open").await;
     let error = refusal(dir.path());
     assert!(matches!(&error, OpenError::InUse { holder, .. } if *holder == child.pid().to_string()), "{error}");
     assert!(error.to_string().contains(&format!("process {}", child.pid())), "{error}");

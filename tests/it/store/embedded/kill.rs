@@ -3,7 +3,7 @@
 use std::{
     collections::{HashMap, HashSet},
     io::Write,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use natter::model::{ConvId, Seq};
@@ -19,15 +19,14 @@ async fn nothing_answered_is_lost_by_kill_9() {
     let dir = tempfile::tempdir().unwrap();
     let mut answered: HashMap<(ConvId, String), Seq> = HashMap::new();
     for round in 0..ROUNDS {
-        let child = child::Running::start("kill::appends_until_it_is_killed", dir.path());
-        let mut lines = vec![child.wait_for("answered")];
-        let until = Instant::now() + Duration::from_micros(rand::random_range(0..400_000));
-        while let Ok(line) = child.lines.recv_timeout(until.saturating_duration_since(Instant::now())) {
-            lines.extend(line.strip_prefix("answered").map(|rest| rest.trim().to_owned()));
+        let mut child = child::start("kill::appends_until_it_is_killed", dir.path());
+        answered.extend([parse(&child.line_after("answered").await)]);
+        // At any moment of its work.
+        tokio::time::sleep(Duration::from_micros(rand::random_range(0..400_000))).await;
+        child.kill9();
+        while let Some(line) = child.line().await {
+            answered.extend(line.strip_prefix("answered").map(|rest| parse(rest.trim())));
         }
-        let last = child.kill9();
-        lines.extend(last.iter().filter_map(|line| line.strip_prefix("answered")).map(|rest| rest.trim().to_owned()));
-        answered.extend(lines.iter().map(|line| parse(line)));
         check(dir.path(), &answered, round).await;
     }
     assert!(answered.len() > 100 * ROUNDS, "only {} appends: nothing was tested", answered.len());

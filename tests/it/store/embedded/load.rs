@@ -15,6 +15,7 @@ use natter::{
 };
 
 use super::open;
+use crate::harness::process::rss_of;
 use crate::store::contract::{append, dm, message};
 
 const TIME: Duration = Duration::from_secs(3);
@@ -125,7 +126,5 @@ fn cpu_micros() -> u64 {
 }
 
 fn rss_mib() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
+    rss_of("self") >> 20
 }

@@ -1,7 +1,10 @@
 //! Scenario 3: what a node wrote comes late to the server, or the answer comes late to the node.
 
 use super::*;
-use crate::harness::{cassandra::Cassandra, proxy::Proxy};
+use crate::harness::{
+    cassandra::Cassandra,
+    proxy::{Direction, Fault, Proxy},
+};
 
 /// A store whose way to the server goes through a proxy.
 async fn behind_a_proxy(options: &ScyllaOptions) -> (Proxy, Arc<ScyllaStore>) {
@@ -24,8 +27,8 @@ async fn writes_released_late_change_nothing() {
     let (slow_b, b) = behind_a_proxy(&options).await;
     warmed(&a).await;
     warmed(&b).await;
-    slow_a.hold_requests();
-    slow_b.hold_requests();
+    slow_a.apply(Fault::Hold(Direction::ToServer));
+    slow_b.apply(Fault::Hold(Direction::ToServer));
     // Two nodes try x at the same seq, in batches that go over the edge in different ways.
     let (conv_a, conv_b) = (conv(), conv());
     let (from_a, from_b) = tokio::join!(
@@ -57,7 +60,7 @@ async fn a_late_write_and_its_retry_are_one_message() {
     let (slow, a) = behind_a_proxy(&options).await;
     let b = connect(&options).await;
     warmed(&a).await;
-    slow.hold_requests();
+    slow.apply(Fault::Hold(Direction::ToServer));
     let held = tokio::spawn({
         let a = a.clone();
         async move { append(&a, message("alice", "x")).await }
@@ -76,7 +79,7 @@ async fn an_append_whose_answer_is_held_is_found_by_the_retry() {
     let (slow, a) = behind_a_proxy(&options).await;
     let b = connect(&options).await;
     warmed(&a).await;
-    slow.hold_answers();
+    slow.apply(Fault::Hold(Direction::ToClient));
     append(&a, message("alice", "x")).await.unwrap_err();
     assert_eq!(append(&b, message("alice", "x")).await.unwrap(), Appended { seq: 2, ts: 1_000, fresh: false });
     assert_eq!(heads(&b).await, [2, 2]);
@@ -92,14 +95,14 @@ async fn a_short_stall_costs_latency_only() {
     let options = Cassandra::shared().await.migrated().await;
     let (slow, a) = behind_a_proxy(&options).await;
     warmed(&a).await;
-    slow.hold_answers();
+    slow.apply(Fault::Hold(Direction::ToClient));
     let heal = async {
         tokio::time::sleep(Duration::from_millis(1_500)).await;
         slow.heal();
     };
     let (answer, ()) = tokio::join!(append(&a, message("alice", "x")), heal);
     assert_eq!(answer.unwrap().seq, 2);
-    slow.cut();
+    slow.apply(Fault::Cut);
     let (cut, broken) = (Instant::now(), a.read_mark(&user("bob"), &conv()).await);
     assert!(matches!(broken, Err(StoreError::Unavailable(_))) && cut.elapsed() < Duration::from_secs(6), "{broken:?}");
     slow.heal();

@@ -11,6 +11,7 @@ mod outage;
 mod race;
 mod rules_alone;
 mod schema;
+mod tls;
 
 use std::{
     collections::HashMap,

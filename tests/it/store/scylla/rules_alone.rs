@@ -1,11 +1,14 @@
 //! Rules of the append and of the readers that no scenario shows on their own: each test here fails when its one rule
 //! is broken and all others hold.
 
-use natter::model::DeviceId;
 use scylla::client::{session::Session, session_builder::SessionBuilder};
 
 use super::*;
-use crate::harness::{cassandra::Cassandra, proxy::Proxy};
+use crate::harness::{
+    cassandra::Cassandra,
+    proxy::{Direction, Fault, Proxy},
+    until,
+};
 
 /// The server as nobody but a test touches it.
 async fn plain(options: &ScyllaOptions) -> Session {
@@ -28,14 +31,14 @@ async fn a_lost_insert_leaves_no_hole() {
     let a = connect(&ScyllaOptions { contact_points: vec![slow.addr().to_string()], ..options.clone() }).await;
     append_until_stored(&a, message("bob", "warm")).await;
     for round in 0..3 {
-        slow.hold_requests();
-        let asked = a.driver_metrics().requests;
+        slow.apply(Fault::Hold(Direction::ToServer));
+        let asked = a.driver().counts().requests;
         let sending = tokio::spawn({
             let a = a.clone();
             async move { append_until_stored(&a, message("alice", &format!("x{round}"))).await }
         });
-        crate::mesh::until("the insert is on its way", async || a.driver_metrics().requests > asked).await;
-        slow.cut();
+        until("the insert is on its way", async || a.driver().counts().requests > asked).await;
+        slow.apply(Fault::Cut);
         let broken = a.read_mark(&user("bob"), &conv()).await;
         assert!(matches!(broken, Err(StoreError::Unavailable(_))), "{broken:?}");
         slow.heal();
@@ -87,13 +90,13 @@ async fn a_page_ends_before_a_missing_row() {
 async fn registers_are_written_at_their_value() {
     let options = Cassandra::shared().await.migrated().await;
     let store = connect(&options).await;
-    let (bob, phone) = (user("bob"), DeviceId::new("phone").unwrap());
+    let phone = phone();
     fill(&store, 9).await;
     append(&store, message("alice", "x")).await.unwrap();
     append(&store, message("alice", "x")).await.unwrap();
-    store.register_device(&bob, &phone).await.unwrap();
-    store.raise_cursor(&bob, &phone, &conv(), 10).await.unwrap();
-    store.raise_read_mark(&bob, &conv(), 10).await.unwrap();
+    store.register_device(&phone).await.unwrap();
+    store.raise_cursor(&phone, &conv(), 10).await.unwrap();
+    store.raise_read_mark(&user("bob"), &conv(), 10).await.unwrap();
     let session = plain(&options).await;
     for (table, value, column) in
         [("inbox", "head", "head"), ("inbox", "head", "ts"), ("cursors", "seq", "seq"), ("reads", "seq", "seq")]

@@ -13,19 +13,17 @@ use natter::{
 };
 use serde_yaml_ng::Value;
 use tempfile::TempDir;
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
-};
 
 use super::files::{SECRET, environment, filled, root, services, texts};
-use crate::{
-    cli::nats_server::until,
-    harness::{
-        cassandra::{self, Cassandra},
-        running::{Running, haproxy, natter, output},
-        skip::skip,
-    },
+use crate::harness::{
+    PATIENCE,
+    cassandra::{Cassandra, missing},
+    haproxy::haproxy,
+    http,
+    natter::natter,
+    process::{Process, output},
+    skip::skip,
+    until,
 };
 
 /// Where each name and port of the compose file is on this machine.
@@ -69,17 +67,12 @@ impl Map {
     }
 }
 
+/// The status and the body of a page.
 async fn get(address: &str, path: &str) -> Option<(u16, String)> {
-    let mut stream = TcpStream::connect(address).await.ok()?;
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.ok()?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text).await.ok()?;
-    let status = text.split_whitespace().nth(1)?.parse().ok()?;
-    Some((status, text))
+    http::get(address, path).await.map(|answer| (answer.status, answer.body))
 }
 
-fn start_nats(map: &Map, name: &str, service: &Value, folder: &Path) -> Running {
+fn start_nats(map: &Map, name: &str, service: &Value, folder: &Path) -> Process {
     let mut command = Command::new(find(None).unwrap().path);
     let monitor = map.at(&format!("{name}:8222")).rsplit_once(':').unwrap().1.to_owned();
     for argument in texts(&service["command"]) {
@@ -90,13 +83,13 @@ fn start_nats(map: &Map, name: &str, service: &Value, folder: &Path) -> Running 
     let store = store.to_str().unwrap();
     let variables = map.environment(name, service).into_iter();
     command.env_clear().envs(variables.map(|(key, value)| (key, value.replace("/data", store))));
-    Running::start(command, folder.join(format!("{name}.log")))
+    Process::start(command)
 }
 
-fn start_node(map: &Map, name: &str, service: &Value, folder: &TempDir) -> Running {
+fn start_node(map: &Map, name: &str, service: &Value, folder: &TempDir) -> Process {
     let mut command = natter(folder.path());
     command.arg("serve").envs(map.environment(name, service));
-    Running::start(command, folder.path().join(format!("{name}.log")))
+    Process::start(command)
 }
 
 fn token(user: &str) -> String {
@@ -125,15 +118,13 @@ async fn hears(client: &Client, text: &str) {
         }
         panic!("the client ended before it heard {text}");
     };
-    tokio::time::timeout(std::time::Duration::from_secs(20), heard)
-        .await
-        .unwrap_or_else(|_| panic!("never heard {text}"));
+    tokio::time::timeout(PATIENCE, heard).await.unwrap_or_else(|_| panic!("never heard {text}"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_service_runs_by_hand_and_users_talk_through_the_proxy() {
-    if let Err(why) = cassandra::available() {
-        return skip("the mesh of docker-compose.yml by hand", &why);
+    if missing("the mesh of docker-compose.yml by hand").await {
+        return;
     }
     let (folder, map, file) = (tempfile::tempdir().unwrap(), Map::new().await, filled());
     let all = services(&file);
@@ -154,8 +145,7 @@ async fn every_service_runs_by_hand_and_users_talk_through_the_proxy() {
 
     let mut nodes = ["natter-1", "natter-2"].map(|name| start_node(&map, name, all[name], &folder));
     for (name, node) in ["natter-1", "natter-2"].iter().zip(&mut nodes) {
-        until("the node is healthy", async || {
-            assert!(node.exited().is_none(), "{name} ended: {}", node.log());
+        node.ready(&format!("{name} is healthy"), async || {
             let mut health = natter(folder.path());
             health.args(&texts(&all[*name]["healthcheck"]["test"])[2..]).envs(map.environment(name, all[*name]));
             output(health).await.status.success()
@@ -173,7 +163,7 @@ async fn every_service_runs_by_hand_and_users_talk_through_the_proxy() {
     bob.close().await;
 
     match haproxy() {
-        Some(program) => through_the_proxy(&map, &program, &mut nodes, &folder).await,
+        Some(program) => through_the_proxy(&map, &program, &mut nodes).await,
         None => skip("the proxy of docker-compose.yml", "there is no haproxy; apt install haproxy"),
     }
 }
@@ -185,7 +175,7 @@ async fn doctor_is_content(map: &Map, service: &Value, folder: &TempDir) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
 }
 
-async fn through_the_proxy(map: &Map, program: &Path, nodes: &mut [Running; 2], folder: &TempDir) {
+async fn through_the_proxy(map: &Map, program: &Path, nodes: &mut [Process; 2]) {
     let door = map.at("proxy:8080");
     let mut command = Command::new(program);
     command
@@ -195,7 +185,7 @@ async fn through_the_proxy(map: &Map, program: &Path, nodes: &mut [Running; 2], 
         .env("NATTER_2", map.at("natter-2:8080"))
         // Nobody listens there: as without --profile monitoring.
         .env("GRAFANA", "127.0.0.1:1");
-    let proxy = Running::start(command, folder.path().join("proxy.log"));
+    let proxy = Process::start(command);
     until("the proxy is healthy", async || get(door, "/healthz").await.is_some_and(|(s, _)| s == 200)).await;
 
     // The page at one URL; what is for operators at none.
@@ -218,7 +208,7 @@ async fn through_the_proxy(map: &Map, program: &Path, nodes: &mut [Running; 2], 
 
     // A node that drains gets no new sockets, and its old ones find the other node through the same door.
     nodes[0].terminate();
-    until("the node has drained", async || nodes[0].exited().is_some()).await;
+    nodes[0].ended().await;
     second.0.send(&format!("@{}", first.1), Body::text("after the drain")).await.unwrap();
     hears(&first.0, "after the drain").await;
 }

@@ -1,4 +1,4 @@
-//! `natter migrate` and `natter serve` on a CQL server, as a shell runs them.
+//! `natter migrate`, `serve` and `doctor` on a CQL server, as a shell runs them.
 
 use std::process::Command;
 
@@ -6,21 +6,13 @@ use natter::nats_server::{NatsServer, ServerOptions, free_ports};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::{
-    cli::nats_server::until,
-    harness::{
-        cassandra::{self, Cassandra, keyspace},
-        running::{Running, natter, output},
-        skip::skip,
-    },
+use super::doctor::{Place, fails, finding, report};
+use crate::harness::{
+    cassandra::{Cassandra, keyspace, missing},
+    http,
+    natter::natter,
+    process::{Process, output},
 };
-
-fn missing(part: &str) -> bool {
-    cassandra::available().is_err_and(|why| {
-        skip(part, &why);
-        true
-    })
-}
 
 /// A command that knows the cluster and the keyspace by its environment.
 async fn on_cluster(folder: &TempDir, keyspace: &str) -> Command {
@@ -36,7 +28,7 @@ async fn on_cluster(folder: &TempDir, keyspace: &str) -> Command {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn many_commands_at_once_make_one_schema_and_the_next_has_nothing_to_do() {
-    if missing("migrate on Cassandra") {
+    if missing("migrate on Cassandra").await {
         return;
     }
     let (folder, keyspace) = (tempfile::tempdir().unwrap(), keyspace());
@@ -65,7 +57,7 @@ async fn many_commands_at_once_make_one_schema_and_the_next_has_nothing_to_do() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_datacenter_that_is_not_there_is_told_with_those_that_are() {
-    if missing("migrate to a wrong datacenter") {
+    if missing("migrate to a wrong datacenter").await {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
@@ -76,17 +68,9 @@ async fn a_datacenter_that_is_not_there_is_told_with_those_that_are() {
     assert!(output.status.code() == Some(1) && said.contains("elsewhere") && said.contains("datacenter1"), "{said}");
 }
 
-#[test]
-fn the_embedded_store_has_nothing_to_migrate() {
-    let folder = tempfile::tempdir().unwrap();
-    let output = natter(folder.path()).arg("migrate").output().unwrap();
-    assert_eq!(output.status.code(), Some(1), "{output:?}");
-    assert!(String::from_utf8_lossy(&output.stderr).contains("hint: set store.kind"), "{output:?}");
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn serve_refuses_a_missing_schema_and_makes_it_when_asked() {
-    if missing("serve on Cassandra") {
+    if missing("serve on Cassandra").await {
         return;
     }
     let (folder, keyspace) = (tempfile::tempdir().unwrap(), keyspace());
@@ -107,28 +91,53 @@ async fn serve_refuses_a_missing_schema_and_makes_it_when_asked() {
     assert_eq!(refused.status.code(), Some(1), "{said}");
     assert!(said.contains("natter migrate") && said.contains("--migrate"), "{said}");
 
-    let mut node = Running::start(serve(&["--migrate"]).await, folder.path().join("node.log"));
-    until("the node is ready", async || {
-        assert!(node.exited().is_none(), "the node ended: {}", node.log());
+    let mut node = Process::start(serve(&["--migrate"]).await);
+    node.ready("the node is ready", async || {
         let mut health = natter(folder.path());
         health.args(["health", &address]);
         output(health).await.status.success()
     })
     .await;
     assert!(node.log().contains("one copy of each row"), "{}", node.log());
-    assert!(counted(&address).await > 0, "the driver's requests must be among the metrics");
+    let requests = http::metric(&address, "natter_store_requests_total ").await;
+    assert!(requests > 0.0, "the driver's requests must be among the metrics");
     node.terminate();
-    until("the node has drained", async || node.exited().is_some()).await;
-    assert!(node.exited().unwrap().success(), "{}", node.log());
+    assert!(node.ended().await.success(), "{}", node.log());
 }
 
-/// What the node says of its driver's requests.
-async fn counted(address: &str) -> u64 {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
-    stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").await.unwrap();
-    let mut text = String::new();
-    stream.read_to_string(&mut text).await.unwrap();
-    let line = text.lines().find_map(|line| line.strip_prefix("natter_store_requests_total "));
-    line.unwrap_or_else(|| panic!("no such metric in {text}")).parse().unwrap()
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_of_cassandra_is_looked_at() {
+    if missing("doctor on Cassandra").await {
+        return;
+    }
+    let place = Place::new().await;
+    let options = Cassandra::shared().await.migrated().await;
+    let doctor = |keyspace: &str| {
+        let mut command = place.doctor();
+        command
+            .env("NATTER_STORE__KIND", "scylla")
+            .env("NATTER_STORE__SCYLLA__CONTACT_POINTS", options.contact_points.join(","))
+            .env("NATTER_STORE__SCYLLA__KEYSPACE", keyspace);
+        command
+    };
+    for _ in 0..2 {
+        let output = output(doctor(&options.keyspace)).await;
+        let seen = report(&output);
+        assert_eq!(output.status.code(), Some(0), "{seen:#}");
+        for check in ["servers", "schema", "read", "conditional write", "commit log", "small timestamps", "clock"] {
+            assert_eq!(finding(&seen, "store", check)["state"], "ok", "{check} in {seen:#}");
+        }
+        // One copy of each row in the tests' server.
+        assert_eq!(finding(&seen, "store", "copies")["state"], "warn");
+    }
+    let says = fails(doctor("nothing_here"), "store", "schema").await;
+    assert!(says.contains("nothing_here"), "{says}");
+    let mut command = doctor(&options.keyspace);
+    command.env("NATTER_STORE__SCYLLA__DATACENTER", "elsewhere");
+    let output = output(command).await;
+    let servers = finding(&report(&output), "store", "servers");
+    assert!(servers["state"] == "fail" && servers["mend"].as_str().unwrap().contains("datacenter1"), "{servers}");
+    let mut command = doctor(&options.keyspace);
+    command.env("NATTER_STORE__SCYLLA__CONTACT_POINTS", "127.0.0.1:1");
+    fails(command, "store", "cluster").await;
 }

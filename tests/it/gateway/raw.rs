@@ -8,7 +8,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::PATIENCE;
+use crate::harness::PATIENCE;
 
 /// A text frame.
 pub const TEXT: u8 = 0x81;

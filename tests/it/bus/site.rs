@@ -1,0 +1,161 @@
+//! Real NATS servers for the tests of the bus, nodes on them, and what those heard.
+
+use std::{sync::Arc, time::Duration};
+
+use natter::{
+    bus::{
+        Bus, BusError, OnMessage,
+        nats::{NatsBus, NatsOptions},
+    },
+    config::ServerUrl,
+    metrics::Metrics,
+    model::UserId,
+    nats_server::{NatsServer, ServerOptions},
+    subject::Subject,
+};
+use parking_lot::Mutex;
+use tempfile::TempDir;
+use tokio::{sync::Notify, time::timeout};
+
+use crate::harness::{PATIENCE, nats::Cluster, until};
+
+/// A server, or a cluster of three, and the folder they live in.
+pub struct Site {
+    /// The one that nodes connect to.
+    pub server: NatsServer,
+    /// The rest of the cluster.
+    others: Vec<NatsServer>,
+    _folder: TempDir,
+}
+
+impl Site {
+    /// One server on any port.
+    pub async fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let options = ServerOptions::new(folder.path());
+        Self::with(options, folder).await
+    }
+
+    /// One server with options of its own, which name the folder.
+    pub async fn with(options: ServerOptions, folder: TempDir) -> Self {
+        Self { server: NatsServer::start(options).await.unwrap(), others: Vec::new(), _folder: folder }
+    }
+
+    /// Three servers with routes to each other.
+    pub async fn cluster() -> Self {
+        let Cluster { mut servers, folder } = Cluster::start().await;
+        Self { server: servers.remove(0), others: servers, _folder: folder }
+    }
+
+    /// Where those who are no nodes connect: another server, where there is one.
+    pub fn guest_url(&self) -> String {
+        self.others.last().unwrap_or(&self.server).client_url()
+    }
+
+    /// Returns when the guests' server knows every subscription that `node` made before.
+    pub async fn settled(&self, node: &NatsBus) {
+        let (subject, heard) = (Subject::node("nobody", "settled"), Heard::default());
+        let _sub = node.subscribe(&subject, heard.listen());
+        node.fence().await.unwrap();
+        let mut options = self.options("settling");
+        options.urls = vec![ServerUrl::new(self.guest_url())];
+        let far = connect(options).await.unwrap();
+        // Subscriptions go over a route in their order, so this one tells of those before it.
+        until("the other server knows the subscriptions", async || {
+            far.publish(&subject, "here".into());
+            far.fence().await.unwrap();
+            !heard.all().is_empty()
+        })
+        .await;
+    }
+
+    /// How a node connects that notices soon when the server is away.
+    pub fn options(&self, node: &str) -> NatsOptions {
+        let mut options =
+            NatsOptions::new(node, [self.server.client_url()]).password("node", &self.server.passwords().node);
+        options.ping_interval = Duration::from_secs(1);
+        options
+    }
+
+    /// A node.
+    pub async fn bus(&self, node: &str) -> Arc<NatsBus> {
+        connect(self.options(node)).await.unwrap()
+    }
+}
+
+/// A bus with counters of its own.
+///
+/// # Errors
+/// Those of the bus.
+pub async fn connect(options: NatsOptions) -> Result<Arc<NatsBus>, BusError> {
+    let metrics = Metrics::new(&options.node);
+    NatsBus::connect(options, metrics).await
+}
+
+/// Remembers what came. Clones share it.
+#[derive(Clone, Default)]
+pub struct Heard(Arc<Memory>);
+
+#[derive(Default)]
+struct Memory {
+    texts: Mutex<Vec<String>>,
+    changed: Notify,
+}
+
+impl Heard {
+    /// Hears what a subscription brings.
+    pub fn listen(&self) -> OnMessage {
+        let heard = self.clone();
+        Arc::new(move |message| heard.push(std::str::from_utf8(&message.payload).unwrap()))
+    }
+
+    /// Hears the tags of what had no responders.
+    pub fn listen_no_responders(&self, bus: &dyn Bus) {
+        let heard = self.clone();
+        bus.on_no_responders(Arc::new(move |tag| heard.push(tag)));
+    }
+
+    fn push(&self, text: &str) {
+        self.0.texts.lock().push(text.to_owned());
+        self.0.changed.notify_waiters();
+    }
+
+    /// So far, in order.
+    pub fn all(&self) -> Vec<String> {
+        self.0.texts.lock().clone()
+    }
+
+    /// How much came so far.
+    pub fn count(&self) -> usize {
+        self.0.texts.lock().len()
+    }
+
+    /// Waits until this is among it.
+    pub async fn has(&self, text: &str) {
+        self.wait(&format!("{text} is heard"), |all| all.iter().any(|heard| heard == text)).await;
+    }
+
+    /// Waits until so much came.
+    pub async fn has_count(&self, count: usize) {
+        self.wait(&format!("{count} messages are heard"), |all| all.len() >= count).await;
+    }
+
+    async fn wait(&self, what: &str, holds: impl Fn(&[String]) -> bool) {
+        let waiting = timeout(PATIENCE, async {
+            loop {
+                let changed = self.0.changed.notified();
+                if holds(&self.0.texts.lock()) {
+                    return;
+                }
+                changed.await;
+            }
+        });
+        let vain = || panic!("waited in vain until {what}; {} came, the last {:?}", self.count(), self.all().last());
+        waiting.await.unwrap_or_else(|_| vain());
+    }
+}
+
+/// A user's subject.
+pub fn user(name: &str) -> Subject {
+    Subject::user(&UserId::new(name).unwrap())
+}

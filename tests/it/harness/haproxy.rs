@@ -1,0 +1,13 @@
+//! HAProxy, where it is installed.
+
+use std::path::PathBuf;
+
+/// Its program, by `NATTER_HAPROXY` or where Debian puts it.
+pub fn haproxy() -> Option<PathBuf> {
+    if let Some(named) = std::env::var_os("NATTER_HAPROXY").filter(|value| !value.is_empty()) {
+        return Some(named.into());
+    }
+    let folders = std::env::var_os("PATH").unwrap_or_default();
+    let sbin = ["/usr/sbin".into(), "/usr/local/sbin".into()];
+    std::env::split_paths(&folders).chain(sbin).map(|folder| folder.join("haproxy")).find(|program| program.is_file())
+}

@@ -1,0 +1,47 @@
+//! Waiting for what must become true: the only way in which a test waits. It asks again and again, and gives up at
+//! a deadline that a loaded machine does not reach.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+/// How long a test waits for what must happen: far more than it takes on a loaded machine.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Between two questions: a test is rarely held up by more than this.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// Waits until `holds`, at most [`PATIENCE`].
+///
+/// # Panics
+/// With `what`, which is said as "waited … until `what`".
+pub async fn until(what: &str, holds: impl AsyncFnMut() -> bool) {
+    until_within(PATIENCE, what, holds).await;
+}
+
+/// The same with a patience of its own.
+pub async fn until_within(patience: Duration, what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    until_ok(patience, what, async || if holds().await { Ok(()) } else { Err(String::new()) }).await;
+}
+
+/// Waits until `ask` gives something, and passes it on.
+///
+/// # Panics
+/// With `what`, and with what the last answer said was missing.
+pub async fn until_ok<T>(patience: Duration, what: &str, ask: impl AsyncFnMut() -> Result<T, String>) -> T {
+    try_until(patience, ask).await.unwrap_or_else(|missing| {
+        let missing = if missing.is_empty() { missing } else { format!(": {missing}") };
+        panic!("waited {patience:?} in vain until {what}{missing}")
+    })
+}
+
+/// The same for those who have more to say when it never comes: they get the last answer.
+pub async fn try_until<T>(patience: Duration, mut ask: impl AsyncFnMut() -> Result<T, String>) -> Result<T, String> {
+    let deadline = Instant::now() + patience;
+    loop {
+        match ask().await {
+            Err(_) if Instant::now() < deadline => sleep(PAUSE).await,
+            answer => return answer,
+        }
+    }
+}
