@@ -119,10 +119,10 @@ async fn a_session_counts_before_its_fence_and_waits_for_it() {
     link.hold();
     let (begin, url) = (Instant::now(), here.url());
     let second = tokio::spawn(async move { Peer::join(&url, "bob", "second", Encoding::Json).await });
-    until("the second session counts", async || here.gateway.registry.len() == 2).await;
+    until("the second session counts", async || here.sessions() == 2).await;
     assert!(begin.elapsed() < Duration::from_secs(1), "it counts only after {:?}", begin.elapsed());
     first.vanish();
-    until("the first session is gone", async || here.gateway.registry.len() == 1).await;
+    until("the first session is gone", async || here.sessions() == 1).await;
     let second = second.await.unwrap();
     // Nobody answers the fence here, and that is found out after two seconds.
     assert!(begin.elapsed() > Duration::from_millis(1_900), "welcome after {:?}", begin.elapsed());
@@ -178,7 +178,8 @@ async fn heads_are_compared_after_notices_were_dropped() {
     // Another subscription of bob's node stops taking what comes, and more comes than the library holds for it.
     let (gate, wait) = std::sync::mpsc::channel::<()>();
     let wait = Mutex::new(wait);
-    let (from, to, flood) = (&mesh.nodes[0].gateway.bus, &mesh.nodes[1].gateway.bus, Subject::node("nobody", "flood"));
+    let bus = |node: usize| mesh.nodes[node].weak_bus().upgrade().unwrap();
+    let (from, to, flood) = (bus(0), bus(1), Subject::node("nobody", "flood"));
     let stuck = Arc::new(move |_| {
         let _gone = wait.lock().recv();
     });

@@ -7,22 +7,6 @@ use super::known_tests::{all, root};
 
 const PAGES: [&str; 3] = ["README.md", "ARCHITECTURE.md", "docs/rules.md"];
 
-/// Sources that are about to move, as the pages name them already, and where they are until then. Each line goes when
-/// its source has moved.
-const MOVING: [(&str, &str); 11] = [
-    ("src/gateway/greet.rs", "src/gateway/greeting.rs"),
-    ("src/model/", "src/model.rs"),
-    ("src/model/body.rs", "src/protocol/body.rs"),
-    ("src/ops/", "src/gateway/requests.rs"),
-    ("src/routing/mailbox.rs", "src/gateway/mailbox.rs"),
-    ("src/routing/recent.rs", "src/gateway/recent.rs"),
-    ("src/routing/registry.rs", "src/gateway/registry.rs"),
-    ("src/routing/router.rs", "src/gateway/router.rs"),
-    ("src/routing/watch.rs", "src/gateway/watch.rs"),
-    ("src/services/", "src/gateway/services.rs"),
-    ("src/session/session.rs", "src/session/joined.rs"),
-];
-
 /// What stands between backticks in a page.
 fn quoted(page: &str) -> Vec<String> {
     let text = fs::read_to_string(root().join(page)).unwrap();
@@ -59,10 +43,7 @@ fn every_test_that_is_named_exists() {
 fn every_file_that_is_named_exists() {
     for page in PAGES {
         for text in quoted(page).iter().filter(|text| is_source(text)) {
-            let until_then = MOVING.iter().find(|(to, _)| to == text).map_or(text.as_str(), |(_, from)| from);
-            let found = [text, until_then]
-                .iter()
-                .any(|path| [root().to_owned(), root().join("src")].iter().any(|folder| folder.join(path).exists()));
+            let found = [root().to_owned(), root().join("src")].iter().any(|folder| folder.join(text).exists());
             assert!(found, "{page} names {text}, which is not there");
         }
     }

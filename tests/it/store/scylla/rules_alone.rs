@@ -1,7 +1,6 @@
 //! Rules of the append and of the readers that no scenario shows on their own: each test here fails when its one rule
 //! is broken and all others hold.
 
-use natter::model::DeviceId;
 use scylla::client::{session::Session, session_builder::SessionBuilder};
 
 use super::*;
@@ -29,12 +28,12 @@ async fn a_lost_insert_leaves_no_hole() {
     append_until_stored(&a, message("bob", "warm")).await;
     for round in 0..3 {
         slow.hold_requests();
-        let asked = a.driver_metrics().requests;
+        let asked = a.driver().counts().requests;
         let sending = tokio::spawn({
             let a = a.clone();
             async move { append_until_stored(&a, message("alice", &format!("x{round}"))).await }
         });
-        crate::mesh::until("the insert is on its way", async || a.driver_metrics().requests > asked).await;
+        crate::mesh::until("the insert is on its way", async || a.driver().counts().requests > asked).await;
         slow.cut();
         let broken = a.read_mark(&user("bob"), &conv()).await;
         assert!(matches!(broken, Err(StoreError::Unavailable(_))), "{broken:?}");
@@ -87,13 +86,13 @@ async fn a_page_ends_before_a_missing_row() {
 async fn registers_are_written_at_their_value() {
     let options = Cassandra::shared().await.migrated().await;
     let store = connect(&options).await;
-    let (bob, phone) = (user("bob"), DeviceId::new("phone").unwrap());
+    let phone = phone();
     fill(&store, 9).await;
     append(&store, message("alice", "x")).await.unwrap();
     append(&store, message("alice", "x")).await.unwrap();
-    store.register_device(&bob, &phone).await.unwrap();
-    store.raise_cursor(&bob, &phone, &conv(), 10).await.unwrap();
-    store.raise_read_mark(&bob, &conv(), 10).await.unwrap();
+    store.register_device(&phone).await.unwrap();
+    store.raise_cursor(&phone, &conv(), 10).await.unwrap();
+    store.raise_read_mark(&user("bob"), &conv(), 10).await.unwrap();
     let session = plain(&options).await;
     for (table, value, column) in
         [("inbox", "head", "head"), ("inbox", "head", "ts"), ("cursors", "seq", "seq"), ("reads", "seq", "seq")]
