@@ -5,7 +5,7 @@
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
     auth::{AuthError, Verifier},
@@ -102,12 +102,13 @@ impl Node {
     pub async fn run(self, listener: TcpListener, shutdown: CancellationToken) -> bool {
         let Self { shown, watch: watched, requests } = self;
         let (gateway, bus) = (shown.gateway.clone(), shown.bus.clone());
-        let watching = tokio::spawn(watch(watched));
+        // Ends with this future, also when that is dropped in the middle: it holds the bus.
+        let watching = AbortOnDropHandle::new(tokio::spawn(watch(watched)));
         serve_until(listener, http::router(shown), &gateway, shutdown).await;
         // No new requests of services; those under way are awaited with the sessions' own.
         drop(requests);
         let clean = gateway.drain().await;
-        watching.abort();
+        drop(watching);
         bus.close().await;
         clean
     }

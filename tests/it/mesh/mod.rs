@@ -2,7 +2,7 @@
 //! own way to NATS. Used by every end-to-end test.
 //!
 //! The periodic reconcile is off and the second look at the heads far away unless a test wants them: they make up
-//! for everything, so a test with them could not see a broken rule (the design, "what loss-freedom rests on").
+//! for everything, so a test with them could not see a broken rule (`docs/rules.md`).
 
 pub mod held;
 pub mod ledger;

@@ -28,9 +28,11 @@ async fn decided(loser: &Peer, winner: &Peer, cid: &str) {
 async fn the_larger_attempt_stays_in_whichever_order_they_come() {
     let mesh = TestMesh::start(2).await;
     for (round, nodes) in [[0, 1], [1, 0], [0, 0]].into_iter().enumerate() {
-        let (old, new) = (join(&mesh, nodes[0], 1).await, join(&mesh, nodes[1], 2).await);
+        // Larger in each round: the winner of the one before may still be there.
+        let lower = 1 + 2 * round as u64;
+        let (old, new) = (join(&mesh, nodes[0], lower).await, join(&mesh, nodes[1], lower + 1).await);
         decided(&old, &new, &format!("a{round}")).await;
-        let (new, old) = (new, join(&mesh, nodes[0], 1).await);
+        let (new, old) = (new, join(&mesh, nodes[0], lower).await);
         decided(&old, &new, &format!("b{round}")).await;
     }
 }
@@ -38,8 +40,9 @@ async fn the_larger_attempt_stays_in_whichever_order_they_come() {
 #[tokio::test]
 async fn equal_attempts_leave_exactly_one() {
     let mesh = TestMesh::start(2).await;
-    for nodes in [[0, 1], [0, 0]] {
-        let peers = [join(&mesh, nodes[0], 0).await, join(&mesh, nodes[1], 0).await];
+    for (attempt, nodes) in [[0, 1], [0, 0]].into_iter().enumerate() {
+        let attempt = attempt as u64;
+        let peers = [join(&mesh, nodes[0], attempt).await, join(&mesh, nodes[1], attempt).await];
         let one = |peer: &Peer| peer.closed_now().is_some();
         until("one is closed", async || peers.iter().any(one)).await;
         let id = |peer: &Peer| peer.welcome.as_ref().unwrap().session.clone();

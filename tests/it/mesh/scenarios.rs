@@ -1,4 +1,4 @@
-//! The scenarios of the design that catch wrong implementations, as far as one machine can play them. The periodic
+//! The scenarios of `docs/rules.md` that catch wrong implementations, as far as one machine can play them. The periodic
 //! reconcile is off and the second look at the heads far away: what is delivered here is delivered by the rules.
 
 use std::{sync::Arc, time::Duration};

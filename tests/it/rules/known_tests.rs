@@ -12,12 +12,12 @@ use std::{
 };
 
 /// The folder of the package.
-pub fn root() -> &'static Path {
+pub(super) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
 /// All tests, each by its whole path: `offline::…` of this binary, `session::delivery::tests::…` of the library.
-pub fn all() -> &'static BTreeSet<String> {
+pub(super) fn all() -> &'static BTreeSet<String> {
     static ALL: OnceLock<BTreeSet<String>> = OnceLock::new();
     ALL.get_or_init(|| {
         let (mut all, unit) = (integration(), unit());
@@ -28,7 +28,7 @@ pub fn all() -> &'static BTreeSet<String> {
 }
 
 /// The files below a folder, those that a build leaves behind excepted.
-pub fn files(folder: &Path) -> Vec<PathBuf> {
+pub(super) fn files(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
