@@ -1,4 +1,4 @@
-//! Loading as an operator meets it: files, variables and flags, alone, over each other, and wrong.
+//! Loading as an operator does it: files, variables and flags, alone, over each other, and wrong.
 
 use std::path::PathBuf;
 
@@ -134,15 +134,15 @@ fn every_fault_is_told_at_once_with_key_value_limit_and_source() {
     sources = sources.flag("--log", "log.filter", Some("natter=="));
     let found: Vec<String> = faults(&sources).iter().map(Fault::to_string).collect();
     for wanted in [
-        "limits.windw is no key, did you mean limits.window? [",
+        "limits.windw is not a key, did you mean limits.window? [",
         "natter.toml:2]",
         "limits.window = 0 must be from 1 to 65536 [",
-        "limits.body_bytes = \"big\" must be a whole number from 0 [",
+        "limits.body_bytes = \"big\" must be a whole number, 0 or more [",
         "limits.frame_bytes = 5 must be more than limits.body_bytes (65536), or 0 [",
         "timing.idle_secs = 30 must be more than two pings (timing.ping_secs is 25) [",
-        "nats.user needs nats.password beside it [",
+        "nats.user needs nats.password as well [",
         "nats.urls = \"http://x\" must be like nats://host:4222",
-        "colour.red is no key [",
+        "colour.red is not a key [",
         "store.kind = \"mysql\" must be \"embedded\" or \"scylla\" [NATTER_STORE__KIND]",
         "http.listen = \"8080\" must be an address and a port",
         "limits.send_burst = \"-1\" must be a whole number from 0 to 4294967295 [NATTER_LIMITS__SEND_BURST]",
@@ -162,7 +162,7 @@ fn a_file_that_cannot_be_read_is_a_fault_with_its_name() {
     assert!(faults(&missing)[0].to_string().starts_with("cannot be read: "));
     let (_folder, broken) = from_text("[nats]\nurls = []\npassword = \"hunter2\n");
     let found = faults(&broken);
-    assert!(found[0].problem.starts_with("is not TOML: "), "{found:?}");
+    assert!(found[0].problem.starts_with("is not valid TOML: "), "{found:?}");
     assert!(matches!(&found[0].source, Source::File(_, 3)), "{found:?}");
     assert!(!format!("{found:?}").contains("hunter2"));
 }
@@ -208,7 +208,7 @@ fn what_is_shown_says_what_set_it_and_loads_again() {
 fn a_section_takes_no_value_and_a_value_no_keys() {
     let (_folder, sources) = from_text("limits = 5\nnode.name.x = 1\n\"a.b\" = 2\n[services.\"no name\"]\n");
     let found: Vec<String> = faults(&sources).iter().map(Fault::to_string).collect();
-    for wanted in ["limits is a section", "node.name.x is no key", "a.b is no name", "services.no name"] {
+    for wanted in ["limits is a section", "node.name.x is not a key", "a.b contains a dot", "services.no name"] {
         assert!(found.iter().any(|fault| fault.starts_with(wanted)), "wanted {wanted:?} in {found:#?}");
     }
     assert_eq!(found.len(), 4, "{found:#?}");
@@ -315,7 +315,7 @@ fn every_key_that_a_page_names_exists() {
             let plain = word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'.'));
             let (section, key) = word.split_once('.').unwrap_or_default();
             if plain && !is_file && !key.is_empty() && schema::is_section(section) {
-                assert!(schema::is_key(word) || schema::is_section(word), "{path} names {word}, which is no key");
+                assert!(schema::is_key(word) || schema::is_section(word), "{path} names {word}, which is not a key");
                 named += 1;
             }
         }

@@ -1,4 +1,4 @@
-//! What a value must be beyond its type: limits, and values that only fit together. Lists every fault.
+//! What a value must be beyond its type: ranges, and keys that depend on each other. Lists every fault.
 
 use std::fmt::Display;
 
@@ -9,11 +9,11 @@ use super::{
     source::Source,
 };
 
-/// A NATS message holds 1 MiB by default, and a body travels with some words around it.
+/// A NATS message may have 1 MiB by default, and a body travels with a frame around it.
 const MAX_BODY_BYTES: usize = 960 << 10;
 
 impl Config {
-    /// Checks a configuration that was composed and not loaded.
+    /// Checks a configuration that was built in code instead of loaded.
     ///
     /// # Errors
     /// All faults at once.
@@ -63,14 +63,14 @@ impl Checks {
         self.that(range.contains(&value), key, value, format!("must be from {low} to {high}"));
     }
 
-    /// Two keys that make sense only together.
+    /// Two keys of which neither makes sense alone.
     fn pair<A, B>(&mut self, (one, has_one): (&str, &Option<A>), (other, has_other): (&str, &Option<B>)) {
         for (key, missing, lone) in [
             (one, other, has_one.is_some() && has_other.is_none()),
             (other, one, has_other.is_some() && has_one.is_none()),
         ] {
             if lone {
-                let problem = format!("needs {missing} beside it");
+                let problem = format!("needs {missing} as well");
                 self.0.push(Fault { key: key.to_owned(), value: None, problem, source: Source::Default });
             }
         }
@@ -102,7 +102,7 @@ fn nats(nats: &Nats, check: &mut Checks) {
     let mut given = ways.iter().filter(|(_, is)| *is).map(|(key, _)| *key);
     if let Some(first) = given.next() {
         for other in given {
-            let problem = format!("is a second way to sign in beside {first}, keep one");
+            let problem = format!("is a second way to sign in besides {first}, keep one");
             check.0.push(Fault { key: other.to_owned(), value: None, problem, source: Source::Default });
         }
     }
@@ -133,7 +133,7 @@ fn scylla(scylla: &Scylla, check: &mut Checks) {
         ("store.scylla.tls_key_file", &scylla.tls_key_file),
     );
     if scylla.tls_cert_file.is_some() && scylla.tls_ca_file.is_none() {
-        let problem = "needs store.scylla.tls_ca_file beside it".to_owned();
+        let problem = "needs store.scylla.tls_ca_file as well".to_owned();
         let key = "store.scylla.tls_cert_file".to_owned();
         check.0.push(Fault { key, value: None, problem, source: Source::Default });
     }
@@ -179,7 +179,7 @@ fn timing(timing: &Timing, check: &mut Checks) {
     check.range("timing.drain_secs", timing.drain_secs, 0..=3_600);
 }
 
-/// `scheme://host` with an optional port and nothing behind it: what browsers send as `Origin`.
+/// `scheme://host` with an optional port and nothing after it: what browsers send as `Origin`.
 fn is_origin(text: &str) -> bool {
     let Some((scheme, host)) = text.split_once("://") else { return false };
     !scheme.is_empty() && !host.is_empty() && !host.contains(['/', '?', '#', '@', ' ', '*'])

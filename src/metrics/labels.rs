@@ -1,8 +1,8 @@
 //! The values that labels may take, each a closed set, and counters with one slot per value. Used by
 //! [`super::Metrics`] only through its public fields.
 //!
-//! A closed set is what bounds the number of time series: nothing a peer sends can become a label. It also
-//! makes counting one atomic add, without a lock or a hash, and shows every series as 0 from the start.
+//! A closed set bounds the number of time series: nothing a peer sends can become a label. It also makes counting one
+//! atomic add, without a lock or a hash, and shows every series as 0 from the start.
 
 use std::{fmt, marker::PhantomData};
 
@@ -17,7 +17,7 @@ pub trait Label: Copy + Send + Sync + fmt::Debug + 'static {
     const KEY: &'static str;
     /// Every value, in the order of [`Label::index`].
     const ALL: &'static [Self];
-    /// The value as it stands in the output.
+    /// The value as it is written in the output.
     fn text(self) -> &'static str;
     /// Its place in [`Label::ALL`].
     fn index(self) -> usize;
@@ -114,7 +114,7 @@ labels!(
     ServiceOutcome("outcome") {
         /// Stored and answered.
         Ok = "ok",
-        /// Refused for what it said.
+        /// Refused because the request was bad.
         Refused = "refused",
         /// The service may not speak as that user.
         Forbidden = "forbidden",
@@ -124,7 +124,7 @@ labels!(
 );
 
 labels!(
-    /// What was asked of the store, by the methods of `store::Store`.
+    /// A call of the store, by its method.
     StoreOp("op") {
         /// Messages into a log.
         Append = "append",
@@ -142,7 +142,7 @@ labels!(
         Cursor = "cursor",
         /// One cursor, raised.
         RaiseCursor = "raise_cursor",
-        /// How far any device of a user is.
+        /// How far any device of a user has acknowledged.
         Delivered = "delivered",
         /// One read mark.
         ReadMark = "read_mark",
@@ -179,7 +179,7 @@ impl<L: Label> Default for CounterBy<L> {
     }
 }
 
-// A counter's clone shares its value, so the registry may hold one of two.
+// A counter's clone shares its value: the registry holds one, `Metrics` the other.
 impl<L> Clone for CounterBy<L> {
     fn clone(&self) -> Self {
         Self { counters: self.counters.clone(), label: PhantomData }

@@ -1,4 +1,4 @@
-//! The names and the output, checked as a scraper would read them.
+//! The names and the output, checked as a scraper reads them.
 
 use std::collections::{BTreeMap, BTreeSet};
 

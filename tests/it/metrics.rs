@@ -7,7 +7,8 @@ async fn each_node_shows_what_it_did_itself() {
     let mesh = TestMesh::start(2).await;
     let [one, two] = &mesh.nodes[..] else { panic!("two nodes") };
     let (alice, bob) = (mesh.json(0, "alice", "d").await, mesh.json(1, "bob", "d").await);
-    (alice.caught_up().await, bob.caught_up().await);
+    alice.caught_up().await;
+    bob.caught_up().await;
     let own = one.metric("natter_subscriptions ").await;
     assert_eq!((own, two.metric("natter_subscriptions ").await), (own, own), "the same for one user each");
     alice.send("@bob", "c1", "hello").await;

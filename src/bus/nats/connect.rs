@@ -187,7 +187,9 @@ fn encrypt(mut library: ConnectOptions, tls: &NatsTls) -> Result<ConnectOptions,
     match (&tls.cert_file, &tls.key_file) {
         (Some(cert), Some(key)) => Ok(library.add_client_certificate(cert.clone(), key.clone())),
         (None, None) => Ok(library),
-        _ => Err(refused("a TLS certificate needs its key beside it, and a key its certificate")),
+        _ => {
+            Err(refused("a TLS certificate and its key need each other: set nats.tls_cert_file and nats.tls_key_file"))
+        }
     }
 }
 
@@ -278,12 +280,10 @@ mod tests {
         assert!(matches!(with_user, NatsAuth::Password { user, password } if user == "u" && password == "s"));
         assert!(matches!(auth(Nats { token: secret(), ..Nats::default() }), NatsAuth::Token(token) if token == "s"));
         let file = || Some(PathBuf::from("f"));
-        assert!(
-            matches!(auth(Nats { nkey_file: file(), ..Nats::default() }), NatsAuth::NKey(path) if Some(&path) == file().as_ref())
-        );
-        assert!(
-            matches!(auth(Nats { creds_file: file(), ..Nats::default() }), NatsAuth::Creds(path) if Some(&path) == file().as_ref())
-        );
+        let with_nkey = auth(Nats { nkey_file: file(), ..Nats::default() });
+        assert!(matches!(with_nkey, NatsAuth::NKey(path) if Some(&path) == file().as_ref()));
+        let with_creds = auth(Nats { creds_file: file(), ..Nats::default() });
+        assert!(matches!(with_creds, NatsAuth::Creds(path) if Some(&path) == file().as_ref()));
         assert!(matches!(auth(Nats::default()), NatsAuth::None));
     }
 
