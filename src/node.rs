@@ -83,8 +83,7 @@ impl Node {
             metrics: metrics.clone(),
         });
         let requests = Services { bus: bus.clone(), ops, metrics: metrics.clone() }.listen();
-        let spread = Duration::from_secs(config.timing.reconcile_spread_secs);
-        let watch = Watch { bus: bus.clone(), registry, router, clock, spread };
+        let watch = Watch { bus: bus.clone(), registry, router, clock, spread: spread(config) };
         Ok(Self { shown: Shown { gateway, store, bus, metrics }, watch, requests })
     }
 
@@ -135,6 +134,11 @@ pub(crate) fn settings(config: &Config) -> gateway::Settings {
         origins: config.http.allowed_origins.clone(),
         drain: Duration::from_secs(timing.drain_secs),
     }
+}
+
+/// Comparisons after a reconnect are spread over this long.
+pub(crate) fn spread(config: &Config) -> Duration {
+    Duration::from_secs(config.timing.reconcile_spread_secs)
 }
 
 pub(crate) fn capacity(config: &Config) -> Capacity {

@@ -295,8 +295,8 @@ fn a_bad_key_is_a_fault_at_the_start() {
     let n = jwk("rsa.pub.pem", "x")["n"].as_str().unwrap().to_owned();
     let sets = [
         (changed("ed.pub.pem", "x", "AQAB"), "32 bytes"),
-        (changed("ec.pub.pem", "x", &base64url(&[1; 32])), "no key of its kind"),
-        (changed("ec.pub.pem", "y", "AQAB"), "no key of its kind"),
+        (changed("ec.pub.pem", "x", &base64url(&[1; 32])), "do not form a key of its kind"),
+        (changed("ec.pub.pem", "y", "AQAB"), "do not form a key of its kind"),
         (changed("rsa.pub.pem", "e", &base64url(&[0, 1])), "from 3"),
         (changed("rsa.pub.pem", "e", &base64url(&[2])), "odd"),
         (changed("rsa.pub.pem", "e", &base64url(&[2, 0, 0, 0, 1])), "2^33"),

@@ -225,11 +225,17 @@ fn a_host_name_becomes_a_name() {
     assert_eq!(name_from_host(&"x".repeat(100)).as_str().len(), 64);
 }
 
+/// What a node builds its own parts from.
+fn node_parts(config: &Config) -> impl std::fmt::Debug {
+    let gateway = (node::rules(config), node::settings(config), node::capacity(config));
+    (gateway, node::limits(config), node::spread(config))
+}
+
 /// What every part of a node is built from, as text.
 fn parts_of(config: &Config) -> String {
     let nats = NatsOptions::from_config(config.node.name.as_str(), &config.nats);
     let stores = (EmbeddedOptions::from(&config.store.embedded), ScyllaOptions::from(&config.store.scylla));
-    format!("{:?}", (nats, stores, node::rules(config), node::settings(config)))
+    format!("{:?}", (nats, stores, node_parts(config)))
 }
 
 #[test]
@@ -239,8 +245,7 @@ fn each_default_is_said_once() {
     let own = (
         NatsOptions::new(config.node.name.as_str(), urls),
         (EmbeddedOptions::default(), ScyllaOptions::default()),
-        node::rules(&config),
-        node::settings(&config),
+        node_parts(&config),
     );
     assert_eq!(format!("{own:?}"), parts_of(&config), "an engine has defaults of its own");
 }

@@ -44,6 +44,8 @@ pub struct Delivery {
     unacked: u64,
     behind: usize,
     fills: usize,
+    /// Acknowledgements whose top and cursor are being read.
+    checks: usize,
     /// Bytes that the socket still takes.
     credit: usize,
     compare: Compare,
@@ -67,6 +69,7 @@ impl Default for Delivery {
             unacked: 0,
             behind: 0,
             fills: 0,
+            checks: 0,
             credit: 0,
             compare: Compare::Idle,
             cause: Cause::Login,
@@ -310,18 +313,23 @@ impl Delivery {
         self.settle_login(conv);
     }
 
-    /// Makes room for one more conversation; `false` when there is none. Nothing is forgotten while a page of
-    /// heads is being read: its cursors may be older than what would be forgotten, and the conversation would
-    /// be handed out a second time.
+    /// Makes room for one more conversation; `false` when there is none.
     fn make_room(&mut self, at: At<'_>) -> bool {
         if self.convs.len() < at.rules.known {
             return true;
         }
-        if self.compare != Compare::Reading {
-            self.convs.retain(|_, entry| !entry.may_be_forgotten());
-        }
+        self.forget();
         let most = at.rules.known + at.rules.behind + usize::try_from(at.rules.window).unwrap_or(usize::MAX);
         self.convs.len() < most
+    }
+
+    /// Forgets what may be forgotten (R8). Nothing is while cursors are being read, for a page of heads or for an
+    /// acknowledgement: they may be older than what would be forgotten, and the conversation would be handed out a
+    /// second time.
+    fn forget(&mut self) {
+        if self.compare != Compare::Reading && self.checks == 0 {
+            self.convs.retain(|_, entry| !entry.may_be_forgotten());
+        }
     }
 }
 

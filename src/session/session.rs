@@ -154,7 +154,10 @@ impl Session {
         self.pending -= Op::Ack.weight();
         let AckCheck { reference, conv, seq } = check;
         let refused = match found {
-            Err(refused) => refused,
+            Err(refused) => {
+                self.delivery.on_check_failed();
+                refused
+            }
             Ok((top, cursor)) => {
                 if self.delivery.on_top(&conv, seq, top, cursor, At { rules: &self.rules, now }, out) {
                     return self.after_delivery(out);

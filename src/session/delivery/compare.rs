@@ -77,8 +77,9 @@ impl Delivery {
             Compare::Reading => {}
             Compare::Holding(next) => {
                 if self.behind < at.rules.behind {
-                    self.convs.retain(|_, entry| !entry.may_be_forgotten());
-                    out.push(page_of(Some(next.clone()), self.cause));
+                    let next = next.clone();
+                    self.forget();
+                    out.push(page_of(Some(next), self.cause));
                     self.compare = Compare::Reading;
                 }
             }

@@ -8,21 +8,29 @@ use crate::{
 };
 
 impl Delivery {
-    /// The client acknowledged. `false` when the answer needs the top of the log ([`Delivery::on_top`]).
+    /// The client acknowledged. `false` when the answer needs the top of the log: then exactly one of
+    /// [`Delivery::on_top`] and [`Delivery::on_check_failed`] follows.
     #[must_use]
     pub fn on_ack(&mut self, conv: &ConvId, seq: Seq, at: At<'_>, out: &mut Out) -> bool {
-        let Some(entry) = self.convs.get(conv) else { return false };
-        match entry.position {
-            Some(position) if seq <= position => self.acknowledge(conv, seq, at, out),
-            _ => return false,
+        let position = self.convs.get(conv).and_then(|entry| entry.position);
+        if position.is_none_or(|position| seq > position) {
+            self.checks += 1;
+            return false;
         }
+        self.acknowledge(conv, seq, at, out);
         true
+    }
+
+    /// The top and the cursor could not be read: the acknowledgement is refused.
+    pub fn on_check_failed(&mut self) {
+        self.checks -= 1;
     }
 
     /// The top and the stored cursor for an acknowledgement above the position, or where no position is known
     /// (R7). `false` when it is above the top: an error, and nothing changes.
     #[must_use]
     pub fn on_top(&mut self, conv: &ConvId, seq: Seq, top: Seq, cursor: Seq, at: At<'_>, out: &mut Out) -> bool {
+        self.checks -= 1;
         if seq > top {
             return false;
         }

@@ -218,7 +218,7 @@ impl World {
                 all.retain(|gap| gap.head > gap.cursor);
                 self.session.on_gaps(all, next, At { rules: &rules, now }, &mut out);
             }
-            Request::Top { .. } if fail => {}
+            Request::Top { .. } if fail => self.session.on_check_failed(),
             Request::Top { conv: index, seq } => {
                 let taken = self.session.on_top(
                     &conv(index),
@@ -379,4 +379,32 @@ proptest! {
         world.settle();
         world.everything_arrived();
     }
+}
+
+/// R8: the top and cursor for an acknowledgement come late, when the conversation was delivered, acknowledged and
+/// forgotten meanwhile. The old cursor must not become its position: it would be handed out again. Found by the model.
+#[test]
+fn an_old_answer_to_an_acknowledgement_rewinds_nothing() {
+    let mut world = World::new();
+    world.settle();
+    // The check is under way with what the store knew now: nothing.
+    world.ack(2, 0);
+    let late = world.asked.pop().unwrap();
+    assert!(matches!(late.request, Request::Top { conv: 2, .. }));
+    world.run(Step::Append(2));
+    world.settle();
+    assert_eq!((world.got.get(&2), world.cursors[2]), (Some(&1), 1));
+    // Others come, so that there is no room for it.
+    for other in [0, 1, 3, 4] {
+        world.run(Step::Append(other));
+        world.settle();
+    }
+    // While a page of heads is being read nothing is forgotten, what the late answer brings neither.
+    world.run(Step::Compare);
+    world.asked.push(late);
+    world.answer(1, true, false);
+    world.settle();
+    world.run(Step::Append(2));
+    world.settle();
+    world.everything_arrived();
 }
