@@ -403,7 +403,6 @@ fn an_old_answer_to_an_acknowledgement_rewinds_nothing() {
     world.run(Step::Compare);
     world.asked.push(late);
     world.answer(1, true, false);
-    world.settle();
     world.run(Step::Append(2));
     world.settle();
     world.everything_arrived();
