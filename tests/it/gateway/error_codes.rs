@@ -7,17 +7,24 @@ use natter::{
 };
 
 use crate::{
-    harness::{http, until},
+    harness::{
+        http,
+        listing::{says, tests},
+        until,
+    },
     mesh::{Peer, TestMesh},
 };
 
-/// What a client says to get an error, or why nothing gets it.
+/// What provokes an error.
 enum Provocation {
+    /// Each of these frames.
     Say(&'static [&'static str]),
-    Special,
-    NotServed,
+    /// A test of its own.
+    Test(&'static str),
+    /// Nothing of this version.
+    Nothing,
 }
-use Provocation::{NotServed, Say, Special};
+use Provocation::{Nothing, Say, Test};
 
 /// Adding a code makes this match fail to compile: say how to provoke it.
 fn provocation(code: ErrorCode) -> Provocation {
@@ -59,13 +66,13 @@ fn provocation(code: ErrorCode) -> Provocation {
         ErrorCode::Unsupported => {
             Say(&[r##"{"op":"send","to":"#lobby","cid":"c","body":1}"##, r#"{"op":"join","room":"lobby"}"#])
         }
-        ErrorCode::BadBody
-        | ErrorCode::TooLarge
-        | ErrorCode::CidReused
-        | ErrorCode::RateLimited
-        | ErrorCode::Unavailable => Special,
-        // Rooms and blocks: nothing of this version says them.
-        ErrorCode::NoSuchRoom | ErrorCode::Blocked => NotServed,
+        ErrorCode::BadBody | ErrorCode::TooLarge | ErrorCode::CidReused => {
+            Test("bodies_that_json_cannot_carry_or_that_are_too_large_are_refused_in_both_encodings")
+        }
+        ErrorCode::RateLimited => Test("too_many_requests_are_refused_and_the_same_cid_goes_through_later"),
+        ErrorCode::Unavailable => Test("without_a_store_everything_is_unavailable_and_nobody_is_thrown_out"),
+        // Rooms and blocks.
+        ErrorCode::NoSuchRoom | ErrorCode::Blocked => Nothing,
     }
 }
 
@@ -96,9 +103,21 @@ async fn every_error_code_is_provoked_and_hurts_nobody() {
             refused(&alice, *code, with_ref).await;
         }
     }
-    assert!(matches!(provocation(ErrorCode::Blocked), NotServed));
     bob.send("@alice", "c", "still there").await;
     alice.message("dm:alice:bob", 1).await;
+}
+
+#[test]
+fn every_error_code_has_a_test_or_is_never_said() {
+    let known = tests();
+    for code in ErrorCode::ALL {
+        let said = says(&format!("ErrorCode::{code:?}"));
+        match provocation(*code) {
+            Test(name) => assert!(known.contains(&format!("gateway::error_codes::{name}")), "{code:?}: no test {name}"),
+            Say(frames) => assert!(!frames.is_empty(), "{code:?} is provoked by nothing"),
+            Nothing => assert!(said.is_empty(), "{code:?} is said by {said:?} and not tested"),
+        }
+    }
 }
 
 async fn refuses(peer: &Peer, to: &str, cid: &str, body: &Body, code: ErrorCode) {

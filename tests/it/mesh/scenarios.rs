@@ -37,13 +37,18 @@ async fn a_retry_after_a_crash_and_a_bucket_of_other_messages_has_the_same_seq()
     for round in 0..3 {
         let alice = Peer::join(&serve.url(), "alice", "d", Encoding::Json).await;
         alice.send("@carol", &format!("r{round}"), "the session works").await;
+        let mut references = Vec::new();
         for i in 0..20 {
             let cid = format!("x{round}-{i}");
-            alice.begin_send("@bob", &cid, &Body::text(&cid));
+            references.push(alice.begin_send("@bob", &cid, &Body::text(&cid)));
             cids.push(cid);
         }
-        // Some rounds are killed before the append, some between append and answer.
-        tokio::time::sleep(Duration::from_micros(rand::random_range(0..4_000))).await;
+        if round > 0 {
+            // The others are gathered while the first is appended: they are on their way now.
+            alice.answer(references[0]).await;
+        }
+        // Killed before the append, in it, or between append and answer.
+        tokio::time::sleep(Duration::from_micros(rand::random_range(0..2_000))).await;
         serve.restart().await;
     }
     let bob = Peer::join(&serve.url(), "bob", "d", Encoding::MsgPack).await;
@@ -67,6 +72,7 @@ async fn a_retry_after_a_crash_and_a_bucket_of_other_messages_has_the_same_seq()
     }
     assert_eq!(ledger.len(), cids.len(), "a retry made a second message");
     println!("{} of {} were stored before the kill", stored.len(), cids.len());
+    assert!(stored.len() >= 2, "nothing was stored before a kill: no retry found its message");
 }
 
 /// Scenario 2: killed anywhere between append and heads; nobody sees a message that the other does not get.

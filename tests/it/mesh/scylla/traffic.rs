@@ -6,13 +6,13 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use tokio::{task::JoinSet, time::sleep};
 
 use super::people::{LONG, Person, send};
-use crate::mesh::ledger::Ledger;
+use crate::{harness::wait::until_ok, mesh::ledger::Ledger};
 
 /// All senders of a test.
 #[derive(Default)]
@@ -47,12 +47,13 @@ impl Traffic {
 
     /// Waits until so many more sends were answered.
     pub async fn flows(&mut self, more: usize) {
-        let (wanted, deadline) = (self.ledger.len() + more, Instant::now() + LONG);
-        while self.ledger.len() < wanted {
+        let wanted = self.ledger.len() + more;
+        until_ok(LONG, &format!("{wanted} sends are answered"), async || {
             self.lanes_live();
-            assert!(Instant::now() < deadline, "{} sends were answered, {wanted} were waited for", self.ledger.len());
-            sleep(Duration::from_millis(5)).await;
-        }
+            let answered = self.ledger.len();
+            if answered >= wanted { Ok(()) } else { Err(format!("{answered} are")) }
+        })
+        .await;
     }
 
     /// Lets every sender finish its last message.

@@ -97,6 +97,7 @@ async fn a_short_stall_costs_latency_only() {
     warmed(&a).await;
     slow.apply(Fault::Hold(Direction::ToClient));
     let heal = async {
+        // The length of the stall: less than an append may take.
         tokio::time::sleep(Duration::from_millis(1_500)).await;
         slow.heal();
     };

@@ -1,7 +1,7 @@
 //! The one server freezes, and dies, under traffic. Nothing answered is lost, and nodes heal by themselves.
 
 use super::*;
-use crate::harness::cassandra::Cassandra;
+use crate::harness::{cassandra::Cassandra, until, wait::until_within};
 
 /// Sends as a client does until told to stop: the same cid until it is stored. Gives what was answered.
 async fn traffic(store: Arc<ScyllaStore>, name: &'static str, mut stop: tokio::sync::watch::Receiver<bool>) -> Traffic {
@@ -40,11 +40,8 @@ struct Traffic {
 
 async fn until_stored_more(store: &ScyllaStore) {
     let top = store.top(&conv()).await.unwrap_or_default();
-    let deadline = Instant::now() + Duration::from_secs(90);
-    while store.top(&conv()).await.unwrap_or_default() < top + 5 {
-        assert!(Instant::now() < deadline, "nothing is stored any more");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    let stored = async || store.top(&conv()).await.unwrap_or_default() >= top + 5;
+    until_within(Duration::from_secs(90), "more is stored", stored).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -63,13 +60,14 @@ async fn a_server_that_freezes_and_dies() {
     assert!(frozen.elapsed() < Duration::from_secs(2), "health must answer fast, took {:?}", frozen.elapsed());
     let read = b.read_after(&conv(), 0, ALL).await;
     assert!(matches!(read, Err(StoreError::Unavailable(_))), "a frozen server cannot be read");
+    // How long it is frozen is what this is about.
     tokio::time::sleep(Duration::from_secs(10).saturating_sub(frozen.elapsed())).await;
     server.resume(0);
     until_stored_more(&a).await;
     until_stored_more(&b).await;
 
     server.kill9(0);
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    until("both nodes notice", async || a.health().await.is_err() && b.health().await.is_err()).await;
     server.restart(0).await;
     until_stored_more(&a).await;
     until_stored_more(&b).await;
