@@ -83,7 +83,7 @@ impl Subject {
     }
 
     /// Where a request wants its answer: text from outside. `None` for natter's own subjects and the server's, or
-    /// a service could have a node publish to a user's subject in its stead (R13).
+    /// a service could have a node publish to a user's subject on its behalf (R13).
     pub fn reply(text: &str) -> Option<Self> {
         let ours = text == "natter" || text.starts_with("natter.") || text.starts_with('$');
         let whole = !text.is_empty() && !text.contains(|c: char| c.is_whitespace() || c == '*' || c == '>');

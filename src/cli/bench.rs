@@ -16,8 +16,8 @@ mod plan;
 mod processes;
 mod receiver;
 mod report;
+mod run_state;
 mod sender;
-mod shared;
 mod stats;
 mod track;
 

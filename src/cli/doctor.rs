@@ -1,4 +1,4 @@
-//! `natter doctor`: looks at everything a node needs, and says what is wrong and how to mend it.
+//! `natter doctor`: looks at everything a node needs, and says what is wrong and how to fix it.
 //!
 //! Each part is a module that gives findings; here they are gathered, printed, and made an exit code. Nothing in
 //! them writes user data: probes go over subjects of nobody, and to one row of the table `health`.
@@ -30,7 +30,7 @@ pub(super) struct Args {
 const EXAMPLES: &str = "\
 Examples:
   natter doctor --config /etc/natter.toml
-  natter doctor --json | jq -r '.findings[] | select(.state == \"fail\") | .mend'
+  natter doctor --json | jq -r '.findings[] | select(.state == \"fail\") | .fix'
 
 Run it where a node runs or will run, with the same configuration. Exit code 1 when something fails.";
 
@@ -82,8 +82,8 @@ impl Report {
             let state = finding.state.shown(colours);
             // Writing to a String cannot fail.
             let _ = writeln!(text, "{state}  {:part$}  {:check$}  {}", finding.part, finding.check, finding.says);
-            if let Some(mend) = &finding.mend {
-                let _ = writeln!(text, "{:width$}{mend}", "", width = part + check + 10);
+            if let Some(fix) = &finding.fix {
+                let _ = writeln!(text, "{:width$}{fix}", "", width = part + check + 10);
             }
         }
         let count = |state| self.findings.iter().filter(|finding| finding.state == state).count();
@@ -117,6 +117,6 @@ mod tests {
         assert!(!report.ok && Report::of(report.findings[..2].to_vec()).ok);
         let json = serde_json::to_value(&report).unwrap();
         assert_eq!(json["findings"][2]["state"], "fail");
-        assert_eq!(json["findings"][2]["mend"], "choose another");
+        assert_eq!(json["findings"][2]["fix"], "choose another");
     }
 }

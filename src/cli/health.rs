@@ -43,7 +43,7 @@ pub(super) async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode>
         Some(node) => node.trim_start_matches("http://").trim_end_matches('/').to_owned(),
         None => reachable(global.load()?.config.http.listen).to_string(),
     };
-    let Answer { status, body } = ask(&node, "/readyz").await?;
+    let HttpAnswer { status, body } = ask(&node, "/readyz").await?;
     print(&body)?;
     Ok(if status == 200 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -60,18 +60,18 @@ pub(super) fn reachable(listen: SocketAddr) -> SocketAddr {
 
 /// What a node answers over HTTP.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(super) struct HttpAnswer {
     pub(super) status: u16,
     pub(super) body: String,
 }
 
 /// One GET, on a connection of its own.
-pub(super) async fn ask(node: &str, path: &str) -> anyhow::Result<Answer> {
+pub(super) async fn ask(node: &str, path: &str) -> anyhow::Result<HttpAnswer> {
     let asked = timeout(PATIENCE, exchange(node, path)).await;
     asked.map_err(|_| anyhow::anyhow!("no answer in time")).flatten().with_context(|| format!("asking {node}"))
 }
 
-async fn exchange(node: &str, path: &str) -> anyhow::Result<Answer> {
+async fn exchange(node: &str, path: &str) -> anyhow::Result<HttpAnswer> {
     let mut stream = TcpStream::connect(node).await?;
     let request = format!("GET {path} HTTP/1.0\r\nHost: {node}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
@@ -81,7 +81,7 @@ async fn exchange(node: &str, path: &str) -> anyhow::Result<Answer> {
     let text = String::from_utf8_lossy(&answer);
     let Some((head, body)) = text.split_once("\r\n\r\n") else { bail!("it does not speak HTTP") };
     let status = head.split_whitespace().nth(1).and_then(|status| status.parse().ok());
-    Ok(Answer { status: status.context("it does not speak HTTP")?, body: body.to_owned() })
+    Ok(HttpAnswer { status: status.context("it does not speak HTTP")?, body: body.to_owned() })
 }
 
 #[cfg(test)]

@@ -103,7 +103,7 @@ enum Command {
     Serve(serve::Args),
     /// Bring the schema of a ScyllaDB cluster to this version
     Migrate(migrate::Args),
-    /// Check everything that a node needs, and say what is wrong and how to mend it
+    /// Check everything that a node needs, and say what is wrong and how to fix it
     Doctor(doctor::Args),
     /// Ask a node whether it is ready
     Health(health::Args),

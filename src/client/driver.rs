@@ -15,7 +15,7 @@ use super::{
     marks::Marks,
     places::Places,
     pump::{Ended, Pump},
-    requests::{Request, Requests},
+    requests::{PendingCall, Requests},
 };
 use crate::{
     model::{ConvId, Recipient, Seq},
@@ -30,7 +30,7 @@ const CONNECT_TRY: Duration = Duration::from_secs(10);
 /// What the handle asks for.
 #[derive(Debug)]
 pub(super) enum Command {
-    Ask(Request),
+    Call(PendingCall),
     Read(ConvId, Seq),
     Ack(ConvId, Seq),
     Signal { to: Recipient, kind: String, body: Option<Body> },
@@ -106,7 +106,7 @@ impl Driver {
         self.commands.close();
         self.requests.fail_all(&error);
         while let Ok(command) = self.commands.try_recv() {
-            if let Command::Ask(request) = command {
+            if let Command::Call(request) = command {
                 let _ = request.reply.send(Err(RequestError::Closed(error.clone())));
             }
         }
@@ -185,7 +185,7 @@ impl Driver {
     /// Takes any command but `Close`.
     pub(super) fn on_command(&mut self, command: Command) {
         match command {
-            Command::Ask(request) => self.requests.add(request),
+            Command::Call(request) => self.requests.add(request),
             Command::Read(conv, seq) => self.marks.set(conv, seq),
             Command::Ack(conv, seq) => self.places.done(conv, seq, Instant::now()),
             Command::Signal { to, kind, body } => self.signals.push_back((to, kind, body)),

@@ -8,7 +8,7 @@ use super::{
     ClientOptions, ConnectError, Event, RequestError,
     driver::{Command, Driver},
     events::Events,
-    requests::{Answer, Ask, ConversationsPage, HistoryPage, Request, SentInfo},
+    requests::{Call, ConversationsPage, HistoryPage, PendingCall, Reply, SentInfo},
 };
 use crate::{
     model::{Cid, ConvId, Millis, Recipient, Seq},
@@ -80,8 +80,8 @@ impl Client {
     pub async fn send_with_cid(&self, to: &str, cid: &str, body: Body) -> Result<SentInfo, RequestError> {
         let to: Recipient = to.parse().map_err(|error| RequestError::Name { field: "to", error })?;
         let cid = Cid::new(cid).map_err(|error| RequestError::Name { field: "cid", error })?;
-        match self.ask(Ask::Send { to, cid, body }).await? {
-            Answer::Sent(info) => Ok(info),
+        match self.ask(Call::Send { to, cid, body }).await? {
+            Reply::Sent(info) => Ok(info),
             other => Err(mismatch(&other)),
         }
     }
@@ -91,8 +91,8 @@ impl Client {
     /// # Errors
     /// Why it was refused, or that the client is closed.
     pub async fn history(&self, conv: &ConvId, from: HistoryFrom, limit: usize) -> Result<HistoryPage, RequestError> {
-        match self.ask(Ask::History { conv: conv.clone(), from, limit }).await? {
-            Answer::History(page) => Ok(page),
+        match self.ask(Call::History { conv: conv.clone(), from, limit }).await? {
+            Reply::History(page) => Ok(page),
             other => Err(mismatch(&other)),
         }
     }
@@ -102,8 +102,8 @@ impl Client {
     /// # Errors
     /// Why it was refused, or that the client is closed.
     pub async fn conversations(&self, after: Option<String>, limit: usize) -> Result<ConversationsPage, RequestError> {
-        match self.ask(Ask::Conversations { after, limit }).await? {
-            Answer::Conversations(page) => Ok(page),
+        match self.ask(Call::Conversations { after, limit }).await? {
+            Reply::Conversations(page) => Ok(page),
             other => Err(mismatch(&other)),
         }
     }
@@ -113,8 +113,8 @@ impl Client {
     /// # Errors
     /// Why it was refused, or that the client is closed.
     pub async fn refresh_token(&self, token: &str) -> Result<Millis, RequestError> {
-        match self.ask(Ask::Token { token: token.to_owned() }).await? {
-            Answer::Token(exp) => Ok(exp),
+        match self.ask(Call::Token { token: token.to_owned() }).await? {
+            Reply::Token(exp) => Ok(exp),
             other => Err(mismatch(&other)),
         }
     }
@@ -152,10 +152,10 @@ impl Client {
         }
     }
 
-    async fn ask(&self, ask: Ask) -> Result<Answer, RequestError> {
+    async fn ask(&self, ask: Call) -> Result<Reply, RequestError> {
         let permit = self.in_flight.clone().acquire_owned().await.ok();
         let (reply, answer) = oneshot::channel();
-        self.command(Command::Ask(Request { ask, reply, permit })).await?;
+        self.command(Command::Call(PendingCall { ask, reply, permit })).await?;
         answer.await.unwrap_or(Err(RequestError::Dropped))
     }
 
@@ -164,6 +164,6 @@ impl Client {
     }
 }
 
-fn mismatch(answer: &Answer) -> RequestError {
+fn mismatch(answer: &Reply) -> RequestError {
     RequestError::Closed(ConnectError::Protocol(format!("the answer is of another kind: {answer:?}")))
 }

@@ -43,7 +43,7 @@ impl Marks {
         }
     }
 
-    /// The node refused one, and does not say which: none is said again, or a bad one would be for ever.
+    /// The node refused one, and does not say which: none is said again, or a bad one would be sent forever.
     pub(super) fn forget(&mut self) {
         self.latest.clear();
         self.waiting.clear();

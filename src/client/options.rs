@@ -60,7 +60,7 @@ pub struct ClientOptions {
     pub reconnect: bool,
     /// Acknowledge a message as soon as [`Client::next`](super::Client::next) gave it out. Default: yes.
     pub auto_ack: bool,
-    /// How long the first connection is tried for. Default: 10 s. Later ones are tried for ever.
+    /// How long the first connection is tried for. Default: 10 s. Later ones are tried until they succeed.
     pub connect_timeout: Duration,
     /// Requests without an answer; the next caller waits. Default: 64, what a node works on at once.
     pub in_flight: usize,

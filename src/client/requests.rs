@@ -48,7 +48,7 @@ pub struct ConversationsPage {
 
 /// What to ask.
 #[derive(Debug)]
-pub(super) enum Ask {
+pub(super) enum Call {
     Send { to: Recipient, cid: Cid, body: Body },
     History { conv: ConvId, from: HistoryFrom, limit: usize },
     Conversations { after: Option<String>, limit: usize },
@@ -57,7 +57,7 @@ pub(super) enum Ask {
 
 /// What the node answered.
 #[derive(Debug)]
-pub(super) enum Answer {
+pub(super) enum Reply {
     Sent(SentInfo),
     History(HistoryPage),
     Conversations(ConversationsPage),
@@ -66,9 +66,9 @@ pub(super) enum Answer {
 
 /// A request on its way.
 #[derive(Debug)]
-pub(super) struct Request {
-    pub(super) ask: Ask,
-    pub(super) reply: oneshot::Sender<Result<Answer, RequestError>>,
+pub(super) struct PendingCall {
+    pub(super) ask: Call,
+    pub(super) reply: oneshot::Sender<Result<Reply, RequestError>>,
     /// Keeps the next caller waiting while too many are on their way.
     #[allow(dead_code, reason = "given back when the request is dropped")]
     pub(super) permit: Option<OwnedSemaphorePermit>,
@@ -76,7 +76,7 @@ pub(super) struct Request {
 
 #[derive(Debug)]
 struct Waiting {
-    request: Request,
+    request: PendingCall,
     backoff: Backoff,
     /// Written to some connection: it may have happened.
     started: bool,
@@ -95,7 +95,7 @@ pub(super) struct Requests {
 
 impl Requests {
     /// Takes a request in.
-    pub(super) fn add(&mut self, request: Request) {
+    pub(super) fn add(&mut self, request: PendingCall) {
         self.last += 1;
         let id = self.last;
         // What follows a held message to the same recipient waits with it, or it would overtake it.
@@ -109,9 +109,9 @@ impl Requests {
         self.waiting.insert(id, Waiting { request, backoff: Backoff::new(RETRY_FIRST, RETRY_MOST), started: false });
     }
 
-    fn same_recipient(&self, id: u64, request: &Request) -> bool {
-        let (Some(other), Ask::Send { to, .. }) = (self.waiting.get(&id), &request.ask) else { return false };
-        matches!(&other.request.ask, Ask::Send { to: other, .. } if other == to)
+    fn same_recipient(&self, id: u64, request: &PendingCall) -> bool {
+        let (Some(other), Call::Send { to, .. }) = (self.waiting.get(&id), &request.ask) else { return false };
+        matches!(&other.request.ask, Call::Send { to: other, .. } if other == to)
     }
 
     /// A new connection: everything is said again, in order.
@@ -156,12 +156,12 @@ impl Requests {
         };
         let Some(id) = reference.filter(|id| self.waiting.contains_key(id)) else { return Some(frame) };
         let answer = match frame {
-            ServerFrame::Sent { conv, seq, ts, .. } => Ok(Answer::Sent(SentInfo { conv, seq, ts })),
-            ServerFrame::History { messages, more, .. } => Ok(Answer::History(HistoryPage { messages, more })),
+            ServerFrame::Sent { conv, seq, ts, .. } => Ok(Reply::Sent(SentInfo { conv, seq, ts })),
+            ServerFrame::History { messages, more, .. } => Ok(Reply::History(HistoryPage { messages, more })),
             ServerFrame::Conversations { items, next, .. } => {
-                Ok(Answer::Conversations(ConversationsPage { items, next }))
+                Ok(Reply::Conversations(ConversationsPage { items, next }))
             }
-            ServerFrame::TokenOk { exp, .. } => Ok(Answer::Token(exp)),
+            ServerFrame::TokenOk { exp, .. } => Ok(Reply::Token(exp)),
             ServerFrame::Error { retry: true, .. } => {
                 self.hold(id, now);
                 return None;
@@ -180,7 +180,7 @@ impl Requests {
         }
     }
 
-    fn answer(&mut self, id: u64, answer: Result<Answer, RequestError>) {
+    fn answer(&mut self, id: u64, answer: Result<Reply, RequestError>) {
         if let Some(waiting) = self.waiting.remove(&id) {
             // Nobody may be waiting any more; then nobody needs it.
             let _ = waiting.request.reply.send(answer);
@@ -197,7 +197,7 @@ impl Requests {
     }
 }
 
-impl Ask {
+impl Call {
     fn outgoing<T>(&self, id: u64, write: impl FnOnce(&Outgoing<'_>) -> T) -> T {
         let reference = Some(id);
         match self {

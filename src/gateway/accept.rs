@@ -42,7 +42,7 @@ pub async fn websocket(State(gateway): State<Arc<Gateway>>, mut request: Request
                 let connection = Box::pin(serve(gateway.clone(), stream, parts.read_buf, encoding, bearer));
                 gateway.connections.spawn(connection);
             }
-            Ok(Err(_)) => tracing::error!("an upgraded connection is no TCP stream: it cannot be served"),
+            Ok(Err(_)) => tracing::error!("an upgraded connection is not a TCP stream: it cannot be served"),
             Err(error) => tracing::debug!(%error, "an upgrade did not come about"),
         }
     });

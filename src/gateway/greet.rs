@@ -90,7 +90,7 @@ async fn read_hello(socket: &mut Socket) -> Result<Introduced, Rejection> {
 
 /// Fences the subscription and registers the device, at the same time. `Err(None)`: the node drains.
 async fn enter(gateway: &Gateway, entering: &Entering) -> Result<(), Option<crate::protocol::Refused>> {
-    // The drain tells the sessions that it finds; whoever joins after that sees the mark.
+    // The drain tells the sessions that it finds; who joins later sees the flag.
     if gateway.is_draining() {
         return Err(None);
     }

@@ -51,7 +51,7 @@ impl Router {
     /// A router; takes over what the bus tells of publishes that had no responders.
     pub fn new(bus: Arc<dyn Bus>, registry: Arc<Registry>, metrics: Arc<Metrics>) -> Self {
         let inner = Arc::new(Inner { bus, registry, metrics, recent: Recent::default() });
-        // Weak: the bus is owned by what it calls here, and a cycle would keep a whole node alive for ever.
+        // Weak: the bus is owned by what it calls here, and a cycle would keep a whole node alive forever.
         let told: Weak<Inner> = Arc::downgrade(&inner);
         inner.bus.on_no_responders(Arc::new(move |tag| {
             if let Some(inner) = told.upgrade() {
@@ -145,7 +145,7 @@ impl Inner {
         let conv = parts.next().and_then(|text| ConvId::new(text).ok());
         let seq = parts.next().and_then(|text| text.parse().ok());
         let (Some(user), Some(conv), Some(seq)) = (user, conv, seq) else {
-            return tracing::warn!(tag, "a publish without responders came back with a strange tag");
+            return tracing::warn!(tag, "a publish without responders came back with a tag that cannot be read");
         };
         // A node does not hear itself, so silence elsewhere says nothing of the sessions here.
         if !self.registry.has(&Subject::user(&user)) {

@@ -1,4 +1,4 @@
-//! Positions, the window, what is behind, and the fills that mend it: everything that makes a session hand out
+//! Positions, the window, what is behind, and the fills that bring it up: everything that makes a session hand out
 //! each conversation in order, without gaps and within bounds, whatever the bus loses, repeats or reorders.
 //!
 //! Called by [`super::Session`]. The rules (R1–R8, R12) stand in `docs/rules.md`.

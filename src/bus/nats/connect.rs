@@ -174,7 +174,7 @@ fn choose_cryptography() {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
 }
 
-/// The library reads the files at each connect, and would keep trying for ever with one that is missing.
+/// The library reads the files at each connect, and would keep trying forever with one that is missing.
 fn encrypt(mut library: ConnectOptions, tls: &NatsTls) -> Result<ConnectOptions, BusError> {
     for path in [&tls.ca_file, &tls.cert_file, &tls.key_file].into_iter().flatten() {
         let readable = std::fs::read(path);

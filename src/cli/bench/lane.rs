@@ -15,7 +15,7 @@ use tokio::{sync::Semaphore, time::sleep};
 use super::{
     link,
     payload::{Peek, peek},
-    shared::{Phase, Shared},
+    run_state::{Phase, RunState},
     track::{Order, Seqs},
 };
 use crate::{
@@ -42,7 +42,7 @@ pub(super) trait Side {
 
 /// Who a lane is and where it connects.
 pub(super) struct Lane<S> {
-    pub(super) shared: Rc<Shared>,
+    pub(super) shared: Rc<RunState>,
     pub(super) number: usize,
     pub(super) user: String,
     pub(super) peer: String,

@@ -16,7 +16,7 @@ use std::{
 
 use futures_util::task::AtomicWaker;
 
-use super::shared::Shared;
+use super::run_state::RunState;
 
 /// Ticks are no closer than this, or the ticking itself would be a load.
 const SMALLEST_TICK: Duration = Duration::from_micros(500);
@@ -38,7 +38,7 @@ pub(super) struct Pace {
 
 impl Pace {
     /// Starts ticking now, for `rate` messages per second.
-    pub(super) fn start(shared: &Shared, rate: u32) -> Self {
+    pub(super) fn start(shared: &RunState, rate: u32) -> Self {
         let every = Duration::from_secs(1).div_f64(f64::from(rate)).max(SMALLEST_TICK);
         let from = shared.now();
         let (ticker, origin) = (Arc::new(Ticker::default()), shared.start() + Duration::from_nanos(from));
@@ -48,7 +48,7 @@ impl Pace {
     }
 
     /// Hands what is due to the pairs, one after the other, until nothing more is to be sent.
-    pub(super) async fn run(self, shared: Rc<Shared>, sending: impl Fn() -> bool) {
+    pub(super) async fn run(self, shared: Rc<RunState>, sending: impl Fn() -> bool) {
         let (mut done_ticks, mut given) = (0, 0);
         while sending() {
             let ticks = poll_fn(|cx| {
@@ -64,7 +64,7 @@ impl Pace {
         }
     }
 
-    fn hand_out(&self, shared: &Shared, tick: u64, given: u64) -> u64 {
+    fn hand_out(&self, shared: &RunState, tick: u64, given: u64) -> u64 {
         let at = u64::try_from(self.every.as_nanos()).unwrap_or(u64::MAX).saturating_mul(tick);
         let until = due_by(at, self.rate);
         for number in given..until {

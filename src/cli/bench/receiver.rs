@@ -5,7 +5,7 @@ use std::{rc::Rc, task::Context};
 use super::{
     lane::Side,
     payload::{Payload, Peek},
-    shared::Shared,
+    run_state::RunState,
     stats::record,
     track::Order,
 };
@@ -13,7 +13,7 @@ use crate::client::{ConnectError, Connection};
 
 /// The receiving side of a pair.
 pub(super) struct Receiver {
-    pub(super) shared: Rc<Shared>,
+    pub(super) shared: Rc<RunState>,
     pub(super) pair: usize,
 }
 

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::{
     plan::{Load, Plan},
     processes::Sample,
-    shared::Shared,
+    run_state::RunState,
     stats::{Integrity, Latency, per_second},
 };
 
@@ -111,7 +111,7 @@ impl Setup {
 }
 
 impl LoadReport {
-    pub(super) fn new(shared: &Shared, usage: &Usage) -> Self {
+    pub(super) fn new(shared: &RunState, usage: &Usage) -> Self {
         let (plan, integrity, stats) = (&shared.plan, shared.integrity(), shared.stats.borrow());
         let (delivered, time) = (stats.delivered, plan.duration);
         let both = |before: &Sample| {

@@ -6,7 +6,7 @@ use super::{
     lane::Side,
     payload::{Payload, Peek},
     plan::Load,
-    shared::{Phase, Shared},
+    run_state::{Phase, RunState},
     stats::record,
     track::Order,
 };
@@ -20,7 +20,7 @@ const RETRY_ROUNDS: u64 = 2;
 
 /// The sending side of a pair.
 pub(super) struct Sender {
-    shared: Rc<Shared>,
+    shared: Rc<RunState>,
     pair: usize,
     to: String,
     next: u64,
@@ -33,7 +33,7 @@ pub(super) struct Sender {
 }
 
 impl Sender {
-    pub(super) fn new(shared: Rc<Shared>, pair: usize, peer: &str) -> Self {
+    pub(super) fn new(shared: Rc<RunState>, pair: usize, peer: &str) -> Self {
         Self {
             shared,
             pair,

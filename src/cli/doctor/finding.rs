@@ -37,30 +37,30 @@ pub(super) struct Finding {
     /// What was found.
     pub(super) says: String,
     /// What to do; always there when something is wrong.
-    pub(super) mend: Option<String>,
+    pub(super) fix: Option<String>,
 }
 
 impl Finding {
     pub(super) fn ok(part: &'static str, check: &'static str, says: impl Into<String>) -> Self {
-        Self { state: State::Ok, part, check, says: says.into(), mend: None }
+        Self { state: State::Ok, part, check, says: says.into(), fix: None }
     }
 
     pub(super) fn warn(
         part: &'static str,
         check: &'static str,
         says: impl Into<String>,
-        mend: impl Into<String>,
+        fix: impl Into<String>,
     ) -> Self {
-        Self { state: State::Warn, part, check, says: says.into(), mend: Some(mend.into()) }
+        Self { state: State::Warn, part, check, says: says.into(), fix: Some(fix.into()) }
     }
 
     pub(super) fn fail(
         part: &'static str,
         check: &'static str,
         says: impl Into<String>,
-        mend: impl Into<String>,
+        fix: impl Into<String>,
     ) -> Self {
-        Self { state: State::Fail, part, check, says: says.into(), mend: Some(mend.into()) }
+        Self { state: State::Fail, part, check, says: says.into(), fix: Some(fix.into()) }
     }
 }
 

@@ -32,9 +32,9 @@ fn descriptors(config: &Config) -> Finding {
         return Finding::ok(PART, "descriptors", says);
     }
     let raise = if hard >= need { "raise the soft limit" } else { "raise the hard limit too" };
-    let mend =
+    let fix =
         format!("{raise}: ulimit -n {need}, or LimitNOFILE={need} in the unit; or lower limits.sessions_per_node");
-    Finding::warn(PART, "descriptors", says, mend)
+    Finding::warn(PART, "descriptors", says, fix)
 }
 
 /// The soft and the hard limit of open files.
@@ -72,7 +72,7 @@ async fn holder(config: &Config) -> Finding {
     let listen = config.http.listen;
     let answer = ask(&reachable(listen).to_string(), "/readyz").await.ok();
     let Some(held) = answer.and_then(|answer| serde_json::from_str::<Readiness>(&answer.body).ok()) else {
-        let says = format!("{listen} is taken by something that is no natter");
+        let says = format!("{listen} is taken by something other than natter");
         return Finding::fail(PART, "port", says, "stop that, or set http.listen to another port");
     };
     let Readiness { ready, node } = held;

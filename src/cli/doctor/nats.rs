@@ -19,10 +19,10 @@ const AROUND_A_BODY: usize = 8 << 10;
 const SLOW: Duration = Duration::from_millis(50);
 
 pub(super) async fn examine(config: &Config) -> Vec<Finding> {
-    let mend = "correct the keys of [nats]; natter config shows what set them";
+    let fix = "correct the keys of [nats]; natter config shows what set them";
     match probe(&NatsOptions::from_config(config.node.name.as_str(), &config.nats)).await {
         Ok(report) => read(&report, config),
-        Err(error) => vec![Finding::fail(PART, "options", error.to_string(), mend)],
+        Err(error) => vec![Finding::fail(PART, "options", error.to_string(), fix)],
     }
 }
 
@@ -55,14 +55,14 @@ fn server(url: &str, found: &ServerFound) -> Finding {
 }
 
 fn fault_of(url: &str, fault: &NatsFault) -> Finding {
-    let mend = match fault {
+    let fix = match fault {
         NatsFault::Unauthorized => {
             "check nats.user and nats.password, or nats.token, nkey_file or creds_file, against the server's accounts.conf"
         }
         NatsFault::Tls(_) => "check nats.tls_ca_file, and that the certificate names the host of the URL",
         NatsFault::Silent(_) => "start the server, or correct nats.urls; a firewall may be between",
     };
-    Finding::fail(PART, "server", format!("{url}: {fault}"), mend)
+    Finding::fail(PART, "server", format!("{url}: {fault}"), fix)
 }
 
 fn permissions(server: &ServerFound) -> Finding {
@@ -82,8 +82,8 @@ fn payload(server: &ServerFound, config: &Config) -> Finding {
     let (most, body) = (server.max_payload, config.limits.body_bytes);
     let says = format!("{} takes messages of {most} bytes, bodies have up to {body}", server.name);
     if most < body.saturating_add(AROUND_A_BODY) {
-        let mend = format!("raise max_payload of the servers to {} or lower limits.body_bytes", body + AROUND_A_BODY);
-        return Finding::fail(PART, "payload", says, mend);
+        let fix = format!("raise max_payload of the servers to {} or lower limits.body_bytes", body + AROUND_A_BODY);
+        return Finding::fail(PART, "payload", says, fix);
     }
     Finding::ok(PART, "payload", says)
 }
@@ -91,12 +91,12 @@ fn payload(server: &ServerFound, config: &Config) -> Finding {
 fn cluster(size: usize, urls: usize) -> Finding {
     let says = format!("{size} in the cluster, {urls} in nats.urls");
     if size < 3 {
-        let mend = "while the last server is away, messages arrive by reconcile, up to a minute late: run three";
-        return Finding::warn(PART, "cluster", says, mend);
+        let fix = "while the last server is away, messages arrive by reconcile, up to a minute late: run three";
+        return Finding::warn(PART, "cluster", says, fix);
     }
     if urls < size {
-        let mend = "name all servers in nats.urls, so that a node can start while one is away";
-        return Finding::warn(PART, "cluster", says, mend);
+        let fix = "name all servers in nats.urls, so that a node can start while one is away";
+        return Finding::warn(PART, "cluster", says, fix);
     }
     Finding::ok(PART, "cluster", says)
 }

@@ -50,8 +50,8 @@ fn servers(seen: &Inspection, scylla: &Scylla) -> Finding {
         let mut found: Vec<&str> = seen.servers.iter().map(|server| server.datacenter.as_str()).collect();
         found.sort_unstable();
         found.dedup();
-        let mend = format!("set store.scylla.datacenter to one of: {}", found.join(", "));
-        return Finding::fail(PART, "servers", format!("{says}, where there is none"), mend);
+        let fix = format!("set store.scylla.datacenter to one of: {}", found.join(", "));
+        return Finding::fail(PART, "servers", format!("{says}, where there is none"), fix);
     }
     let silent: Vec<&str> =
         seen.servers.iter().filter(|server| server.answers.is_err()).map(|server| server.address.as_str()).collect();
@@ -97,12 +97,12 @@ fn copies(seen: &Inspection, scylla: &Scylla) -> Option<Finding> {
     let says = format!("{copies} of each row on {there} servers in {dc}");
     Some(match copies {
         0 => {
-            let mend = format!("ALTER KEYSPACE {keyspace} so that it has copies in {dc}");
-            Finding::fail(PART, "copies", says, mend)
+            let fix = format!("ALTER KEYSPACE {keyspace} so that it has copies in {dc}");
+            Finding::fail(PART, "copies", says, fix)
         }
         copies if copies > there => {
-            let mend = format!("add servers, or ALTER KEYSPACE {keyspace}: a quorum may not be had");
-            Finding::fail(PART, "copies", says, mend)
+            let fix = format!("add servers, or ALTER KEYSPACE {keyspace}: a quorum may not be had");
+            Finding::fail(PART, "copies", says, fix)
         }
         1 => Finding::warn(PART, "copies", says, "a lost disk loses messages: use 3 outside development"),
         2 => Finding::warn(PART, "copies", says, "a quorum needs both, so no server may be away: use 3"),
@@ -124,9 +124,8 @@ fn conditional(seen: &Inspection) -> Option<Finding> {
     Some(match seen.lwt.as_ref()? {
         Ok(took) => Finding::ok(PART, "conditional write", millis(*took)),
         Err(why) if seen.tablets => {
-            let mend =
-                "ScyllaDB before 2025.4 has none on tablets: make the keyspace with tablets off, as migrate does";
-            Finding::fail(PART, "conditional write", why.clone(), mend)
+            let fix = "ScyllaDB before 2025.4 has none on tablets: make the keyspace with tablets off, as migrate does";
+            Finding::fail(PART, "conditional write", why.clone(), fix)
         }
         Err(why) => {
             Finding::fail(PART, "conditional write", why.clone(), "no message can be stored; see the servers' logs")
@@ -146,7 +145,7 @@ fn setting<'a>(seen: &'a Inspection, name: &str) -> Vec<&'a str> {
 fn commit_log(seen: &Inspection, scylla: &Scylla) -> Finding {
     let sync = setting(seen, "commitlog_sync");
     let copies = seen.replication.get(&scylla.datacenter).copied().unwrap_or(0);
-    let mend = "set commitlog_sync: batch on each server if that must not happen";
+    let fix = "set commitlog_sync: batch on each server if that must not happen";
     match sync.as_slice() {
         [] => Finding::warn(
             PART,
@@ -159,9 +158,9 @@ fn commit_log(seen: &Inspection, scylla: &Scylla) -> Finding {
         }
         _ if copies > 1 => {
             let says = "periodic: a power cut of a majority of the copies at once loses its last seconds";
-            Finding::warn(PART, "commit log", says, mend)
+            Finding::warn(PART, "commit log", says, fix)
         }
-        _ => Finding::warn(PART, "commit log", "periodic: with one copy, a power cut loses the last seconds", mend),
+        _ => Finding::warn(PART, "commit log", "periodic: with one copy, a power cut loses the last seconds", fix),
     }
 }
 
@@ -172,17 +171,17 @@ fn guardrail(seen: &Inspection) -> Finding {
     }
     let on =
         |name: &str| setting(seen, name).into_iter().find(|value| !matches!(*value, "" | "null")).map(str::to_owned);
-    let mend = "heads and cursors are written USING TIMESTAMP 1, 2, 3 …: unset minimum_timestamp_warn_threshold \
+    let fix = "heads and cursors are written USING TIMESTAMP 1, 2, 3 …: unset minimum_timestamp_warn_threshold \
                 and minimum_timestamp_fail_threshold in cassandra.yaml";
     if let Some(limit) = on("minimum_timestamp_fail_threshold") {
-        return Finding::fail(PART, CHECK, format!("refused: minimum_timestamp_fail_threshold is {limit}"), mend);
+        return Finding::fail(PART, CHECK, format!("refused: minimum_timestamp_fail_threshold is {limit}"), fix);
     }
     if let Some(limit) = on("minimum_timestamp_warn_threshold") {
-        return Finding::warn(PART, CHECK, format!("warned of: minimum_timestamp_warn_threshold is {limit}"), mend);
+        return Finding::warn(PART, CHECK, format!("warned of: minimum_timestamp_warn_threshold is {limit}"), fix);
     }
     if answering(seen).all(|answers| answers.settings.is_empty()) {
         let says = "the servers do not show minimum_timestamp_fail_threshold";
-        return Finding::warn(PART, CHECK, says, mend);
+        return Finding::warn(PART, CHECK, says, fix);
     }
     Finding::ok(PART, CHECK, "no guardrail refuses them")
 }

@@ -1,4 +1,4 @@
-//! Comparing heads with cursors, page by page: at the start, after doubts about the bus, and slowly all the time.
+//! Comparing heads with cursors, page by page: at the start, whenever the bus may have lost notices, and slowly all the time.
 
 use super::{At, Conv, Delivery, Out};
 use crate::{

@@ -24,7 +24,7 @@ use crate::{
 const REMEMBERED: usize = 32_768;
 
 /// A message on its way in, with its stored form and key made by the caller's task: the writer is one thread.
-pub(super) struct Incoming {
+pub(super) struct QueuedMessage {
     /// Who wrote it.
     pub(super) sender: UserId,
     /// The key of its row in the table of cids.
@@ -83,7 +83,7 @@ impl<'a> Commit<'a> {
     }
 
     /// Gives each message its seq, in order, or finds the one it already has.
-    pub(super) fn append(&mut self, conv: &ConvId, messages: Vec<Incoming>) -> Vec<StoreResult<Appended>> {
+    pub(super) fn append(&mut self, conv: &ConvId, messages: Vec<QueuedMessage>) -> Vec<StoreResult<Appended>> {
         let open = || {
             let audience = audience_of(conv)?;
             let end = self.end_of(conv, &audience)?;
@@ -104,7 +104,7 @@ impl<'a> Commit<'a> {
         conv: &ConvId,
         audience: &Audience,
         end: &mut LogEnd,
-        message: Incoming,
+        message: QueuedMessage,
     ) -> StoreResult<Appended> {
         if let Some((seq, stored)) = self.stored(conv, &message.cid)? {
             return answer_retry(seq, &stored, &message.row);

@@ -103,7 +103,7 @@ pub fn look(dir: &Path) -> Result<FolderState, OpenError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(FolderState::Free),
         other => other.map_err(failed("look for the lock"))?,
     };
-    // Shared, and released at once: a process that opens the store in this instant may be refused, and tries again.
+    // WriterState, and released at once: a process that opens the store in this instant may be refused, and tries again.
     match file.try_lock_shared() {
         Ok(()) => Ok(FolderState::Free),
         Err(TryLockError::WouldBlock) => Ok(FolderState::Held(holder(file))),

@@ -18,7 +18,7 @@ use self::{
     folder::Folder,
     tables::Tables,
     thread::Thread,
-    writer::{Command, Reply, Shared, Writer},
+    writer::{Command, Reply, Writer, WriterState},
 };
 use crate::{
     config,
@@ -75,7 +75,7 @@ pub struct EmbeddedStore {
     /// `None` once closed: the folder is then free even while somebody still holds the store.
     tables: RwLock<Option<Arc<Tables>>>,
     queue: mpsc::Sender<Command>,
-    shared: Arc<Shared>,
+    shared: Arc<WriterState>,
     readers: Arc<Semaphore>,
     thread: Thread,
 }
@@ -96,7 +96,7 @@ impl EmbeddedStore {
     pub fn open(dir: &Path, options: EmbeddedOptions) -> Result<Arc<Self>, OpenError> {
         let tables = Arc::new(Tables::open(Folder::claim(dir)?, options)?);
         let (queue, waiting) = mpsc::channel(writer::QUEUE);
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(WriterState::default());
         let writer = Writer::new(tables.clone(), waiting, shared.clone());
         let thread = Thread::start(move || writer.run()).map_err(|source| OpenError::Io {
             dir: dir.into(),

@@ -5,7 +5,7 @@ use std::{sync::PoisonError, time::Duration};
 
 use futures_util::future::BoxFuture;
 
-use super::{EmbeddedStore, commit::Incoming, keys, reads, rows, writer::Command};
+use super::{EmbeddedStore, commit::QueuedMessage, keys, reads, rows, writer::Command};
 use crate::{
     model::{ConvId, Device, Gap, NewMessage, Row, Seq, UserId},
     store::{
@@ -20,14 +20,14 @@ const HEALTH_DEADLINE: Duration = Duration::from_secs(1);
 impl EmbeddedStore {
     async fn append_all(&self, conv: &ConvId, batch: Vec<NewMessage>) -> StoreResult<Vec<StoreResult<Appended>>> {
         audience_of(conv)?;
-        let messages = batch.iter().map(|message| incoming(conv, message)).collect::<StoreResult<Vec<_>>>()?;
+        let messages = batch.iter().map(|message| queued_message(conv, message)).collect::<StoreResult<Vec<_>>>()?;
         let conv = conv.clone();
         self.ask(STORE_DEADLINE, |reply| Command::Append { conv, messages, reply }).await
     }
 }
 
-fn incoming(conv: &ConvId, message: &NewMessage) -> StoreResult<Incoming> {
-    Ok(Incoming {
+fn queued_message(conv: &ConvId, message: &NewMessage) -> StoreResult<QueuedMessage> {
+    Ok(QueuedMessage {
         cid: keys::cid(conv, &message.sender, &message.cid),
         sender: message.sender.clone(),
         row: rows::encode(message)?,

@@ -13,7 +13,7 @@ use fjall::PersistMode;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    commit::{Commit, Incoming, Memory},
+    commit::{Commit, Memory, QueuedMessage},
     tables::{Tables, unavailable},
 };
 use crate::{
@@ -38,7 +38,7 @@ pub(super) enum Command {
         /// The conversation.
         conv: ConvId,
         /// The messages, in order.
-        messages: Vec<Incoming>,
+        messages: Vec<QueuedMessage>,
         /// An answer per message.
         reply: oneshot::Sender<Vec<StoreResult<Appended>>>,
     },
@@ -79,7 +79,7 @@ pub(super) enum Command {
 
 /// What the store reads of the writer.
 #[derive(Debug, Default)]
-pub(super) struct Shared {
+pub(super) struct WriterState {
     /// Why the store takes no more writes; set once, by the first write that fails.
     pub(super) failure: OnceLock<StoreError>,
     /// Commits that waited for the disk.
@@ -92,7 +92,7 @@ pub(super) struct Shared {
 pub(super) struct Writer {
     tables: Arc<Tables>,
     queue: mpsc::Receiver<Command>,
-    shared: Arc<Shared>,
+    shared: Arc<WriterState>,
     memory: Memory,
 }
 
@@ -105,7 +105,7 @@ enum Deferred {
 
 impl Writer {
     /// A writer that takes from `queue`.
-    pub(super) fn new(tables: Arc<Tables>, queue: mpsc::Receiver<Command>, shared: Arc<Shared>) -> Self {
+    pub(super) fn new(tables: Arc<Tables>, queue: mpsc::Receiver<Command>, shared: Arc<WriterState>) -> Self {
         Self { tables, queue, shared, memory: Memory::new() }
     }
 
@@ -196,7 +196,7 @@ impl Writer {
     }
 }
 
-fn write_and_count(commit: Commit<'_>, shared: &Shared) -> StoreResult<()> {
+fn write_and_count(commit: Commit<'_>, shared: &WriterState) -> StoreResult<()> {
     let (messages, durable) = (commit.messages(), commit.is_durable());
     commit.write()?;
     shared.messages.fetch_add(messages as u64, Ordering::Relaxed);

@@ -117,7 +117,7 @@ impl Tab {
     /// Waits until an expression has a value, and fails with what the page shows.
     pub async fn until(&mut self, expression: &str, wanted: impl Into<Value>) {
         let wanted = wanted.into();
-        // A page that is just being loaded has no elements yet: that is no failure.
+        // A page that is just being loaded has no elements yet: that is not a failure.
         let guarded = format!("(() => {{ try {{ return {expression} }} catch {{ return null }} }})()");
         let reached = try_until(PATIENCE, async || {
             let value = self.eval(&guarded).await;

@@ -66,7 +66,7 @@ pub(super) async fn fails(command: Command, part: &str, check: &str) -> String {
     let report = report(&output);
     let found = finding(&report, part, check);
     assert_eq!(found["state"], "fail", "{report:#}");
-    assert!(found["mend"].as_str().is_some_and(|mend| !mend.is_empty()), "{found}");
+    assert!(found["fix"].as_str().is_some_and(|fix| !fix.is_empty()), "{found}");
     let all = report["findings"].as_array().unwrap();
     assert!(all.iter().all(|f| f["state"] != "fail" || (f["part"] == part && f["check"] == check)), "{report:#}");
     assert_eq!(output.status.code(), Some(1), "{output:?}");

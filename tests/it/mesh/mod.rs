@@ -58,7 +58,7 @@ pub struct TestMesh {
 }
 
 impl TestMesh {
-    /// A mesh of `count` nodes in which nothing mends by time alone.
+    /// A mesh of `count` nodes in which nothing is repaired by time alone.
     pub async fn start(count: usize) -> Self {
         Self::tuned(count, |_| ()).await
     }
@@ -116,7 +116,7 @@ impl TestMesh {
     }
 }
 
-/// What tests run on: nothing that mends by time alone, no limits on rates.
+/// What tests run on: nothing that is repaired by time alone, no limits on rates.
 pub fn quiet_config() -> Config {
     let mut config = Config::default();
     config.nats.user = Some("node".into());

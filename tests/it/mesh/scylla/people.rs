@@ -170,7 +170,7 @@ fn clone((conv, log): (&String, &Vec<Place>)) -> (String, Vec<Place>) {
     (conv.clone(), log.clone())
 }
 
-/// A send with a bound on its time: clients try for ever.
+/// A send with a bound on its time: clients try without end.
 pub async fn send(client: &Client, user: &str, to: &str, cid: &str, ledger: &Ledger) -> Duration {
     let asked = Instant::now();
     let body = natter::protocol::Body::text(cid);

@@ -34,7 +34,7 @@ pub(super) struct Pair {
 }
 
 /// A run under way.
-pub(super) struct Shared {
+pub(super) struct RunState {
     pub(super) plan: Plan,
     start: Instant,
     pub(super) phase: Cell<Phase>,
@@ -51,7 +51,7 @@ pub(super) struct Shared {
     wakers: RefCell<Vec<Option<Waker>>>,
 }
 
-impl Shared {
+impl RunState {
     pub(super) fn new(plan: Plan) -> anyhow::Result<Self> {
         let pairs = plan.pairs;
         Ok(Self {
@@ -73,7 +73,7 @@ impl Shared {
         u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
-    /// The moment of [`Shared::now`] zero.
+    /// The moment of [`RunState::now`] zero.
     pub(super) fn start(&self) -> Instant {
         self.start
     }
