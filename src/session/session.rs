@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::{
     AckCheck, Cause, Delivery, Effect, Expiry, GapsPage, Identity, Rules, Tick, Upkeep, UpkeepDone, delivery::At,
-    greeting::Arrival, rate::Bucket,
+    gate::Gate, greeting::Arrival,
 };
 use crate::{
     model::{ConvId, Seq, SessionRank},
@@ -28,8 +28,8 @@ pub struct Session {
     delivery: Delivery,
     /// Requests under way, by weight.
     pending: usize,
-    /// What is left of the rate of requests.
-    bucket: Option<Bucket>,
+    /// The rate of requests.
+    gate: Gate,
     expiry: Expiry,
     /// When the peer was last known to live.
     alive_at: Tick,
@@ -52,7 +52,7 @@ impl Session {
             identity,
             delivery: Delivery::default(),
             pending: 0,
-            bucket: rules.requests.map(|rate| Bucket::full(rate, now)),
+            gate: Gate::new(rules.requests, now),
             expiry,
             alive_at: now,
             ping_at: now + rules.ping,
@@ -106,25 +106,17 @@ impl Session {
             Ok(request) => request,
             Err(FrameError { reference, refused }) => return out.push(Effect::Frame(refused.into_frame(reference))),
         };
-        if !self.is_within_rate(frame.op(), now) {
-            let refused =
-                Refused::new(ErrorCode::RateLimited, "too many requests: wait, then send it again with the same cid");
+        if let Err(refused) = self.gate.admit(&frame, now) {
             return out.push(Effect::Frame(refused.into_frame(reference)));
         }
         match frame {
             ClientFrame::Hello(_) => out.push(Effect::Close(CloseReason::Violation)),
             ClientFrame::Ack { conv, seq } => self.on_ack(AckCheck { reference, conv, seq }, now, out),
             ClientFrame::Token { token } => out.push(Effect::CheckToken { reference, token }),
+            ClientFrame::Ping => out.push(Effect::Frame(ServerFrame::Pong { reference })),
             ClientFrame::Ask(ask) => self.on_ask(reference, ask, out),
         }
         self.assert_sound();
-    }
-
-    fn is_within_rate(&mut self, op: Op, now: Tick) -> bool {
-        match (&mut self.bucket, self.rules.requests) {
-            (Some(bucket), Some(rate)) if op.is_limited() => bucket.take(rate, now),
-            _ => true,
-        }
     }
 
     fn on_ask(&mut self, reference: Option<u64>, ask: Ask, out: &mut Out) {

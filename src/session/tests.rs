@@ -98,6 +98,7 @@ enum Kind {
     Conversations,
     Signal,
     Unserved,
+    Ping,
     Bad,
 }
 
@@ -110,6 +111,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Kind::Conversations),
         1 => Just(Kind::Signal),
         1 => Just(Kind::Unserved),
+        1 => Just(Kind::Ping),
         1 => Just(Kind::Bad),
     ];
     prop_oneof![
@@ -264,6 +266,7 @@ impl World {
             | ServerFrame::History { reference, .. }
             | ServerFrame::Conversations { reference, .. }
             | ServerFrame::TokenOk { reference, .. }
+            | ServerFrame::Pong { reference }
             | ServerFrame::Error { reference, .. } => reference,
             other => panic!("a session says {other:?}"),
         };
@@ -422,6 +425,7 @@ impl World {
             Kind::Conversations => Ask::Conversations(ask::Conversations { after: None, limit: 9 }),
             Kind::Signal => Ask::Signal(ask::Signal { to, kind: "typing".into(), body: None }),
             Kind::Unserved => Ask::Unserved(Op::Join),
+            Kind::Ping => return self.say(Ok(ClientFrame::Ping), Some(self.next_ref)),
             Kind::Bad => return self.say(Err(Refused::new(ErrorCode::BadFrame, "no map")), Some(self.next_ref)),
         };
         self.say(Ok(ClientFrame::Ask(frame)), Some(self.next_ref));
