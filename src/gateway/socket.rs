@@ -11,7 +11,10 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::{Sink, Stream};
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::{
     Error, Message as WsMessage,
@@ -26,6 +29,9 @@ const WRITE_BUFFER: usize = 16 << 10;
 const READ_BUFFER: usize = 512;
 /// How long a peer has to take the close frame.
 const CLOSING: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// How long a peer that was told the reason may take to end the connection from its side.
+const LINGER: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// Something from the peer.
 #[derive(Debug)]
@@ -133,10 +139,25 @@ impl Socket {
     /// Says why and sends what waits, as long as that takes no longer than [`CLOSING`]. Also where the peer went
     /// first: the answer to its close frame waits.
     pub(super) async fn end(&mut self, reason: CloseReason) {
-        if reason != CloseReason::Gone {
-            self.close(reason);
+        if reason == CloseReason::Gone {
+            let _ = tokio::time::timeout(CLOSING, self.flush()).await;
+            return;
         }
-        let _ = tokio::time::timeout(CLOSING, self.flush()).await;
+        self.close(reason);
+        if let Ok(Ok(())) = tokio::time::timeout(CLOSING, self.flush()).await {
+            let _ = tokio::time::timeout(LINGER, self.linger()).await;
+        }
+    }
+
+    /// Reads and forgets what the peer still sends until it ends the connection too. A socket that is closed with
+    /// input unread is reset, and a reset takes back what the peer has not read: it would see 1006 and not the code.
+    async fn linger(&mut self) {
+        let stream = self.stream.get_mut();
+        if stream.shutdown().await.is_err() {
+            return;
+        }
+        let mut forgotten = vec![0; 4096];
+        while let Ok(1..) = stream.read(&mut forgotten).await {}
     }
 
     fn put(&mut self, message: WsMessage) -> Result<(), CloseReason> {

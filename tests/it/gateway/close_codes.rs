@@ -150,6 +150,31 @@ async fn a_drain_of_many_sessions_is_spread_and_reaches_all() {
     assert!(moments.len() > MANY / 2, "they would all come back at once: {moments:?}");
 }
 
+/// What a client wrote and nobody reads any more must not turn the close into a reset, which takes back the code and
+/// all that the client has not read yet.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drain_right_after_a_burst_says_its_code() {
+    let mut mesh = TestMesh::start(1).await;
+    let mut raw = RawSocket::open(mesh.nodes[0].addr).await;
+    raw.text(&hello(&token("alice"))).await;
+    // More answers than fit into the buffers on the client's side, which reads none of them for now.
+    for reference in 0..20_000 {
+        raw.text(&format!(r#"{{"op":"ping","ref":{reference}}}"#)).await;
+    }
+    let node = mesh.nodes.remove(0);
+    let gateway = node.weak_gateway();
+    let draining = tokio::spawn(node.drain());
+    until("the session ended", async || gateway.upgrade().is_none_or(|gateway| gateway.sessions() == 0)).await;
+    for reference in 0..100 {
+        raw.text(&format!(r#"{{"op":"ping","ref":{reference}}}"#)).await;
+    }
+    let (texts, code, words) = raw.closed().await;
+    assert_eq!((code, words.as_str()), (4000, CloseReason::Drain.text()));
+    assert!(texts.last().is_some_and(|text| text.contains("goodbye")), "{:?}", texts.last());
+    drop(raw);
+    assert!(draining.await.unwrap(), "everything ended within the drain time");
+}
+
 #[tokio::test]
 async fn silence_instead_of_hello() {
     let mesh = TestMesh::tuned(1, |config| config.timing.hello_timeout_ms = 200).await;
@@ -176,6 +201,11 @@ async fn too_many_sessions() {
     let _one = mesh.json(0, "alice", "d1").await;
     let two = mesh.json(0, "alice", "d2").await;
     refused("alice").await;
+    // Who is here already may come again: its old connection may be dead, and is replaced.
+    let again = Peer::join_as(&url, &token("alice"), "d2", Encoding::Json, 1).await.unwrap();
+    assert_eq!(two.closed().await.0, CloseReason::Replaced.code());
+    let two = again;
+    until("the old one is gone", async || mesh.nodes[0].sessions() == 2).await;
     let _three = mesh.json(0, "bob", "d").await;
     refused("carol").await;
     // Whoever ends makes room.
