@@ -196,7 +196,7 @@ impl Pump {
     fn on_arrived(&mut self, arrived: Arrived, now: u64, out: &mut Effects) {
         self.session.on_alive(now);
         let decoded = match arrived {
-            Arrived::Control => return,
+            Arrived::Control => return self.session.on_control(now, out),
             Arrived::WrongKind => {
                 let text = format!("{} frames are not of this kind", self.handle.encoding.subprotocol());
                 Err(FrameError { reference: None, refused: Refused::new(ErrorCode::BadFrame, text) })

@@ -53,7 +53,7 @@ close_reasons! {
     BadToken, 4100, "bad_token", "the token was refused";
     /// The token is past its time.
     TokenExpired, 4101, "token_expired", "the token expired";
-    /// The first frame was no proper `hello`, or a second one came.
+    /// The first frame was no proper `hello`, a second one came, or too much that cannot be read.
     Violation, 4102, "violation", "protocol violation";
     /// An operator ended it.
     Disconnected, 4103, "disconnected", "disconnected by an operator";

@@ -61,7 +61,7 @@ ops! {
     /// A fresh token.
     Token, "token", limited: true, weight: SMALL;
     /// A sign of life.
-    Ping, "ping", limited: false, weight: SMALL;
+    Ping, "ping", limited: true, weight: SMALL;
     /// Who is online. Not served yet.
     Presence, "presence", limited: true, weight: SMALL;
     /// Enters a room. Not served yet.

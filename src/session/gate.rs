@@ -11,9 +11,14 @@ use crate::{
 /// up. Long enough that everything that was written before the refusal was read has arrived by then.
 const HOLD: Tick = 10_000;
 
+/// Frames that ask for nothing: what cannot be read, and WebSocket pings. Nobody needs more of them, so whoever keeps
+/// sending them is closed. Holds where requests are not limited too.
+const RUBBISH: Rate = Rate { per_sec: 100, burst: 1_000 };
+
 /// The rate limit of one connection.
 #[derive(Debug)]
 pub(super) struct Gate {
+    rubbish: Bucket,
     limit: Option<(Rate, Bucket)>,
     /// Boxed: almost no connection ever has one.
     held: Option<Box<Held>>,
@@ -30,7 +35,29 @@ struct Held {
 impl Gate {
     /// A gate of a new connection; `None`: not limited.
     pub(super) fn new(rate: Option<Rate>, now: Tick) -> Self {
-        Self { limit: rate.map(|rate| (rate, Bucket::full(rate, now))), held: None }
+        Self {
+            rubbish: Bucket::full(RUBBISH, now),
+            limit: rate.map(|rate| (rate, Bucket::full(rate, now))),
+            held: None,
+        }
+    }
+
+    /// Whether a frame that asks for nothing is one too many.
+    pub(super) fn is_fed_up(&mut self, now: Tick) -> bool {
+        !self.rubbish.take(RUBBISH, now)
+    }
+
+    /// Lets something pass that is not a request but costs the store as much as one.
+    ///
+    /// # Errors
+    /// What to answer, with how long to wait.
+    pub(super) fn admit_work(&mut self, now: Tick) -> Result<(), Refused> {
+        let Some((rate, bucket)) = &mut self.limit else { return Ok(()) };
+        if bucket.take(*rate, now) {
+            return Ok(());
+        }
+        let words = "too many requests: wait retry_after_ms, then send it again";
+        Err(Refused::new(ErrorCode::RateLimited, words).after(bucket.wait(*rate, now)))
     }
 
     /// Lets a frame pass or says why not.
@@ -102,6 +129,14 @@ mod tests {
         );
         assert!(gate.admit(&send(3), 200).is_ok());
         assert!(gate.admit(&send(4), 300).is_ok());
+    }
+
+    #[test]
+    fn rubbish_is_tolerated_for_a_while() {
+        let mut gate = Gate::new(None, 0);
+        assert!((0..1_000).all(|_| !gate.is_fed_up(0)));
+        assert!(gate.is_fed_up(0));
+        assert!(!gate.is_fed_up(10), "one of 100 a second");
     }
 
     #[test]

@@ -100,11 +100,26 @@ impl Session {
         self.alive_at = now;
     }
 
+    /// A WebSocket ping or pong.
+    pub fn on_control(&mut self, now: Tick, out: &mut Out) {
+        self.on_rubbish(now, out);
+    }
+
+    /// Something that asks for nothing came; too much of it ends the session.
+    fn on_rubbish(&mut self, now: Tick, out: &mut Out) {
+        if self.gate.is_fed_up(now) {
+            out.push(Effect::Close(CloseReason::Violation));
+        }
+    }
+
     /// A frame, or why it could not be read.
     pub fn on_frame(&mut self, decoded: Result<Request, FrameError>, now: Tick, out: &mut Out) {
         let Request { reference, frame } = match decoded {
             Ok(request) => request,
-            Err(FrameError { reference, refused }) => return out.push(Effect::Frame(refused.into_frame(reference))),
+            Err(FrameError { reference, refused }) => {
+                out.push(Effect::Frame(refused.into_frame(reference)));
+                return self.on_rubbish(now, out);
+            }
         };
         if let Err(refused) = self.gate.admit(&frame, now) {
             return out.push(Effect::Frame(refused.into_frame(reference)));
@@ -136,6 +151,10 @@ impl Session {
 
     fn on_ack(&mut self, check: AckCheck, now: Tick, out: &mut Out) {
         if !self.delivery.on_ack(&check.conv, check.seq, At { rules: &self.rules, now }, out) {
+            // The store must be asked, so it counts; an acknowledgement of what was handed out here never does.
+            if let Err(refused) = self.gate.admit_work(now) {
+                return out.push(Effect::Frame(refused.into_frame(check.reference)));
+            }
             self.pending += Op::Ack.weight();
             out.push(Effect::Upkeep(Upkeep::CheckAck(check)));
         }

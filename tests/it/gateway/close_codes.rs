@@ -26,7 +26,7 @@ fn tested_by(reason: CloseReason) -> &'static str {
         CloseReason::StoreDown => "no_store_no_session",
         CloseReason::BadToken => "bad_tokens",
         CloseReason::TokenExpired => "expired_tokens",
-        CloseReason::Violation => "violations",
+        CloseReason::Violation => "violations, who_keeps_sending_rubbish_is_closed",
         CloseReason::Disconnected => "nothing of this version says it",
         CloseReason::Replaced => "replaced::…",
     }
@@ -150,11 +150,27 @@ async fn a_drain_of_many_sessions_is_spread_and_reaches_all() {
     assert!(moments.len() > MANY / 2, "they would all come back at once: {moments:?}");
 }
 
+#[tokio::test]
+async fn who_keeps_sending_rubbish_is_closed() {
+    let mesh = TestMesh::start(1).await;
+    let other = mesh.json(0, "bob", "d").await;
+    for (first, payload) in [(TEXT, &b"rubbish"[..]), (TEXT, br#"{"op":"dance"}"#), (0x89, b"")] {
+        let mut raw = RawSocket::open(mesh.nodes[0].addr).await;
+        raw.text(&hello(&token("alice"))).await;
+        for _ in 0..1_200 {
+            raw.frame(first, payload).await;
+        }
+        let (_, code, words) = raw.closed().await;
+        closed_as(&mesh, code, &words, CloseReason::Violation).await;
+    }
+    other.round_trip().await;
+}
+
 /// What a client wrote and nobody reads any more must not turn the close into a reset, which takes back the code and
 /// all that the client has not read yet.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_drain_right_after_a_burst_says_its_code() {
-    let mut mesh = TestMesh::start(1).await;
+    let mut mesh = TestMesh::tuned(1, |config| config.limits.sends_per_sec = 0).await;
     let mut raw = RawSocket::open(mesh.nodes[0].addr).await;
     raw.text(&hello(&token("alice"))).await;
     // More answers than fit into the buffers on the client's side, which reads none of them for now.
