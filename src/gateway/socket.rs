@@ -49,6 +49,8 @@ pub(super) enum Arrived {
 pub(super) struct Socket {
     stream: WebSocketStream<TcpStream>,
     encoding: Encoding,
+    /// Read by [`Socket::look_ahead`], for the next [`Socket::poll_arrived`].
+    ahead: Option<Arrived>,
     /// Bytes given to the library since it last said that all are out.
     waiting: usize,
 }
@@ -65,7 +67,7 @@ impl Socket {
             .max_message_size(Some(most_frame))
             .max_frame_size(Some(most_frame));
         let stream = WebSocketStream::from_partially_read(stream, read_ahead, Role::Server, Some(config)).await;
-        Self { stream, encoding, waiting: 0 }
+        Self { stream, encoding, ahead: None, waiting: 0 }
     }
 
     /// How frames are written here.
@@ -80,6 +82,9 @@ impl Socket {
 
     /// The next frame; `Err` ends the connection.
     pub(super) fn poll_arrived(&mut self, cx: &mut Context<'_>) -> Poll<Result<Arrived, CloseReason>> {
+        if let Some(arrived) = self.ahead.take() {
+            return Poll::Ready(Ok(arrived));
+        }
         let message = match ready!(Pin::new(&mut self.stream).poll_next(cx)) {
             None => return Poll::Ready(Err(CloseReason::Gone)),
             Some(Err(error)) => return Poll::Ready(Err(reason_of(&error))),
@@ -104,6 +109,20 @@ impl Socket {
     /// Why the connection ended.
     pub(super) async fn arrived(&mut self) -> Result<Arrived, CloseReason> {
         std::future::poll_fn(|cx| self.poll_arrived(cx)).await
+    }
+
+    /// Why the connection has ended already, if it has, without waiting: also where the peer closed it and nobody has
+    /// read that yet.
+    pub(super) fn look_ahead(&mut self) -> Option<CloseReason> {
+        // Nothing is to be woken: whoever reads next asks with a waker of its own.
+        match self.poll_arrived(&mut Context::from_waker(std::task::Waker::noop())) {
+            Poll::Ready(Err(reason)) => Some(reason),
+            Poll::Ready(Ok(arrived)) => {
+                self.ahead = Some(arrived);
+                None
+            }
+            Poll::Pending => None,
+        }
     }
 
     /// Queues a frame; [`Socket::poll_flush`] sends it.

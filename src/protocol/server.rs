@@ -227,6 +227,9 @@ pub struct Announcement {
     pub device: DeviceId,
     /// Which session.
     pub session: SessionId,
+    /// Its connection's number.
+    #[serde(default)]
+    pub number: u64,
     /// Its `hello.attempt`.
     pub attempt: u64,
 }

@@ -240,15 +240,23 @@ impl Session {
         self.recheck_at = Some(now + delay + self.rules.recheck);
     }
 
-    /// Another session of this user announced itself (R11): of two of one device only the smaller closes. The
-    /// larger one speaks up again, so that a smaller one that missed it hears of it.
+    /// Another session of this user announced itself (R11): of two of one device only the smaller closes, and the code
+    /// tells its client whether to come back. The larger one speaks up again, so that a smaller one that missed it
+    /// hears of it.
     pub fn on_announcement(&mut self, other: &Announcement, out: &mut Out) {
         let mine = &self.identity.rank;
         if other.device != self.identity.device.device || other.session == mine.session {
             return;
         }
-        let theirs = SessionRank { attempt: other.attempt, session: other.session.clone() };
-        out.push(if theirs > *mine { Effect::Close(CloseReason::Replaced) } else { Effect::Upkeep(Upkeep::Announce) });
+        let theirs = SessionRank { number: other.number, attempt: other.attempt, session: other.session.clone() };
+        out.push(if theirs < *mine {
+            Effect::Upkeep(Upkeep::Announce)
+        } else if theirs.attempt < mine.attempt {
+            // Whoever counted further knows of the other one, or neither of the two is of this client any more.
+            Effect::Close(CloseReason::Superseded)
+        } else {
+            Effect::Close(CloseReason::Replaced)
+        });
     }
 
     /// Debug builds check after every step what delivery's counters promise.

@@ -28,7 +28,7 @@ fn tested_by(reason: CloseReason) -> &'static str {
         CloseReason::TokenExpired => "expired_tokens",
         CloseReason::Violation => "violations, who_keeps_sending_rubbish_is_closed",
         CloseReason::Disconnected => "nothing of this version says it",
-        CloseReason::Replaced => "replaced::…",
+        CloseReason::Replaced | CloseReason::Superseded => "replaced::…",
     }
 }
 
