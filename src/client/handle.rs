@@ -119,6 +119,18 @@ impl Client {
         }
     }
 
+    /// Asks the node for a sign of life and waits for it, over a reconnect if need be. Put your own time limit around
+    /// it: a link that is gone is noticed only after twice the time between the node's pings.
+    ///
+    /// # Errors
+    /// That the client is closed.
+    pub async fn ping(&self) -> Result<(), RequestError> {
+        match self.ask(Call::Ping).await? {
+            Reply::Pong => Ok(()),
+            other => Err(mismatch(&other)),
+        }
+    }
+
     /// Marks everything up to `seq` as read. Has no answer; is said again after a reconnect.
     ///
     /// # Errors

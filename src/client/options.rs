@@ -64,8 +64,9 @@ pub struct ClientOptions {
     pub connect_timeout: Duration,
     /// Requests without an answer; the next caller waits. Default: 64, what a node works on at once.
     pub in_flight: usize,
-    /// The first value of `hello.attempt`; of two clients of one device the node keeps the larger. The default is
-    /// the time in milliseconds, so that a program started anew wins against its forgotten former self.
+    /// The first value of `hello.attempt`. Of two clients of one device the mesh keeps the later one; the number only
+    /// tells the other one whether to come back (R11). The default is the time in milliseconds, so that of two programs
+    /// the one that was started first stays away.
     pub attempt: u64,
 }
 

@@ -15,6 +15,8 @@ use crate::{
 };
 
 const RETRY_FIRST: Duration = Duration::from_millis(100);
+/// A node that says "at once" is not taken at its word, so that two that differ do not spin.
+const RETRY_AT_LEAST: Duration = Duration::from_millis(5);
 const RETRY_MOST: Duration = Duration::from_secs(5);
 
 /// Where a message went.
@@ -53,6 +55,7 @@ pub(super) enum Call {
     History { conv: ConvId, from: HistoryFrom, limit: usize },
     Conversations { after: Option<String>, limit: usize },
     Token { token: String },
+    Ping,
 }
 
 /// What the node answered.
@@ -62,6 +65,7 @@ pub(super) enum Reply {
     History(HistoryPage),
     Conversations(ConversationsPage),
     Token(Millis),
+    Pong,
 }
 
 /// A request on its way.
@@ -151,6 +155,7 @@ impl Requests {
             | ServerFrame::History { reference, .. }
             | ServerFrame::Conversations { reference, .. }
             | ServerFrame::TokenOk { reference, .. }
+            | ServerFrame::Pong { reference }
             | ServerFrame::Error { reference, .. } => *reference,
             _ => None,
         };
@@ -162,8 +167,9 @@ impl Requests {
                 Ok(Reply::Conversations(ConversationsPage { items, next }))
             }
             ServerFrame::TokenOk { exp, .. } => Ok(Reply::Token(exp)),
-            ServerFrame::Error { retry: true, .. } => {
-                self.hold(id, now);
+            ServerFrame::Pong { .. } => Ok(Reply::Pong),
+            ServerFrame::Error { retry: true, retry_after_ms, .. } => {
+                self.hold(id, now, retry_after_ms.map(Duration::from_millis));
                 return None;
             }
             ServerFrame::Error { code, message, .. } => Err(RequestError::Refused { code, message }),
@@ -173,11 +179,26 @@ impl Requests {
         None
     }
 
-    fn hold(&mut self, id: u64, now: Instant) {
-        if let Some(waiting) = self.waiting.get_mut(&id) {
-            let until = now + waiting.backoff.next();
+    /// Writes a request again later: when the node says, or after a growing wait. Later messages to the same recipient
+    /// wait with it and come after it; those that were written already are refused as well or are stored, and then
+    /// the repeat changes nothing.
+    fn hold(&mut self, id: u64, now: Instant, wait: Option<Duration>) {
+        let Some(waiting) = self.waiting.get_mut(&id) else { return };
+        let until = now + wait.map_or_else(|| waiting.backoff.next(), |wait| wait.max(RETRY_AT_LEAST));
+        let request = &waiting.request;
+        let Call::Send { to, .. } = &request.ask else {
             self.held.insert((until, id));
-        }
+            return;
+        };
+        let to = to.clone();
+        let follows = |(other, waiting): (&u64, &Waiting)| match &waiting.request.ask {
+            Call::Send { to: other_to, .. } if *other_to == to => Some(*other),
+            _ => None,
+        };
+        let all: BTreeSet<u64> = self.waiting.range(id..).filter_map(follows).collect();
+        self.ready.retain(|other| !all.contains(other));
+        self.held.retain(|(_, other)| !all.contains(other));
+        self.held.extend(all.into_iter().map(|other| (until, other)));
     }
 
     fn answer(&mut self, id: u64, answer: Result<Reply, RequestError>) {
@@ -215,6 +236,7 @@ impl Call {
                 write(&Outgoing::Conversations { reference, after: after.as_deref(), limit: *limit })
             }
             Self::Token { token } => write(&Outgoing::Token { reference, token }),
+            Self::Ping => write(&Outgoing::Ping { reference }),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! From an upgraded socket to a session: reads the `hello`, checks its token, joins the registry, fences the
+//! From an upgraded socket to a session: reads the `hello`, checks its token, numbers the connection, joins the registry, fences the
 //! subscription, registers the device. What each of these means is decided by [`crate::session::greeting`].
 //!
 //! Called by [`super::accept`] in the connection's own task. Its future is dropped before the pump runs, so what
@@ -36,7 +36,12 @@ pub(super) async fn greet(
 ) -> Result<Box<Pump>, CloseReason> {
     let rejection = match admit(gateway, &mut socket, bearer).await {
         Ok((entering, handle)) => match enter(gateway, &entering).await {
-            Ok(()) => return start(gateway, socket, entering, handle),
+            Ok(()) => {
+                // A client that went away while it waited must not replace the session that it has made since.
+                let Some(gone) = socket.look_ahead() else { return start(gateway, socket, entering, handle) };
+                gateway.registry.leave(&handle);
+                Rejection::silent(gone)
+            }
             Err(refused) => {
                 gateway.registry.leave(&handle);
                 refused.map_or(Rejection::silent(CloseReason::Drain), |refused| entering.on_store_down(refused))
@@ -70,6 +75,10 @@ async fn admit(
     gateway.metrics.frames_in.of(Op::Hello).inc();
     let checked = introduced.token().or(bearer.as_deref()).map(|token| gateway.check_token(None, token));
     let entering = introduced.on_token(checked, SessionId::random())?;
+    let entering = match gateway.ops.number(&entering.identity().device).await {
+        Ok(number) => entering.on_number(number),
+        Err(refused) => return Err(entering.on_store_down(refused)),
+    };
     let identity = entering.identity();
     tracing::debug!(user = %identity.device.user, device = %identity.device.device, session = %identity.rank.session, "hello");
     let handle = Arc::new(SessionHandle::new(identity.clone(), socket.encoding()));

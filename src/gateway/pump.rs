@@ -75,9 +75,10 @@ impl Pump {
 
     async fn finish(mut self: Box<Self>, reason: CloseReason) {
         self.gateway.registry.leave(&self.handle);
-        self.socket.end(reason).await;
         self.gateway.metrics.behind_conversations.dec_by(self.behind as i64);
-        self.gateway.ops.write_cursors(&self.handle.identity.device, self.session.delivery()).await;
+        // At the same time: a peer that takes its time to go may be back elsewhere before, and asks for its cursors.
+        let cursors = self.gateway.ops.write_cursors(&self.handle.identity.device, self.session.delivery());
+        tokio::join!(self.socket.end(reason), cursors);
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
@@ -195,7 +196,7 @@ impl Pump {
     fn on_arrived(&mut self, arrived: Arrived, now: u64, out: &mut Effects) {
         self.session.on_alive(now);
         let decoded = match arrived {
-            Arrived::Control => return,
+            Arrived::Control => return self.session.on_control(now, out),
             Arrived::WrongKind => {
                 let text = format!("{} frames are not of this kind", self.handle.encoding.subprotocol());
                 Err(FrameError { reference: None, refused: Refused::new(ErrorCode::BadFrame, text) })

@@ -11,7 +11,10 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::{Sink, Stream};
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::{
     Error, Message as WsMessage,
@@ -26,6 +29,9 @@ const WRITE_BUFFER: usize = 16 << 10;
 const READ_BUFFER: usize = 512;
 /// How long a peer has to take the close frame.
 const CLOSING: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// How long a peer that was told the reason may take to end the connection from its side.
+const LINGER: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// Something from the peer.
 #[derive(Debug)]
@@ -43,6 +49,8 @@ pub(super) enum Arrived {
 pub(super) struct Socket {
     stream: WebSocketStream<TcpStream>,
     encoding: Encoding,
+    /// Read by [`Socket::look_ahead`], for the next [`Socket::poll_arrived`].
+    ahead: Option<Arrived>,
     /// Bytes given to the library since it last said that all are out.
     waiting: usize,
 }
@@ -59,7 +67,7 @@ impl Socket {
             .max_message_size(Some(most_frame))
             .max_frame_size(Some(most_frame));
         let stream = WebSocketStream::from_partially_read(stream, read_ahead, Role::Server, Some(config)).await;
-        Self { stream, encoding, waiting: 0 }
+        Self { stream, encoding, ahead: None, waiting: 0 }
     }
 
     /// How frames are written here.
@@ -74,6 +82,9 @@ impl Socket {
 
     /// The next frame; `Err` ends the connection.
     pub(super) fn poll_arrived(&mut self, cx: &mut Context<'_>) -> Poll<Result<Arrived, CloseReason>> {
+        if let Some(arrived) = self.ahead.take() {
+            return Poll::Ready(Ok(arrived));
+        }
         let message = match ready!(Pin::new(&mut self.stream).poll_next(cx)) {
             None => return Poll::Ready(Err(CloseReason::Gone)),
             Some(Err(error)) => return Poll::Ready(Err(reason_of(&error))),
@@ -98,6 +109,20 @@ impl Socket {
     /// Why the connection ended.
     pub(super) async fn arrived(&mut self) -> Result<Arrived, CloseReason> {
         std::future::poll_fn(|cx| self.poll_arrived(cx)).await
+    }
+
+    /// Why the connection has ended already, if it has, without waiting: also where the peer closed it and nobody has
+    /// read that yet.
+    pub(super) fn look_ahead(&mut self) -> Option<CloseReason> {
+        // Nothing is to be woken: whoever reads next asks with a waker of its own.
+        match self.poll_arrived(&mut Context::from_waker(std::task::Waker::noop())) {
+            Poll::Ready(Err(reason)) => Some(reason),
+            Poll::Ready(Ok(arrived)) => {
+                self.ahead = Some(arrived);
+                None
+            }
+            Poll::Pending => None,
+        }
     }
 
     /// Queues a frame; [`Socket::poll_flush`] sends it.
@@ -133,10 +158,25 @@ impl Socket {
     /// Says why and sends what waits, as long as that takes no longer than [`CLOSING`]. Also where the peer went
     /// first: the answer to its close frame waits.
     pub(super) async fn end(&mut self, reason: CloseReason) {
-        if reason != CloseReason::Gone {
-            self.close(reason);
+        if reason == CloseReason::Gone {
+            let _ = tokio::time::timeout(CLOSING, self.flush()).await;
+            return;
         }
-        let _ = tokio::time::timeout(CLOSING, self.flush()).await;
+        self.close(reason);
+        if let Ok(Ok(())) = tokio::time::timeout(CLOSING, self.flush()).await {
+            let _ = tokio::time::timeout(LINGER, self.linger()).await;
+        }
+    }
+
+    /// Reads and forgets what the peer still sends until it ends the connection too. A socket that is closed with
+    /// input unread is reset, and a reset takes back what the peer has not read: it would see 1006 and not the code.
+    async fn linger(&mut self) {
+        let stream = self.stream.get_mut();
+        if stream.shutdown().await.is_err() {
+            return;
+        }
+        let mut forgotten = vec![0; 4096];
+        while let Ok(1..) = stream.read(&mut forgotten).await {}
     }
 
     fn put(&mut self, message: WsMessage) -> Result<(), CloseReason> {

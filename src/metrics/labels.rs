@@ -119,6 +119,8 @@ labels!(
         RaiseReadMark = "raise_read_mark",
         /// A device made known.
         RegisterDevice = "register_device",
+        /// A number for a connection of a device.
+        NextConnection = "next_connection",
         /// The check behind `/readyz`.
         Health = "health",
     }

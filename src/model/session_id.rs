@@ -30,9 +30,13 @@ impl fmt::Display for SessionId {
     }
 }
 
-/// What decides between two sessions of one device: the client's own counter, then the session id (R11).
+/// What decides between two sessions of one device: the later connection, and of two that came at the same moment the
+/// client's own counter, then the session id (R11). Fields in the order in which they count.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SessionRank {
+    /// The connection's number, from the store: larger than that of every connection of the device that was numbered
+    /// before this one said hello. Two at the same moment may have the same.
+    pub number: u64,
     /// `hello.attempt`: a counter that the client keeps over its reconnects.
     pub attempt: u64,
     /// Breaks the tie.

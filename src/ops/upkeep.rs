@@ -48,6 +48,15 @@ impl Ops {
         counted(&self.metrics, StoreOp::RegisterDevice, registered).map_err(|error| fault::refused(&error))
     }
 
+    /// A number for a new connection of a device (R11).
+    ///
+    /// # Errors
+    /// When the store gave none.
+    pub async fn number(&self, device: &Device) -> Result<u64, Refused> {
+        let number = self.store.marks.next_connection(device).await;
+        counted(&self.metrics, StoreOp::NextConnection, number).map_err(|error| fault::refused(&error))
+    }
+
     /// Writes what a session that ends has not written.
     pub async fn write_cursors(&self, device: &Device, delivery: &Delivery) {
         for (conv, seq) in delivery.unwritten() {
@@ -58,8 +67,8 @@ impl Ops {
 
 fn announce(ops: &Ops, me: &Identity) {
     let rank = &me.rank;
-    let announcement =
-        Announcement { device: me.device.device.clone(), session: rank.session.clone(), attempt: rank.attempt };
+    let (device, session) = (me.device.device.clone(), rank.session.clone());
+    let announcement = Announcement { device, session, number: rank.number, attempt: rank.attempt };
     ops.router.announce(&me.device.user, announcement);
 }
 

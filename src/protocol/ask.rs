@@ -142,6 +142,8 @@ pub struct Refused {
     pub code: ErrorCode,
     /// In words.
     pub message: String,
+    /// How long to wait before the same request is worth another try, in milliseconds, where that is known.
+    pub retry_after_ms: Option<u64>,
 }
 
 /// The end of every ask.
@@ -162,11 +164,17 @@ impl Answer {
 impl Refused {
     /// A refusal with its reason in words.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
+        Self { code, message: message.into(), retry_after_ms: None }
+    }
+
+    /// The same, with how long to wait.
+    pub fn after(self, retry_after_ms: u64) -> Self {
+        Self { retry_after_ms: Some(retry_after_ms), ..self }
     }
 
     /// The `error` frame for it.
     pub fn into_frame(self, reference: Option<u64>) -> ServerFrame {
-        ServerFrame::Error { reference, code: self.code, message: self.message, retry: self.code.retry() }
+        let Self { code, message, retry_after_ms } = self;
+        ServerFrame::Error { reference, code, message, retry: code.retry(), retry_after_ms }
     }
 }

@@ -45,6 +45,8 @@ pub enum ClientFrame {
         /// The JWT.
         token: String,
     },
+    /// Asks for a `pong`: a sign of life for clients that cannot see WebSocket pings, like those in browsers.
+    Ping,
     /// Everything that does not concern the connection itself.
     Ask(Ask),
 }
@@ -56,6 +58,7 @@ impl ClientFrame {
             Self::Hello(_) => Op::Hello,
             Self::Ack { .. } => Op::Ack,
             Self::Token { .. } => Op::Token,
+            Self::Ping => Op::Ping,
             Self::Ask(ask) => ask.op(),
         }
     }
@@ -190,6 +193,7 @@ impl Flat<'_> {
             Op::Hello => return self.into_hello(),
             Op::Ack => return Ok(ClientFrame::Ack { conv: name("conv", self.conv)?, seq: seq("seq", self.seq)? }),
             Op::Token => return Ok(ClientFrame::Token { token: need("token", self.token)? }),
+            Op::Ping => return Ok(ClientFrame::Ping),
             Op::Send => Ask::Send(ask::Send {
                 to: name("to", self.to)?,
                 cid: name::<Cid>("cid", self.cid)?,

@@ -60,6 +60,8 @@ ops! {
     Signal, "signal", limited: true, weight: SMALL;
     /// A fresh token.
     Token, "token", limited: true, weight: SMALL;
+    /// A sign of life.
+    Ping, "ping", limited: true, weight: SMALL;
     /// Who is online. Not served yet.
     Presence, "presence", limited: true, weight: SMALL;
     /// Enters a room. Not served yet.

@@ -77,6 +77,12 @@ pub enum ServerFrame {
         /// When it ends.
         exp: Millis,
     },
+    /// The answer to `ping`.
+    Pong {
+        /// The request's `ref`.
+        #[serde(rename = "ref", default, skip_serializing_if = "Option::is_none")]
+        reference: Option<u64>,
+    },
     /// A request was refused.
     Error {
         /// The request's `ref`.
@@ -88,6 +94,9 @@ pub enum ServerFrame {
         message: String,
         /// Whether the same request may succeed later.
         retry: bool,
+        /// How long to wait before that, in milliseconds: always with `rate_limited`, with no other code.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        retry_after_ms: Option<u64>,
     },
 }
 
@@ -218,6 +227,9 @@ pub struct Announcement {
     pub device: DeviceId,
     /// Which session.
     pub session: SessionId,
+    /// Its connection's number.
+    #[serde(default)]
+    pub number: u64,
     /// Its `hello.attempt`.
     pub attempt: u64,
 }

@@ -106,7 +106,7 @@ impl Services {
         let reply = match outcome {
             Ok(Answer::Done) => Reply::Done {},
             Ok(answer) => Reply::Answer(answer),
-            Err(Refused { code, message }) => {
+            Err(Refused { code, message, .. }) => {
                 if to.is_none() {
                     let code = code.word();
                     tracing::warn!(code, message, "a service's message was refused, and it did not ask to know");

@@ -46,7 +46,7 @@ pub struct Introduced {
     hello: Hello,
 }
 
-/// Its token was taken; it is registered next.
+/// Its token was taken; its connection is numbered next, then the device is registered.
 #[derive(Debug)]
 pub struct Entering {
     reference: Option<u64>,
@@ -103,7 +103,7 @@ impl Introduced {
         let Self { reference, hello } = self;
         let (reason, text) = match checked {
             Some(Ok((user, expiry))) => {
-                let rank = SessionRank { attempt: hello.attempt, session };
+                let rank = SessionRank { number: 0, attempt: hello.attempt, session };
                 let identity = Identity { device: Device { user, device: hello.device }, rank };
                 return Ok(Entering { reference, identity, expiry });
             }
@@ -124,7 +124,13 @@ impl Entering {
         &self.identity
     }
 
-    /// The store could not register the device.
+    /// The store gave this connection of the device a number.
+    pub fn on_number(mut self, number: u64) -> Self {
+        self.identity.rank.number = number;
+        self
+    }
+
+    /// The store could not number the connection or register the device.
     pub fn on_store_down(self, refused: Refused) -> Rejection {
         Rejection::refused(self.reference, refused, CloseReason::StoreDown)
     }

@@ -7,6 +7,7 @@
 
 pub mod delivery;
 mod effect;
+mod gate;
 pub mod greeting;
 mod rate;
 mod rules;

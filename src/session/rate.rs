@@ -1,5 +1,5 @@
 //! How many requests a client may make: a token bucket on the session's own clock, 16 bytes a session. Used by
-//! [`super::Session`].
+//! [`super::gate`].
 
 use super::Tick;
 
@@ -28,11 +28,21 @@ impl Bucket {
         Self { left: u64::from(rate.burst) * TOKEN, at: now }
     }
 
+    /// How long until there is one, in milliseconds.
+    pub(super) fn wait(&self, rate: Rate, now: Tick) -> Tick {
+        let missing = TOKEN.saturating_sub(self.after(rate, now));
+        missing.div_ceil(u64::from(rate.per_sec).max(1))
+    }
+
+    /// What is left at `now`.
+    fn after(&self, rate: Rate, now: Tick) -> u64 {
+        let gained = now.saturating_sub(self.at).saturating_mul(u64::from(rate.per_sec));
+        self.left.saturating_add(gained).min(u64::from(rate.burst) * TOKEN)
+    }
+
     /// Takes one; `false` when there is none.
     pub(super) fn take(&mut self, rate: Rate, now: Tick) -> bool {
-        let gained = now.saturating_sub(self.at).saturating_mul(u64::from(rate.per_sec));
-        self.left = self.left.saturating_add(gained).min(u64::from(rate.burst) * TOKEN);
-        self.at = now;
+        (self.left, self.at) = (self.after(rate, now), now);
         let enough = self.left >= TOKEN;
         if enough {
             self.left -= TOKEN;
@@ -50,6 +60,7 @@ mod tests {
         let rate = Rate { per_sec: 10, burst: 3 };
         let mut bucket = Bucket::full(rate, 5);
         assert!((0..3).all(|_| bucket.take(rate, 5)));
+        assert_eq!((bucket.wait(rate, 5), bucket.wait(rate, 104), bucket.wait(rate, 500)), (100, 1, 0));
         assert!(!bucket.take(rate, 104), "99 ms are not enough for one of ten a second");
         assert!(bucket.take(rate, 105));
         assert!(!bucket.take(rate, 105));

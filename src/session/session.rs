@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::{
     AckCheck, Cause, Delivery, Effect, Expiry, GapsPage, Identity, Rules, Tick, Upkeep, UpkeepDone, delivery::At,
-    greeting::Arrival, rate::Bucket,
+    gate::Gate, greeting::Arrival,
 };
 use crate::{
     model::{ConvId, Seq, SessionRank},
@@ -28,8 +28,8 @@ pub struct Session {
     delivery: Delivery,
     /// Requests under way, by weight.
     pending: usize,
-    /// What is left of the rate of requests.
-    bucket: Option<Bucket>,
+    /// The rate of requests.
+    gate: Gate,
     expiry: Expiry,
     /// When the peer was last known to live.
     alive_at: Tick,
@@ -52,7 +52,7 @@ impl Session {
             identity,
             delivery: Delivery::default(),
             pending: 0,
-            bucket: rules.requests.map(|rate| Bucket::full(rate, now)),
+            gate: Gate::new(rules.requests, now),
             expiry,
             alive_at: now,
             ping_at: now + rules.ping,
@@ -100,31 +100,38 @@ impl Session {
         self.alive_at = now;
     }
 
+    /// A WebSocket ping or pong.
+    pub fn on_control(&mut self, now: Tick, out: &mut Out) {
+        self.on_rubbish(now, out);
+    }
+
+    /// Something that asks for nothing came; too much of it ends the session.
+    fn on_rubbish(&mut self, now: Tick, out: &mut Out) {
+        if self.gate.is_fed_up(now) {
+            out.push(Effect::Close(CloseReason::Violation));
+        }
+    }
+
     /// A frame, or why it could not be read.
     pub fn on_frame(&mut self, decoded: Result<Request, FrameError>, now: Tick, out: &mut Out) {
         let Request { reference, frame } = match decoded {
             Ok(request) => request,
-            Err(FrameError { reference, refused }) => return out.push(Effect::Frame(refused.into_frame(reference))),
+            Err(FrameError { reference, refused }) => {
+                out.push(Effect::Frame(refused.into_frame(reference)));
+                return self.on_rubbish(now, out);
+            }
         };
-        if !self.is_within_rate(frame.op(), now) {
-            let refused =
-                Refused::new(ErrorCode::RateLimited, "too many requests: wait, then send it again with the same cid");
+        if let Err(refused) = self.gate.admit(&frame, now) {
             return out.push(Effect::Frame(refused.into_frame(reference)));
         }
         match frame {
             ClientFrame::Hello(_) => out.push(Effect::Close(CloseReason::Violation)),
             ClientFrame::Ack { conv, seq } => self.on_ack(AckCheck { reference, conv, seq }, now, out),
             ClientFrame::Token { token } => out.push(Effect::CheckToken { reference, token }),
+            ClientFrame::Ping => out.push(Effect::Frame(ServerFrame::Pong { reference })),
             ClientFrame::Ask(ask) => self.on_ask(reference, ask, out),
         }
         self.assert_sound();
-    }
-
-    fn is_within_rate(&mut self, op: Op, now: Tick) -> bool {
-        match (&mut self.bucket, self.rules.requests) {
-            (Some(bucket), Some(rate)) if op.is_limited() => bucket.take(rate, now),
-            _ => true,
-        }
     }
 
     fn on_ask(&mut self, reference: Option<u64>, ask: Ask, out: &mut Out) {
@@ -144,6 +151,10 @@ impl Session {
 
     fn on_ack(&mut self, check: AckCheck, now: Tick, out: &mut Out) {
         if !self.delivery.on_ack(&check.conv, check.seq, At { rules: &self.rules, now }, out) {
+            // The store must be asked, so it counts; an acknowledgement of what was handed out here never does.
+            if let Err(refused) = self.gate.admit_work(now) {
+                return out.push(Effect::Frame(refused.into_frame(check.reference)));
+            }
             self.pending += Op::Ack.weight();
             out.push(Effect::Upkeep(Upkeep::CheckAck(check)));
         }
@@ -232,15 +243,23 @@ impl Session {
         self.recheck_at = Some(now + delay + self.rules.recheck);
     }
 
-    /// Another session of this user announced itself (R11): of two of one device only the smaller closes. The
-    /// larger one speaks up again, so that a smaller one that missed it hears of it.
+    /// Another session of this user announced itself (R11): of two of one device only the smaller closes, and the code
+    /// tells its client whether to come back. The larger one speaks up again, so that a smaller one that missed it
+    /// hears of it.
     pub fn on_announcement(&mut self, other: &Announcement, out: &mut Out) {
         let mine = &self.identity.rank;
         if other.device != self.identity.device.device || other.session == mine.session {
             return;
         }
-        let theirs = SessionRank { attempt: other.attempt, session: other.session.clone() };
-        out.push(if theirs > *mine { Effect::Close(CloseReason::Replaced) } else { Effect::Upkeep(Upkeep::Announce) });
+        let theirs = SessionRank { number: other.number, attempt: other.attempt, session: other.session.clone() };
+        out.push(if theirs < *mine {
+            Effect::Upkeep(Upkeep::Announce)
+        } else if theirs.attempt < mine.attempt {
+            // Whoever counted further knows of the other one, or neither of the two is of this client any more.
+            Effect::Close(CloseReason::Superseded)
+        } else {
+            Effect::Close(CloseReason::Replaced)
+        });
     }
 
     /// Debug builds check after every step what delivery's counters promise.

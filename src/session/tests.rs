@@ -49,7 +49,7 @@ fn index_of(of: &ConvId) -> usize {
 
 fn identity(attempt: u64) -> Identity {
     let device = Device { user: user("me"), device: DeviceId::new("phone").unwrap() };
-    Identity { device, rank: SessionRank { attempt, session: SessionId::random() } }
+    Identity { device, rank: SessionRank { number: 0, attempt, session: SessionId::random() } }
 }
 
 fn row(seq: Seq) -> Row {
@@ -81,7 +81,7 @@ enum Step {
     AckAhead { conv: usize, above: bool },
     Request(Kind),
     Token(bool),
-    Announce { above: bool, other_device: bool },
+    Announce { number: u64, attempt: u64, other_device: bool },
     Credit(bool),
     Compare(Tick),
     Tick(Tick),
@@ -98,6 +98,7 @@ enum Kind {
     Conversations,
     Signal,
     Unserved,
+    Ping,
     Bad,
 }
 
@@ -110,6 +111,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Kind::Conversations),
         1 => Just(Kind::Signal),
         1 => Just(Kind::Unserved),
+        1 => Just(Kind::Ping),
         1 => Just(Kind::Bad),
     ];
     prop_oneof![
@@ -124,7 +126,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (any_conv, any::<bool>()).prop_map(|(conv, above)| Step::AckAhead { conv, above }),
         3 => kind.prop_map(Step::Request),
         1 => any::<bool>().prop_map(Step::Token),
-        1 => (any::<bool>(), any::<bool>()).prop_map(|(above, other_device)| Step::Announce { above, other_device }),
+        1 => (4..7_u64, 4..7_u64, any::<bool>())
+            .prop_map(|(number, attempt, other_device)| Step::Announce { number, attempt, other_device }),
         2 => any::<bool>().prop_map(Step::Credit),
         1 => (0..3_000_u64).prop_map(Step::Compare),
         4 => (0..3_000_u64).prop_map(Step::Tick),
@@ -190,7 +193,7 @@ impl World {
         let request = Request { reference: Some(0), frame: ClientFrame::Hello(hello) };
         let introduced = Greeting.on_frame(Ok(request)).unwrap();
         let expiry = Expiry { tick: ends, at: ends };
-        let entering = introduced.on_token(Some(Ok((user("me"), expiry))), SessionId::random()).unwrap();
+        let entering = introduced.on_token(Some(Ok((user("me"), expiry))), SessionId::random()).unwrap().on_number(5);
         let (session, mut first) =
             entering.on_registered(Arrival { rules: rules(), node: "n".into(), ts: 0, now, phase: 500 });
         assert!(matches!(first.remove(0), Effect::Frame(ServerFrame::Welcome(_))), "welcome comes first");
@@ -243,7 +246,7 @@ impl World {
                 let since = self.blocked_since.map_or(self.alive_at + self.rules.idle, |at| at + self.rules.stall);
                 assert!(self.now >= since, "closed as idle after {} of silence", self.now - self.alive_at);
             }
-            CloseReason::Replaced => {}
+            CloseReason::Replaced | CloseReason::Superseded => {}
             other => panic!("closed with {other:?}"),
         }
         self.restart();
@@ -264,6 +267,7 @@ impl World {
             | ServerFrame::History { reference, .. }
             | ServerFrame::Conversations { reference, .. }
             | ServerFrame::TokenOk { reference, .. }
+            | ServerFrame::Pong { reference }
             | ServerFrame::Error { reference, .. } => reference,
             other => panic!("a session says {other:?}"),
         };
@@ -422,6 +426,7 @@ impl World {
             Kind::Conversations => Ask::Conversations(ask::Conversations { after: None, limit: 9 }),
             Kind::Signal => Ask::Signal(ask::Signal { to, kind: "typing".into(), body: None }),
             Kind::Unserved => Ask::Unserved(Op::Join),
+            Kind::Ping => return self.say(Ok(ClientFrame::Ping), Some(self.next_ref)),
             Kind::Bad => return self.say(Err(Refused::new(ErrorCode::BadFrame, "no map")), Some(self.next_ref)),
         };
         self.say(Ok(ClientFrame::Ask(frame)), Some(self.next_ref));
@@ -440,12 +445,22 @@ impl World {
         self.take(out);
     }
 
-    fn announce(&mut self, above: bool, other_device: bool) {
+    /// The session under test has the number 5 and the attempt 5.
+    fn announce(&mut self, number: u64, attempt: u64, other_device: bool) {
         let device = DeviceId::new(if other_device { "laptop" } else { "phone" }).unwrap();
         let session = SessionId::random();
         let mut out = Vec::new();
-        self.session.on_announcement(&Announcement { device, session, attempt: if above { 6 } else { 4 } }, &mut out);
-        let closes = out.iter().any(|effect| matches!(effect, Effect::Close(CloseReason::Replaced)));
+        let theirs = SessionRank { number, attempt, session: session.clone() };
+        let above = theirs > self.session.identity().rank;
+        assert!(number == 5 || above == (number > 5), "R11: the later connection is the larger");
+        self.session.on_announcement(&Announcement { device, session, number, attempt }, &mut out);
+        let closed = out.iter().find_map(|effect| match effect {
+            Effect::Close(reason) => Some(*reason),
+            _ => None,
+        });
+        let closes = closed.is_some();
+        let code = if attempt < 5 { CloseReason::Superseded } else { CloseReason::Replaced };
+        assert!(closed.is_none_or(|reason| reason == code), "R11: {closed:?}, attempt {attempt}");
         let speaks = out.iter().any(|effect| matches!(effect, Effect::Upkeep(Upkeep::Announce)));
         assert_eq!(closes, above && !other_device, "R11: of two of one device the smaller closes");
         assert_eq!(speaks, !above && !other_device, "R11: the larger one speaks up");
@@ -519,7 +534,7 @@ impl World {
             Step::AckAhead { conv, above } => self.ack(conv, self.tops[conv] + if above { 1_000_000 } else { 0 }),
             Step::Request(kind) => self.request(kind),
             Step::Token(good) => self.token(good),
-            Step::Announce { above, other_device } => self.announce(above, other_device),
+            Step::Announce { number, attempt, other_device } => self.announce(number, attempt, other_device),
             Step::Credit(open) => self.credit(open),
             Step::Compare(delay) => self.session.on_compare(Cause::Reconnect, delay, self.now),
             Step::Tick(time) => self.pass(time),

@@ -114,6 +114,10 @@ pub trait Marks: Send + Sync + 'static {
     /// at the user's read marks of this moment; they are stored before the device is, so that a crash in
     /// between leaves a device that is still new.
     fn register_device<'a>(&'a self, device: &'a Device) -> StoreFuture<'a, bool>;
+
+    /// A number for a new connection of a device, 1 or more (R11): larger than every number that was answered before
+    /// this call began, as long as nodes with sessions of the device run. Calls at the same moment may get the same.
+    fn next_connection<'a>(&'a self, device: &'a Device) -> StoreFuture<'a, u64>;
 }
 
 /// What concerns an engine as a whole.

@@ -140,7 +140,7 @@ impl Peer {
 
     pub(super) async fn error(&mut self, reference: Option<u64>, code: ErrorCode) {
         let message = "refused by the script".into();
-        self.say(&ServerFrame::Error { reference, code, message, retry: code.retry() }).await;
+        self.say(&ServerFrame::Error { reference, code, message, retry: code.retry(), retry_after_ms: None }).await;
     }
 
     pub(super) async fn message(&mut self, seq: Seq) {
@@ -160,6 +160,7 @@ impl Peer {
             ClientFrame::Ask(Ask::Conversations(_)) => {
                 ServerFrame::Conversations { reference, items: vec![], next: Some("y".into()) }
             }
+            ClientFrame::Ping => ServerFrame::Pong { reference },
             ClientFrame::Token { .. } => ServerFrame::TokenOk { reference, exp: 77 },
             other => panic!("{other:?} has no answer"),
         };

@@ -162,14 +162,14 @@ function reconnectLater() {
   turn("reconnecting", { at: Date.now() + wait });
 }
 
-/** A browser does not tell of pings, so a silent connection is asked something small. */
+/** A browser does not tell of pings, so a silent connection is asked for a sign of life. */
 function watch() {
   const now = Date.now();
   if (now > deadline) {
     drop();
     reconnectLater();
   } else if (welcome && now - heardAt > 2000 * welcome.ping_secs) {
-    ask({ op: "conversations", limit: 1 });
+    ask({ op: "ping" });
   }
 }
 
@@ -177,5 +177,5 @@ function watch() {
 function lookAlive() {
   if (document.visibilityState !== "visible") return;
   if (state === "reconnecting") connect();
-  else ask({ op: "conversations", limit: 1 });
+  else ask({ op: "ping" });
 }

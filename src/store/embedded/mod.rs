@@ -8,7 +8,10 @@
 
 use std::{
     path::Path,
-    sync::{Arc, PoisonError, RwLock, atomic::Ordering},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -78,6 +81,8 @@ pub struct EmbeddedStore {
     shared: Arc<WriterState>,
     readers: Arc<Semaphore>,
     thread: Thread,
+    /// The last number given to a connection. Only in memory: all sessions of this store are in this process.
+    connections: AtomicU64,
 }
 
 impl std::fmt::Debug for EmbeddedStore {
@@ -104,7 +109,14 @@ impl EmbeddedStore {
             source,
         })?;
         let readers = Arc::new(Semaphore::new(READERS));
-        Ok(Arc::new(Self { tables: RwLock::new(Some(tables)), queue, shared, readers, thread }))
+        Ok(Arc::new(Self {
+            tables: RwLock::new(Some(tables)),
+            queue,
+            shared,
+            readers,
+            thread,
+            connections: AtomicU64::new(0),
+        }))
     }
 
     /// What was written since the store was opened.

@@ -1,7 +1,10 @@
 //! The store's traits, implemented by the embedded engine: each method checks the conversation, copies what it needs,
 //! and hands the work to the writer thread or to a blocking read.
 
-use std::{sync::PoisonError, time::Duration};
+use std::{
+    sync::{PoisonError, atomic::Ordering},
+    time::Duration,
+};
 
 use futures_util::future::BoxFuture;
 
@@ -132,6 +135,10 @@ impl Marks for EmbeddedStore {
     fn register_device<'a>(&'a self, device: &'a Device) -> StoreFuture<'a, bool> {
         let device = device.clone();
         Box::pin(self.request(STORE_DEADLINE, |reply| Command::Register { device, reply }))
+    }
+
+    fn next_connection<'a>(&'a self, _device: &'a Device) -> StoreFuture<'a, u64> {
+        Box::pin(async { Ok(self.connections.fetch_add(1, Ordering::Relaxed) + 1) })
     }
 }
 

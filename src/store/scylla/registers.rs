@@ -126,6 +126,16 @@ impl Inner {
         Ok(lwt::applied(&rows::rows_of(added)?)?)
     }
 
+    /// One above what a quorum knows, written to a quorum before it is used. Without a conditional write: two at the
+    /// same moment may get the same number, and R11 has other means to tell those apart.
+    pub(super) async fn next_connection(&self, device: &Device) -> StoreResult<u64> {
+        let (user, device) = (device.user.as_str(), device.device.as_str());
+        let number = self.register(&self.cql.connection, (user, device)).await? + 1;
+        let value = signed(number);
+        self.ask(&self.cql.raise_connection, (user, device, value, value)).await?;
+        Ok(number)
+    }
+
     async fn knows_device(&self, device: &Device) -> StoreResult<bool> {
         let known = self.ask(&self.cql.device, (device.user.as_str(), device.device.as_str())).await?;
         Ok(rows::first::<(String,)>(known)?.is_some())

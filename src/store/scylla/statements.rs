@@ -52,6 +52,10 @@ pub(super) struct Statements {
     pub(super) device: PreparedStatement,
     /// Conditional: makes a device known.
     pub(super) add_device: PreparedStatement,
+    /// The number of a device's last connection.
+    pub(super) connection: PreparedStatement,
+    /// Raises it.
+    pub(super) raise_connection: PreparedStatement,
     /// A write that only shows whether writes are taken.
     pub(super) beat: PreparedStatement,
 }
@@ -127,6 +131,11 @@ impl Statements {
             raise_read_mark: plain("INSERT INTO $.reads (user, conv, seq) VALUES (?, ?, ?) USING TIMESTAMP ?").await?,
             device: plain("SELECT device FROM $.devices WHERE user = ? AND device = ?").await?,
             add_device,
+            connection: plain("SELECT number FROM $.connections WHERE user = ? AND device = ?").await?,
+            raise_connection: plain(
+                "INSERT INTO $.connections (user, device, number) VALUES (?, ?, ?) USING TIMESTAMP ?",
+            )
+            .await?,
             beat: plain("INSERT INTO $.health (slot, beat) VALUES (?, ?)").await?,
         })
     }

@@ -73,6 +73,10 @@ impl Marks for ScyllaStore {
     fn register_device<'a>(&'a self, device: &'a Device) -> StoreFuture<'a, bool> {
         self.bounded(self.inner.register_device(device))
     }
+
+    fn next_connection<'a>(&'a self, device: &'a Device) -> StoreFuture<'a, u64> {
+        self.bounded(self.inner.next_connection(device))
+    }
 }
 
 impl Engine for ScyllaStore {

@@ -35,10 +35,13 @@ fn tested_by(reason: CloseReason) -> &'static [&'static str] {
         CloseReason::StoreDown => &["gateway::close_codes::no_store_no_session"],
         CloseReason::BadToken => &["gateway::close_codes::bad_tokens"],
         CloseReason::TokenExpired => &["gateway::close_codes::expired_tokens"],
-        CloseReason::Violation => &["gateway::close_codes::violations"],
+        CloseReason::Violation => {
+            &["gateway::close_codes::violations", "gateway::close_codes::who_keeps_sending_rubbish_is_closed"]
+        }
         // Nothing of this version says it.
         CloseReason::Disconnected => &[],
-        CloseReason::Replaced => &["mesh::replaced::the_larger_attempt_stays_in_whichever_order_they_come"],
+        CloseReason::Replaced => &["mesh::replaced::delayed_and_crossed_announcements_close_only_the_earlier"],
+        CloseReason::Superseded => &["mesh::replaced::the_later_connection_stays_on_one_node_and_across_nodes"],
     }
 }
 
@@ -164,6 +167,47 @@ async fn a_drain_of_many_sessions_is_spread_and_reaches_all() {
 }
 
 #[tokio::test]
+async fn who_keeps_sending_rubbish_is_closed() {
+    let mesh = TestMesh::start(1).await;
+    let other = mesh.json(0, "bob", "d").await;
+    for (first, payload) in [(TEXT, &b"rubbish"[..]), (TEXT, br#"{"op":"dance"}"#), (0x89, b"")] {
+        let mut raw = RawSocket::open(mesh.nodes[0].addr).await;
+        raw.text(&hello(&token("alice"))).await;
+        for _ in 0..1_200 {
+            raw.frame(first, payload).await;
+        }
+        let (_, code, words) = raw.closed().await;
+        closed_as(&mesh, code, &words, CloseReason::Violation).await;
+    }
+    other.round_trip().await;
+}
+
+/// What a client wrote and nobody reads any more must not turn the close into a reset, which takes back the code and
+/// all that the client has not read yet.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drain_right_after_a_burst_says_its_code() {
+    let mut mesh = TestMesh::tuned(1, |config| config.limits.sends_per_sec = 0).await;
+    let mut raw = RawSocket::open(mesh.nodes[0].addr).await;
+    raw.text(&hello(&token("alice"))).await;
+    // More answers than fit into the buffers on the client's side, which reads none of them for now.
+    for reference in 0..20_000 {
+        raw.text(&format!(r#"{{"op":"ping","ref":{reference}}}"#)).await;
+    }
+    let node = mesh.nodes.remove(0);
+    let gateway = node.weak_gateway();
+    let draining = tokio::spawn(node.drain());
+    until("the session ended", async || gateway.upgrade().is_none_or(|gateway| gateway.sessions() == 0)).await;
+    for reference in 0..100 {
+        raw.text(&format!(r#"{{"op":"ping","ref":{reference}}}"#)).await;
+    }
+    let (texts, code, words) = raw.closed().await;
+    assert_eq!((code, words.as_str()), (4000, CloseReason::Drain.text()));
+    assert!(texts.last().is_some_and(|text| text.contains("goodbye")), "{:?}", texts.last());
+    drop(raw);
+    assert!(draining.await.unwrap(), "everything ended within the drain time");
+}
+
+#[tokio::test]
 async fn silence_instead_of_hello() {
     let mesh = TestMesh::tuned(1, |config| config.timing.hello_timeout_ms = 200).await;
     let begin = std::time::Instant::now();
@@ -189,6 +233,11 @@ async fn too_many_sessions() {
     let _one = mesh.json(0, "alice", "d1").await;
     let two = mesh.json(0, "alice", "d2").await;
     refused("alice").await;
+    // Who is here already may come again: its old connection may be dead, and is replaced.
+    let again = Peer::join_as(&url, &token("alice"), "d2", Encoding::Json, 1).await.unwrap();
+    assert_eq!(two.closed().await.0, CloseReason::Replaced.code());
+    let two = again;
+    until("the old one is gone", async || mesh.nodes[0].sessions() == 2).await;
     let _three = mesh.json(0, "bob", "d").await;
     refused("carol").await;
     // Whoever ends makes room.

@@ -81,7 +81,10 @@ async fn refused(peer: &Peer, code: ErrorCode, reference: Option<u64>) {
     let what = format!("{code:?}");
     let error =
         peer.wait(&what, |frames| frames.iter().find(|frame| matches!(frame, ServerFrame::Error { .. })).cloned());
-    let ServerFrame::Error { reference: answered, code: said, message, retry } = error.await else { unreachable!() };
+    let ServerFrame::Error { reference: answered, code: said, message, retry, retry_after_ms } = error.await else {
+        unreachable!()
+    };
+    assert_eq!(retry_after_ms, None, "{message}");
     assert_eq!((said, retry, answered), (code, code.retry(), reference), "{message}");
     assert!(message.len() > 5 && !message.ends_with('.'), "{message}");
     peer.round_trip().await;
@@ -169,8 +172,9 @@ async fn too_many_requests_are_refused_and_the_same_cid_goes_through_later() {
     for (i, reference) in references.into_iter().enumerate() {
         match alice.answer(reference).await {
             ServerFrame::Sent { .. } => {}
-            ServerFrame::Error { code, retry, .. } => {
+            ServerFrame::Error { code, retry, retry_after_ms, .. } => {
                 assert_eq!((code, retry), (ErrorCode::RateLimited, true));
+                assert!(retry_after_ms.is_some_and(|wait| wait <= 50), "one of 20 a second: {retry_after_ms:?}");
                 refused.push(i);
             }
             other => panic!("{other:?}"),
@@ -184,6 +188,11 @@ async fn too_many_requests_are_refused_and_the_same_cid_goes_through_later() {
         until("the rate allows it again", sent).await;
     }
     alice.message("dm:alice:bob", 8).await;
+    let order = alice.frames().into_iter().filter_map(|frame| match frame {
+        ServerFrame::Message(message) => message.cid.map(|cid| cid.to_string()),
+        _ => None,
+    });
+    assert!(order.eq((0..8).map(|i| format!("c{i}"))), "stored in the order in which they were written");
     // Acknowledgements are not counted: a client may always make room.
     (0..50).for_each(|_| alice.ack("dm:alice:bob", 8));
     alice.round_trip().await;

@@ -329,6 +329,7 @@ pub fn reference_of(frame: &ServerFrame) -> Option<u64> {
         | ServerFrame::History { reference, .. }
         | ServerFrame::Conversations { reference, .. }
         | ServerFrame::TokenOk { reference, .. }
+        | ServerFrame::Pong { reference }
         | ServerFrame::Error { reference, .. } => *reference,
         _ => None,
     }

@@ -5,7 +5,7 @@ use std::fs;
 
 use super::known_tests::{all, root};
 
-const PAGES: [&str; 3] = ["README.md", "ARCHITECTURE.md", "docs/rules.md"];
+const PAGES: [&str; 4] = ["README.md", "ARCHITECTURE.md", "docs/rules.md", "docs/protocol.md"];
 
 /// What stands between backticks in a page.
 fn quoted(page: &str) -> Vec<String> {

@@ -102,6 +102,7 @@ fn client_frames() -> Vec<(&'static str, Outgoing<'static>, Request)> {
             Some(10),
             ClientFrame::Token { token: "j.w.t".into() },
         ),
+        frame("ping", Outgoing::Ping { reference: Some(13) }, Some(13), ClientFrame::Ping),
         frame(
             "presence",
             Outgoing::Presence { reference: Some(11), users: &["bob", "carol"], watch: Some(true) },
@@ -149,6 +150,7 @@ fn server_frames() -> Vec<(&'static str, ServerFrame)> {
         code,
         message: "body: over the limit".into(),
         retry: code.retry(),
+        retry_after_ms: (code == ErrorCode::RateLimited).then_some(250),
     };
     let history =
         ServerFrame::History { reference: Some(8), conv: conv(), messages: vec![message(1), message(2)], more: true };
@@ -166,6 +168,7 @@ fn server_frames() -> Vec<(&'static str, ServerFrame)> {
         ("caught_up", ServerFrame::CaughtUp),
         ("truncated", ServerFrame::Truncated { conv: conv(), from: 901 }),
         ("goodbye", ServerFrame::Goodbye { reason: "drain".into(), reconnect_ms: 1500 }),
+        ("pong", ServerFrame::Pong { reference: Some(13) }),
         ("token_ok", ServerFrame::TokenOk { reference: Some(10), exp: 1_700_000_600_000 }),
     ];
     frames.extend(ErrorCode::ALL.iter().map(|code| (code.word(), refused(*code))));

@@ -4,4 +4,5 @@ mod docs;
 mod golden;
 mod import_rules;
 mod known_tests;
+mod protocol_page;
 mod rules_page;

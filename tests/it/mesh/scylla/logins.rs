@@ -15,8 +15,8 @@ use crate::{
 const CONVS: usize = 100;
 const LOGINS: usize = 10;
 
-/// The device's row, a page of heads and a page of cursors; the second look may fall into the count as well.
-const REQUESTS: f64 = 8.0;
+/// The connection's number, read and written, the device's row, a page of heads and a page of cursors; the second look may fall into the count as well.
+const REQUESTS: f64 = 10.0;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_login_reads_pages_and_not_conversations() {

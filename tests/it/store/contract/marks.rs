@@ -80,6 +80,18 @@ pub async fn a_device_is_new_once(bed: &mut impl Bed) {
     assert_eq!(bed.store().marks.register_device(&phone).await, Ok(false), "known after a restart too");
 }
 
+pub async fn a_later_connection_has_the_larger_number(bed: &mut impl Bed) {
+    let (store, phone) = (bed.store(), device("bob", "phone"));
+    let mut last = 0;
+    for _ in 0..5 {
+        let at_once = (0..4).map(|_| store.marks.next_connection(&phone));
+        let given = futures_util::future::try_join_all(at_once).await.unwrap();
+        assert!(given.iter().all(|number| *number > last), "{given:?} after {last}");
+        last = *given.iter().max().unwrap();
+    }
+    assert!(store.marks.next_connection(&device("bob", "laptop")).await.unwrap() > 0);
+}
+
 pub async fn a_new_device_starts_at_the_read_marks(bed: &mut impl Bed) {
     let (store, bob, phone) = (bed.store(), user("bob"), device("bob", "phone"));
     let [read, sent, unread] = ["alice", "carol", "dave"].map(|peer| dm(peer, "bob"));

@@ -45,7 +45,7 @@ macro_rules! store_contract {
                     gaps_are_what_a_device_has_not_acknowledged, gaps_are_paged_over_what_is_not_behind,
                     names_that_start_alike_keep_apart;
                 marks: cursors_never_go_back, read_marks_never_go_back, delivered_is_the_furthest_device,
-                    a_device_is_new_once, a_new_device_starts_at_the_read_marks,
+                    a_device_is_new_once, a_later_connection_has_the_larger_number, a_new_device_starts_at_the_read_marks,
                     a_known_device_keeps_its_cursors, marks_survive_a_restart, a_closed_store_says_so;
             }
         }
