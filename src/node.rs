@@ -85,7 +85,8 @@ impl Node {
         let requests = Services { bus: bus.clone(), ops, metrics: metrics.clone() }.listen();
         let spread = Duration::from_secs(config.timing.reconcile_spread_secs);
         let watch = Watch { bus: bus.clone(), registry, router, clock, spread };
-        Ok(Self { shown: Shown { gateway, store, bus, metrics }, watch, requests })
+        let frame_ancestors = config.http.frame_ancestors.clone();
+        Ok(Self { shown: Shown { gateway, store, bus, metrics, frame_ancestors }, watch, requests })
     }
 
     /// Its connections: for tests that count them.
