@@ -84,7 +84,8 @@ impl Node {
         });
         let requests = Services { bus: bus.clone(), ops, metrics: metrics.clone() }.listen();
         let watch = Watch { bus: bus.clone(), registry, router, clock, spread: spread(config) };
-        Ok(Self { shown: Shown { gateway, store, bus, metrics }, watch, requests })
+        let frame_ancestors = config.http.frame_ancestors.clone();
+        Ok(Self { shown: Shown { gateway, store, bus, metrics, frame_ancestors }, watch, requests })
     }
 
     /// Its connections: for tests that count them.

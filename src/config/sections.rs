@@ -29,6 +29,9 @@ section!(
         /// The origins whose pages may open a WebSocket, such as `https://chat.example.org`. Empty: any. A token
         /// is required in any case.
         allowed_origins: Vec<String> = Vec::new(),
+        /// Who may show the chat page in a frame: origins such as `https://intranet.example.org`, or `self` for pages
+        /// of this node. Empty: nobody, so that no other page can lay itself over this one and steal clicks.
+        frame_ancestors: Vec<String> = Vec::new(),
     }
 );
 

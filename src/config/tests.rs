@@ -157,6 +157,19 @@ fn every_fault_is_told_at_once_with_key_value_limit_and_source() {
 }
 
 #[test]
+fn what_may_frame_the_page_cannot_break_out_of_the_header() {
+    let (_folder, good) = from_text("[http]\nframe_ancestors = [\"self\", \"https://a.example:8443\"]\n");
+    assert_eq!(Config::load(&good).unwrap().http.frame_ancestors, ["self", "https://a.example:8443"]);
+    for bad in
+        ["'none'", "https://a; script-src *", "https://a\\n", "https://a/path", "*", "data:", "javascript://a", ""]
+    {
+        let (_folder, sources) = from_text(&format!("[http]\nframe_ancestors = [\"{bad}\"]\n"));
+        let found = faults(&sources);
+        assert!(found.len() == 1 && found[0].to_string().contains("http.frame_ancestors"), "{bad}: {found:?}");
+    }
+}
+
+#[test]
 fn a_file_that_cannot_be_read_is_a_fault_with_its_name() {
     let missing = Sources { file: Some(PathBuf::from("/no/such/natter.toml")), ..Sources::default() };
     assert!(faults(&missing)[0].to_string().starts_with("cannot be read: "));

@@ -32,6 +32,14 @@ impl Config {
                 "must be like https://chat.example.org",
             );
         }
+        for ancestor in &self.http.frame_ancestors {
+            check.that(
+                ancestor == "self" || is_framing(ancestor),
+                "http.frame_ancestors",
+                quoted(ancestor),
+                "must be self or like https://intranet.example.org",
+            );
+        }
         nats(&self.nats, &mut check);
         let cache = self.store.embedded.cache_bytes;
         check.that(cache >= 1 << 20, "store.embedded.cache_bytes", cache, "must be at least 1048576");
@@ -183,6 +191,12 @@ fn timing(timing: &Timing, check: &mut Checks) {
 fn is_origin(text: &str) -> bool {
     let Some((scheme, host)) = text.split_once("://") else { return false };
     !scheme.is_empty() && !host.is_empty() && !host.contains(['/', '?', '#', '@', ' ', '*'])
+}
+
+/// An origin that goes into a header as it is: nothing in it may end the list or begin another rule.
+fn is_framing(text: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || ":/.-[]".contains(c);
+    is_origin(text) && (text.starts_with("https://") || text.starts_with("http://")) && text.chars().all(plain)
 }
 
 fn is_server(url: &str) -> bool {

@@ -34,17 +34,20 @@ pub struct Shown {
     pub bus: Arc<dyn Bus>,
     /// All counts.
     pub metrics: Arc<Metrics>,
+    /// Who may show the page in a frame, as in `http.frame_ancestors`.
+    pub frame_ancestors: Vec<String>,
 }
 
 /// All routes of a node.
 pub fn router(shown: Shown) -> Router {
+    let page = web::routes(&shown.frame_ancestors);
     let sockets = Router::new().route("/v1/ws", get(websocket)).with_state(shown.gateway.clone());
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
         .with_state(shown)
-        .merge(web::routes())
+        .merge(page)
         .merge(sockets)
 }
 
@@ -59,7 +62,7 @@ struct Readiness {
 
 /// The store decides; NATS is only a degraded mark (I7).
 async fn ready(State(shown): State<Shown>) -> impl IntoResponse {
-    let Shown { gateway, store, bus, metrics } = shown;
+    let Shown { gateway, store, bus, metrics, .. } = shown;
     let health = store.engine.health().await;
     if health.is_err() {
         metrics.store_errors.of(StoreOp::Health).inc();

@@ -139,6 +139,13 @@ impl Tab {
         }
     }
 
+    /// Takes the tab's network away, or gives it back: the page is told as by the machine itself.
+    pub async fn set_offline(&mut self, offline: bool) {
+        self.devtools.call("Network.enable", json!({})).await;
+        let none = json!({"offline": offline, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1});
+        self.devtools.call("Network.emulateNetworkConditions", none).await;
+    }
+
     /// Lets the page's clock run ahead: its timers believe that this much time has passed. After that it stands
     /// still, so this is the last thing that a tab does.
     pub async fn pass(&mut self, time: Duration) {

@@ -9,15 +9,15 @@ use tokio::sync::{Mutex, MutexGuard};
 use super::chromium::{Browser, Tab, available};
 use crate::harness::{dev::Dev, skip::skip};
 
-const STATE: &str = "document.querySelector('#state').dataset.state";
+pub(super) const STATE: &str = "document.querySelector('#state').dataset.state";
 /// The messages as a person sees them, in their order.
-const TEXTS: &str = "[...document.querySelectorAll('#messages .text')].map((text) => text.textContent)";
+pub(super) const TEXTS: &str = "[...document.querySelectorAll('#messages .text')].map((text) => text.textContent)";
 /// How far each own message has come.
-const TICKS: &str = "[...document.querySelectorAll('#messages .own')].map((item) => item.dataset.tick)";
+pub(super) const TICKS: &str = "[...document.querySelectorAll('#messages .own')].map((item) => item.dataset.tick)";
 const DEVICES: &str = "Object.keys(localStorage).filter((key) => key.startsWith('natter.device.')).length";
 
 /// One browser at a time: each takes a whole processor while it starts.
-async fn turn() -> Option<MutexGuard<'static, ()>> {
+pub(super) async fn turn() -> Option<MutexGuard<'static, ()>> {
     static ONE: Mutex<()> = Mutex::const_new(());
     match available() {
         Ok(()) => Some(ONE.lock().await),
@@ -28,7 +28,7 @@ async fn turn() -> Option<MutexGuard<'static, ()>> {
     }
 }
 
-async fn open_live(browser: &mut Browser, link: &str) -> Tab {
+pub(super) async fn open_live(browser: &mut Browser, link: &str) -> Tab {
     let mut tab = browser.open(link).await;
     tab.until(STATE, "live").await;
     tab

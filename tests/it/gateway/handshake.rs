@@ -35,6 +35,21 @@ async fn what_is_no_websocket_is_told_so() {
 }
 
 #[tokio::test]
+async fn nobody_may_frame_the_page_but_who_is_named() {
+    let named = vec!["self".into(), "https://intranet.example.org".into()];
+    for (ancestors, wanted) in [
+        (Vec::new(), "; frame-ancestors 'none'\r\n"),
+        (named, "; frame-ancestors 'self' https://intranet.example.org\r\n"),
+    ] {
+        let mesh = TestMesh::tuned(1, |config| config.http.frame_ancestors = ancestors).await;
+        for path in ["/", "/app.mjs", "/link.mjs", "/view.mjs"] {
+            let answer = http::get(mesh.nodes[0].addr, path).await.unwrap();
+            assert!(answer.status == 200 && answer.head.contains(wanted), "{path}: {}", answer.head);
+        }
+    }
+}
+
+#[tokio::test]
 async fn only_the_pages_that_are_allowed_may_connect() {
     let mesh = TestMesh::tuned(1, |config| config.http.allowed_origins = vec!["https://chat.example.org".into()]).await;
     let addr = mesh.nodes[0].addr;

@@ -10,6 +10,8 @@ use tokio::{
 pub struct Answer {
     /// The status.
     pub status: u16,
+    /// The status line and the headers.
+    pub head: String,
     /// Everything after the head.
     pub body: String,
 }
@@ -24,7 +26,7 @@ pub async fn get(addr: impl ToSocketAddrs, path: &str) -> Option<Answer> {
     let text = String::from_utf8_lossy(&text);
     let (head, body) = text.split_once("\r\n\r\n")?;
     let status = head.split(' ').nth(1)?.parse().ok()?;
-    Some(Answer { status, body: body.to_owned() })
+    Some(Answer { status, head: head.to_owned(), body: body.to_owned() })
 }
 
 /// The sum of the metrics of a node whose name and labels start like this; 0 where there is none.
