@@ -15,7 +15,10 @@ use crate::{
     },
     config::Config,
     gateway::{self, Gateway},
-    http::{self, Shown, serve::serve},
+    http::{
+        self, Routes, Shown,
+        serve::{Patience, serve},
+    },
     metrics::Metrics,
     ops::{self, Ops},
     routing::{Capacity, Clock, Registry, Router, Watch, watch},
@@ -42,6 +45,7 @@ pub enum NodeError {
 pub struct Node {
     shown: Shown,
     watch: Watch,
+    patience: Patience,
     /// What services send; dropping it ends that.
     requests: [Subscription; 2],
 }
@@ -85,7 +89,11 @@ impl Node {
         let requests = Services { bus: bus.clone(), ops, metrics: metrics.clone() }.listen();
         let watch = Watch { bus: bus.clone(), registry, router, clock, spread: spread(config) };
         let frame_ancestors = config.http.frame_ancestors.clone();
-        Ok(Self { shown: Shown { gateway, store, bus, metrics, frame_ancestors }, watch, requests })
+        let patience = Patience {
+            request: Duration::from_secs(config.http.request_timeout_secs),
+            life: Duration::from_secs(config.http.connection_secs),
+        };
+        Ok(Self { shown: Shown { gateway, store, bus, metrics, frame_ancestors }, watch, patience, requests })
     }
 
     /// Its connections: for tests that count them.
@@ -100,11 +108,11 @@ impl Node {
 
     /// Serves until `shutdown`, then drains. True when everything under way ended within the drain time.
     pub async fn run(self, listener: TcpListener, shutdown: CancellationToken) -> bool {
-        let Self { shown, watch: watched, requests } = self;
+        let Self { shown, watch: watched, patience, requests } = self;
         let (gateway, bus) = (shown.gateway.clone(), shown.bus.clone());
         // Ends with this future, also when that is dropped in the middle: it holds the bus.
         let watching = AbortOnDropHandle::new(tokio::spawn(watch(watched)));
-        serve_until(listener, http::router(shown), &gateway, shutdown).await;
+        serve_until(listener, http::routes(shown), &gateway, patience, shutdown).await;
         // No new requests of services; those under way are awaited with the sessions' own.
         drop(requests);
         let clean = gateway.drain().await;
@@ -114,14 +122,20 @@ impl Node {
     }
 }
 
-async fn serve_until(listener: TcpListener, router: axum::Router, gateway: &Gateway, shutdown: CancellationToken) {
+async fn serve_until(
+    listener: TcpListener,
+    routes: Routes,
+    gateway: &Gateway,
+    patience: Patience,
+    shutdown: CancellationToken,
+) {
     let draining = shutdown.child_token();
     let mark = async {
         shutdown.cancelled().await;
         // Not ready first, so that a probe between the two sees it.
         gateway.stop_accepting();
     };
-    tokio::join!(mark, serve(listener, router, draining));
+    tokio::join!(mark, serve(listener, routes, gateway, patience, draining));
 }
 
 pub(crate) fn settings(config: &Config) -> gateway::Settings {
@@ -132,6 +146,9 @@ pub(crate) fn settings(config: &Config) -> gateway::Settings {
         frame_bytes: limits.max_frame_bytes(),
         out_bytes: limits.out_buffer_bytes,
         sessions: limits.sessions_per_node as usize,
+        connections: config.http.connections as usize,
+        connections_per_address: config.http.connections_per_address as usize,
+        trusted_proxies: config.http.trusted_proxies.clone(),
         origins: config.http.allowed_origins.clone(),
         drain: Duration::from_secs(timing.drain_secs),
     }

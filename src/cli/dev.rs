@@ -82,6 +82,8 @@ pub(super) async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode>
         config.log.filter = "warn".to_owned();
     }
     logging::start(&config.log)?;
+    // No word about it: that many sessions are nobody's aim on a machine of one's own.
+    serve::fit_descriptors(&mut config, args.nodes.into())?;
     let shutdown = serve::shutdown_signal()?;
     let store = Store::of(stores::open_embedded(&config).await?);
     let mut options = ServerOptions::new(config.store.embedded.data_dir.join("nats"));

@@ -3,10 +3,10 @@
 
 use std::io;
 
-use tracing::Subscriber;
+use tracing::{Level, Subscriber};
 use tracing_subscriber::{
     EnvFilter,
-    filter::ParseError,
+    filter::{FilterFn, ParseError, filter_fn},
     fmt::{self, MakeWriter},
     layer::SubscriberExt as _,
     util::{SubscriberInitExt as _, TryInitError},
@@ -39,12 +39,27 @@ fn subscriber<W>(log: &Log, writer: W, colours: bool) -> Result<Box<dyn Subscrib
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let registry = tracing_subscriber::registry().with(EnvFilter::try_new(&log.filter)?);
+    let registry = tracing_subscriber::registry().with(EnvFilter::try_new(&log.filter)?).with(discreet());
     let layer = fmt::layer().with_writer(writer);
     Ok(match log.format {
         LogFormat::Text => Box::new(registry.with(layer.with_ansi(colours))),
         // Spans carry conv and seq. The list has the innermost one too, so it need not be there twice.
         LogFormat::Json => Box::new(registry.with(layer.json().flatten_event(true).with_current_span(false))),
+    })
+}
+
+/// Whatever the filter asks for: at their lowest levels, dependencies print what passes through them, which is tokens
+/// and people's messages.
+fn discreet() -> FilterFn {
+    filter_fn(|event| {
+        let (from, level) = (event.target(), *event.level());
+        let most = match from.split("::").next() {
+            Some("natter") => Level::TRACE,
+            // With the peer's words in what it says of a close frame.
+            Some("tungstenite" | "tokio_tungstenite") => Level::INFO,
+            _ => Level::DEBUG,
+        };
+        level <= most
     })
 }
 
@@ -84,6 +99,21 @@ mod tests {
         let line: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!((&line["message"], &line["seq"]), (&"stored".into(), &7.into()));
         assert_eq!(line["spans"][0]["conv"], "dm:a:b");
+    }
+
+    #[test]
+    fn no_filter_makes_dependencies_print_what_passes_through_them() {
+        let lines = Lines::default();
+        let (writer, log) = (lines.clone(), Log { filter: "trace".into(), ..Log::default() });
+        tracing::subscriber::with_default(subscriber(&log, move || writer.clone(), false).unwrap(), || {
+            tracing::trace!(target: "tungstenite::protocol", "frame secret-1");
+            tracing::debug!(target: "tungstenite::protocol", "close secret-2");
+            tracing::trace!(target: "hyper::proto", "head secret-3");
+            tracing::debug!(target: "hyper::proto", "flushed");
+            tracing::trace!(target: "natter::session", "ours");
+        });
+        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        assert!(text.contains("flushed") && text.contains("ours") && !text.contains("secret"), "{text}");
     }
 
     #[test]

@@ -7,7 +7,12 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::{Global, logging, report::Hint, stores};
-use crate::{config::Config, metrics::Metrics, node::Node};
+use crate::{
+    config::Config,
+    descriptors::{self, Lowered},
+    metrics::Metrics,
+    node::Node,
+};
 
 /// Arguments of `natter serve`.
 #[derive(Debug, clap::Args)]
@@ -50,8 +55,11 @@ pub(super) async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode>
         .flag("--name", "node.name", args.name.as_ref())
         .flag("--nats", "nats.urls", args.nats.as_ref())
         .flag("--data", "store.embedded.data_dir", args.data.as_ref());
-    let config = Config::load(&sources)?;
+    let mut config = Config::load(&sources)?;
     logging::start(&config.log)?;
+    if let Some(lowered) = fit_descriptors(&mut config, 1)? {
+        warn_of_lowered(lowered);
+    }
     let shutdown = shutdown_signal()?;
     let metrics = Metrics::new(config.node.name.as_str());
     let store = stores::open(&config, args.migrate, &metrics).await?;
@@ -62,6 +70,27 @@ pub(super) async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode>
     store.engine.close().await?;
     tracing::info!(clean, "stopped");
     Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Raises the limit of open files, and lowers the limits of each of `nodes` nodes to what it allows.
+///
+/// # Errors
+/// When there are too few for any node.
+pub(super) fn fit_descriptors(config: &mut Config, nodes: usize) -> anyhow::Result<Option<Lowered>> {
+    if let Err(error) = descriptors::raise() {
+        tracing::warn!(%error, "the limit of open files could not be raised");
+    }
+    Ok(descriptors::fit(config, descriptors::allowed(), nodes)?)
+}
+
+fn warn_of_lowered(Lowered { allowed, configured, sessions }: Lowered) {
+    tracing::warn!(
+        allowed,
+        configured,
+        sessions,
+        "limits.sessions_per_node is lowered to what the limit of open files allows: \
+         raise that (LimitNOFILE= in the unit, ulimit -n), or set the key to what you need"
+    );
 }
 
 /// Cancelled by SIGTERM or Ctrl-C; a second one ends the process at once.

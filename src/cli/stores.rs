@@ -68,6 +68,9 @@ pub(super) async fn open_embedded(config: &Config) -> anyhow::Result<Arc<Embedde
     let embedded = &config.store.embedded;
     let dir = embedded.store_dir();
     let options = EmbeddedOptions::from(embedded);
+    // SAFETY: umask only sets a number of this process. The engine makes files all the time, with the mode that
+    // this leaves; a data folder is nobody else's.
+    unsafe { libc::umask(0o077) };
     let opened = tokio::task::spawn_blocking(move || {
         std::fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
         open_when_free(&dir, options)

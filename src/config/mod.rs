@@ -12,6 +12,7 @@ use crate::model::UserId;
 
 mod fault;
 mod load;
+mod network;
 mod schema;
 mod secret;
 mod section;
@@ -22,6 +23,7 @@ mod validate;
 
 pub use fault::{ConfigErrors, Fault};
 pub use load::{Loaded, Origins};
+pub use network::{BadNetwork, Network};
 pub use secret::{MASK, Secret, ServerUrl, mask_url};
 pub use section::Doc;
 pub use sections::{

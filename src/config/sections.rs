@@ -7,6 +7,7 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::{
+    network::Network,
     secret::{Secret, ServerUrl},
     section::section,
 };
@@ -32,6 +33,18 @@ section!(
         /// Who may show the chat page in a frame: origins such as `https://intranet.example.org`, or `self` for pages
         /// of this node. Empty: nobody, so that no other page can lay itself over this one and steal clicks.
         frame_ancestors: Vec<String> = Vec::new(),
+        /// Connections that have no session: requests over HTTP, and sockets before their `hello`. Beyond that only
+        /// `/healthz`, `/readyz` and `/metrics` are answered. Sessions are counted apart.
+        connections: u32 = 4_096,
+        /// How many of those one address may hold; for IPv6, one /64 network.
+        connections_per_address: u32 = 1_024,
+        /// The proxies before this node, as addresses or networks such as `10.0.0.0/8`. Clients behind them are
+        /// counted by the address in `X-Forwarded-For`; from anybody else that header is not believed.
+        trusted_proxies: Vec<Network> = Vec::new(),
+        /// A request must have come whole, and some of the answer must have been read, within this time.
+        request_timeout_secs: u64 = 10,
+        /// A connection that is no WebSocket gets no further request once it is so old.
+        connection_secs: u64 = 60,
     }
 );
 

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 
 use super::{
-    Auth, Config, Limits, MAX_LEEWAY_SECS, MAX_STORE_WAIT_MS, MIN_SECRET_BYTES, Nats, Scylla, Secret, StoreKind,
+    Auth, Config, Http, Limits, MAX_LEEWAY_SECS, MAX_STORE_WAIT_MS, MIN_SECRET_BYTES, Nats, Scylla, Secret, StoreKind,
     Timing,
     fault::{ConfigErrors, Fault},
     source::Source,
@@ -24,22 +24,7 @@ impl Config {
 
     pub(super) fn faults(&self) -> Vec<Fault> {
         let mut check = Checks(Vec::new());
-        for origin in &self.http.allowed_origins {
-            check.that(
-                is_origin(origin),
-                "http.allowed_origins",
-                quoted(origin),
-                "must be like https://chat.example.org",
-            );
-        }
-        for ancestor in &self.http.frame_ancestors {
-            check.that(
-                ancestor == "self" || is_framing(ancestor),
-                "http.frame_ancestors",
-                quoted(ancestor),
-                "must be self or like https://intranet.example.org",
-            );
-        }
+        http(&self.http, &mut check);
         nats(&self.nats, &mut check);
         let cache = self.store.embedded.cache_bytes;
         check.that(cache >= 1 << 20, "store.embedded.cache_bytes", cache, "must be at least 1048576");
@@ -87,6 +72,21 @@ impl Checks {
 
 fn quoted(text: &str) -> String {
     format!("{text:?}")
+}
+
+fn http(http: &Http, check: &mut Checks) {
+    for origin in &http.allowed_origins {
+        let good = is_origin(origin);
+        check.that(good, "http.allowed_origins", quoted(origin), "must be like https://chat.example.org");
+    }
+    for ancestor in &http.frame_ancestors {
+        let good = ancestor == "self" || is_framing(ancestor);
+        check.that(good, "http.frame_ancestors", quoted(ancestor), "must be self or like https://intranet.example.org");
+    }
+    check.range("http.connections", http.connections.into(), 1..=1_000_000);
+    check.range("http.connections_per_address", http.connections_per_address.into(), 1..=1_000_000);
+    check.range("http.request_timeout_secs", http.request_timeout_secs, 1..=600);
+    check.range("http.connection_secs", http.connection_secs, 1..=86_400);
 }
 
 fn nats(nats: &Nats, check: &mut Checks) {

@@ -6,6 +6,8 @@
 pub mod accept;
 mod drain;
 mod greet;
+pub mod patient;
+pub mod places;
 mod pump;
 mod socket;
 
@@ -19,9 +21,11 @@ use std::{
 
 use tokio_util::task::TaskTracker;
 
+use self::places::Places;
 use crate::{
     auth::Verifier,
     bus::Bus,
+    config::Network,
     metrics::Metrics,
     model::{UserId, now_millis},
     ops::Ops,
@@ -42,6 +46,12 @@ pub struct Settings {
     pub out_bytes: usize,
     /// Most sessions on the node.
     pub sessions: usize,
+    /// Most connections that have no session, in all.
+    pub connections: usize,
+    /// The same of one address.
+    pub connections_per_address: usize,
+    /// Whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<Network>,
     /// Origins whose pages may connect; empty: any.
     pub origins: Vec<String>,
     /// How long a drain may take.
@@ -78,6 +88,7 @@ pub struct Gateway {
     verifier: Arc<Verifier>,
     clock: Clock,
     metrics: Arc<Metrics>,
+    places: Arc<Places>,
     /// A task per connection.
     connections: TaskTracker,
     draining: AtomicBool,
@@ -94,6 +105,7 @@ impl Gateway {
     pub fn new(parts: Parts) -> Arc<Self> {
         let Parts { settings, rules, ops, registry, bus, verifier, clock, metrics } = parts;
         Arc::new(Self {
+            places: Places::new(&settings, metrics.clone()),
             settings,
             rules: Arc::new(rules),
             ops,
@@ -110,6 +122,11 @@ impl Gateway {
     /// The node's name.
     pub fn node(&self) -> &str {
         &self.settings.node
+    }
+
+    /// Who may connect.
+    pub fn places(&self) -> &Arc<Places> {
+        &self.places
     }
 
     /// Sessions now.

@@ -2,6 +2,7 @@
 //!
 //! Built by the node.
 
+mod lane;
 pub mod serve;
 mod web;
 
@@ -38,17 +39,28 @@ pub struct Shown {
     pub frame_ancestors: Vec<String>,
 }
 
-/// All routes of a node.
-pub fn router(shown: Shown) -> Router {
+/// The routes of a node.
+pub struct Routes {
+    /// All of them.
+    pub all: Router,
+    /// For connections that found no room: the probes, and a 503 for the rest.
+    pub probes: Router,
+}
+
+/// The routes of a node.
+pub fn routes(shown: Shown) -> Routes {
     let page = web::routes(&shown.frame_ancestors);
     let sockets = Router::new().route("/v1/ws", get(websocket)).with_state(shown.gateway.clone());
-    Router::new()
+    let probes = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
-        .with_state(shown)
-        .merge(page)
-        .merge(sockets)
+        .with_state(shown);
+    Routes { all: probes.clone().merge(page).merge(sockets), probes: probes.fallback(no_room) }
+}
+
+async fn no_room() -> impl IntoResponse {
+    (StatusCode::SERVICE_UNAVAILABLE, [(header::CONNECTION, "close")], "too many connections, try another node\n")
 }
 
 #[derive(Serialize)]

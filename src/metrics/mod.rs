@@ -65,6 +65,8 @@ pub struct Metrics {
     pub sessions_opened: Counter,
     /// HTTP requests that became WebSockets.
     pub http_upgrades: Counter,
+    /// Connections that found no room: only the probes were answered on them.
+    pub connections_crowded: Counter,
     /// Frames from clients.
     pub frames_in: CounterBy<Op>,
     /// Frames from clients that could not be read.
@@ -151,6 +153,7 @@ impl Metrics {
             sessions_opened: m.plain("sessions_opened", "Sessions that got their welcome"),
             sessions_closed: m.plain("sessions_closed", "Sessions and sockets that ended, by close reason"),
             http_upgrades: m.plain("http_upgrades", "HTTP requests that became WebSockets"),
+            connections_crowded: m.plain("connections_crowded", "Connections that found no room: only the probes were answered on them"),
             frames_in: m.plain("frames_in", "Frames from clients, by op"),
             bad_frames: m.plain("bad_frames", "Frames from clients that could not be read"),
             ops: m.plain("ops", "Requests that came to their end, through whatever door, by op"),

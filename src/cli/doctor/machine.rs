@@ -9,42 +9,33 @@ use super::{
     super::health::{ask, reachable},
     finding::Finding,
 };
-use crate::{auth::Verifier, config::Config};
+use crate::{auth::Verifier, config::Config, descriptors};
 
 const PART: &str = "host";
-/// What a node opens besides its sessions: NATS, the store, logs, requests over HTTP.
-const SPARE: u64 = 256;
 
 pub(super) async fn examine(config: &Config) -> Vec<Finding> {
-    vec![descriptors(config), port(config).await, keys(config)]
+    vec![open_files(config), port(config).await, keys(config)]
 }
 
-fn descriptors(config: &Config) -> Finding {
-    let need = u64::from(config.limits.sessions_per_node) + SPARE;
-    let (soft, hard) = match limits() {
+fn open_files(config: &Config) -> Finding {
+    let clients = u64::from(config.limits.sessions_per_node) + u64::from(config.http.connections);
+    let need = clients + descriptors::reserve(usize::MAX) as u64;
+    let (soft, hard) = match descriptors::limits() {
         Ok(limits) => limits,
         Err(e) => {
             return Finding::warn(PART, "descriptors", format!("cannot see the limit: {e}"), "look with ulimit -n");
         }
     };
-    let says = format!("{soft} allowed, {need} needed for limits.sessions_per_node");
-    if soft >= need {
+    let says = format!("{hard} allowed, {need} needed for limits.sessions_per_node and http.connections");
+    // A node raises the soft limit itself.
+    if soft.max(hard) >= need {
         return Finding::ok(PART, "descriptors", says);
     }
-    let raise = if hard >= need { "raise the soft limit" } else { "raise the hard limit too" };
-    let fix =
-        format!("{raise}: ulimit -n {need}, or LimitNOFILE={need} in the unit; or lower limits.sessions_per_node");
+    let fix = format!(
+        "raise the hard limit: ulimit -Hn {need}, or LimitNOFILE={need} in the unit; a node lowers \
+         limits.sessions_per_node to what fits"
+    );
     Finding::warn(PART, "descriptors", says, fix)
-}
-
-/// The soft and the hard limit of open files.
-fn limits() -> io::Result<(u64, u64)> {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: getrlimit writes only to the struct it is given.
-    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok((limit.rlim_cur, limit.rlim_max))
 }
 
 /// Free, or held by the node that this configuration is of.

@@ -4,6 +4,7 @@
 //! ```text
 //! <dir>/FORMAT   written last, when the store was created completely
 //! <dir>/LOCK     locked by the process that has the store open; holds its pid, for people
+//! <dir>/ROOM     there for a moment, to see whether the disk takes a write
 //! <dir>/data/    the engine's own files
 //! ```
 
@@ -21,6 +22,9 @@ const FORMAT_NEW: &str = "FORMAT.new";
 const FORMAT_WORDS: &str = "natter embedded store, format ";
 const LOCK_FILE: &str = "LOCK";
 const DATA: &str = "data";
+/// Written and removed to see whether the disk has room: so many bytes.
+const ROOM_FILE: &str = "ROOM";
+const ROOM: usize = 2 * 1024 * 1024;
 
 /// Why the store could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -131,7 +135,7 @@ impl Folder {
     /// removed: no message can have been answered before the format was written.
     pub(super) fn claim(dir: &Path) -> Result<Self, OpenError> {
         let failed = |what| move |source| OpenError::Io { dir: dir.into(), what, source };
-        create_private(dir).map_err(failed("create the folder"))?;
+        fs::create_dir_all(dir).map_err(failed("create the folder"))?;
         let created = dir.join(FORMAT_FILE).try_exists().map_err(failed("look for the format"))?;
         if !created {
             refuse_foreign(dir)?;
@@ -143,6 +147,13 @@ impl Folder {
         } else {
             remove_if_there(&dir.join(DATA)).map_err(failed("remove an unfinished store"))?;
         }
+        // Only now: what is not natter's is left as it is.
+        keep_private(dir);
+        // A store that opens on a full disk would say that it is ready, and fail at the first message.
+        let room = dir.join(ROOM_FILE);
+        let written = write_and_sync(&room);
+        let _ = fs::remove_file(&room);
+        written.map_err(failed("write to the disk"))?;
         Ok(Self { dir: dir.into(), _lock: lock })
     }
 
@@ -172,18 +183,34 @@ impl Folder {
     }
 }
 
-/// The folder holds people's messages: only its owner may read one that we create.
-fn create_private(dir: &Path) -> io::Result<()> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(dir)
+/// The folder holds people's messages: only its owner may read them, also where the folder was there before. A file
+/// system that knows no owners is no reason not to start.
+fn keep_private(path: &Path) {
+    use std::os::unix::fs::PermissionsExt as _;
+    let set = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode));
+    let is_dir = path.is_dir();
+    if let Err(error) = set(path, if is_dir { 0o700 } else { 0o600 }) {
+        tracing::warn!(path = %path.display(), %error, "others may be able to read the store");
+    }
+    let inside = if is_dir { fs::read_dir(path).ok() } else { None };
+    for entry in inside.into_iter().flatten().flatten() {
+        // A link leads to what is not the store's.
+        if entry.file_type().is_ok_and(|kind| !kind.is_symlink()) {
+            keep_private(&entry.path());
+        }
+    }
+}
+
+fn write_and_sync(path: &Path) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    // Not zeros: some file systems store those in no space at all.
+    file.write_all(&vec![0x5a; ROOM])?;
+    file.sync_all()
 }
 
 fn refuse_foreign(dir: &Path) -> Result<(), OpenError> {
     let failed = |source| OpenError::Io { dir: dir.into(), what: "list the files", source };
-    let ours = |name: &str| [LOCK_FILE, FORMAT_FILE, FORMAT_NEW].contains(&name);
+    let ours = |name: &str| [LOCK_FILE, FORMAT_FILE, FORMAT_NEW, ROOM_FILE].contains(&name);
     let mut foreign = None;
     let (mut locked, mut data) = (false, false);
     for entry in fs::read_dir(dir).map_err(failed)? {

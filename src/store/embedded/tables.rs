@@ -10,6 +10,7 @@ use super::{
     rows::{self, InboxValue},
 };
 use crate::{
+    descriptors,
     model::{ConvId, Seq, UserId},
     store::{StoreError, StoreResult},
 };
@@ -38,6 +39,7 @@ impl Tables {
             .cache_size(options.cache_bytes)
             .max_journaling_size(JOURNAL_BYTES)
             .worker_threads(2)
+            .max_cached_files(Some(descriptors::store_files(descriptors::allowed())))
             .open()
             .map_err(failed)?;
         // Inbox rows and cursors are written again and again under one key, and a scan steps over every version

@@ -2,7 +2,10 @@
 
 use natter::{
     model::{Body, NewMessage},
-    store::{Engine as _, Store, StoreError},
+    store::{
+        Engine as _, Store, StoreError,
+        embedded::{EmbeddedOptions, EmbeddedStore},
+    },
 };
 use rand::{RngExt, SeedableRng, distr::Alphanumeric, rngs::StdRng};
 
@@ -27,6 +30,26 @@ async fn after_a_failed_write_nothing_more_is_taken() {
     assert_eq!((again.seq, again.fresh), (answered, false));
     let next = append(&*store, &conv, message("bob", "next")).await.unwrap();
     assert_eq!((next.seq, next.fresh), (rows.len() as u64 + 1, true));
+}
+
+#[tokio::test]
+async fn a_store_on_a_full_disk_does_not_open() {
+    let dir = tempfile::tempdir().unwrap();
+    append(&*open(dir.path()), &dm("alice", "bob"), message("alice", "m")).await.unwrap();
+    let mut child = child::start("faults::opens_on_a_full_disk", dir.path());
+    let refusal = child.line_after("refused").await;
+    assert!(refusal.contains("cannot write to the disk"), "{refusal}");
+    assert!(child.ended().await.success(), "the child failed, see its log");
+    assert_eq!(log(&*open(dir.path()), &dm("alice", "bob")).await.len(), 1, "there is room again");
+}
+
+#[test]
+#[ignore = "a child process of a_store_on_a_full_disk_does_not_open"]
+fn opens_on_a_full_disk() {
+    let Some(dir) = child::dir() else { return };
+    limit_file_size();
+    let refusal = EmbeddedStore::open(&dir, EmbeddedOptions::default()).expect_err("there is no room");
+    println!("\nrefused {refusal}");
 }
 
 /// A body that the engine cannot compress (it only looks for repetitions), the same for the same `n`.

@@ -94,6 +94,25 @@ async fn a_creation_that_was_cut_short_is_begun_again() {
 }
 
 #[tokio::test]
+async fn nobody_else_may_read_what_is_stored() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let mode = |path: &str| fs::metadata(dir.path().join(path)).unwrap().permissions().mode() & 0o777;
+    drop(open(dir.path()));
+    // As somebody made it beforehand, or an earlier version left it.
+    let open_to_all = |path: &str, mode| {
+        fs::set_permissions(dir.path().join(path), fs::Permissions::from_mode(mode)).unwrap();
+    };
+    open_to_all("", 0o755);
+    open_to_all("data", 0o755);
+    open_to_all("FORMAT", 0o644);
+    open_to_all("data/version", 0o644);
+    let _store = open(dir.path());
+    assert_eq!((mode(""), mode("data")), (0o700, 0o700));
+    assert_eq!((mode("FORMAT"), mode("data/version"), mode("LOCK")), (0o600, 0o600, 0o600));
+}
+
+#[tokio::test]
 async fn a_folder_that_cannot_be_made_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("file");
