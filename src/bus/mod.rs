@@ -96,8 +96,8 @@ pub trait Bus: Send + Sync + 'static {
     /// [`Bus::publish_tagged`].
     fn on_no_responders(&self, call: OnNoResponders);
 
-    /// Answers a request.
-    fn reply(&self, to: &str, payload: Bytes);
+    /// Answers a request of `service`, below its own inbox only: any other `to` is dropped, counted and logged.
+    fn reply(&self, service: &str, to: &str, payload: Bytes);
 
     /// Subscribes. The server may not have processed it when this returns: see [`Bus::fence`]. Survives reconnects. A
     /// node does not hear its own messages.

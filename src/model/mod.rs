@@ -6,6 +6,7 @@
 mod audience;
 mod body;
 mod conv;
+mod integers;
 mod message;
 mod names;
 mod session_id;
@@ -19,7 +20,7 @@ pub use self::{
     session_id::{SessionId, SessionRank},
 };
 
-pub(crate) use self::body::write_json;
+pub(crate) use self::{body::write_json, integers::wide_integer};
 
 /// A place in a conversation's log: 1, 2, 3 … dense, never reused. 0 means "before the first".
 pub type Seq = u64;

@@ -22,10 +22,8 @@ const GAPS_ADVANCE: NonZeroU32 = NonZeroU32::new(16).expect("16 is not 0");
 impl Ops {
     /// Does what a session needs; `done` is called once where there is something to tell it.
     pub fn keep_up(self: &Arc<Self>, me: &Identity, need: Upkeep, done: impl FnOnce(UpkeepDone) + Send + 'static) {
-        match need {
-            Upkeep::Announce => return announce(self, me),
-            Upkeep::Undelivered { conv, seq } => return self.router.offline(&me.device.user, &conv, seq),
-            _ => {}
+        if let Upkeep::Announce = need {
+            return announce(self, me);
         }
         let (ops, device) = (self.clone(), me.device.clone());
         self.tasks.spawn(Box::pin(async move {
@@ -34,7 +32,8 @@ impl Ops {
                 Upkeep::Compare { after, cause, urgency } => done(compare(&ops, &device, after, cause, urgency).await),
                 Upkeep::CheckAck(check) => done(check_ack(&ops, &device, check).await),
                 Upkeep::RaiseCursor { conv, seq } => done(raise_cursor(&ops, &device, conv, seq).await),
-                Upkeep::Announce | Upkeep::Undelivered { .. } => {}
+                Upkeep::Undelivered { conv, seq } => undelivered(&ops, &device, &conv, seq).await,
+                Upkeep::Announce => {}
             }
         }));
     }
@@ -118,6 +117,17 @@ async fn check_ack(ops: &Ops, device: &Device, check: AckCheck) -> UpkeepDone {
     };
     let found = found.await;
     UpkeepDone::AckChecked { check, found }
+}
+
+/// Tells push services of the first message that nobody acknowledged. Those that the user sent from another device are
+/// passed over: nobody is pushed what he wrote himself.
+async fn undelivered(ops: &Ops, device: &Device, conv: &ConvId, seq: Seq) {
+    let span = Span { rows: GAPS_PAGE, bytes: PAGE_BYTES };
+    let read = ops.store.logs.read_after(conv, seq.saturating_sub(1), span).await;
+    let Ok(rows) = counted(&ops.metrics, StoreOp::ReadAfter, read) else { return };
+    if let Some(row) = rows.iter().find(|row| row.sender != device.user) {
+        ops.router.offline(&device.user, &row.sender, conv, row.seq);
+    }
 }
 
 async fn raise_cursor(ops: &Ops, device: &Device, conv: ConvId, seq: Seq) -> UpkeepDone {

@@ -26,7 +26,7 @@ pub use shared::{LiveMessage, SharedFrame};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::model::write_json;
+use crate::model::{wide_integer, write_json};
 
 /// Subprotocol of the JSON encoding (text frames), the default.
 pub const SUBPROTOCOL_JSON: &str = "natter.json.v1";
@@ -89,11 +89,26 @@ impl Encoding {
         Bytes::from(out)
     }
 
-    /// Decodes one value that must fill `payload` to its end.
+    /// Decodes one value that must fill `payload` to its end. Integers that 64 bits cannot hold are refused.
     ///
     /// # Errors
     /// The decoder's own words.
     pub fn decode<'de, T: Deserialize<'de>>(self, payload: &'de [u8]) -> Result<T, String> {
+        let value = self.decode_lenient(payload)?;
+        match self {
+            Self::Json => match wide_integer(payload) {
+                Some(integer) => Err(format!("an integer beyond 64 bits ({:.40}): send it as a string", integer)),
+                None => Ok(value),
+            },
+            Self::MsgPack => Ok(value),
+        }
+    }
+
+    /// [`Encoding::decode`] with wide integers as floats: to look at what was refused.
+    ///
+    /// # Errors
+    /// The decoder's own words.
+    pub(crate) fn decode_lenient<'de, T: Deserialize<'de>>(self, payload: &'de [u8]) -> Result<T, String> {
         match self {
             Self::Json => serde_json::from_slice(payload).map_err(|e| e.to_string()),
             Self::MsgPack => {

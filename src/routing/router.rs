@@ -43,6 +43,7 @@ impl std::fmt::Debug for Router {
 #[derive(serde::Serialize)]
 struct OfflineEvent<'a> {
     user: &'a UserId,
+    from: &'a UserId,
     conv: &'a ConvId,
     seq: Seq,
 }
@@ -103,9 +104,9 @@ impl Router {
         });
     }
 
-    /// Tells push services that a message reaches no device of `user` now.
-    pub fn offline(&self, user: &UserId, conv: &ConvId, seq: Seq) {
-        self.0.offline(user, conv, seq);
+    /// Tells push services that a message of `from` reaches no device of `user` now.
+    pub fn offline(&self, user: &UserId, from: &UserId, conv: &ConvId, seq: Seq) {
+        self.0.offline(user, from, conv, seq);
     }
 }
 
@@ -124,32 +125,34 @@ impl Inner {
         audience::each_of_message(conv, &message.sender, |subject, recipient| {
             self.registry.deliver(subject, |_| Some(Mail::Live(live.clone())));
             match recipient {
-                Some(user) => {
-                    let tag = compact_str::format_compact!("{user}.{conv}.{}", appended.seq);
+                // A retry is published (R3), but nobody is told a second time that its recipient is away.
+                Some(user) if appended.fresh => {
+                    let tag = compact_str::format_compact!("{user}.{}.{conv}.{}", message.sender, appended.seq);
                     self.bus.publish_tagged(subject, payload.clone(), &tag);
                 }
-                None => self.bus.publish(subject, payload.clone()),
+                _ => self.bus.publish(subject, payload.clone()),
             }
         });
     }
 
-    fn offline(&self, user: &UserId, conv: &ConvId, seq: Seq) {
+    fn offline(&self, user: &UserId, from: &UserId, conv: &ConvId, seq: Seq) {
         self.metrics.offline_events.inc();
-        let payload = Encoding::Json.encode(&OfflineEvent { user, conv, seq });
+        let payload = Encoding::Json.encode(&OfflineEvent { user, from, conv, seq });
         self.bus.publish(&Subject::event("offline"), payload);
     }
 
     fn on_no_responders(&self, tag: &str) {
-        let mut parts = tag.splitn(3, '.');
-        let user = parts.next().and_then(|text| UserId::new(text).ok());
+        let mut parts = tag.splitn(4, '.');
+        let mut name = || parts.next().and_then(|text| UserId::new(text).ok());
+        let (user, from) = (name(), name());
         let conv = parts.next().and_then(|text| ConvId::new(text).ok());
         let seq = parts.next().and_then(|text| text.parse().ok());
-        let (Some(user), Some(conv), Some(seq)) = (user, conv, seq) else {
+        let (Some(user), Some(from), Some(conv), Some(seq)) = (user, from, conv, seq) else {
             return tracing::warn!(tag, "a publish without responders came back with a tag that cannot be read");
         };
         // A node does not hear itself, so silence elsewhere says nothing of the sessions here.
         if !self.registry.has(&Subject::user(&user)) {
-            self.offline(&user, &conv, seq);
+            self.offline(&user, &from, &conv, seq);
         }
     }
 }

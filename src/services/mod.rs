@@ -3,41 +3,22 @@
 //! Built by the node; nodes share the requests as one queue group. Who the service is stands in the subject, and
 //! NATS permissions vouch for it (R13).
 
+mod request;
+
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+
+use self::request::Form;
 
 use crate::{
     bus::{Bus, BusMessage, Subscription},
     metrics::{Metrics, ServiceOutcome},
-    model::{Body, Cid, Recipient, UserId},
+    model::{Cid, Recipient, UserId},
     ops::{Caller, Ops},
     protocol::{Answer, Ask, Encoding, ErrorCode, Outcome, Refused, ask, client::signal_type},
     subject::{QUEUE_GROUP, ServiceSubject, Subject},
 };
-
-#[derive(Deserialize)]
-struct SendRequest {
-    cid: String,
-    body: Body,
-    from: Option<String>,
-}
-
-/// [`SendRequest`] with the body passed over, whatever it is.
-#[derive(Deserialize)]
-#[allow(dead_code, reason = "read only to see whether it can be read")]
-struct Envelope {
-    cid: String,
-    body: serde::de::IgnoredAny,
-    from: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct SignalRequest {
-    #[serde(rename = "type")]
-    kind: Option<String>,
-    body: Option<Body>,
-}
 
 #[derive(Serialize)]
 #[serde(untagged)]
@@ -93,7 +74,7 @@ impl Services {
         let encoding = Encoding::sniff(&message.payload);
         let door = self.clone();
         let read = read(&self.ops, &message);
-        let done = move |outcome: Outcome| door.answer(encoding, message.reply.as_deref(), &outcome);
+        let done = move |outcome: Outcome| door.answer(encoding, &message, &outcome);
         match read {
             Ok((caller, ask)) => self.ops.perform(&caller, ask, done),
             Err(refused) => done(Err(refused)),
@@ -101,21 +82,22 @@ impl Services {
     }
 
     /// Answers in the request's own encoding; a plain publish gets no answer.
-    fn answer(&self, encoding: Encoding, to: Option<&str>, outcome: &Outcome) {
+    fn answer(&self, encoding: Encoding, request: &BusMessage, outcome: &Outcome) {
         self.metrics.service_requests.of(label(outcome)).inc();
         let reply = match outcome {
             Ok(Answer::Done) => Reply::Done {},
             Ok(answer) => Reply::Answer(answer),
             Err(Refused { code, message, .. }) => {
-                if to.is_none() {
-                    let code = code.word();
-                    tracing::warn!(code, message, "a service's message was refused, and it did not ask to know");
+                if request.reply.is_none() {
+                    let (code, subject) = (code.word(), &request.subject);
+                    tracing::warn!(code, message, %subject, "a service's message was refused, and it did not ask to know");
                 }
                 Reply::Refused { error: ErrorReply { code: *code, message, retry: code.retry() } }
             }
         };
-        if let Some(to) = to {
-            self.bus.reply(to, encoding.encode(&reply));
+        if let Some(to) = &request.reply {
+            let service = ServiceSubject::service_of(&request.subject).unwrap_or_default();
+            self.bus.reply(service, to, encoding.encode(&reply));
         }
     }
 }
@@ -141,26 +123,22 @@ fn read_send(ops: &Ops, message: &BusMessage) -> Result<(Caller, Ask), Refused> 
         Some(ServiceSubject::SendRoom { service, room }) => (service, Recipient::Room(room)),
         _ => return Err(bad_subject(&message.subject)),
     };
-    let encoding = Encoding::sniff(&message.payload);
-    let request: SendRequest = encoding.decode(&message.payload).map_err(|text| {
-        // Readable but for its body: then that is at fault, and is called what a client's would be.
-        let readable = encoding.decode::<Envelope>(&message.payload).is_ok();
-        Refused::new(if readable { ErrorCode::BadBody } else { ErrorCode::BadFrame }, text)
-    })?;
+    let fields = Form::Send.read(Encoding::sniff(&message.payload), &message.payload)?;
+    let missing = |field: &str| Refused::new(ErrorCode::BadFrame, format!("{field}: missing"));
     let bad_name = |field: &str, error| Refused::new(ErrorCode::BadName, format!("{field}: {error}"));
-    let cid = Cid::new(&request.cid).map_err(|error| bad_name("cid", error))?;
-    let from = request.from.map(|from| UserId::new(&from)).transpose().map_err(|error| bad_name("from", error))?;
+    let cid = fields.cid.ok_or_else(|| missing("cid"))?;
+    let body = fields.body.ok_or_else(|| missing("body"))?;
+    let cid = Cid::new(&cid).map_err(|error| bad_name("cid", error))?;
+    let from = fields.from.map(|from| UserId::new(&from)).transpose().map_err(|error| bad_name("from", error))?;
     let caller = Caller::service(ops, service, from)?;
-    Ok((caller, Ask::Send(ask::Send { to, cid, body: request.body })))
+    Ok((caller, Ask::Send(ask::Send { to, cid, body })))
 }
 
 fn read_signal(ops: &Ops, message: &BusMessage) -> Result<(Caller, Ask), Refused> {
     let Some(ServiceSubject::SignalUser { service, user }) = ServiceSubject::parse(&message.subject) else {
         return Err(bad_subject(&message.subject));
     };
-    let request: SignalRequest = Encoding::sniff(&message.payload)
-        .decode(&message.payload)
-        .map_err(|text| Refused::new(ErrorCode::BadFrame, text))?;
-    let signal = ask::Signal { to: Recipient::User(user), kind: signal_type(request.kind)?, body: request.body };
+    let fields = Form::Signal.read(Encoding::sniff(&message.payload), &message.payload)?;
+    let signal = ask::Signal { to: Recipient::User(user), kind: signal_type(fields.kind)?, body: fields.body };
     Ok((Caller::service(ops, service, None)?, Ask::Signal(signal)))
 }

@@ -136,12 +136,16 @@ impl Bus for NatsBus {
         }
     }
 
-    fn reply(&self, to: &str, payload: Bytes) {
-        match Subject::reply(to) {
+    fn reply(&self, service: &str, to: &str, payload: Bytes) {
+        match Subject::reply(service, to) {
             Some(subject) => self.outbox.publish(&subject, None, payload),
             None => {
                 self.metrics.nats_dropped.inc();
-                tracing::warn!(to, "not answering a request whose reply subject is not an inbox");
+                tracing::warn!(
+                    service,
+                    to,
+                    "not answering a request: its reply subject is not below _INBOX_<service>.; set that inbox prefix in the service's NATS client"
+                );
             }
         }
     }

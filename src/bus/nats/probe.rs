@@ -159,7 +159,7 @@ async fn try_permissions(client: &Client, inbox_prefix: &str) -> Result<Vec<Subs
     let name = nobody();
     let user = UserId::new(&name).map_err(|e| refused(&e.to_string()))?;
     let room = RoomId::new(&name).map_err(|e| refused(&e.to_string()))?;
-    let inbox = Subject::reply(&format!("{inbox_prefix}.{name}"));
+    let inbox = Subject::inbox(inbox_prefix, &name);
     let both = [Subject::user(&user), Subject::room(&room), Subject::node(&name, "probe")];
     // The sends of a service that does not exist: a subscription to all sends would take work from the nodes.
     let heard = [Subject::send_user(&user, &user), Subject::all_signals(), Subject::nodes()];

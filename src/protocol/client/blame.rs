@@ -18,7 +18,7 @@ const EITHER: [&str; 1] = ["after"];
 
 /// What to answer to a frame that could not be read. `words` are the decoder's own.
 pub(super) fn blame(encoding: Encoding, payload: &[u8], words: &str) -> FrameError {
-    let fields: Fields = match encoding.decode(payload) {
+    let fields: Fields = match encoding.decode_lenient(payload) {
         Ok(fields) => fields,
         Err(words) => {
             let message = format!("not one {} map: {words}", encoding.subprotocol());
@@ -68,6 +68,9 @@ impl Fields {
             if !fits {
                 return Refused::new(ErrorCode::BadFrame, format!("{name}: must be {must}"));
             }
+        }
+        if !self.0.iter().any(|(name, _)| *name == "body") {
+            return Refused::new(ErrorCode::BadFrame, words.to_owned());
         }
         // Every other field can be read, so it is the body.
         Refused::new(ErrorCode::BadBody, format!("body: {words}"))

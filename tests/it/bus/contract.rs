@@ -186,7 +186,7 @@ pub async fn a_request_is_answered_in_its_inbox_and_nowhere_else(bed: &Bed) {
         QUEUE_GROUP,
         Arc::new(move |message| {
             let answer = Bytes::from(format!("answer to {}", message.subject));
-            answering.reply(&message.reply.expect("a request says where its answer goes"), answer);
+            answering.reply("billing", &message.reply.expect("a request says where its answer goes"), answer);
             counter.fetch_add(1, Ordering::AcqRel);
         }),
     );
@@ -367,7 +367,7 @@ pub async fn nothing_waits_while_the_connection_is_stalled(bed: &Bed) {
         let begin = Instant::now();
         one.publish(&user("carol"), payload.clone());
         one.publish_tagged(&user("carol"), text(number), "carol.1");
-        one.reply("_INBOX_billing.x", text(number));
+        one.reply("billing", "_INBOX_billing.x", text(number));
         drop(one.subscribe(&user("dave"), heard.listen()));
         let _ = one.connected();
         slowest = slowest.max(begin.elapsed());

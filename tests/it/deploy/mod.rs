@@ -2,3 +2,4 @@
 
 mod compose;
 mod nats_py;
+mod services_doc;
