@@ -12,7 +12,7 @@ use super::{
 use crate::{auth::Verifier, config::Config};
 
 const PART: &str = "host";
-/// What a node opens besides its sessions: NATS, the store, logs, requests over HTTP.
+/// What a node opens besides its sessions: NATS, the store, logs, HTTP requests.
 const SPARE: u64 = 256;
 
 pub(super) async fn examine(config: &Config) -> Vec<Finding> {
@@ -24,7 +24,7 @@ fn descriptors(config: &Config) -> Finding {
     let (soft, hard) = match limits() {
         Ok(limits) => limits,
         Err(e) => {
-            return Finding::warn(PART, "descriptors", format!("cannot see the limit: {e}"), "look with ulimit -n");
+            return Finding::warn(PART, "descriptors", format!("cannot read the limit: {e}"), "check with ulimit -n");
         }
     };
     let says = format!("{soft} allowed, {need} needed for limits.sessions_per_node");
@@ -47,7 +47,7 @@ fn limits() -> io::Result<(u64, u64)> {
     Ok((limit.rlim_cur, limit.rlim_max))
 }
 
-/// Free, or held by the node that this configuration is of.
+/// Free, or held by the node of this configuration.
 async fn port(config: &Config) -> Finding {
     let listen = config.http.listen;
     match TcpListener::bind(listen).await {
@@ -77,11 +77,11 @@ async fn holder(config: &Config) -> Finding {
     };
     let Readiness { ready, node } = held;
     if node != config.node.name.as_str() {
-        let says = format!("{listen} is taken by the node {node}, this configuration is of {}", config.node.name);
+        let says = format!("{listen} is taken by node {node}, but this configuration is for {}", config.node.name);
         return Finding::fail(PART, "port", says, "set http.listen to another port");
     }
     if ready {
-        Finding::ok(PART, "port", format!("{listen} is held by {node}, which runs and is ready"))
+        Finding::ok(PART, "port", format!("{listen} is held by {node}, which is running and ready"))
     } else {
         let says = format!("{listen} is held by {node}, which is not ready");
         Finding::fail(PART, "port", says, "natter health says why; it may be draining")

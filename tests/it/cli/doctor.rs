@@ -113,7 +113,7 @@ async fn a_store_that_is_open_is_no_fault_and_goes_on() {
     let store = EmbeddedStore::open(&dir, EmbeddedOptions::default()).unwrap();
     let seen = report(&output(place.doctor()).await);
     let found = finding(&seen, "store", "folder");
-    assert!(found["says"].as_str().unwrap().contains(&format!("process {} uses it", std::process::id())), "{found}");
+    assert!(found["says"].as_str().unwrap().contains(&format!("in use by process {}", std::process::id())), "{found}");
     assert_ne!(found["state"], "fail", "{found}");
     let again = EmbeddedStore::open(&dir, EmbeddedOptions::default());
     assert!(matches!(again, Err(OpenError::InUse { .. })), "the store no longer holds its folder");
