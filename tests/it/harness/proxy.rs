@@ -1,7 +1,7 @@
-//! The one TCP proxy of the tests. It stands before a server and does to what passes what a network may do: breaks
-//! connections, holds bytes back, delays and slows them. Faults are values: [`Proxy::apply`] and [`Proxy::heal`].
+//! The one TCP proxy of the tests. It stands before a server and does to the traffic what a network may do: breaks
+//! connections, holds bytes back, delays and throttles them. Faults are values: [`Proxy::apply`], [`Proxy::heal`].
 //!
-//! What knows a protocol is laid over it as a [`Filter`]: see `nats_proxy`.
+//! Anything that knows a protocol is layered on top as a [`Filter`]: see `nats_proxy`.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 

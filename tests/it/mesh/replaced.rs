@@ -1,4 +1,4 @@
-//! Two sessions of one device: exactly one survives, whatever becomes of their announcements (R11, scenario 8).
+//! Two sessions of one device: exactly one survives, whatever happens to their announcements (R11, scenario 8).
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ async fn join(mesh: &TestMesh, node: usize, attempt: u64) -> Peer {
     Peer::join_as(&mesh.nodes[node].url(), &token("alice"), "d", Encoding::Json, attempt).await.unwrap()
 }
 
-/// `loser` is closed with 4104, `winner` is not and goes on working.
+/// `loser` is closed with 4104; `winner` is not and keeps working.
 async fn decided(loser: &Peer, winner: &Peer, cid: &str) {
     let (code, words) = loser.closed().await;
     assert_eq!((code, words.as_str()), (4104, CloseReason::Replaced.text()));
@@ -28,7 +28,7 @@ async fn decided(loser: &Peer, winner: &Peer, cid: &str) {
 async fn the_larger_attempt_stays_in_whichever_order_they_come() {
     let mesh = TestMesh::start(2).await;
     for (round, nodes) in [[0, 1], [1, 0], [0, 0]].into_iter().enumerate() {
-        // Larger in each round: the winner of the one before may still be there.
+        // Larger in each round: the winner of the previous round may still be there.
         let lower = 1 + 2 * round as u64;
         let (old, new) = (join(&mesh, nodes[0], lower).await, join(&mesh, nodes[1], lower + 1).await);
         decided(&old, &new, &format!("a{round}")).await;
@@ -111,7 +111,7 @@ async fn delayed_and_crossed_announcements_close_only_the_smaller() {
 
 #[tokio::test]
 async fn the_smaller_that_comes_later_is_told_by_the_larger() {
-    // Nothing but the answer to its own announcement tells it: the larger one's was long ago.
+    // Only the answer to its own announcement tells it: the larger one announced itself long ago.
     let (mesh, _proxies) = faulty(300_000).await;
     let new = join(&mesh, 0, 9).await;
     new.caught_up().await;

@@ -1,4 +1,4 @@
-//! `natter serve` as a process of its own, for what must not happen to this one: kill -9, SIGTERM, a measured memory.
+//! `natter serve` in a separate process, for what must not happen to this one: kill -9, SIGTERM, a memory measurement.
 
 use std::{
     net::SocketAddr,
@@ -10,11 +10,11 @@ use natter::nats_server::{NatsServer, free_ports};
 use super::SECRET;
 use crate::harness::{http, natter::natter, process::Process};
 
-/// A `natter serve` on its own port and data, to be killed and started again.
+/// A `natter serve` on its own port and data, to be killed and restarted.
 pub struct ServeProcess {
-    /// The process of now.
+    /// The current process.
     pub process: Process,
-    /// Where it listens, the same after a restart.
+    /// Where it listens; the same after a restart.
     pub addr: SocketAddr,
     folder: PathBuf,
 }
@@ -33,7 +33,7 @@ impl ServeProcess {
         Self::configured(folder, addr, &text).await
     }
 
-    /// Starts one whose configuration is `text` and says `addr`.
+    /// Starts one whose configuration is `text` and names `addr`.
     pub async fn configured(folder: &Path, addr: SocketAddr, text: &str) -> Self {
         std::fs::write(folder.join("natter.toml"), text).unwrap();
         let mut serve = Self { process: spawn(folder), addr, folder: folder.to_owned() };
@@ -46,7 +46,7 @@ impl ServeProcess {
         format!("ws://{}/v1/ws", self.addr)
     }
 
-    /// Kills it and starts it again; gives back when it is ready.
+    /// Kills it and starts it again; returns when it is ready.
     pub async fn restart(&mut self) {
         self.process.kill9();
         self.process = spawn(&self.folder);

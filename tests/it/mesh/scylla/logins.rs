@@ -15,7 +15,7 @@ use crate::{
 const CONVS: usize = 100;
 const LOGINS: usize = 10;
 
-/// The device's row, a page of heads and a page of cursors; the second look may fall into the count as well.
+/// The device's row, a page of heads and a page of cursors; the recheck may be counted as well.
 const REQUESTS: f64 = 8.0;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -37,7 +37,7 @@ async fn a_login_reads_pages_and_not_conversations() {
     let first = Peer::join(&url, "reader", "d", Encoding::Json).await;
     first.caught_up().await;
     assert_eq!(first.messages().len(), CONVS);
-    // The cursors are written when the session ends at the latest.
+    // The cursors are written when the session ends, at the latest.
     drop(first);
     let login = async || {
         let peer = Peer::join(&url, "reader", "d", Encoding::Json).await;
