@@ -119,7 +119,7 @@ async fn one_of_three_servers_is_not_missed() {
     for writer in writers {
         let all = writer.await.unwrap();
         println!("longest {:?}, stored {}", all.longest, all.stored.len());
-        // There are none on a machine that is not short of processors.
+        // On a machine that is not short of processors, none are refused.
         assert!(all.refused * 20 <= all.stored.len(), "clients must not notice: {} refused", all.refused);
         answered += all.stored.len();
     }
