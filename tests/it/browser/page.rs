@@ -1,5 +1,5 @@
-//! The chat page in a real browser against a real `natter dev`: what a person sees when all is well, when a tab was in
-//! the background, when the node is killed, and when the token is no good.
+//! The chat page in a real browser against a real `natter dev`: what a person sees when all is well, when a tab was
+//! closed, when the node is killed, and when the token is no good.
 
 use std::time::Duration;
 
