@@ -1,4 +1,4 @@
-//! `natter config`: what is in force and what set it, or a file to start from.
+//! `natter config`: shows the values in force and where each comes from, or an example file to start from.
 
 use std::process::ExitCode;
 
@@ -12,14 +12,14 @@ pub(super) struct Args {
     /// Print a documented example with every key and its default
     #[arg(long, conflicts_with = "json")]
     default: bool,
-    /// Print JSON: the values, and what set those that are not defaults
+    /// Print JSON: the values, and the source of each that is not a default
     #[arg(long)]
     json: bool,
 }
 
 const EXAMPLES: &str = "\
 Examples:
-  natter config                                    what is in force, secrets masked
+  natter config                                    the values in force, secrets masked
   natter --config natter.toml config               check a file: every fault is listed, exit code 2
   NATTER_LIMITS__WINDOW=64 natter config --json    for scripts
   natter config --default > natter.toml            a file to start from";

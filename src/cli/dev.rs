@@ -1,5 +1,5 @@
-//! `natter dev`: everything on one machine. A NATS server, the embedded store, some nodes in one process, tokens to
-//! try them with.
+//! `natter dev`: everything on one machine. A NATS server, the embedded store, several nodes in one process, and tokens
+//! to try them with.
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
@@ -74,7 +74,7 @@ struct Tokens {
 /// Runs the command.
 ///
 /// # Errors
-/// When a part cannot be had or started; the message says how to get it.
+/// When a part cannot be found or started; the message says how to get it.
 pub(super) async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     let data = args.data.as_ref().map(|path| path.display());
     let mut config = Config::load(&global.sources().flag("--data", "store.embedded.data_dir", data))?;
@@ -94,14 +94,14 @@ pub(super) async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode>
     show(&ready, &args)?;
     let mut clean = true;
     while let Some(ended) = nodes.join_next().await {
-        clean &= ended.context("a node broke")?;
+        clean &= ended.context("a node failed")?;
     }
     store.engine.close().await?;
     nats.stop().await;
     Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// What differs from a node in earnest: a secret of its own, this NATS server, no rate limit.
+/// What differs from a production node: its own secret, this NATS server, no rate limit.
 fn compose(config: &mut Config, nats: &NatsServer) -> anyhow::Result<()> {
     if config.auth.hs256_secret_file.is_none() {
         config.auth.hs256_secret = Some(dev_secret(&config.store.embedded.data_dir)?);

@@ -1,7 +1,7 @@
-//! `natter doctor`: looks at everything a node needs, and says what is wrong and how to fix it.
+//! `natter doctor`: checks everything a node needs, and says what is wrong and how to fix it.
 //!
-//! Each part is a module that gives findings; here they are gathered, printed, and made an exit code. Nothing in
-//! them writes user data: probes go over subjects of nobody, and to one row of the table `health`.
+//! Each part is a module that returns findings; here they are gathered, printed, and turned into an exit code. None of
+//! them writes user data: probes use subjects that belong to nobody, and one row of the table `health`.
 
 use std::{fmt::Write as _, io, process::ExitCode};
 
@@ -73,7 +73,7 @@ impl Report {
         Self { ok: findings.iter().all(|finding| finding.state != State::Fail), findings }
     }
 
-    /// A line for each finding, and below it what to do where something is wrong.
+    /// One line per finding, and below it the fix where something is wrong.
     fn text(&self, colours: bool) -> String {
         let width = |of: fn(&Finding) -> &str| self.findings.iter().map(|f| of(f).len()).max().unwrap_or(0);
         let (part, check) = (width(|f| f.part), width(|f| f.check));

@@ -1,4 +1,4 @@
-//! `natter health`: asks a node whether it is ready, for the health checks of containers, where there is no curl.
+//! `natter health`: asks a node whether it is ready, for container health checks, where there is no curl.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -15,7 +15,7 @@ use tokio::{
 
 use super::{Global, print};
 
-/// A readiness answer waits for the store for this long at most.
+/// A readiness answer waits at most this long for the store.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Arguments of `natter health`.
@@ -48,7 +48,7 @@ pub(super) async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode>
     Ok(if status == 200 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Where to find what listens on `listen`: a node that listens on every address is on loopback too.
+/// Where to reach what listens on `listen`: a node that listens on every address is on loopback too.
 pub(super) fn reachable(listen: SocketAddr) -> SocketAddr {
     let ip = match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
@@ -58,14 +58,14 @@ pub(super) fn reachable(listen: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, listen.port())
 }
 
-/// What a node answers over HTTP.
+/// A node's answer over HTTP.
 #[derive(Debug)]
 pub(super) struct HttpAnswer {
     pub(super) status: u16,
     pub(super) body: String,
 }
 
-/// One GET, on a connection of its own.
+/// One GET, on its own connection.
 pub(super) async fn ask(node: &str, path: &str) -> anyhow::Result<HttpAnswer> {
     let asked = timeout(PATIENCE, exchange(node, path)).await;
     asked.map_err(|_| anyhow::anyhow!("no answer in time")).flatten().with_context(|| format!("asking {node}"))
@@ -76,7 +76,7 @@ async fn exchange(node: &str, path: &str) -> anyhow::Result<HttpAnswer> {
     let request = format!("GET {path} HTTP/1.0\r\nHost: {node}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     let mut answer = Vec::new();
-    // Whatever listens there may not be a node, and may never stop talking.
+    // Whatever listens there may not be a node, and may never stop sending.
     stream.take(1 << 20).read_to_end(&mut answer).await?;
     let text = String::from_utf8_lossy(&answer);
     let Some((head, body)) = text.split_once("\r\n\r\n") else { bail!("it does not speak HTTP") };

@@ -1,5 +1,5 @@
-//! Log lines to standard error, as text for people or JSON for machines. Called once by the commands that run for
-//! long; the others print what they have to say.
+//! Writes log lines to standard error, as text for people or JSON for machines. Called once by the long-running
+//! commands; the others print what they have to say.
 
 use std::io;
 
@@ -18,10 +18,10 @@ use crate::config::{Log, LogFormat};
 /// Why logs could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum LoggingError {
-    /// The filter is not one; `Config::validate` finds this first.
-    #[error("log.filter is not a filter, use one like info or info,natter::session=debug")]
+    /// The filter is invalid; `Config::validate` finds this first.
+    #[error("log.filter is not a valid filter, use one like info or info,natter::session=debug")]
     Filter(#[from] ParseError),
-    /// Something in this process logs already.
+    /// Logging was already set up in this process.
     #[error("logs are set up already")]
     Twice(#[from] TryInitError),
 }
@@ -43,7 +43,7 @@ where
     let layer = fmt::layer().with_writer(writer);
     Ok(match log.format {
         LogFormat::Text => Box::new(registry.with(layer.with_ansi(colours))),
-        // Spans carry conv and seq. The list has the innermost one too, so it need not be there twice.
+        // Spans carry conv and seq. The list includes the innermost span, so it need not be printed twice.
         LogFormat::Json => Box::new(registry.with(layer.json().flatten_event(true).with_current_span(false))),
     })
 }

@@ -1,4 +1,4 @@
-//! `natter serve`: one node from a configuration, until SIGTERM or Ctrl-C.
+//! `natter serve`: runs one node from a configuration, until SIGTERM or Ctrl-C.
 
 use std::process::ExitCode;
 
@@ -18,13 +18,13 @@ use crate::{
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
-    /// Where to listen for HTTP and WebSockets
+    /// The address for HTTP and WebSockets
     #[arg(long, value_name = "HOST:PORT")]
     listen: Option<String>,
     /// The node's name, unique in the mesh
     #[arg(long)]
     name: Option<String>,
-    /// NATS servers, comma separated
+    /// NATS servers, comma-separated
     #[arg(long, value_name = "URL,…")]
     nats: Option<String>,
     /// The data folder of the embedded store
@@ -42,7 +42,7 @@ Examples:
   NATTER_AUTH__HS256_SECRET_FILE=/run/secrets/jwt natter serve
   NATTER_STORE__KIND=scylla NATTER_STORE__SCYLLA__CONTACT_POINTS=db-1:9042 natter serve --migrate
 
-SIGTERM and Ctrl-C drain: no new connections, goodbye to the clients, everything under way is finished.";
+SIGTERM and Ctrl-C drain: no new connections, clients are told goodbye, and everything under way is finished.";
 
 /// Runs the command.
 ///
@@ -96,7 +96,7 @@ fn warn_of_lowered(Lowered { allowed, configured, sessions }: Lowered) {
 /// Cancelled by SIGTERM or Ctrl-C; a second one ends the process at once.
 ///
 /// # Errors
-/// When the system does not let signals be caught.
+/// When signals cannot be caught.
 pub(super) fn shutdown_signal() -> anyhow::Result<CancellationToken> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate()).context("cannot catch SIGTERM")?;

@@ -1,5 +1,4 @@
-//! Opens the store that the configuration names. Called by `serve`, `dev`, `migrate` and `doctor`, so that all of
-//! them mean the same store.
+//! Opens the configured store. Called by `serve`, `dev`, `migrate` and `doctor`, so that all of them use the same one.
 
 use std::{
     sync::Arc,
@@ -18,12 +17,11 @@ use crate::{
     },
 };
 
-/// Opens the store of the configuration. `migrating` brings a cluster's schema to this build first. What the store's
-/// driver counts is shown by `metrics`.
+/// Opens the configured store. `migrating` first brings a cluster's schema to this build's version. `metrics` shows
+/// what the store's driver counts.
 ///
 /// # Errors
-/// The folder is in use, foreign or of another format; the cluster does not answer, or its schema is not this
-/// build's.
+/// The folder is in use, foreign or of another format; the cluster does not answer, or its schema is not this build's.
 pub(super) async fn open(config: &Config, migrating: bool, metrics: &Metrics) -> anyhow::Result<Store> {
     match config.store.kind {
         StoreKind::Embedded => Ok(Store::of(open_embedded(config).await?)),
@@ -42,7 +40,8 @@ async fn open_scylla(scylla: &config::Scylla, migrating: bool, metrics: &Metrics
     Ok(Store::of(store))
 }
 
-/// What the keyspace has counts, not the key of the configuration: that is used only when the keyspace is made.
+/// What counts is the keyspace's own replication, not the configured one, which is used only when the keyspace is
+/// created.
 fn warn_of_few_copies(store: &ScyllaStore, scylla: &config::Scylla) {
     match store.replication_factor(&scylla.datacenter) {
         Some(copies @ ..=1) => tracing::warn!(
@@ -54,13 +53,13 @@ fn warn_of_few_copies(store: &ScyllaStore, scylla: &config::Scylla) {
             keyspace = %scylla.keyspace,
             copies,
             configured = scylla.replication_factor,
-            "store.scylla.replication_factor is used only when the keyspace is made; change it with ALTER KEYSPACE"
+            "store.scylla.replication_factor is used only when the keyspace is created; change it with ALTER KEYSPACE"
         ),
         _ => {}
     }
 }
 
-/// Opens the embedded store of the configuration's data folder.
+/// Opens the embedded store in the configured data folder.
 ///
 /// # Errors
 /// When the folder is in use, foreign, or of another format.
@@ -72,14 +71,14 @@ pub(super) async fn open_embedded(config: &Config) -> anyhow::Result<Arc<Embedde
     // this leaves; a data folder is nobody else's.
     unsafe { libc::umask(0o077) };
     let opened = tokio::task::spawn_blocking(move || {
-        std::fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
+        std::fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
         open_when_free(&dir, options)
     });
     opened.await.context("opening the store")?
 }
 
-/// A process that was killed holds its folder for some milliseconds more; whoever starts the next one at once should
-/// not have to try twice.
+/// A killed process holds its folder for some milliseconds more; starting the next one at once should work on the first
+/// try.
 fn open_when_free(dir: &std::path::Path, options: EmbeddedOptions) -> anyhow::Result<Arc<EmbeddedStore>> {
     let patience = Instant::now() + Duration::from_secs(2);
     loop {

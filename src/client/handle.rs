@@ -1,4 +1,4 @@
-//! The handle that a program holds. Called by send, tail and the tests; does nothing itself but ask the driver.
+//! The handle that a program holds. Called by send, tail and the tests; only passes requests on to the driver.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::{
     protocol::{Body, HistoryFrom},
 };
 
-/// Commands on their way to the driver; it takes them whatever the state of the connection.
+/// Commands on their way to the driver, which takes them whatever the state of the connection.
 const COMMANDS: usize = 64;
 
 /// A client. Clones share one connection, and each event goes to one of them. When the last clone is dropped the
@@ -60,11 +60,11 @@ impl Client {
         self.events.next().await
     }
 
-    /// Sends a message with a fresh cid and waits until it is durable, over reconnects if need be. Put your own
-    /// time limit around it: a send that is given up may or may not be stored. Waits while
-    /// [`ClientOptions::in_flight`] others are without an answer.
+    /// Sends a message with a fresh cid and waits until it is durable, across reconnects if need be. Put your own time
+    /// limit around it: a send that is given up may or may not be stored. Waits while [`ClientOptions::in_flight`]
+    /// other requests are unanswered.
     ///
-    /// Messages to one recipient keep their order as long as each is sent after the one before was answered.
+    /// Messages to one recipient keep their order as long as each is sent after the previous one was answered.
     ///
     /// # Errors
     /// Why it was refused, or that the client is closed.
@@ -73,7 +73,7 @@ impl Client {
         self.send_with_cid(to, &cid, body).await
     }
 
-    /// The same with the caller's own cid: sending it again, also from another process, stores nothing twice.
+    /// The same with the caller's own cid: sending it again, even from another process, stores nothing twice.
     ///
     /// # Errors
     /// Why it was refused, or that the client is closed.
@@ -97,7 +97,7 @@ impl Client {
         }
     }
 
-    /// A page of the list of conversations, at most 100. `after` is the `next` of the page before.
+    /// A page of the list of conversations, at most 100. `after` is the `next` of the previous page.
     ///
     /// # Errors
     /// Why it was refused, or that the client is closed.
@@ -108,7 +108,8 @@ impl Client {
         }
     }
 
-    /// Gives the node a fresh token of the same user, without a reconnect. Returns when it ends.
+    /// Gives the node a fresh token of the same user, without a reconnect. Returns the time at which the new token
+    /// expires.
     ///
     /// # Errors
     /// Why it was refused, or that the client is closed.
@@ -156,7 +157,7 @@ impl Client {
         self.command(Command::Signal { to, kind: kind.to_owned(), body }).await
     }
 
-    /// Writes the acknowledgements that still wait and closes the connection. Requests without an answer fail.
+    /// Writes the pending acknowledgements and closes the connection. Unanswered requests fail.
     pub async fn close(&self) {
         let (done, closed) = oneshot::channel();
         if self.command(Command::Close(done)).await.is_ok() {

@@ -1,5 +1,5 @@
-//! Everything that waits for an answer: sent again after a reconnect and after an error that allows it, in the
-//! order in which it was asked for. No I/O. Called by the driver.
+//! Everything that waits for an answer: sent again, in the original order, after a reconnect and after an error that
+//! allows it. No I/O. Called by the driver.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -24,7 +24,7 @@ const RETRY_MOST: Duration = Duration::from_secs(5);
 pub struct SentInfo {
     /// Its conversation.
     pub conv: ConvId,
-    /// Its place there.
+    /// Its seq there.
     pub seq: Seq,
     /// The time stored with it.
     pub ts: Millis,
@@ -35,7 +35,7 @@ pub struct SentInfo {
 pub struct HistoryPage {
     /// Oldest first.
     pub messages: Vec<Message>,
-    /// Whether there is more in the direction asked for.
+    /// Whether there is more in the requested direction.
     pub more: bool,
 }
 
@@ -44,7 +44,7 @@ pub struct HistoryPage {
 pub struct ConversationsPage {
     /// Most recent first.
     pub items: Vec<Conversation>,
-    /// Give it as `after` for the next page.
+    /// Pass it as `after` to get the next page.
     pub next: Option<String>,
 }
 
@@ -73,7 +73,7 @@ pub(super) enum Reply {
 pub(super) struct PendingCall {
     pub(super) ask: Call,
     pub(super) reply: oneshot::Sender<Result<Reply, RequestError>>,
-    /// Keeps the next caller waiting while too many are on their way.
+    /// Keeps the next caller waiting while too many requests are unanswered.
     #[allow(dead_code, reason = "given back when the request is dropped")]
     pub(super) permit: Option<OwnedSemaphorePermit>,
 }
@@ -82,7 +82,7 @@ pub(super) struct PendingCall {
 struct Waiting {
     request: PendingCall,
     backoff: Backoff,
-    /// Written to some connection: it may have happened.
+    /// Written to some connection: it may have been carried out.
     started: bool,
 }
 
@@ -118,7 +118,7 @@ impl Requests {
         matches!(&other.request.ask, Call::Send { to: other, .. } if other == to)
     }
 
-    /// A new connection: everything is said again, in order.
+    /// A new connection: everything is sent again, in order.
     pub(super) fn on_connected(&mut self) {
         self.held.clear();
         self.ready = self.waiting.keys().copied().collect();
@@ -133,7 +133,7 @@ impl Requests {
         while let Some(id) = self.ready.pop_front() {
             let Some(waiting) = self.waiting.get_mut(&id) else { continue };
             if !waiting.started && waiting.request.reply.is_closed() {
-                // Its caller went away before anything was said: then it never is.
+                // Its caller went away before it was sent: then it never is.
                 self.waiting.remove(&id);
                 continue;
             }
@@ -148,7 +148,7 @@ impl Requests {
         self.held.first().map(|(until, _)| *until)
     }
 
-    /// Takes an answer; gives the frame back when it answers nothing that waits here.
+    /// Takes an answer; gives the frame back when nothing here waits for it.
     pub(super) fn on_frame(&mut self, frame: ServerFrame, now: Instant) -> Option<ServerFrame> {
         let reference = match &frame {
             ServerFrame::Sent { reference, .. }
@@ -203,7 +203,7 @@ impl Requests {
 
     fn answer(&mut self, id: u64, answer: Result<Reply, RequestError>) {
         if let Some(waiting) = self.waiting.remove(&id) {
-            // Nobody may be waiting any more; then nobody needs it.
+            // The caller may be gone; then nobody needs the answer.
             let _ = waiting.request.reply.send(answer);
         }
     }

@@ -1,4 +1,4 @@
-//! The client against a node whose every word is written in the test: what a real node does only when it fails.
+//! The client against a scripted node: covers what a real node does only when it fails.
 
 mod script;
 
@@ -96,7 +96,7 @@ async fn an_error_that_allows_it_is_tried_again_and_others_wait_behind() {
     let first = spawn_send(&client, "first");
     let (reference, _) = expect_send(&mut peer).await;
     peer.error(Some(reference), ErrorCode::RateLimited).await;
-    // A signal goes in turn, so its coming back shows that the error has been read.
+    // Signals are processed in order, so getting it back shows that the error has been read.
     peer.say(&ServerFrame::Signal(script::signal())).await;
     assert!(matches!(next(&client).await, Event::Signal(_)));
     let second = spawn_send(&client, "second");
@@ -139,7 +139,7 @@ async fn nothing_is_acknowledged_before_it_was_taken() {
     peer.message(1).await;
     peer.message(2).await;
     assert_eq!([next_seq(&client).await, next_seq(&client).await], [1, 2]);
-    // Were 1 or 2 acknowledged by themselves, that would come before the read mark.
+    // If 1 or 2 were acknowledged automatically, that would come before the read mark.
     client.read(&conv(), 1).await.unwrap();
     assert_eq!(peer.recv().await.frame, ClientFrame::Ask(Ask::Read(ask::Read { conv: conv(), seq: 1 })));
     client.ack(&conv(), 2).await.unwrap();

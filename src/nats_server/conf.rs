@@ -41,11 +41,11 @@ pub struct ServerOptions {
 pub struct ClusterOptions {
     /// The port for the other servers on 127.0.0.1, known before any of them starts: [`free_ports`].
     pub port: u16,
-    /// `host:port` of the servers it connects to, itself included or not; JetStream requires at least one. To be able
-    /// to cut a route, give a proxy's address here, at both ends.
+    /// `host:port` of the servers it connects to; its own may be among them. JetStream requires at least one. To be
+    /// able to cut a route, give a proxy's address here, at both ends.
     pub routes: Vec<String>,
-    /// `host:port` under which the servers tell each other about this one. To keep them from bypassing the proxies,
-    /// give an address where nobody listens.
+    /// `host:port` that the servers tell each other for this one. To keep them from bypassing the proxies, give an
+    /// address where nothing listens.
     pub advertise: Option<String>,
 }
 
@@ -183,7 +183,7 @@ pub fn free_ports(count: usize) -> io::Result<Vec<u16>> {
     held.iter().map(|listener| Ok(listener.local_addr()?.port())).collect()
 }
 
-/// The server's word for any free port is -1.
+/// The server takes -1 for "any free port".
 fn port(port: u16) -> String {
     if port == 0 { "-1".to_owned() } else { port.to_string() }
 }

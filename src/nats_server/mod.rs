@@ -1,9 +1,9 @@
 //! A local nats-server: found or fetched, started, supervised, stopped. Used by `natter dev` and by the tests, which
-//! run on the real server only.
+//! always run on a real server.
 //!
 //! `find` looks for the program, `fetch` downloads it if there is none, `conf` writes the configurations of `nats/`
-//! (they are part of the binary), `spawn` makes sure the server never outlives this process, `ready` checks whether it
-//! answers, `running` is the server itself.
+//! (they are embedded in the binary), `spawn` makes sure the server never outlives this process, `ready` checks whether
+//! it answers, and `running` is the server itself.
 
 mod conf;
 mod fetch;
@@ -26,7 +26,7 @@ pub const OLDEST: (u32, u32) = (2, 10);
 /// The version that is fetched if no server is found.
 pub const FETCHED: &str = "2.15.1";
 
-/// How to install a server by hand; ends every message that says there is none.
+/// How to install a server by hand; ends every message that says none was found.
 const HOW_TO_GET: &str = "get one with `apt install nats-server`, `brew install nats-server` or \
                           `docker run -p 4222:4222 nats`, or set NATTER_NATS_SERVER to the program";
 
@@ -47,9 +47,9 @@ pub enum ServerError {
     /// An operation on a file or a process failed.
     #[error("{what}: {source}")]
     Io {
-        /// What was tried.
+        /// What was attempted.
         what: String,
-        /// What the system said.
+        /// What the system reported.
         source: io::Error,
     },
     /// It ended right after its start; usually because a port is taken.

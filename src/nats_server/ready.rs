@@ -1,5 +1,5 @@
-//! Checks whether a server answers, and to which servers of its cluster it has routes. Called by [`super::running`]. On
-//! plain sockets: a client library would retry, and here the first answer is what matters.
+//! Checks whether a server answers, and to which servers of its cluster it has routes. Called by [`super::running`].
+//! Uses plain sockets: a client library would retry, and here the first answer is what matters.
 
 use std::{
     collections::BTreeSet,

@@ -47,13 +47,13 @@ impl NatsServer {
     /// Starts a server and waits until it answers. A restarted server keeps its ports.
     ///
     /// # Errors
-    /// There is no program, its files cannot be written, or the server ends or stays silent; the error holds or names
-    /// its log.
+    /// There is no program, its files cannot be written, or the server ends or stays silent; the error contains or
+    /// names its log.
     pub async fn start(options: ServerOptions) -> Result<Self, ServerError> {
         let (answer, answered) = oneshot::channel();
         tokio::task::spawn_blocking(move || {
             let result = Self::launch(options, &|| answer.is_closed());
-            // If nobody waits any more, the server is killed with the result.
+            // If nobody is waiting any more, the server is killed when the result is dropped.
             drop(answer.send(result));
         });
         let gone = |e| ServerError::Io { what: "starting nats-server".to_owned(), source: io::Error::other(e) };
@@ -118,10 +118,10 @@ impl NatsServer {
     }
 
     /// Suspends the process (SIGSTOP) and returns when all its threads have stopped: the kernel still accepts
-    /// connections, but nobody answers.
+    /// connections, but nothing answers.
     pub fn pause(&self) {
         if let Some(pid) = self.signal(libc::SIGSTOP) {
-            // The signal alone is not enough: a thread on another core may go on for a moment, and answer.
+            // The signal alone is not enough: a thread on another core may run on for a moment, and answer.
             // SAFETY: an all-zero siginfo_t is valid, and waitid writes only there. WNOWAIT leaves the child to be
             // waited for.
             unsafe {

@@ -58,7 +58,7 @@ fn bind_to_parent(command: &mut Command) {
         if set != 0 {
             return Err(io::Error::last_os_error());
         }
-        // The parent may have died before prctl: then nobody would ever stop this child.
+        // The parent may have died before prctl: then nothing would ever stop this child.
         if u32::try_from(now) == Ok(parent) { Ok(()) } else { Err(io::Error::from(io::ErrorKind::BrokenPipe)) }
     };
     // SAFETY: the closure allocates nothing and calls only async-signal-safe functions.

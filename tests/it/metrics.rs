@@ -1,4 +1,4 @@
-//! What a node shows at `/metrics` of its own part in a message's way, and of its connection to NATS.
+//! What a node shows at `/metrics` about its own part in a message's way, and about its connection to NATS.
 
 use crate::{harness::until, mesh::TestMesh};
 

@@ -24,11 +24,11 @@ use super::{
     track::Seqs,
 };
 
-/// Greetings under way at once.
+/// How many greetings are under way at once.
 pub(super) const GREETINGS: usize = 64;
-/// From the first connection to the last `caught_up`.
+/// The limit from the first connection to the last `caught_up`.
 const CONNECT_TIME: Duration = Duration::from_secs(60);
-/// A node compares the heads once more a second after a session's start; that is not to be measured.
+/// A node compares the heads once more a second after a session's start; that must not be measured.
 const SETTLE: Duration = Duration::from_millis(1200);
 const ROUND: Duration = Duration::from_millis(100);
 const CLOSE_TIME: Duration = Duration::from_secs(2);
@@ -48,7 +48,7 @@ pub(super) async fn run(plan: Plan) -> anyhow::Result<LoadReport> {
     Ok(LoadReport::new(&shared, &usage))
 }
 
-/// Drawn on a terminal only.
+/// Drawn only on a terminal.
 fn progress(plan: &Plan) -> ProgressBar {
     if !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
@@ -104,7 +104,7 @@ async fn connect(shared: &RunState, bar: &ProgressBar) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Warm-up and the measured time; gives what the processes used in it.
+/// Warm-up and measurement; returns what the processes used while measuring.
 async fn load(shared: &Rc<RunState>, bar: &ProgressBar) -> Usage {
     let from = shared.now() + shared.plan.warmup.as_nanos() as u64;
     let to = from + shared.plan.duration.as_nanos() as u64;

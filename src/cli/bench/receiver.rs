@@ -25,7 +25,7 @@ impl Side for Receiver {
         };
         let new = self.shared.pairs[self.pair].borrow_mut().received.insert(payload.number);
         if !new {
-            // At another place of the log: one cid has two seqs.
+            // At another place in the log: one cid has two seqs.
             stats.integrity.duplicated += u64::from(order == Order::New);
             return;
         }

@@ -13,7 +13,7 @@ use super::{
     track::Seen,
 };
 
-/// Where a run is.
+/// The phase of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
     Connecting,
@@ -27,7 +27,7 @@ pub(super) enum Phase {
 pub(super) struct Pair {
     /// Open loop: when the next messages are due.
     pub(super) due: VecDeque<u64>,
-    /// Sent and not answered.
+    /// Sent and not yet answered.
     pub(super) unanswered: usize,
     pub(super) answered: Seen,
     pub(super) received: Seen,
@@ -40,7 +40,7 @@ pub(super) struct RunState {
     pub(super) phase: Cell<Phase>,
     /// The measured time, in nanoseconds since the start.
     pub(super) window: Cell<(u64, u64)>,
-    /// Grows ten times a second: lanes acknowledge what is left and try again what was refused.
+    /// Grows ten times a second: lanes then acknowledge what is left and retry what was refused.
     pub(super) round: Cell<u64>,
     /// Lanes that have caught up.
     pub(super) ready: Cell<usize>,
@@ -73,7 +73,7 @@ impl RunState {
         u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
-    /// The moment of [`RunState::now`] zero.
+    /// The moment at which [`RunState::now`] is zero.
     pub(super) fn start(&self) -> Instant {
         self.start
     }
@@ -111,7 +111,7 @@ impl RunState {
         })
     }
 
-    /// The promises, with what was lost counted now.
+    /// The promises, with the losses counted as of now.
     pub(super) fn integrity(&self) -> Integrity {
         let lost = self.pairs.iter().map(|pair| {
             let pair = pair.borrow();

@@ -1,16 +1,16 @@
-//! One thing that was looked at. Made by every part of `natter doctor`.
+//! One checked item. Made by every part of `natter doctor`.
 
 use serde::Serialize;
 
-/// How it stands.
+/// The result of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum State {
     /// As it should be.
     Ok,
-    /// A node runs, but somebody should think about it.
+    /// A node runs, but someone should look into it.
     Warn,
-    /// A node does not run, or not as it must.
+    /// A node does not run, or not as it should.
     Fail,
 }
 
@@ -32,11 +32,11 @@ pub(super) struct Finding {
     pub(super) state: State,
     /// `nats`, `store` or `host`.
     pub(super) part: &'static str,
-    /// What was looked at.
+    /// What was checked.
     pub(super) check: &'static str,
     /// What was found.
     pub(super) says: String,
-    /// What to do; always there when something is wrong.
+    /// How to fix it; always present when something is wrong.
     pub(super) fix: Option<String>,
 }
 
@@ -64,7 +64,7 @@ impl Finding {
     }
 }
 
-/// A time as people read it.
+/// A duration in a readable form.
 pub(super) fn millis(time: std::time::Duration) -> String {
     format!("{:.1} ms", time.as_secs_f64() * 1000.0)
 }

@@ -23,7 +23,7 @@ fn open_files(config: &Config) -> Finding {
     let (soft, hard) = match descriptors::limits() {
         Ok(limits) => limits,
         Err(e) => {
-            return Finding::warn(PART, "descriptors", format!("cannot see the limit: {e}"), "look with ulimit -n");
+            return Finding::warn(PART, "descriptors", format!("cannot read the limit: {e}"), "check with ulimit -n");
         }
     };
     let says = format!("{hard} allowed, {need} needed for limits.sessions_per_node and http.connections");
@@ -68,11 +68,11 @@ async fn holder(config: &Config) -> Finding {
     };
     let Readiness { ready, node } = held;
     if node != config.node.name.as_str() {
-        let says = format!("{listen} is taken by the node {node}, this configuration is of {}", config.node.name);
+        let says = format!("{listen} is taken by node {node}, but this configuration is for {}", config.node.name);
         return Finding::fail(PART, "port", says, "set http.listen to another port");
     }
     if ready {
-        Finding::ok(PART, "port", format!("{listen} is held by {node}, which runs and is ready"))
+        Finding::ok(PART, "port", format!("{listen} is held by {node}, which is running and ready"))
     } else {
         let says = format!("{listen} is held by {node}, which is not ready");
         Finding::fail(PART, "port", says, "natter health says why; it may be draining")

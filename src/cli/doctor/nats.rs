@@ -1,4 +1,4 @@
-//! What a node will meet on its NATS servers.
+//! What a node will find on its NATS servers.
 
 use std::time::Duration;
 
@@ -13,9 +13,9 @@ use crate::{
 };
 
 const PART: &str = "nats";
-/// Words around a body on its way, and its second encoding's overhead.
+/// Room for the rest of a frame around a body, and for the overhead of the other encoding.
 const AROUND_A_BODY: usize = 8 << 10;
-/// In one site a round trip takes less than one.
+/// Within one site, a round trip takes less than this.
 const SLOW: Duration = Duration::from_millis(50);
 
 pub(super) async fn examine(config: &Config) -> Vec<Finding> {
@@ -60,7 +60,7 @@ fn fault_of(url: &str, fault: &NatsFault) -> Finding {
             "check nats.user and nats.password, or nats.token, nkey_file or creds_file, against the server's accounts.conf"
         }
         NatsFault::Tls(_) => "check nats.tls_ca_file, and that the certificate names the host of the URL",
-        NatsFault::Silent(_) => "start the server, or correct nats.urls; a firewall may be between",
+        NatsFault::Silent(_) => "start the server, or correct nats.urls; a firewall may be in between",
     };
     Finding::fail(PART, "server", format!("{url}: {fault}"), fix)
 }
@@ -80,7 +80,7 @@ fn permissions(server: &ServerFound) -> Finding {
 
 fn payload(server: &ServerFound, config: &Config) -> Finding {
     let (most, body) = (server.max_payload, config.limits.body_bytes);
-    let says = format!("{} takes messages of {most} bytes, bodies have up to {body}", server.name);
+    let says = format!("{} accepts messages of up to {most} bytes, bodies may have {body}", server.name);
     if most < body.saturating_add(AROUND_A_BODY) {
         let fix = format!("raise max_payload of the servers to {} or lower limits.body_bytes", body + AROUND_A_BODY);
         return Finding::fail(PART, "payload", says, fix);
@@ -102,7 +102,7 @@ fn cluster(size: usize, urls: usize) -> Finding {
 }
 
 fn round_trip(server: &ServerFound) -> Option<Finding> {
-    // Where not even that is allowed, the permissions say so.
+    // If not even that is allowed, the permissions check reports it.
     let took = server.round_trip?;
     let says = format!("{} to {} and back", millis(took), server.name);
     Some(if took > SLOW {

@@ -1,4 +1,4 @@
-//! The cluster that keeps the messages, as a node will meet it.
+//! The cluster that stores the messages, as a node will see it.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::{
 
 const PART: &str = "store";
 const SLOW: Duration = Duration::from_millis(100);
-/// Nothing rests on clocks but people's reading, and tokens that expire.
+/// Clocks matter only for the times that people read, and for the expiry of tokens.
 const CLOCK_MS: i64 = 1_000;
 
 pub(super) async fn examine(scylla: &Scylla) -> Vec<Finding> {
@@ -51,7 +51,7 @@ fn servers(seen: &Inspection, scylla: &Scylla) -> Finding {
         found.sort_unstable();
         found.dedup();
         let fix = format!("set store.scylla.datacenter to one of: {}", found.join(", "));
-        return Finding::fail(PART, "servers", format!("{says}, where there is none"), fix);
+        return Finding::fail(PART, "servers", format!("{says}, but none is in that datacenter"), fix);
     }
     let silent: Vec<&str> =
         seen.servers.iter().filter(|server| server.answers.is_err()).map(|server| server.address.as_str()).collect();
@@ -64,7 +64,7 @@ fn servers(seen: &Inspection, scylla: &Scylla) -> Finding {
         );
     }
     if versions.len() > 1 {
-        return Finding::warn(PART, "servers", says, "finish the upgrade: a schema changes only on one version");
+        return Finding::warn(PART, "servers", says, "finish the upgrade: migrate needs all servers on one version");
     }
     Finding::ok(PART, "servers", says)
 }
@@ -72,7 +72,7 @@ fn servers(seen: &Inspection, scylla: &Scylla) -> Finding {
 fn schema(seen: &Inspection, scylla: &Scylla) -> Finding {
     let (have, want, keyspace) = (seen.schema, seen.schema_wanted, &scylla.keyspace);
     match have {
-        0 => Finding::fail(PART, "schema", format!("keyspace {keyspace} has none"), "run natter migrate"),
+        0 => Finding::fail(PART, "schema", format!("keyspace {keyspace} has no schema"), "run natter migrate"),
         have if have < want => {
             let says = format!("keyspace {keyspace} has version {have}, this natter needs {want}");
             Finding::fail(PART, "schema", says, "run natter migrate")
@@ -90,7 +90,7 @@ fn copies(seen: &Inspection, scylla: &Scylla) -> Option<Finding> {
     let (dc, keyspace) = (&scylla.datacenter, &scylla.keyspace);
     let replication = &seen.replication;
     if replication.is_empty() {
-        // There is no keyspace: the schema says so.
+        // There is no keyspace: the schema check reports that.
         return None;
     }
     let copies = replication.get(dc).or_else(|| replication.get("")).copied().unwrap_or(0);
@@ -101,7 +101,7 @@ fn copies(seen: &Inspection, scylla: &Scylla) -> Option<Finding> {
             Finding::fail(PART, "copies", says, fix)
         }
         copies if copies > there => {
-            let fix = format!("add servers, or ALTER KEYSPACE {keyspace}: a quorum may not be had");
+            let fix = format!("add servers, or ALTER KEYSPACE {keyspace}: a quorum may be impossible");
             Finding::fail(PART, "copies", says, fix)
         }
         1 => Finding::warn(PART, "copies", says, "a lost disk loses messages: use 3 outside development"),
@@ -114,7 +114,7 @@ fn latency(seen: &Inspection) -> Option<Finding> {
     let took = seen.read?;
     let says = format!("{} for a quorum read", millis(took));
     Some(if took > SLOW {
-        Finding::warn(PART, "read", says, "look at the servers' load and disks, and at the network between")
+        Finding::warn(PART, "read", says, "look at the servers' load and disks, and at the network between them")
     } else {
         Finding::ok(PART, "read", says)
     })
@@ -124,7 +124,8 @@ fn conditional(seen: &Inspection) -> Option<Finding> {
     Some(match seen.lwt.as_ref()? {
         Ok(took) => Finding::ok(PART, "conditional write", millis(*took)),
         Err(why) if seen.tablets => {
-            let fix = "ScyllaDB before 2025.4 has none on tablets: make the keyspace with tablets off, as migrate does";
+            let fix =
+                "ScyllaDB before 2025.4 has none on tablets: create the keyspace with tablets off, as migrate does";
             Finding::fail(PART, "conditional write", why.clone(), fix)
         }
         Err(why) => {
@@ -133,7 +134,7 @@ fn conditional(seen: &Inspection) -> Option<Finding> {
     })
 }
 
-/// A setting by its name on each server that shows it.
+/// The distinct values of a setting on the servers that show it.
 fn setting<'a>(seen: &'a Inspection, name: &str) -> Vec<&'a str> {
     let set = |answers: &'a Answers| answers.settings.get(name).map(String::as_str);
     let mut values: Vec<&str> = answering(seen).filter_map(set).collect();
@@ -177,7 +178,7 @@ fn guardrail(seen: &Inspection) -> Finding {
         return Finding::fail(PART, CHECK, format!("refused: minimum_timestamp_fail_threshold is {limit}"), fix);
     }
     if let Some(limit) = on("minimum_timestamp_warn_threshold") {
-        return Finding::warn(PART, CHECK, format!("warned of: minimum_timestamp_warn_threshold is {limit}"), fix);
+        return Finding::warn(PART, CHECK, format!("warned about: minimum_timestamp_warn_threshold is {limit}"), fix);
     }
     if answering(seen).all(|answers| answers.settings.is_empty()) {
         let says = "the servers do not show minimum_timestamp_fail_threshold";
@@ -189,7 +190,7 @@ fn guardrail(seen: &Inspection) -> Finding {
 fn clock(seen: &Inspection) -> Finding {
     let worst = seen.servers.iter().filter_map(|server| Some((server, server.answers.as_ref().ok()?)));
     let Some((server, answers)) = worst.max_by_key(|(_, answers)| answers.ahead_ms.abs()) else {
-        return Finding::warn(PART, "clock", "no server told its time", "see nodetool status");
+        return Finding::warn(PART, "clock", "no server reported its time", "see nodetool status");
     };
     let way = if answers.ahead_ms < 0 { "behind" } else { "ahead of" };
     let says = format!(

@@ -1,4 +1,4 @@
-//! A listener that speaks the protocol word by word as the test says.
+//! A listener that speaks the protocol exactly as the test scripts it.
 
 use std::time::Duration;
 
@@ -170,7 +170,7 @@ impl Peer {
     pub(super) async fn close(mut self, reason: CloseReason) {
         let frame = CloseFrame { code: reason.code().into(), reason: Utf8Bytes::from_static(reason.text()) };
         self.socket.send(WsMessage::Close(Some(frame))).await.unwrap();
-        // Until the client has answered, or it might see a reset instead of the code.
+        // Wait until the client has answered, or it might see a reset instead of the code.
         while timeout(LONG, self.socket.next()).await.unwrap().is_some_and(|frame| frame.is_ok()) {}
     }
 }

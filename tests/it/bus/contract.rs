@@ -1,5 +1,5 @@
-//! What every bus promises, whatever carries it: one rule per function, one test per rule and engine. An engine joins
-//! with one line, `bus_contract!(name, connect)`.
+//! What every bus promises, whichever engine carries it: one rule per function, one test per rule and engine. An engine
+//! joins with one line, `bus_contract!(name, connect)`.
 
 use std::{
     collections::BTreeSet,
@@ -28,14 +28,14 @@ use crate::harness::{
     until,
 };
 
-/// Far more than any call takes that must not wait, far less than what it would wait for.
+/// Far more than a call that must not wait takes, far less than what it would wait for.
 const AT_ONCE: Duration = Duration::from_millis(300);
 
-/// What an engine connects with. It must notice within a few seconds that a connection carries nothing any more.
+/// What an engine connects with. It must notice within a few seconds that a connection no longer carries anything.
 pub struct Login {
     pub node: String,
     pub url: String,
-    /// Of the account of nodes.
+    /// The password of the nodes' account.
     pub password: String,
 }
 
@@ -65,7 +65,7 @@ impl Bed {
         bus
     }
 
-    /// A node whose way to the server can be broken.
+    /// A node whose connection to the server can be broken.
     async fn breakable(&self, name: &str) -> (Arc<dyn Bus>, Proxy) {
         let proxy = Proxy::to(self.site.server.client_addr()).await;
         (self.node_at(name, proxy.addr()).await, proxy)
@@ -199,7 +199,7 @@ pub async fn a_request_is_answered_in_its_inbox_and_nowhere_else(bed: &Bed) {
         timeout(PATIENCE, service.request(subject.clone(), "x".into())).await.expect("no answer came").unwrap();
     assert_eq!(answer.payload, format!("answer to {subject}"));
 
-    // Else a service could have a node publish where it may not.
+    // Otherwise a service could make a node publish where the service may not.
     let heard = Heard::default();
     let _bob = two.subscribe(&user("bob"), heard.listen());
     two.fence().await.unwrap();
@@ -249,7 +249,7 @@ pub async fn a_fence_waits_for_the_server_in_both_directions(bed: &Bed) {
             let one = Arc::clone(&one);
             async move { one.fence().await }
         });
-        // The server answers others meanwhile, and the fence has long been said.
+        // The server answers others in the meantime, and the fence was sent long ago.
         for _ in 0..20 {
             two.fence().await.unwrap();
         }
@@ -377,7 +377,7 @@ pub async fn nothing_waits_while_the_connection_is_stalled(bed: &Bed) {
     let outcome = one.fence().await;
     assert!(outcome.is_err(), "nothing came back and the fence says {outcome:?}");
     assert!(begin.elapsed() < Duration::from_secs(3), "{:?}", begin.elapsed());
-    // And it goes on, on this connection or the next.
+    // And it carries on, on this connection or the next.
     proxy.heal();
     until("the bus is back", async || one.fence().await.is_ok()).await;
     let two = bed.node("n2").await;

@@ -1,5 +1,5 @@
-//! What is special about the bus on NATS: what it counts, servers that stop, restart and overflow, clusters. What every
-//! bus must do is in `contract`.
+//! What is special about the bus on NATS: what it counts, servers that stop, restart and overflow, and clusters. What
+//! every bus must do is in `contract`.
 
 use std::{
     collections::BTreeSet,
@@ -30,7 +30,7 @@ async fn login(login: Login) -> Arc<dyn Bus> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_a_fence_what_another_node_publishes_arrives() {
-    // On a worker, which runs the task it woke last first: a fence must not overtake a subscription even so.
+    // On a worker thread, which runs the task it woke last first: even so, a fence must not overtake a subscription.
     tokio::spawn(fence_and_publish()).await.unwrap();
 }
 
@@ -124,7 +124,7 @@ async fn ten_thousand_subscriptions_survive_a_restart() {
     heard.has_count(USERS as usize).await;
     assert_eq!(heard.all().iter().collect::<BTreeSet<_>>().len() as u64, USERS);
     assert_eq!((one.metrics().nats_reconnects.get(), one.metrics().nats_dropped.get()), (1, 0));
-    // The bus's own two count too: for fences and for "no responders".
+    // The bus's own two subscriptions count too: for fences and for "no responders".
     assert_eq!(one.metrics().subscriptions.get(), i64::try_from(USERS).unwrap() + 2);
     drop(subs);
     assert_eq!(one.metrics().subscriptions.get(), 2);
@@ -142,7 +142,7 @@ async fn a_node_goes_to_another_server_of_its_cluster() {
     let heard = Heard::default();
     let _sub = one.subscribe(&user("bob"), heard.listen());
     assert_eq!(one.fence().await, Ok(1));
-    // It knows the address of the first server only; the others it was told by that one.
+    // It knows the address of the first server only, which told it about the others.
     servers[0].kill9();
     until("it is with another server", async || one.fence().await == Ok(2)).await;
     // The fence is about its own server: the others learn of the subscription a moment later.
@@ -172,7 +172,7 @@ async fn what_nobody_else_hears_is_told() {
     assert_eq!(unheard.all(), ["alice.dm:alice:alice.1", "eve.room:lobby.3"]);
     assert_eq!(heard.all(), ["theirs"], "a node does not hear itself");
 
-    // Only the server's word counts, not a notice from somebody.
+    // Only the server's word counts, not a notice from a third party.
     two.publish(&Subject::node("n1", "no_responders.forged"), "".into());
     drop(theirs);
     two.fence().await.unwrap();
@@ -192,7 +192,7 @@ async fn while_the_server_is_down_a_publish_returns_at_once() {
     let bus = site.bus("n1").await;
     site.server.kill9();
     until("the loss is noticed", async || bus.connected().is_none()).await;
-    // Each by itself: how long all of them take says more of the machine.
+    // Each by itself: how long all of them take says more about the machine.
     let mut slowest = Duration::ZERO;
     for _ in 0..100_000 {
         let begin = Instant::now();
@@ -202,7 +202,7 @@ async fn while_the_server_is_down_a_publish_returns_at_once() {
     assert!(slowest < Duration::from_millis(200), "{slowest:?}");
     assert_eq!((bus.metrics().nats_dropped.get(), bus.metrics().nats_queued_bytes.get()), (100_000, 0));
 
-    // More subscriptions than the library queues: the fence comes after the last of them all the same.
+    // More subscriptions than the library queues: the fence still comes after the last of them.
     let heard = Heard::default();
     let mut subs: Vec<_> = (0..70_000).map(|_| bus.subscribe(&user("carol"), heard.listen())).collect();
     subs.push(bus.subscribe(&user("dave"), heard.listen()));

@@ -1,4 +1,4 @@
-//! The `natter` command as a shell runs it: `config` and `token`, their output, faults and exit codes.
+//! The `natter` command as a shell runs it: `config` and `token`, their output, errors and exit codes.
 
 use std::{
     io::Read as _,

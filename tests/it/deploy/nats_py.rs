@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::{harness::skip::skip, mesh::TestMesh};
 
-/// The library and the version that it was tried with; the minor version may grow.
+/// The library and the version that it was tested with; the minor version may grow.
 const PACKAGE: &str = "nats-py>=2.9,<3";
 
 /// A Python with the library; `Err` says why there is none.

@@ -1,4 +1,4 @@
-//! Every way a connection is closed is provoked: code, words, the error frame before, and the metric.
+//! Provokes every way a connection is closed: code, message, the preceding error frame, and the metric.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::{
     mesh::{Peer, TestMesh, token, token_for},
 };
 
-/// The tests that provoke a reason. Adding a reason makes this match fail to compile: name its test.
+/// The tests that provoke a reason. Adding a reason makes this match fail to compile: name its test here.
 fn tested_by(reason: CloseReason) -> &'static [&'static str] {
     match reason {
         CloseReason::Gone => &["gateway::close_codes::whoever_closes_is_answered_and_counted"],
@@ -56,7 +56,8 @@ async fn counted(mesh: &TestMesh, reason: CloseReason) {
     until("the close was counted", async || mesh.nodes[0].metric(&label).await > 0.0).await;
 }
 
-/// Who was connected but had not said hello when the drain began is told like the others, and does not hold it up.
+/// A client that was connected but had not said hello when the drain began is told like the others, and does not delay
+/// the drain.
 #[tokio::test]
 async fn whoever_says_hello_during_a_drain_is_told() {
     let mut mesh = TestMesh::start(1).await;
@@ -240,7 +241,7 @@ async fn too_many_sessions() {
     until("the old one is gone", async || mesh.nodes[0].sessions() == 2).await;
     let _three = mesh.json(0, "bob", "d").await;
     refused("carol").await;
-    // Whoever ends makes room.
+    // A session that ends makes room.
     two.vanish();
     until("there is room again", async || mesh.nodes[0].sessions() == 2).await;
     mesh.json(0, "carol", "d").await.caught_up().await;
@@ -331,7 +332,7 @@ async fn expired_tokens() {
     fresh.say(&Outgoing::Token { reference: Some(1), token: &token("alice") });
     let ServerFrame::TokenOk { exp: later, .. } = fresh.answer(1).await else { panic!("{fresh:?}") };
     assert!(later > exp + 3_000_000, "{exp} {later}");
-    // A token of somebody else changes nothing: the session lives to the end of its own.
+    // Another user's token changes nothing: the session lives until its own token expires.
     wrong.say(&Outgoing::Token { reference: Some(1), token: &token("bob") });
     let answer = wrong.answer(1).await;
     assert!(matches!(&answer, ServerFrame::Error { message, .. } if message.contains("another user")), "{answer:?}");

@@ -1,4 +1,4 @@
-//! Every error code of the table is provoked, so that a new code without a test fails here.
+//! Provokes every error code of the table, so that a new code without a test fails here.
 
 use bytes::Bytes;
 use natter::{
@@ -19,9 +19,9 @@ use crate::{
 enum Provocation {
     /// Each of these frames.
     Say(&'static [&'static str]),
-    /// A test of its own.
+    /// A separate test.
     Test(&'static str),
-    /// Nothing of this version.
+    /// Nothing in this version.
     Nothing,
 }
 use Provocation::{Nothing, Say, Test};
@@ -76,7 +76,7 @@ fn provocation(code: ErrorCode) -> Provocation {
     }
 }
 
-/// Waits for one error, and sees that it is this one, that it says something, and that the session goes on.
+/// Waits for one error, and checks that it is the expected one, that it has a message, and that the session goes on.
 async fn refused(peer: &Peer, code: ErrorCode, reference: Option<u64>) {
     let what = format!("{code:?}");
     let error =
@@ -148,7 +148,7 @@ async fn bodies_that_json_cannot_carry_or_that_are_too_large_are_refused_in_both
     }
     for peer in [&json, &msgpack] {
         refuses(peer, "@bob", "c", &Body::text(&"x".repeat(1001)), ErrorCode::TooLarge).await;
-        // Small as MessagePack, large as JSON: six bytes for each.
+        // Small as MessagePack, large as JSON: six bytes for each character.
         refuses(peer, "@bob", "c", &Body::text(&"\u{1}".repeat(300)), ErrorCode::TooLarge).await;
     }
     let large = "x".repeat(1001);

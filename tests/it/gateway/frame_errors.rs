@@ -1,5 +1,5 @@
-//! What a client is told about a frame that cannot be read: for every field of every op the code, and a message
-//! that names the field, in both encodings.
+//! What a client is told about a frame that cannot be read: for every field of every op, the code and a message that
+//! names the field, in both encodings.
 
 use natter::protocol::{Encoding, ErrorCode, Request, client::FrameError};
 use serde_json::{Value, json};
@@ -8,7 +8,7 @@ fn decode(encoding: Encoding, frame: &Value) -> Result<Request, FrameError> {
     Request::decode(encoding, &encoding.encode(frame))
 }
 
-/// Both encodings must say the same.
+/// Both encodings must give the same answer.
 #[track_caller]
 fn refused(frame: &Value, code: ErrorCode, words: &str) {
     for encoding in [Encoding::Json, Encoding::MsgPack] {
@@ -186,7 +186,7 @@ fn bodies_are_checked() {
             error.refused.message
         );
     }
-    // A bad field is named although the body is bad too.
+    // A bad field is named even when the body is bad too.
     let both = r#"{"op":"send","ref":9,"to":5,"cid":"c","body":1e400}"#;
     let error = Request::decode(Encoding::Json, both.as_bytes()).unwrap_err();
     assert_eq!(error.refused.message, "to: must be a string");
@@ -215,7 +215,7 @@ fn what_is_no_frame_is_a_bad_frame() {
     }
 }
 
-/// Only maps with field names are frames: no arrays in the order of some struct, no numbers for names.
+/// Only maps with field names are frames: no arrays in the order of some struct, no numbers instead of names.
 #[test]
 fn fields_have_names() {
     let error = Request::decode(Encoding::Json, br#"["ack",null,null,null,"dm:a:b",1]"#).unwrap_err();

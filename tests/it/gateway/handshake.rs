@@ -1,4 +1,4 @@
-//! The HTTP request that becomes a WebSocket: what is agreed on, and what is refused in which words.
+//! The HTTP request that becomes a WebSocket: what is agreed on, what is refused, and with which message.
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -21,7 +21,7 @@ async fn the_subprotocol_is_agreed_on() {
         assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
         let line = head.lines().find_map(|line| line.strip_prefix("sec-websocket-protocol: "));
         assert_eq!(line, agreed, "{head}");
-        // Of RFC 6455: the answer to a key of sixteen zeros.
+        // From RFC 6455: the answer to a key of sixteen zeros.
         assert!(head.contains("ICX+Yqv66kxgM0FcWaLWlFLwTAI="), "{head}");
     }
     let (head, _) = RawSocket::upgrade(addr, "Sec-WebSocket-Protocol: other\r\n").await;

@@ -1,4 +1,4 @@
-//! One connection and its contract: the handshake, what is refused and how, which code closes it.
+//! One connection and its contract: the handshake, what is refused and how, and which code closes it.
 
 mod close_codes;
 mod crowds;

@@ -1,4 +1,4 @@
-//! The smallest HTTP client: one GET, the whole answer. And the metrics that a node shows there.
+//! The smallest HTTP client: one GET, the whole answer. And the metrics that a node serves.
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -16,7 +16,7 @@ pub struct Answer {
     pub body: String,
 }
 
-/// Asks for `path`; `None` when nobody answers.
+/// Asks for `path`; `None` when nothing answers.
 pub async fn get(addr: impl ToSocketAddrs, path: &str) -> Option<Answer> {
     let mut stream = TcpStream::connect(addr).await.ok()?;
     let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
@@ -29,7 +29,7 @@ pub async fn get(addr: impl ToSocketAddrs, path: &str) -> Option<Answer> {
     Some(Answer { status, head: head.to_owned(), body: body.to_owned() })
 }
 
-/// The sum of the metrics of a node whose name and labels start like this; 0 where there is none.
+/// The sum of a node's metrics whose name and labels start like this; 0 if there is none.
 pub async fn metric(addr: impl ToSocketAddrs, prefix: &str) -> f64 {
     let answer = get(addr, "/metrics").await.expect("the node must show its metrics");
     let value = |line: &str| line.rsplit(' ').next().and_then(|value| value.parse::<f64>().ok());

@@ -20,7 +20,7 @@ async fn a_node_that_ends_frees_everything() {
     until("the node's share of the store is gone", async || Arc::strong_count(&mesh.store) < others).await;
 }
 
-/// The same when it does not end in order: it is cut off in the middle, and its connections end by themselves.
+/// The same when it does not end in an orderly way: it is cut off in the middle, and its connections end by themselves.
 #[tokio::test]
 async fn a_node_that_is_cut_off_frees_everything() {
     let mut mesh = TestMesh::start(1).await;

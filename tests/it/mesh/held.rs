@@ -1,5 +1,5 @@
-//! Logs behind a gate: pages are read, and their answers held back until the test opens the gate. So what a page
-//! says is older than what was heard meanwhile (R5).
+//! Logs behind a gate: pages are read, and their answers held back until the test opens the gate. What a page says is
+//! then older than what was heard in the meantime (R5).
 
 use std::sync::{
     Arc,
@@ -21,7 +21,7 @@ pub struct HeldLogs {
 }
 
 impl HeldLogs {
-    /// An open gate before `inner`.
+    /// An open gate in front of `inner`.
     pub fn before(inner: Arc<dyn Logs>) -> Arc<Self> {
         Arc::new(Self { inner, closed: watch::Sender::new(false), waiting: AtomicUsize::new(0) })
     }
@@ -31,17 +31,17 @@ impl HeldLogs {
         Store { logs: self.clone(), ..store }
     }
 
-    /// Holds back the answers from now on.
+    /// Holds back answers from now on.
     pub fn hold(&self) {
         self.closed.send_replace(true);
     }
 
-    /// Lets them go.
+    /// Lets them through.
     pub fn release(&self) {
         self.closed.send_replace(false);
     }
 
-    /// Pages that wait now.
+    /// How many pages are waiting now.
     pub fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Acquire)
     }
@@ -52,7 +52,7 @@ impl Logs for HeldLogs {
         Box::pin(async move {
             let page = self.inner.read_after(conv, after, span).await;
             self.waiting.fetch_add(1, Ordering::AcqRel);
-            // Fails only when the gate is gone, and it is part of this.
+            // Fails only when the gate is gone, and the gate is part of this.
             let _ = self.closed.subscribe().wait_for(|closed| !closed).await;
             self.waiting.fetch_sub(1, Ordering::AcqRel);
             page

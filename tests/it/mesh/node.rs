@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::harness::{http, until};
 
-/// A running node. Cut off when dropped, as a crash would; [`TestNode::drain`] stops it in order.
+/// A running node. Dropping it cuts it off, as a crash would; [`TestNode::drain`] stops it in an orderly way.
 pub struct TestNode {
     /// Where it listens.
     pub addr: SocketAddr,
@@ -49,12 +49,12 @@ impl TestNode {
         self.gateway.clone()
     }
 
-    /// What is left of its connection to NATS when it has ended: nothing, if nobody keeps the node alive.
+    /// What is left of its connection to NATS when it has ended: nothing, if nothing keeps the node alive.
     pub fn weak_bus(&self) -> Weak<dyn Bus> {
         self.bus.clone()
     }
 
-    /// Drains; true when everything under way ended in time.
+    /// Drains; true if everything under way ended in time.
     pub async fn drain(mut self) -> bool {
         self.shutdown.cancel();
         (&mut self.run).await.unwrap()

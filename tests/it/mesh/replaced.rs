@@ -1,4 +1,4 @@
-//! Two sessions of one device: exactly one survives, whatever becomes of their announcements (R11, scenario 8).
+//! Two sessions of one device: exactly one survives, whatever happens to their announcements (R11, scenario 8).
 
 use natter::protocol::{CloseReason, Encoding};
 
@@ -14,7 +14,7 @@ async fn join(mesh: &TestMesh, node: usize, attempt: u64) -> Peer {
     Peer::join_as(&mesh.nodes[node].url(), &token("alice"), "d", Encoding::Json, attempt).await.unwrap()
 }
 
-/// `loser` is closed with 4104, `winner` is not and goes on working.
+/// `loser` is closed with 4104; `winner` is not and keeps working.
 async fn decided(loser: &Peer, winner: &Peer, cid: &str) {
     let (code, words) = loser.closed().await;
     assert_eq!((code, words.as_str()), (4104, CloseReason::Replaced.text()));

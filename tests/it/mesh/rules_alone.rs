@@ -1,5 +1,5 @@
-//! Rules that no scenario shows on their own: each test here fails when its one rule is broken and all others hold.
-//! The periodic reconcile is off, and the second look at the heads far away where it is not the subject.
+//! Rules that no scenario shows on their own: each test here fails when its one rule is broken and all others hold. The
+//! periodic reconcile is off, and the recheck far away where it is not the subject.
 
 use std::{
     sync::Arc,
@@ -25,7 +25,7 @@ use crate::{
 
 const CONV: &str = "dm:alice:bob";
 
-/// What a fill waits for after its first five empty pages: 20 ms, and twice as long each time.
+/// How long a fill waits over its first five empty pages: 20 ms, and twice as long each time.
 const FIVE_WAITS: Duration = Duration::from_millis(20 + 40 + 80 + 160 + 320);
 
 /// Tells bob's node, as a node does, that the log goes on to `seq`.
@@ -41,7 +41,7 @@ async fn tell_head(mesh: &TestMesh, seq: u64) {
     node.flush().await.unwrap();
 }
 
-/// One node, and bob, who has three messages of alice.
+/// One node, and bob, who has three messages from alice.
 async fn three_messages() -> (TestMesh, Peer, Peer) {
     let mesh = TestMesh::start(1).await;
     let (alice, bob) = (mesh.json(0, "alice", "d").await, mesh.json(0, "bob", "d").await);
@@ -57,8 +57,8 @@ async fn fills(mesh: &TestMesh) -> f64 {
     mesh.nodes[0].metric("natter_fills_total").await
 }
 
-/// R1: a notice, even a false one from a node, is no row. It moves no top: not the one that acks are held against,
-/// and not the one that the next seq follows.
+/// R1: a notice, even a false one from a node, is not a row. It does not move any top: neither the one that acks are
+/// checked against nor the one that the next seq follows.
 #[tokio::test]
 async fn a_notice_moves_no_top() {
     let (mesh, alice, bob) = three_messages().await;
@@ -83,7 +83,7 @@ async fn empty_pages_are_asked_for_less_and_less() {
     assert!(begin.elapsed() >= FIVE_WAITS, "six pages within {:?}", begin.elapsed());
 }
 
-/// R3: the node that stored the message told nobody; the retry elsewhere tells everybody.
+/// R3: the node that stored the message told nobody; the retry elsewhere tells everyone.
 #[tokio::test]
 async fn a_retry_is_published_again() {
     let mut mesh = TestMesh::bare(|_| ()).await;
@@ -107,7 +107,7 @@ async fn a_retry_is_published_again() {
 }
 
 /// R10: a session counts as its user from its first step, so that the end of another one does not unsubscribe the user
-/// meanwhile; and it is not welcome before its fence came back or was given up.
+/// in the meantime; and it is not welcomed before its fence came back or was given up.
 #[tokio::test]
 async fn a_session_counts_before_its_fence_and_waits_for_it() {
     let mut mesh = TestMesh::bare(|_| ()).await;
@@ -126,15 +126,15 @@ async fn a_session_counts_before_its_fence_and_waits_for_it() {
     first.vanish();
     until("the first session is gone", async || here.sessions() == 1).await;
     let second = second.await.unwrap();
-    // Nobody answers the fence here, and that is found out after two seconds.
+    // The fence is not answered here, and that is found out after two seconds.
     assert!(begin.elapsed() > Duration::from_millis(1_900), "welcome after {:?}", begin.elapsed());
     link.heal();
     alice.send("@bob", "c1", "x").await;
     second.message(CONV, 1).await;
 }
 
-/// R12: heads are compared once more some time after a fence, that of a login and that of a reconnect. What NATS lost
-/// right after either is found by nothing else here.
+/// R12: heads are compared once more some time after a fence, both that of a login and that of a reconnect. What NATS
+/// lost right after either is found by nothing else here.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn there_is_a_second_look_after_a_login_and_after_a_reconnect() {
     let mut mesh = TestMesh::bare(|config| {
@@ -165,7 +165,7 @@ async fn there_is_a_second_look_after_a_login_and_after_a_reconnect() {
     bob.message(CONV, 2).await;
 }
 
-/// R12: the NATS library dropped notices on their way in, whoever they were for: all sessions compare their heads.
+/// R12: the NATS library dropped incoming notices, whoever they were for: all sessions compare their heads.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn heads_are_compared_after_notices_were_dropped() {
     let mut mesh = TestMesh::bare(|config| config.timing.reconcile_spread_secs = 0).await;
@@ -177,7 +177,7 @@ async fn heads_are_compared_after_notices_were_dropped() {
     proxy.set(|notice| if notice.seq().is_some() { Fate::Lose } else { Fate::Pass });
     alice.send("@bob", "c1", "x").await;
     until("the notice is lost", async || proxy.touched() == 1).await;
-    // Another subscription of bob's node stops taking what comes, and more comes than the library holds for it.
+    // Another subscription of bob's node stops reading, and more arrives than the library holds for it.
     let (gate, wait) = std::sync::mpsc::channel::<()>();
     let wait = Mutex::new(wait);
     let bus = |node: usize| mesh.nodes[node].weak_bus().upgrade().unwrap();
@@ -195,7 +195,7 @@ async fn heads_are_compared_after_notices_were_dropped() {
     drop(gate);
 }
 
-/// R12: after a reconnect nobody who is using the mesh waits for those who are not: active sessions compare at once,
+/// R12: after a reconnect, nobody who is using the mesh waits for those who are not: active sessions compare at once,
 /// however long the comparisons are spread.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn active_sessions_do_not_wait_for_the_spread_after_a_reconnect() {

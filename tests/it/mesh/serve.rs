@@ -1,4 +1,4 @@
-//! `natter serve` as a process of its own, for what must not happen to this one: kill -9, SIGTERM, a measured memory.
+//! `natter serve` in a separate process, for what must not happen to this one: kill -9, SIGTERM, a memory measurement.
 
 use std::{
     net::SocketAddr,
@@ -12,11 +12,11 @@ use natter::nats_server::{NatsServer, free_ports};
 use super::SECRET;
 use crate::harness::{http, natter::natter, process::Process};
 
-/// A `natter serve` on its own port and data, to be killed and started again.
+/// A `natter serve` on its own port and data, to be killed and restarted.
 pub struct ServeProcess {
-    /// The process of now.
+    /// The current process.
     pub process: Process,
-    /// Where it listens, the same after a restart.
+    /// Where it listens; the same after a restart.
     pub addr: SocketAddr,
     folder: PathBuf,
     files: Option<u64>,
@@ -41,7 +41,7 @@ impl ServeProcess {
         Self::configured_with(folder, addr, &text, files).await
     }
 
-    /// Starts one whose configuration is `text` and says `addr`.
+    /// Starts one whose configuration is `text` and names `addr`.
     pub async fn configured(folder: &Path, addr: SocketAddr, text: &str) -> Self {
         Self::configured_with(folder, addr, text, None).await
     }
@@ -58,7 +58,7 @@ impl ServeProcess {
         format!("ws://{}/v1/ws", self.addr)
     }
 
-    /// Kills it and starts it again; gives back when it is ready.
+    /// Kills it and starts it again; returns when it is ready.
     pub async fn restart(&mut self) {
         self.process.kill9();
         self.process = spawn(&self.folder, self.files);

@@ -1,4 +1,4 @@
-//! The way in for services, as one of them: account billing on the deployed configuration of the NATS server.
+//! The entrance for services, used as one of them: account billing on the deployed configuration of the NATS server.
 
 use std::time::Duration;
 
@@ -64,7 +64,7 @@ async fn request(client: &Client, to: &str, payload: impl Into<Bytes>) -> Reply 
     Encoding::sniff(&payload).decode(&payload).unwrap_or_else(|e| panic!("{e}: {payload:?}"))
 }
 
-/// What billing publishes to for a user; made like the node's own where the name is proper.
+/// The subject that billing publishes to for a user; made like the node's own where the name is valid.
 fn subject(user: &str) -> String {
     let name = |text| UserId::new(text).unwrap();
     let whole = Subject::send_user(&name("billing"), &name("x"));
@@ -196,7 +196,7 @@ async fn nobody_but_a_node_reaches_a_users_subject_not_even_by_asking_for_an_ans
     client.publish(of_bob.clone(), forged).await.unwrap();
     client.publish_with_reply(subject("bob"), of_bob, r#"{"cid":"c","body":"real"}"#.into()).await.unwrap();
     bob.message(CONV, 1).await;
-    // What comes after the answer on the same way.
+    // What follows the answer on the same connection.
     assert_eq!(request(&client, "bob", r#"{"cid":"d","body":"end"}"#).await.place(), (CONV, 2));
     bob.message(CONV, 2).await;
     let mut payloads = Vec::new();
@@ -270,7 +270,7 @@ struct Offline {
 /// Collects `natter.event.offline`.
 async fn events(client: &Client) -> async_nats::Subscriber {
     let events = client.subscribe(Subject::event("offline").to_string()).await.unwrap();
-    // A request is answered only after the server took the subscription.
+    // A request is answered only after the server has processed the subscription.
     assert!(request(client, "nobody", "{}").await.error.is_some());
     events
 }
@@ -290,7 +290,7 @@ async fn push_services_hear_of_messages_for_nobody() {
     let offline = |user: &str, seq| Offline { user: user.into(), from: "alice".into(), conv: conv(user), seq };
     alice.send("@bob", "c1", "x").await;
     assert_eq!(next(&mut events).await, offline("bob", 1));
-    // Online on the other node, on the same node: nobody is told.
+    // Online on the other node, or on the same node: nobody is told.
     let elsewhere = mesh.json(1, "bob", "d").await;
     alice.send("@bob", "c2", "x").await;
     elsewhere.message("dm:alice:bob", 2).await;

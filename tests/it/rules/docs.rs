@@ -1,5 +1,5 @@
-//! The pages say what is so: tests that they name exist, and so do the files. What `docs/rules.md` says beyond that is
-//! held to by [`super::rules_page`].
+//! The pages tell the truth: the tests that they name exist, and so do the files. Whatever else `docs/rules.md` says is
+//! checked by [`super::rules_page`].
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use super::known_tests::{all, root};
 
 const PAGES: [&str; 4] = ["README.md", "ARCHITECTURE.md", "docs/rules.md", "docs/protocol.md"];
 
-/// What stands between backticks in a page.
+/// The text between backticks in a page.
 fn quoted(page: &str) -> Vec<String> {
     let text = fs::read_to_string(root().join(page)).unwrap();
     text.split('`').skip(1).step_by(2).map(str::to_owned).collect()
@@ -32,7 +32,7 @@ fn is_source(text: &str) -> bool {
 fn every_test_that_is_named_exists() {
     for page in PAGES {
         for text in quoted(page).iter().filter(|text| is_test(text)) {
-            // The end of a path will do: what a page is about need not be said again.
+            // The end of a path will do: a page need not repeat the folder that it is about.
             let exists = all().iter().any(|test| test == text || test.ends_with(&format!("::{text}")));
             assert!(exists, "{page} names the test {text}, which is not there");
         }

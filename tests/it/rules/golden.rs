@@ -1,5 +1,5 @@
 //! Every frame of the protocol in both encodings, byte for byte as in `tests/golden/`. A difference means that the
-//! contract changed: `UPDATE_GOLDEN=1 cargo test --test it golden` writes the files anew, and the review sees it.
+//! contract changed: `UPDATE_GOLDEN=1 cargo test --test it golden` rewrites the files, and a review sees it.
 
 use std::{fmt::Write as _, fs, path::PathBuf};
 
@@ -175,7 +175,7 @@ fn server_frames() -> Vec<(&'static str, ServerFrame)> {
     frames
 }
 
-/// One golden file: its name below `tests/golden`, and the bytes it must hold.
+/// One golden file: its name below `tests/golden`, and the bytes it must contain.
 struct Golden {
     name: String,
     bytes: Bytes,
@@ -224,7 +224,7 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// A golden file as it should stand on disk: JSON as it is, MessagePack as rows of hex for the reviewer's sake.
+/// A golden file as stored on disk: JSON as it is, MessagePack as rows of hex for the reviewer's sake.
 fn written(golden: &Golden) -> String {
     if golden.name.ends_with(".hex") {
         hex(&golden.bytes)
@@ -256,7 +256,7 @@ fn frames_are_as_in_the_golden_files() {
     assert!(differences.is_empty(), "{} differences:\n{}", differences.len(), differences.join("\n"));
 }
 
-/// A frame that is gone from the protocol must not stay behind as a file.
+/// The file of a frame that was removed from the protocol must not stay behind.
 #[test]
 fn every_golden_file_belongs_to_a_frame() {
     let names: Vec<String> = goldens().into_iter().flat_map(|(a, b, _)| [a.name, b.name]).collect();

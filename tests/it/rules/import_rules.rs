@@ -6,7 +6,7 @@ use std::{
 };
 
 /// The arrows of lib.rs: a module may import those with a smaller number, so no module imports itself through others.
-/// Every module has one.
+/// Every module has a number.
 const RANKS: [(&str, u8); 18] = [
     ("cli", 10),
     ("node", 9),
@@ -65,7 +65,7 @@ fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
 
 fn read(root: &Path, path: &Path) -> Source {
     let text = std::fs::read_to_string(path).unwrap();
-    // Tests stand at the end of a file.
+    // Tests are at the end of a file.
     let text = text.split("\n#[cfg(test)]\nmod ").next().unwrap_or_default();
     let code: Vec<_> = text.lines().map(|line| line.split_once("//").map_or(line, |(code, _)| code)).collect();
     Source { path: path.strip_prefix(root).unwrap().to_str().unwrap().to_owned(), code: code.join("\n") }
@@ -107,8 +107,8 @@ fn top_names(list: &str) -> Vec<String> {
     names
 }
 
-/// Whether the code names an external crate: not one of natter's own modules of the same name, be it a child of
-/// this file or a part of a path that starts in natter.
+/// Whether the code names an external crate: not one of natter's own modules of the same name, whether a child of this
+/// file or a part of a path that starts in natter.
 fn uses_crate(code: &str, name: &str) -> bool {
     if code.contains(&format!("mod {name};")) {
         return false;
@@ -222,7 +222,7 @@ fn subjects_are_minted_in_one_place() {
     assert_eq!(minting, ["subject.rs"]);
 }
 
-/// R14: a body that no check has seen can only come out of a stored row.
+/// R14: an unchecked body can only come from a stored row.
 #[test]
 fn only_the_stores_row_decoders_take_bodies_unchecked() {
     let takes = |source: &Source| source.code.contains("from_stored") && source.path != "model/body.rs";

@@ -1,7 +1,7 @@
-//! Which tests there are, by the paths that `cargo test` prints. Called by the tests of the pages that name tests.
+//! Which tests exist, by the paths that `cargo test` prints. Called by the tests of the pages that name tests.
 //!
-//! This binary lists its own tests. Those of the library are read from its sources: another binary holds them, and
-//! nobody says where it is.
+//! This binary lists its own tests. Those of the library are read from its sources: they are in another binary, whose
+//! location is not known here.
 
 use std::{
     collections::BTreeSet,
@@ -16,7 +16,7 @@ pub(super) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// All tests, each by its whole path: `offline::…` of this binary, `session::delivery::tests::…` of the library.
+/// All tests, each by its full path: `offline::…` of this binary, `session::delivery::tests::…` of the library.
 pub(super) fn all() -> &'static BTreeSet<String> {
     static ALL: OnceLock<BTreeSet<String>> = OnceLock::new();
     ALL.get_or_init(|| {
@@ -27,7 +27,7 @@ pub(super) fn all() -> &'static BTreeSet<String> {
     })
 }
 
-/// The files below a folder, those that a build leaves behind excepted.
+/// The files below a folder, except what a build leaves behind.
 pub(super) fn files(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
@@ -62,8 +62,8 @@ fn unit() -> BTreeSet<String> {
     found
 }
 
-/// The tests of one source file: functions after `#[test]`, in the modules that they stand in. Rests on the format of
-/// rustfmt: a module ends with a brace that stands as far in as the module began. `#[path]` is not followed.
+/// The tests of one source file: functions after `#[test]`, in the modules that contain them. Relies on rustfmt's
+/// format: a module ends with a brace indented as far as the module's first line. `#[path]` is not followed.
 fn tests_in(module: &[&str], text: &str) -> Vec<String> {
     let (mut inside, mut is_test, mut found) = (Vec::new(), false, Vec::new());
     for line in text.lines() {
@@ -86,7 +86,7 @@ fn tests_in(module: &[&str], text: &str) -> Vec<String> {
     found
 }
 
-/// The name after a keyword that begins the line, visibility and `async` passed over.
+/// The name after a keyword that begins the line, skipping visibility and `async`.
 fn word_after<'a>(code: &'a str, keyword: &str) -> Option<&'a str> {
     let rest = code.trim_start_matches("pub ").trim_start_matches("async ").strip_prefix(keyword)?;
     rest.split(|c: char| !c.is_alphanumeric() && c != '_').next().filter(|name| !name.is_empty())

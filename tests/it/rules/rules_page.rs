@@ -1,5 +1,5 @@
-//! `docs/rules.md` holds the rules that the sources cite, and names the tests that hold the sources to the rules. Both
-//! directions are checked here: a rule that is cited stands there, and a test that is named there exists.
+//! `docs/rules.md` holds the rules that the sources cite, and names the tests that check them. Both directions are
+//! checked here: every cited rule has its section there, and every test named there exists.
 
 use std::{
     collections::BTreeSet,
@@ -17,7 +17,7 @@ const CITING: [&str; 8] = ["src", "tests", "schema", "deploy", "nats", "docs", "
 /// What begins the paragraph of a section that names its tests.
 const TESTS: &str = "**Tests.**";
 
-/// An invariant, a rule or a scenario: a heading of the third level with what stands below it.
+/// An invariant, a rule or a scenario: a heading of the third level with the text below it.
 #[derive(Debug, PartialEq)]
 struct Section {
     /// `I1`, `R5`, `Scenario 3`.
@@ -42,7 +42,7 @@ fn page() -> String {
     fs::read_to_string(root().join(PAGE)).unwrap()
 }
 
-/// The rules and invariants that a text names: `R` or `I` and a number, as a word of its own.
+/// The rules and invariants that a text names: `R` or `I` and a number, as a word by itself.
 fn cited(text: &str) -> BTreeSet<String> {
     let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let mut found = BTreeSet::new();
@@ -72,7 +72,7 @@ fn sections_and_citations_are_read() {
     let page =
         format!("# Page\n\n### {}: a rule\n\nNot `a::b`.\n\n{TESTS} `x::y`: why\n`z`\n\n## Next\n`not::this`\n", "R9");
     assert_eq!(sections(&page), [Section { id: "R9".into(), tests: vec!["x::y".into(), "z".into()] }]);
-    // Put together here, or this file would cite rules that there are not.
+    // Built from parts, or this file would cite rules that do not exist.
     let text = "(_7), _12\u{2013}_13; x_1 ::_64 _2x";
     let text = ["R", "I"].map(|letter| text.replace('_', letter)).join(" ");
     let found: Vec<_> = cited(&text).into_iter().collect();

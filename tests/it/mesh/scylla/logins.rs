@@ -37,7 +37,7 @@ async fn a_login_reads_pages_and_not_conversations() {
     let first = Peer::join(&url, "reader", "d", Encoding::Json).await;
     first.caught_up().await;
     assert_eq!(first.messages().len(), CONVS);
-    // The cursors are written when the session ends at the latest.
+    // The cursors are written when the session ends, at the latest.
     drop(first);
     let login = async || {
         let peer = Peer::join(&url, "reader", "d", Encoding::Json).await;

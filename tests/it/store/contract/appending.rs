@@ -112,7 +112,7 @@ pub async fn large_bodies_fit(bed: &mut impl Bed) {
     assert_eq!((again.seq, again.fresh), (4, false));
 }
 
-/// The edge of the first bucket of 4,096 messages (an engine that has none must not mind).
+/// The edge of the first bucket of 4,096 messages (an engine without buckets must not care).
 const EDGE: usize = 4_096;
 
 pub async fn batches_cross_the_bucket_edge(bed: &mut impl Bed) {

@@ -4,7 +4,7 @@ use super::*;
 
 pub async fn the_inbox_is_paged_in_order(bed: &mut impl Bed) {
     let (store, me) = (bed.store(), user("m"));
-    // Peers before and after "m" in the alphabet, alike in their beginnings, and oneself.
+    // Peers before and after "m" in the alphabet, with similar beginnings, and oneself.
     let peers = ["a", "a-b", "aa", "b", "m", "n", "n-", "n-n", "nn", "z"];
     for (peer, count) in peers.iter().zip(1..) {
         fill(&*store.logs, &dm("m", peer), "m", &format!("{peer}-"), count).await;
@@ -26,7 +26,7 @@ pub async fn the_inbox_knows_the_time_of_the_head(bed: &mut impl Bed) {
     let (store, conv) = (bed.store(), dm("alice", "bob"));
     let at = |cid: &str, ts| NewMessage { ts, ..message("alice", cid) };
     store.logs.append(&conv, vec![at("one", 10), at("two", 30), at("three", 20)]).await;
-    // A retry, and a clock that goes back: the head's time is that of the message that stands there (I5).
+    // A retry, and a clock that goes back: the head's time is that of the message at that seq (I5).
     append(&*store.logs, &conv, at("one", 99)).await.unwrap();
     for reader in ["alice", "bob"] {
         let heads = inbox(&*store.inbox, &user(reader), 10).await;
@@ -103,7 +103,7 @@ pub async fn names_that_start_alike_keep_apart(bed: &mut impl Bed) {
         }
     }
     assert_eq!(inbox(&*store.inbox, &user("zoe"), 3).await.len(), 4);
-    // Cursors of one device say nothing about a device, or a user, whose name starts alike.
+    // Cursors of one device say nothing about a device, or a user, whose name starts the same way.
     let (devices, conv) = (names.map(|name| device("a", name)), dm("a", "q"));
     fill(&*store.logs, &conv, "q", "m", 9).await;
     for (device, seq) in devices.iter().zip(1..) {

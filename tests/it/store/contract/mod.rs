@@ -23,7 +23,7 @@ pub trait Bed: Send {
     fn reopen(&mut self) -> impl Future<Output = ()> + Send;
 }
 
-/// Makes a test of every rule for one engine. `$factory` is an async function that gives a fresh [`Bed`].
+/// Makes a test of every rule for one engine. `$factory` is an async function that returns a fresh [`Bed`].
 macro_rules! store_contract {
     ($engine:ident, $factory:path) => {
         mod $engine {
@@ -78,13 +78,13 @@ pub fn dm(one: &str, other: &str) -> ConvId {
     ConvId::direct(&user(one), &user(other))
 }
 
-/// A message whose body and time follow from its cid, so that a retry is made by making it again.
+/// A message whose body and time follow from its cid, so that making it again makes a retry.
 pub fn message(sender: &str, cid: &str) -> NewMessage {
     let ts = 1_000 + cid.bytes().map(u64::from).sum::<u64>();
     NewMessage { sender: user(sender), cid: Cid::new(cid).unwrap(), ts, body: Body::text(&format!("body of {cid}")) }
 }
 
-/// `count` messages, `<prefix>0` and on.
+/// `count` messages, `<prefix>0` and so on.
 pub fn messages(sender: &str, prefix: &str, count: usize) -> Vec<NewMessage> {
     (0..count).map(|n| message(sender, &format!("{prefix}{n}"))).collect()
 }
@@ -130,7 +130,7 @@ pub async fn inbox(inbox: &dyn Inbox, user: &UserId, limit: usize) -> Vec<InboxR
     }
 }
 
-/// The recorded head of one conversation; 0 where there is none.
+/// The recorded head of one conversation; 0 if there is none.
 pub async fn head(store: &dyn Inbox, user: &UserId, conv: &ConvId) -> Seq {
     inbox(store, user, 100).await.iter().find(|row| row.conv == *conv).map_or(0, |row| row.head)
 }

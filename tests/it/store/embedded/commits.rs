@@ -45,7 +45,7 @@ async fn devices_marks_and_messages_may_meet_in_one_commit() {
     let store = open(dir.path());
     let users: Vec<_> = (0..200).map(|n| user(&format!("user{n}"))).collect();
     let conv_of = |n: usize| dm(&format!("user{n}"), "zed");
-    // All at once: a device starts at its user's mark as it was before or after the others, never somewhere else.
+    // All at once: a device starts at its user's mark as it was before or after the others, never anywhere else.
     let work = users.iter().enumerate().map(|(n, user)| {
         let (store, phone) = (&store, device(user.as_str(), "phone"));
         async move {

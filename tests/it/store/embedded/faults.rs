@@ -1,4 +1,4 @@
-//! A disk that takes no more: the store refuses every further write, says so, and can still be read.
+//! A full disk: the store refuses every further write, says so, and can still be read.
 
 use natter::{
     model::{Body, NewMessage},
@@ -21,7 +21,7 @@ async fn after_a_failed_write_nothing_more_is_taken() {
     let mut child = child::start("faults::writes_until_the_disk_is_full", dir.path());
     let answered: u64 = child.line_after("answered").await.parse().unwrap();
     assert!(child.ended().await.success(), "the child failed, see its log");
-    // The disk has room again and natter is restarted: all that was answered is there, and writes are taken.
+    // The disk has room again and natter is restarted: everything that was answered is there, and writes are accepted.
     let (store, conv) = (open(dir.path()), dm("alice", "bob"));
     store.health().await.unwrap();
     let rows = log(&*store, &conv).await;
@@ -102,7 +102,7 @@ async fn expect_refusals(store: &Store, answered: u64) {
         let StoreError::Unavailable(cause) = error else { panic!("{what}: {error:?}") };
         assert!(cause.contains("a write failed"), "{what} must say why: {cause}");
     };
-    // Small ones too, which the disk might still have taken: nobody knows what is in the file by now.
+    // Small ones too, which the disk might still have accepted: nobody knows what is in the file by now.
     refused("append", append(&*store.logs, &conv, message("alice", "small")).await.unwrap_err());
     refused("append elsewhere", append(&*store.logs, &dm("bob", "carol"), message("bob", "small")).await.unwrap_err());
     refused("cursor", store.marks.raise_cursor(&phone, &conv, 1).await.unwrap_err());

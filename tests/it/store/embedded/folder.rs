@@ -32,7 +32,7 @@ fn holds_the_folder() {
     let Some(dir) = child::dir() else { return };
     let _store = open(&dir);
     println!("\nopen");
-    // Until it is killed: nobody unparks this thread.
+    // Until it is killed: nothing unparks this thread.
     loop {
         std::thread::park();
     }
@@ -44,7 +44,7 @@ async fn a_second_store_of_this_process_is_refused_until_the_first_is_closed() {
     let first = open(dir.path());
     assert!(matches!(refusal(dir.path()), OpenError::InUse { .. }));
     first.close().await.unwrap();
-    // Closed is enough: a node may still hold the closed store.
+    // Closing is enough: a node may still hold the closed store.
     let second = open(dir.path());
     append(&*second, &dm("alice", "bob"), message("alice", "m")).await.unwrap();
     drop(second);

@@ -38,7 +38,7 @@ async fn appends_per_second() {
     }
 }
 
-/// Every writer has a conversation of its own, as the appender of a node has.
+/// Every writer has its own conversation, as the appender of a node does.
 async fn run(store: Arc<dyn Logs>, writers: usize, batch: usize) -> u64 {
     let answers = Arc::new(AtomicU64::new(0));
     let (start, mut tasks) = (Instant::now(), tokio::task::JoinSet::new());
@@ -97,7 +97,7 @@ async fn a_long_log_and_its_reads() {
     println!("opened and closed in {:?}", start.elapsed());
 }
 
-/// One message into each of 16,384 conversations that nobody wrote to before.
+/// One message into each of 16,384 conversations that have no messages yet.
 async fn run_cold(store: Arc<dyn Logs>, first: u64) -> u64 {
     let mut tasks = tokio::task::JoinSet::new();
     for task in 0..64 {

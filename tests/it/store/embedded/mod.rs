@@ -20,7 +20,7 @@ mod load;
 
 store_contract!(contract, crate::store::embedded::fresh);
 
-/// An embedded store in a folder of its own.
+/// An embedded store in its own folder.
 pub struct Embedded {
     store: Option<Arc<EmbeddedStore>>,
     dir: TempDir,

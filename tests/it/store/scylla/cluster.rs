@@ -1,4 +1,4 @@
-//! Registers and listings on the server: what the contract suite asks of every engine is not repeated here.
+//! Registers and listings on the server, beyond what the contract suite checks for every engine.
 
 use super::*;
 use crate::harness::cassandra::Cassandra;
@@ -27,7 +27,7 @@ async fn a_user_of_many_conversations_is_listed_in_pages() {
         let sent = NewMessage { sender: bob.clone(), ..message("bob", "x") };
         store.append(conv, vec![sent]).await.remove(0).unwrap();
     }
-    // More marks than one batch of cursors holds: all were read by bob, who wrote them.
+    // More marks than one batch of cursors holds: bob, who wrote all the messages, has read them.
     assert!(store.register_device(&phone).await.unwrap());
     assert!(!store.register_device(&phone).await.unwrap());
     assert_eq!(store.gaps(&phone, None, 1_000).await.unwrap().items, []);

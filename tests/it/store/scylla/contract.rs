@@ -5,7 +5,7 @@ use natter::store::Store;
 
 use crate::{harness::cassandra::Cassandra, store::contract::Bed};
 
-/// A store in a keyspace of its own.
+/// A store in its own keyspace.
 struct ScyllaBed {
     options: ScyllaOptions,
     store: Arc<ScyllaStore>,

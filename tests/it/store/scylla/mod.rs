@@ -1,5 +1,5 @@
 //! The ScyllaDB engine on a real CQL server: what only several nodes, or a cluster that fails, can show.
-//! Each test has a keyspace of its own; those that hurt a server start their own.
+//! Each test has its own keyspace; those that harm a server start their own.
 
 mod cluster;
 mod contract;
@@ -99,7 +99,7 @@ fn place_of(rows: &[Row], cid: &str) -> Option<Seq> {
     rows.iter().find(|row| row.cid.as_str() == cid).map(|row| row.seq)
 }
 
-/// The heads of alice and bob, 0 where there is none.
+/// The heads of alice and bob, 0 if there is none.
 async fn heads(store: &ScyllaStore) -> [Seq; 2] {
     let mut heads = [0; 2];
     for (head, name) in heads.iter_mut().zip(["alice", "bob"]) {

@@ -10,7 +10,7 @@ use crate::harness::{
     until,
 };
 
-/// The server as nobody but a test touches it.
+/// A raw session on the server, for what only a test does.
 async fn plain(options: &ScyllaOptions) -> Session {
     SessionBuilder::new().known_nodes(&options.contact_points).build().await.unwrap()
 }
@@ -47,8 +47,8 @@ async fn a_lost_insert_leaves_no_hole() {
     assert_eq!(whole_log(&*connect(&options).await).await.len(), 4);
 }
 
-/// R15: the last message of a bucket has the shortest protection. Its retry is recognised as long as the next bucket has
-/// room, and nobody promises more: one message later the log has moved on by two buckets.
+/// R15: the last message of a bucket has the shortest protection. Its retry is recognised as long as the next bucket
+/// has room, and no more is promised: one message later the log has moved on by two buckets.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_last_message_of_a_bucket_is_recognised_until_the_next_bucket_is_full() {
     let options = Cassandra::shared().await.migrated().await;
@@ -84,8 +84,8 @@ async fn a_page_ends_before_a_missing_row() {
     }
 }
 
-/// R19: whatever is a register was written at its own value, with no end to its life: so the largest value stays, in
-/// whatever order writes arrive and whatever the clocks say.
+/// R19: every register is written at its own value as timestamp, without an expiry: so the largest value stays,
+/// whatever the order of writes and whatever the clocks say.
 #[tokio::test(flavor = "multi_thread")]
 async fn registers_are_written_at_their_value() {
     let options = Cassandra::shared().await.migrated().await;
