@@ -139,6 +139,13 @@ impl Tab {
         }
     }
 
+    /// Does what loads the page anew, and waits until it is loaded: a question to a page that is just going has no answer.
+    pub async fn load_by(&mut self, expression: &str) {
+        self.devtools.call("Page.enable", json!({})).await;
+        self.eval(expression).await;
+        self.devtools.event("Page.loadEventFired").await;
+    }
+
     /// Takes the tab's network away, or gives it back: the page is told as by the machine itself.
     pub async fn set_offline(&mut self, offline: bool) {
         self.devtools.call("Network.enable", json!({})).await;

@@ -40,11 +40,17 @@ async fn without_a_peer_the_page_asks_for_one_and_writes_to_nobody() {
     let mut alice = open_live(&mut browser, &format!("{}/#token={}", mesh.page(0), mesh.token("alice"))).await;
     // What a page of an earlier version leaves behind, and what a script writes that has no name.
     let before = json!([{"to": "@null", "cid": "c1", "body": {"text": "to nobody"}}]).to_string();
-    let leave = format!("sessionStorage['natter.peer'] = 'null'; sessionStorage['natter.outbox.alice'] = {before:?}");
-    for step in ["", &leave, "location.hash = 'peer=null'", "location.hash = 'peer='", "location.hash = 'peer=a.b'"] {
-        alice.eval(step).await;
-        alice.eval("window.old = true; location.reload()").await;
-        alice.until("window.old", json!(null)).await;
+    let leave = format!(
+        "sessionStorage['natter.peer'] = 'null'; sessionStorage['natter.outbox.alice'] = {before:?}; location.reload()"
+    );
+    for step in [
+        "location.reload()",
+        &leave,
+        "location.hash = 'peer=null'",
+        "location.hash = 'peer='",
+        "location.hash = 'peer=a.b'",
+    ] {
+        alice.load_by(step).await;
         alice.until(STATE, "live").await;
         let off = "Choose somebody to write to first.";
         assert_eq!(doors(&mut alice).await, [json!(false), json!(true), json!(""), json!(off)], "{step}");
@@ -60,8 +66,7 @@ async fn without_a_peer_the_page_asks_for_one_and_writes_to_nobody() {
     alice.enter("#text", "to bob").await;
     alice.until(TICKS, json!(["sent"])).await;
     alice.until(LIST, json!(["bob"])).await;
-    alice.eval("window.old = true; location.reload()").await;
-    alice.until("window.old", json!(null)).await;
+    alice.load_by("location.reload()").await;
     alice.until(TEXTS, json!(["to bob"])).await;
     assert_eq!(alice.eval(FOCUS).await, "text", "the composer is where the keyboard is");
     let first = "[...document.querySelectorAll('button, input, textarea')].find((one) => one.checkVisibility()).id";
@@ -81,7 +86,7 @@ async fn who_is_logged_out_or_refused_is_told_why_nothing_can_be_written() {
 
     let mut alice = open_live(&mut browser, &link(&token_for("alice", Duration::from_secs(3600)))).await;
     assert_eq!(doors(&mut alice).await[..2], [json!(false), json!(false)]);
-    alice.eval("document.querySelector('#logout').click()").await;
+    alice.load_by("document.querySelector('#logout').click()").await;
     alice.until(STATE, "no token").await;
     let off = json!("Paste a token above to begin.");
     assert_eq!(doors(&mut alice).await, [json!(true), json!(true), off.clone(), off]);
