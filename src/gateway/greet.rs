@@ -69,6 +69,9 @@ async fn admit(
     let introduced = hello.await.map_err(|_| Rejection::silent(CloseReason::HelloTimeout))??;
     gateway.metrics.frames_in.of(Op::Hello).inc();
     let checked = introduced.token().or(bearer.as_deref()).map(|token| gateway.check_token(None, token));
+    if let Some(Err((_, reason))) = &checked {
+        tracing::info!(address = socket.address(), reason, "a token was refused");
+    }
     let entering = introduced.on_token(checked, SessionId::random())?;
     let identity = entering.identity();
     tracing::debug!(user = %identity.device.user, device = %identity.device.device, session = %identity.rank.session, "hello");
@@ -125,6 +128,10 @@ fn start(
         phase: rand::random_range(0..1000),
     });
     gateway.metrics.sessions_opened.inc();
+    let (device, rank) = (&handle.identity.device, &handle.identity.rank);
+    tracing::info!(
+        user = %device.user, device = %device.device, session = %rank.session, address = socket.address(), "session opened"
+    );
     let pump = Pump::new(gateway.clone(), handle.clone(), socket, session, first);
     if pump.is_err() {
         gateway.registry.leave(&handle);
