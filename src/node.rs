@@ -4,13 +4,14 @@
 
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::broadcast::error::RecvError};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
     auth::{AuthError, Verifier},
     bus::{
-        Bus, BusError, Subscription,
+        Bus, BusError, BusEvent, Subscription,
+        claim::Claim,
         nats::{NatsBus, NatsOptions},
     },
     config::Config,
@@ -39,6 +40,9 @@ pub enum NodeError {
     /// The connection to NATS can never work as it is configured.
     #[error("nats: {0}")]
     Bus(#[from] BusError),
+    /// Another process runs under the name.
+    #[error("a node called {0} runs already on these NATS servers: give this one another node.name, or stop that one")]
+    NameTaken(String),
 }
 
 /// A node that is ready to run.
@@ -48,6 +52,7 @@ pub struct Node {
     patience: Patience,
     /// What services send; dropping it ends that.
     requests: [Subscription; 2],
+    claim: Claim,
 }
 
 impl std::fmt::Debug for Node {
@@ -66,6 +71,7 @@ impl Node {
         let verifier = Arc::new(Verifier::from_config(&config.auth)?);
         let options = NatsOptions::from_config(config.node.name.as_str(), &config.nats);
         let bus: Arc<dyn Bus> = NatsBus::connect(options, metrics.clone()).await?;
+        let claim = Claim::new(&bus, config.node.name.as_str());
         let registry = Arc::new(Registry::new(bus.clone(), metrics.clone(), capacity(config)));
         let router = Router::new(bus.clone(), registry.clone(), metrics.clone());
         let ops = Ops::new(ops::Parts {
@@ -93,7 +99,15 @@ impl Node {
             request: Duration::from_secs(config.http.request_timeout_secs),
             life: Duration::from_secs(config.http.connection_secs),
         };
-        Ok(Self { shown: Shown { gateway, store, bus, metrics, frame_ancestors }, watch, patience, requests })
+        // Everything a node subscribes to for itself is asked for by now: what is not permitted was said by the time the
+        // claim was heard.
+        if claim.is_taken(&*bus).await {
+            return Err(NodeError::NameTaken(config.node.name.to_string()));
+        }
+        if let Some(refusal) = bus.refusal() {
+            return Err(BusError::Other(refusal).into());
+        }
+        Ok(Self { shown: Shown { gateway, store, bus, metrics, frame_ancestors }, watch, patience, requests, claim })
     }
 
     /// Its connections: for tests that count them.
@@ -108,17 +122,32 @@ impl Node {
 
     /// Serves until `shutdown`, then drains. True when everything under way ended within the drain time.
     pub async fn run(self, listener: TcpListener, shutdown: CancellationToken) -> bool {
-        let Self { shown, watch: watched, patience, requests } = self;
+        let Self { shown, watch: watched, patience, requests, claim } = self;
         let (gateway, bus) = (shown.gateway.clone(), shown.bus.clone());
         // Ends with this future, also when that is dropped in the middle: it holds the bus.
         let watching = AbortOnDropHandle::new(tokio::spawn(watch(watched)));
+        let claiming = AbortOnDropHandle::new(tokio::spawn(claim_again(claim, bus.clone())));
         serve_until(listener, http::routes(shown), &gateway, patience, shutdown).await;
         // No new requests of services; those under way are awaited with the sessions' own.
         drop(requests);
+        // From here on a successor may take the name.
+        drop(claiming);
         let clean = gateway.drain().await;
         drop(watching);
         bus.close().await;
         clean
+    }
+}
+
+/// Claims the name at every new connection: while there was none, another node may have started under it.
+async fn claim_again(claim: Claim, bus: Arc<dyn Bus>) {
+    let mut events = bus.events();
+    loop {
+        match events.recv().await {
+            Ok(BusEvent::Connected(_)) => claim.ask(&*bus),
+            Err(RecvError::Closed) => return,
+            _ => {}
+        }
     }
 }
 

@@ -98,6 +98,11 @@ impl Subject {
         whole.then(|| Self(format_compact!("{prefix}.{tail}")))
     }
 
+    /// Whether a text is a subject of natter: what every node must be permitted.
+    pub fn is_ours(text: &str) -> bool {
+        text.starts_with("natter.")
+    }
+
     /// The text itself.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -12,6 +12,7 @@ use tokio::sync::broadcast;
 
 use crate::subject::Subject;
 
+pub mod claim;
 pub mod nats;
 
 /// What arrived on a subject.
@@ -112,6 +113,10 @@ pub trait Bus: Send + Sync + 'static {
 
     /// The generation of the connection, which grows with every connect; `None` while there is no connection.
     fn connected(&self) -> Option<u64>;
+
+    /// Why the servers refuse this node, in words with what to check: its account, or something that every node must be
+    /// permitted. `None` otherwise, also while no server answers.
+    fn refusal(&self) -> Option<Arc<str>>;
 
     /// What happens to the connection from now on. A receiver that lags must treat it as [`BusEvent::SlowConsumer`].
     fn events(&self) -> broadcast::Receiver<BusEvent>;

@@ -43,7 +43,8 @@ where
     let layer = fmt::layer().with_writer(writer);
     Ok(match log.format {
         LogFormat::Text => Box::new(registry.with(layer.with_ansi(colours))),
-        // Spans carry conv and seq. The list includes the innermost span, so it need not be printed twice.
+        // `conv`, `seq` and the like are fields of the event itself. The list of spans (of the libraries) has the
+        // innermost one too, so it need not be there twice.
         LogFormat::Json => Box::new(registry.with(layer.json().flatten_event(true).with_current_span(false))),
     })
 }
@@ -85,8 +86,8 @@ mod tests {
         let lines = Lines::default();
         let writer = lines.clone();
         tracing::subscriber::with_default(subscriber(log, move || writer.clone(), false).unwrap(), || {
-            let _span = tracing::info_span!("append", conv = "dm:a:b").entered();
-            tracing::info!(seq = 7, "stored");
+            let _span = tracing::info_span!("batch", rows = 2).entered();
+            tracing::info!(conv = "dm:a:b", seq = 7, "stored");
             tracing::debug!("not asked for");
         });
         String::from_utf8(lines.0.lock().unwrap().clone()).unwrap()
@@ -98,7 +99,7 @@ mod tests {
         assert_eq!(text.lines().count(), 1, "{text}");
         let line: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!((&line["message"], &line["seq"]), (&"stored".into(), &7.into()));
-        assert_eq!(line["spans"][0]["conv"], "dm:a:b");
+        assert_eq!((&line["conv"], &line["spans"][0]["rows"]), (&"dm:a:b".into(), &2.into()));
     }
 
     #[test]
@@ -119,7 +120,7 @@ mod tests {
     #[test]
     fn text_has_no_colours_where_none_are_wanted() {
         let text = logged(&Log::default());
-        assert!(text.contains("append{conv=\"dm:a:b\"}") && text.contains("stored"), "{text}");
+        assert!(text.contains("conv=\"dm:a:b\"") && text.contains("stored"), "{text}");
         assert!(!text.contains('\x1b') && !text.contains("not asked for"), "{text}");
         assert!(matches!(start(&Log { filter: "a==".into(), ..Log::default() }), Err(LoggingError::Filter(_))));
     }

@@ -74,6 +74,9 @@ async fn admit(
     let introduced = hello.await.map_err(|_| Rejection::silent(CloseReason::HelloTimeout))??;
     gateway.metrics.frames_in.of(Op::Hello).inc();
     let checked = introduced.token().or(bearer.as_deref()).map(|token| gateway.check_token(None, token));
+    if let Some(Err((_, reason))) = &checked {
+        tracing::info!(address = socket.address(), reason, "a token was refused");
+    }
     let entering = introduced.on_token(checked, SessionId::random())?;
     let entering = match gateway.ops.number(&entering.identity().device).await {
         Ok(number) => entering.on_number(number),
@@ -134,6 +137,10 @@ fn start(
         phase: rand::random_range(0..1000),
     });
     gateway.metrics.sessions_opened.inc();
+    let (device, rank) = (&handle.identity.device, &handle.identity.rank);
+    tracing::info!(
+        user = %device.user, device = %device.device, session = %rank.session, address = socket.address(), "session opened"
+    );
     let pump = Pump::new(gateway.clone(), handle.clone(), socket, session, first);
     if pump.is_err() {
         gateway.registry.leave(&handle);

@@ -8,6 +8,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Instant,
 };
 
 use tokio::time::Sleep;
@@ -67,9 +68,16 @@ impl Pump {
 
     /// Runs the connection to its end, closes it, and writes the cursors that are not written yet.
     pub(super) async fn run(mut self: Box<Self>) -> CloseReason {
+        let begin = Instant::now();
         let reason = std::future::poll_fn(|cx| self.poll(cx)).await;
+        let me = self.handle.identity.clone();
         // Boxed: only connections that end pay for it.
         Box::pin(self.finish(reason)).await;
+        let (reason_word, seconds) = (reason.label(), begin.elapsed().as_secs());
+        tracing::info!(
+            user = %me.device.user, device = %me.device.device, session = %me.rank.session, reason = reason_word, seconds,
+            "session closed"
+        );
         reason
     }
 
@@ -274,6 +282,10 @@ impl Pump {
 
     fn check_token(&mut self, reference: Option<u64>, token: &str) -> Result<(), CloseReason> {
         let checked = self.gateway.check_token(Some(&self.handle.identity.device.user), token);
+        if let Err((_, reason)) = &checked {
+            let user = &self.handle.identity.device.user;
+            tracing::info!(%user, address = self.socket.address(), reason, "a token was refused");
+        }
         let mut out = Vec::new();
         self.session.on_token(reference, checked.map(|(_, expiry)| expiry).map_err(|(_, text)| text), &mut out);
         // Only an answer comes of it, so this does not nest.

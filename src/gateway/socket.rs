@@ -70,6 +70,11 @@ impl Socket {
         Self { stream, encoding, ahead: None, waiting: 0 }
     }
 
+    /// Whose connection it is, for the log: behind a proxy the proxy's. Empty when it is gone already.
+    pub(super) fn address(&self) -> String {
+        self.stream.get_ref().peer_addr().map(|address| address.to_string()).unwrap_or_default()
+    }
+
     /// How frames are written here.
     pub(super) fn encoding(&self) -> Encoding {
         self.encoding

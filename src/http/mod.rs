@@ -68,23 +68,29 @@ struct Readiness {
     ready: bool,
     node: String,
     store: String,
-    nats: &'static str,
+    nats: String,
     sessions: usize,
 }
 
-/// The store decides; NATS is only a degraded mark (I7).
+/// The store decides; NATS that is away is only a degraded mark (I7). NATS that refuses the node is a fault of its
+/// configuration, which waiting does not mend: such a node is not ready.
 async fn ready(State(shown): State<Shown>) -> impl IntoResponse {
     let Shown { gateway, store, bus, metrics, .. } = shown;
     let health = store.engine.health().await;
     if health.is_err() {
         metrics.store_errors.of(StoreOp::Health).inc();
     }
-    let ready = health.is_ok() && !gateway.is_draining();
+    let refusal = bus.refusal();
+    let ready = health.is_ok() && refusal.is_none() && !gateway.is_draining();
     let store = match health {
         Ok(()) => "ok".to_owned(),
         Err(error) => error.to_string(),
     };
-    let nats = if bus.connected().is_some() { "connected" } else { "degraded: not connected" };
+    let nats = match refusal {
+        Some(words) => format!("refused: {words}"),
+        None if bus.connected().is_some() => "connected".to_owned(),
+        None => "degraded: not connected".to_owned(),
+    };
     let node = gateway.node().to_owned();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(Readiness { ready, node, store, nats, sessions: gateway.sessions() }))

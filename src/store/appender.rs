@@ -9,7 +9,6 @@ use std::{collections::HashMap, mem, sync::Arc};
 
 use parking_lot::Mutex;
 use tokio_util::task::TaskTracker;
-use tracing::Instrument as _;
 
 use super::{Appended, Logs, StoreError, StoreResult};
 use crate::model::{ConvId, NewMessage};
@@ -73,8 +72,7 @@ impl Appender {
             let waiting = vec![Pending { message, callers: vec![on_stored] }];
             shard.insert(conv.clone(), Slot { in_flight: Vec::new(), waiting });
             drop(shard);
-            let span = tracing::debug_span!("append", %conv);
-            self.0.tasks.spawn(self.0.clone().drive(conv).instrument(span));
+            self.0.tasks.spawn(self.0.clone().drive(conv));
             return;
         };
         // A linear search: the lists are as long as one conversation's sends within one store round trip.
@@ -148,7 +146,7 @@ impl Inner {
             }
             if let Ok(appended) = result {
                 let NewMessage { sender, cid, .. } = &pending.message;
-                tracing::debug!(seq = appended.seq, %sender, %cid, fresh = appended.fresh, "stored");
+                tracing::debug!(%conv, seq = appended.seq, %sender, %cid, fresh = appended.fresh, "stored");
                 stored.push((pending.message, appended));
             }
         }

@@ -14,6 +14,7 @@ use std::{
 use async_nats::{Client, Event, Statistics, connection::State};
 use tokio::sync::{Notify, broadcast};
 
+use super::refusal::Refusal;
 use crate::{bus::BusEvent, metrics::Metrics};
 
 /// How often the state is checked without an event; also the shortest time between two equal warnings.
@@ -24,12 +25,14 @@ pub(super) struct Signals {
     look: Notify,
     slow: AtomicBool,
     overflow: AtomicBool,
+    refusal: Refusal,
     metrics: Arc<Metrics>,
 }
 
 impl Signals {
     pub(super) fn new(metrics: Arc<Metrics>) -> Self {
-        Self { look: Notify::new(), slow: AtomicBool::new(false), overflow: AtomicBool::new(false), metrics }
+        let (slow, overflow) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { look: Notify::new(), slow, overflow, refusal: Refusal::default(), metrics }
     }
 
     /// Called by the library for each event; must not wait.
@@ -41,11 +44,15 @@ impl Signals {
             }
             Event::ServerError(error) => {
                 self.metrics.nats_errors.inc();
-                tracing::warn!(%error, "the NATS server reported an error");
+                if !self.refusal.on_server_error(error) {
+                    tracing::warn!(%error, "the NATS server reported an error");
+                }
             }
             Event::ClientError(error) => {
                 self.metrics.nats_errors.inc();
-                tracing::debug!(%error, "no connection to NATS yet");
+                if !self.refusal.on_client_error(error) {
+                    tracing::debug!(%error, "no connection to NATS yet");
+                }
             }
             _ => {}
         }
@@ -81,6 +88,11 @@ impl Link {
     pub(super) fn generation(&self) -> Option<u64> {
         let up = self.client.connection_state() == State::Connected && !self.closed.load(Ordering::Acquire);
         up.then(|| self.library.connects.load(Ordering::Acquire))
+    }
+
+    /// Why the servers refuse this node.
+    pub(super) fn refusal(&self) -> Option<Arc<str>> {
+        self.signals.refusal.words()
     }
 
     pub(super) fn events(&self) -> broadcast::Receiver<BusEvent> {
@@ -128,11 +140,13 @@ impl Link {
             tracing::warn!(generation, "lost the connection to NATS");
         }
         self.signals.metrics.nats_connected.set(0);
+        self.signals.refusal.on_down();
         self.tell(BusEvent::Disconnected);
     }
 
     fn on_up(&self, generation: u64, before: u64) {
         tracing::info!(generation, "connected to NATS");
+        self.signals.refusal.on_up();
         let metrics = &self.signals.metrics;
         metrics.nats_connected.set(1);
         // Connections that came and went between two looks count as well; the very first is no reconnect.

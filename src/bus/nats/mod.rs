@@ -9,6 +9,7 @@ mod fence;
 mod link;
 pub mod probe;
 mod publish;
+mod refusal;
 mod subscribe;
 
 use std::{
@@ -35,6 +36,9 @@ use crate::{metrics::Metrics, subject::Subject};
 /// The tail of this node's own subjects on which the server answers "no responders" to a tagged message.
 const NO_RESPONDERS: &str = "no_responders";
 
+/// How often a new connection is looked at while it comes about.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
 /// How long [`Bus::close`] waits for what is queued.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -56,15 +60,25 @@ impl NatsBus {
     /// same and keeps trying; [`Bus::connected`] says how it is. Counts into `metrics`, which must be this node's own.
     ///
     /// # Errors
-    /// Only for options that can never work: a bad URL, a bad node name, an unreadable credentials file.
+    /// For what waiting does not help: a bad URL, a bad node name, an unreadable credentials file, servers that refuse the
+    /// account.
     pub async fn connect(options: NatsOptions, metrics: Arc<Metrics>) -> Result<Arc<Self>, BusError> {
         let signals = Arc::new(Signals::new(Arc::clone(&metrics)));
         let client = connect::connect(&options, Arc::clone(&signals)).await?;
         let link = Link::new(client, signals);
         let mut events = link.events();
         let bus = Arc::new(Self::start(&options.node, link, metrics));
-        let connected = async { while bus.connected().is_none() && events.recv().await.is_ok() {} };
-        if timeout(options.connect_timeout, connected).await.is_err() {
+        let connected = async {
+            // A refusal is no event: whoever listens for those could do nothing about it.
+            while bus.connected().is_none() && bus.refusal().is_none() {
+                let _ = timeout(LOOK_AGAIN, events.recv()).await;
+            }
+        };
+        let answered = timeout(options.connect_timeout, connected).await;
+        if let Some(refusal) = bus.refusal() {
+            return Err(BusError::Other(refusal));
+        }
+        if answered.is_err() {
             tracing::warn!(servers = options.urls.len(), "NATS does not answer yet; starting without it");
         }
         Ok(bus)
@@ -164,6 +178,10 @@ impl Bus for NatsBus {
 
     fn connected(&self) -> Option<u64> {
         self.link.generation()
+    }
+
+    fn refusal(&self) -> Option<Arc<str>> {
+        self.link.refusal()
     }
 
     fn events(&self) -> broadcast::Receiver<BusEvent> {

@@ -2,6 +2,7 @@
 //! Called by `natter doctor`. Everything goes over subjects of a user, a room and a node with random names.
 
 use std::{
+    collections::BTreeSet,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -16,7 +17,10 @@ use super::{
     connect::{addresses, identified, refused},
 };
 use crate::{
-    bus::BusError,
+    bus::{
+        BusError,
+        claim::{self, Claim},
+    },
     config::ServerUrl,
     model::{RoomId, UserId},
     subject::Subject,
@@ -39,6 +43,8 @@ pub struct NatsReport {
     /// The time from a subscribe on one server until a message published on another reaches it; an error when it never
     /// does. `None` when fewer than two servers answer.
     pub propagation: Option<Result<Duration, String>>,
+    /// How many processes run under the node's name: one at most.
+    pub namesakes: usize,
 }
 
 /// A server that answers.
@@ -84,8 +90,12 @@ pub async fn probe(options: &NatsOptions) -> Result<NatsReport, BusError> {
         Some((one, other)) => Some(propagation(one, other).await),
         None => None,
     };
+    let namesakes = match clients.first() {
+        Some(client) => namesakes(client, &options.node).await,
+        None => 0,
+    };
     let servers = options.urls.iter().cloned().zip(looks.into_iter().map(|look| look.map(|(_, found)| found)));
-    Ok(NatsReport { servers: servers.collect(), propagation })
+    Ok(NatsReport { servers: servers.collect(), propagation, namesakes })
 }
 
 async fn look(options: &NatsOptions, url: &ServerUrl) -> Result<Result<(Client, ServerFound), NatsFault>, BusError> {
@@ -196,6 +206,23 @@ fn two_servers<'a>(clients: &[&'a Client]) -> Option<(&'a Client, &'a Client)> {
     let id = one.server_info().server_id;
     let other = clients.iter().find(|client| client.server_info().server_id != id)?;
     Some((one, other))
+}
+
+/// Claims the node's name as a node does at its start, and counts who answers.
+async fn namesakes(client: &Client, node: &str) -> usize {
+    let Ok(mut answers) = client.subscribe(Claim::taken(node).to_string()).await else { return 0 };
+    if client.publish(Claim::question(node).to_string(), nobody().into()).await.is_err() {
+        return 0;
+    }
+    let mut found = BTreeSet::new();
+    // Each answers once, so the only end is the time.
+    let _ = timeout(claim::PATIENCE, async {
+        while let Some(answer) = answers.next().await {
+            found.insert(answer.payload);
+        }
+    })
+    .await;
+    found.len()
 }
 
 async fn propagation(one: &Client, other: &Client) -> Result<Duration, String> {

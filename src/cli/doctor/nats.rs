@@ -41,6 +41,7 @@ fn read(report: &NatsReport, config: &Config) -> Vec<Finding> {
     findings.extend(found.iter().map(|server| server.cluster).max().map(|size| cluster(size, config.nats.urls.len())));
     findings.extend(found.iter().max_by_key(|server| server.round_trip).and_then(|server| round_trip(server)));
     findings.extend(report.propagation.as_ref().map(propagation));
+    findings.extend((!found.is_empty()).then(|| name(report.namesakes, config.node.name.as_str())));
     findings
 }
 
@@ -112,6 +113,17 @@ fn round_trip(server: &ServerFound) -> Option<Finding> {
     })
 }
 
+fn name(namesakes: usize, node: &str) -> Finding {
+    match namesakes {
+        0 => Finding::ok(PART, "name", format!("no node called {node} runs")),
+        1 => Finding::ok(PART, "name", format!("one node called {node} runs")),
+        more => {
+            let says = format!("{more} nodes called {node} run on these servers");
+            Finding::fail(PART, "name", says, "give each node its own node.name and restart all but one")
+        }
+    }
+}
+
 fn propagation(found: &Result<Duration, String>) -> Finding {
     match found {
         Ok(took) => Finding::ok(PART, "propagation", format!("{} from one server to another", millis(*took))),
@@ -158,6 +170,7 @@ mod tests {
             [cluster(3, 3), cluster(3, 1), cluster(1, 1)].map(|f| f.state),
             [State::Ok, State::Warn, State::Warn]
         );
+        assert_eq!([0, 1, 2].map(|count| name(count, "n1").state), [State::Ok, State::Ok, State::Fail]);
         assert_eq!(propagation(&Err("x".to_owned())).state, State::Fail);
     }
 }

@@ -16,6 +16,7 @@ mod crash;
 mod freed;
 mod nats_down;
 mod offline;
+mod refused;
 mod replaced;
 mod rules_alone;
 mod scenarios;
