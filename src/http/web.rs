@@ -1,4 +1,4 @@
-//! The web page: one HTML file and three ES modules, in the binary. Part of [`super::router`].
+//! The web page: one HTML file and three ES modules, in the binary. Part of [`super::routes`].
 
 use axum::{
     Router,
