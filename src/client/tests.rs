@@ -179,7 +179,7 @@ async fn a_final_close_ends_everything() {
     let send = spawn_send(&client, "x");
     expect_send(&mut peer).await;
     peer.close(CloseReason::Replaced).await;
-    let replaced = ConnectError::Closed { code: 4104, reason: "replaced by a newer session of this device".into() };
+    let replaced = ConnectError::Closed { code: 4104, reason: CloseReason::Replaced.text().into() };
     assert_eq!(send.await.unwrap(), Err(RequestError::Closed(replaced.clone())));
     assert_eq!(next(&client).await, Event::Closed(replaced));
     assert_eq!(timeout(LONG, client.next()).await.unwrap(), None);
