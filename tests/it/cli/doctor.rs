@@ -171,7 +171,7 @@ async fn a_taken_port_is_told() {
     // Accepts connections and says nothing sensible.
     std::thread::spawn(move || listener.incoming().for_each(drop));
     let says = fails(place.doctor(), "host", "port").await;
-    assert!(says.contains(&place.listen) && says.contains("no natter"), "{says}");
+    assert!(says.contains(&place.listen) && says.contains("other than natter"), "{says}");
 }
 
 #[tokio::test]

@@ -136,7 +136,7 @@ async fn a_cluster_of_cassandra_is_looked_at() {
     command.env("NATTER_STORE__SCYLLA__DATACENTER", "elsewhere");
     let output = output(command).await;
     let servers = finding(&report(&output), "store", "servers");
-    assert!(servers["state"] == "fail" && servers["mend"].as_str().unwrap().contains("datacenter1"), "{servers}");
+    assert!(servers["state"] == "fail" && servers["fix"].as_str().unwrap().contains("datacenter1"), "{servers}");
     let mut command = doctor(&options.keyspace);
     command.env("NATTER_STORE__SCYLLA__CONTACT_POINTS", "127.0.0.1:1");
     fails(command, "store", "cluster").await;
