@@ -2,27 +2,34 @@
 //!
 //! Called by `natter serve` (one node) and `natter dev` (several in one process). Nothing here is global.
 
-use std::{num::NonZeroU32, sync::Arc, sync::atomic::Ordering, time::Duration};
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
-use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
+use tokio::{net::TcpListener, sync::broadcast::error::RecvError};
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
     auth::{AuthError, Verifier},
     bus::{
-        BusError, Subscription,
-        nats::{BusStats, NatsAuth, NatsBus, NatsOptions, NatsTls},
+        Bus, BusError, BusEvent, Subscription,
+        claim::Claim,
+        nats::{NatsBus, NatsOptions},
     },
-    config::{Config, Nats},
-    gateway::{Gateway, Parts, Settings, drain::drain, services, watch::watch},
-    http::{router, serve::serve},
+    config::Config,
+    gateway::{self, Gateway},
+    http::{
+        self, Routes, Shown,
+        serve::{Patience, serve},
+    },
     metrics::Metrics,
-    session::Rules,
+    ops::{self, Ops},
+    routing::{Capacity, Clock, Registry, Router, Watch, watch},
+    services::Services,
+    session::{self, Rate, Rules},
     store::Store,
 };
 
-/// Brings metrics that are counted elsewhere up to date, before they are shown.
-pub type Refresh = Arc<dyn Fn(&Metrics) + Send + Sync>;
+/// Requests of services under way on a node; more are refused with `unavailable`, retry.
+const SERVICES_UNDER_WAY: usize = 4096;
 
 /// Why a node cannot be built.
 #[derive(Debug, thiserror::Error)]
@@ -33,163 +40,179 @@ pub enum NodeError {
     /// The connection to NATS can never work as it is configured.
     #[error("nats: {0}")]
     Bus(#[from] BusError),
-    /// A file of the configuration cannot be read.
-    #[error("{key}: cannot read {path}: {source}")]
-    File {
-        /// The configuration's key.
-        key: &'static str,
-        /// The file.
-        path: String,
-        /// What the system said.
-        source: std::io::Error,
-    },
+    /// Another process runs under the name.
+    #[error("a node called {0} runs already on these NATS servers: give this one another node.name, or stop that one")]
+    NameTaken(String),
 }
 
 /// A node that is ready to run.
 pub struct Node {
-    gateway: Arc<Gateway>,
-    stats: Arc<BusStats>,
-    services: [Subscription; 2],
-    store_counts: Option<Refresh>,
+    shown: Shown,
+    watch: Watch,
+    patience: Patience,
+    /// What services send; dropping it ends that.
+    requests: [Subscription; 2],
+    claim: Claim,
 }
 
 impl std::fmt::Debug for Node {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Node").field("gateway", &self.gateway).finish_non_exhaustive()
+        f.debug_struct("Node").field("gateway", &self.shown.gateway).finish_non_exhaustive()
     }
 }
 
 impl Node {
-    /// Builds a node on an open store; connects to NATS, or starts without it where it does not answer.
+    /// Builds a node on an open store; connects to NATS, or starts without it where it does not answer. All its parts
+    /// count into `metrics`, which is the node's own.
     ///
     /// # Errors
-    /// [`NodeError`]: what no waiting would mend.
-    pub async fn build(config: &Config, store: Arc<dyn Store>) -> Result<Self, NodeError> {
+    /// [`NodeError`]: what waiting does not help.
+    pub async fn build(config: &Config, store: Store, metrics: Arc<Metrics>) -> Result<Self, NodeError> {
         let verifier = Arc::new(Verifier::from_config(&config.auth)?);
-        let metrics = Metrics::new(config.node.name.as_str());
-        let stats = Arc::new(BusStats::default());
-        let bus = NatsBus::connect(nats_options(config, stats.clone())?).await?;
-        let parts = Parts { settings: settings(config), rules: rules(config), store, bus, verifier, metrics };
-        let gateway = Gateway::new(parts);
-        let services = services::listen(&gateway);
-        Ok(Self { gateway, stats, services, store_counts: None })
+        let options = NatsOptions::from_config(config.node.name.as_str(), &config.nats);
+        let bus: Arc<dyn Bus> = NatsBus::connect(options, metrics.clone()).await?;
+        let claim = Claim::new(&bus, config.node.name.as_str());
+        let registry = Arc::new(Registry::new(bus.clone(), metrics.clone(), capacity(config)));
+        let router = Router::new(bus.clone(), registry.clone(), metrics.clone());
+        let ops = Ops::new(ops::Parts {
+            store: store.clone(),
+            router: router.clone(),
+            metrics: metrics.clone(),
+            limits: limits(config),
+            services: config.services.clone(),
+        });
+        let clock = Clock::new();
+        let gateway = Gateway::new(gateway::Parts {
+            settings: settings(config),
+            rules: rules(config),
+            ops: ops.clone(),
+            registry: registry.clone(),
+            bus: bus.clone(),
+            verifier,
+            clock,
+            metrics: metrics.clone(),
+        });
+        let requests = Services { bus: bus.clone(), ops, metrics: metrics.clone() }.listen();
+        let watch = Watch { bus: bus.clone(), registry, router, clock, spread: spread(config) };
+        let frame_ancestors = config.http.frame_ancestors.clone();
+        let patience = Patience {
+            request: Duration::from_secs(config.http.request_timeout_secs),
+            life: Duration::from_secs(config.http.connection_secs),
+        };
+        // Everything a node subscribes to for itself is asked for by now: what is not permitted was said by the time the
+        // claim was heard.
+        if claim.is_taken(&*bus).await {
+            return Err(NodeError::NameTaken(config.node.name.to_string()));
+        }
+        if let Some(refusal) = bus.refusal() {
+            return Err(BusError::Other(refusal).into());
+        }
+        Ok(Self { shown: Shown { gateway, store, bus, metrics, frame_ancestors }, watch, patience, requests, claim })
     }
 
-    /// The same, showing what the store's driver counts among its metrics.
-    #[must_use]
-    pub fn refreshing(self, store_counts: Option<Refresh>) -> Self {
-        Self { store_counts, ..self }
-    }
-
-    /// What its connections share: for tests that look inside.
+    /// Its connections: for tests that count them.
     pub fn gateway(&self) -> &Arc<Gateway> {
-        &self.gateway
+        &self.shown.gateway
+    }
+
+    /// The connection to NATS: for tests that wait for it.
+    pub fn bus(&self) -> &Arc<dyn Bus> {
+        &self.shown.bus
     }
 
     /// Serves until `shutdown`, then drains. True when everything under way ended within the drain time.
     pub async fn run(self, listener: TcpListener, shutdown: CancellationToken) -> bool {
-        let Self { gateway, stats, services, store_counts } = self;
-        let watching = tokio::spawn(watch(gateway.clone()));
-        let refresh = refresh(&gateway, stats, store_counts);
-        serve_until(listener, router(gateway.clone(), refresh), gateway.clone(), shutdown).await;
+        let Self { shown, watch: watched, patience, requests, claim } = self;
+        let (gateway, bus) = (shown.gateway.clone(), shown.bus.clone());
+        // Ends with this future, also when that is dropped in the middle: it holds the bus.
+        let watching = AbortOnDropHandle::new(tokio::spawn(watch(watched)));
+        let claiming = AbortOnDropHandle::new(tokio::spawn(claim_again(claim, bus.clone())));
+        serve_until(listener, http::routes(shown), &gateway, patience, shutdown).await;
         // No new requests of services; those under way are awaited with the sessions' own.
-        drop(services);
-        let clean = drain(&gateway).await;
-        watching.abort();
-        gateway.bus.close().await;
+        drop(requests);
+        // From here on a successor may take the name.
+        drop(claiming);
+        let clean = gateway.drain().await;
+        drop(watching);
+        bus.close().await;
         clean
     }
 }
 
-async fn serve_until(listener: TcpListener, router: axum::Router, gateway: Arc<Gateway>, shutdown: CancellationToken) {
+/// Claims the name at every new connection: while there was none, another node may have started under it.
+async fn claim_again(claim: Claim, bus: Arc<dyn Bus>) {
+    let mut events = bus.events();
+    loop {
+        match events.recv().await {
+            Ok(BusEvent::Connected(_)) => claim.ask(&*bus),
+            Err(RecvError::Closed) => return,
+            _ => {}
+        }
+    }
+}
+
+async fn serve_until(
+    listener: TcpListener,
+    routes: Routes,
+    gateway: &Gateway,
+    patience: Patience,
+    shutdown: CancellationToken,
+) {
     let draining = shutdown.child_token();
     let mark = async {
         shutdown.cancelled().await;
         // Not ready first, so that a probe between the two sees it.
-        gateway.draining.store(true, Ordering::Release);
+        gateway.stop_accepting();
     };
-    tokio::join!(mark, serve(listener, router, draining));
+    tokio::join!(mark, serve(listener, routes, gateway, patience, draining));
 }
 
-/// Carries what the bus counts into the metrics; counters only grow, so by their difference.
-fn refresh(gateway: &Arc<Gateway>, stats: Arc<BusStats>, store_counts: Option<Refresh>) -> crate::http::Refresh {
-    let (metrics, bus) = (gateway.metrics.clone(), gateway.bus.clone());
-    Arc::new(move || {
-        let pairs = [
-            (&metrics.nats_published, &stats.published),
-            (&metrics.nats_received, &stats.received),
-            (&metrics.nats_dropped, &stats.dropped),
-            (&metrics.nats_reconnects, &stats.reconnects),
-            (&metrics.nats_slow_consumers, &stats.slow_consumers),
-        ];
-        for (shown, counted) in pairs {
-            shown.inc_by(counted.load(Ordering::Relaxed).saturating_sub(shown.get()));
-        }
-        metrics.subscriptions.set(i64::try_from(stats.subscriptions.load(Ordering::Relaxed)).unwrap_or(i64::MAX));
-        metrics.nats_connected.set(i64::from(bus.connected().is_some()));
-        if let Some(store_counts) = &store_counts {
-            store_counts(&metrics);
-        }
-    })
-}
-
-pub(crate) fn nats_options(config: &Config, stats: Arc<BusStats>) -> Result<NatsOptions, NodeError> {
-    let nats = &config.nats;
-    let mut options = NatsOptions::new(config.node.name.as_str(), nats.urls.iter().map(|url| url.expose().to_owned()));
-    options.stats = stats;
-    options.connect_timeout = Duration::from_millis(nats.connect_timeout_ms);
-    options.inbox_prefix.clone_from(&nats.inbox_prefix);
-    options.auth = nats_auth(nats)?;
-    options.tls = NatsTls {
-        ca_file: nats.tls_ca_file.clone(),
-        cert_file: nats.tls_cert_file.clone(),
-        key_file: nats.tls_key_file.clone(),
-    };
-    Ok(options)
-}
-
-fn nats_auth(nats: &Nats) -> Result<NatsAuth, NodeError> {
-    if let (Some(user), Some(password)) = (&nats.user, &nats.password) {
-        return Ok(NatsAuth::Password { user: user.clone(), password: password.expose().to_owned() });
-    }
-    if let Some(token) = &nats.token {
-        return Ok(NatsAuth::Token(token.expose().to_owned()));
-    }
-    if let Some(path) = &nats.nkey_file {
-        let seed = std::fs::read_to_string(path).map_err(|source| NodeError::File {
-            key: "nats.nkey_file",
-            path: path.display().to_string(),
-            source,
-        })?;
-        return Ok(NatsAuth::NKey(seed.trim().to_owned()));
-    }
-    Ok(nats.creds_file.clone().map_or(NatsAuth::None, NatsAuth::Creds))
-}
-
-fn settings(config: &Config) -> Settings {
+pub(crate) fn settings(config: &Config) -> gateway::Settings {
     let (limits, timing) = (&config.limits, &config.timing);
-    Settings {
+    gateway::Settings {
         node: config.node.name.to_string(),
         hello_timeout: Duration::from_millis(timing.hello_timeout_ms),
         frame_bytes: limits.max_frame_bytes(),
         out_bytes: limits.out_buffer_bytes,
-        sends: NonZeroU32::new(limits.sends_per_sec).zip(NonZeroU32::new(limits.send_burst)),
         sessions: limits.sessions_per_node as usize,
-        sessions_per_user: limits.sessions_per_user as usize,
+        connections: config.http.connections as usize,
+        connections_per_address: config.http.connections_per_address as usize,
+        trusted_proxies: config.http.trusted_proxies.clone(),
         origins: config.http.allowed_origins.clone(),
-        services: config.services.clone(),
-        reconcile_rows: NonZeroU32::new(timing.reconcile_rows_per_sec).unwrap_or(NonZeroU32::MAX),
-        reconcile_spread: Duration::from_secs(timing.reconcile_spread_secs),
         drain: Duration::from_secs(timing.drain_secs),
     }
 }
 
-fn rules(config: &Config) -> Rules {
+/// Comparisons after a reconnect are spread over this long.
+pub(crate) fn spread(config: &Config) -> Duration {
+    Duration::from_secs(config.timing.reconcile_spread_secs)
+}
+
+pub(crate) fn capacity(config: &Config) -> Capacity {
+    let limits = &config.limits;
+    Capacity { sessions: limits.sessions_per_node as usize, per_user: limits.sessions_per_user as usize }
+}
+
+pub(crate) fn limits(config: &Config) -> ops::Limits {
+    ops::Limits {
+        body_bytes: config.limits.body_bytes,
+        services_under_way: SERVICES_UNDER_WAY,
+        reconcile_rows: NonZeroU32::new(config.timing.reconcile_rows_per_sec).unwrap_or(NonZeroU32::MAX),
+    }
+}
+
+/// The rules of sessions under this configuration: it has the defaults, also for tests of the session.
+pub(crate) fn rules(config: &Config) -> Rules {
     let (limits, timing) = (&config.limits, &config.timing);
+    let (per_sec, burst) = (limits.sends_per_sec, limits.send_burst);
     Rules {
         window: limits.window.into(),
         body_bytes: limits.body_bytes,
+        requests: (per_sec > 0 && burst > 0).then_some(Rate { per_sec, burst }),
         pending: limits.appends_in_flight_per_session as usize,
+        page_rows: session::PAGE_ROWS,
+        behind: session::BEHIND,
+        known: session::KNOWN,
         ack_coalesce: timing.ack_coalesce_ms,
         recheck: timing.recheck_ms,
         reconcile: timing.reconcile_secs * 1000,
@@ -197,6 +220,5 @@ fn rules(config: &Config) -> Rules {
         ping: timing.ping_secs * 1000,
         idle: timing.idle_secs * 1000,
         stall: timing.stall_secs * 1000,
-        ..Rules::default()
     }
 }

@@ -82,12 +82,25 @@ impl Subject {
         Self("natter.nodes".into())
     }
 
-    /// Where a request wants its answer: text from outside. `None` for natter's own subjects and the server's, or
-    /// a service could have a node publish to a user's subject in its stead (R13).
-    pub fn reply(text: &str) -> Option<Self> {
-        let ours = text == "natter" || text.starts_with("natter.") || text.starts_with('$');
-        let whole = !text.is_empty() && !text.contains(|c: char| c.is_whitespace() || c == '*' || c == '>');
-        (whole && !ours).then(|| Self(text.into()))
+    /// Where `service` wants the answer to its request: text from outside. Only below its own inbox,
+    /// `_INBOX_<service>.`: elsewhere a node would publish on its behalf what the service itself may not, to a user's
+    /// subject or to another service (R13).
+    pub fn reply(service: &str, text: &str) -> Option<Self> {
+        UserId::new(service).ok()?;
+        let own = text.strip_prefix("_INBOX_")?.strip_prefix(service)?.strip_prefix('.')?;
+        let whole = !own.is_empty() && !own.contains(|c: char| c.is_whitespace() || c == '*' || c == '>');
+        whole.then(|| Self(text.into()))
+    }
+
+    /// Below a node's own inbox; the prefix is the operator's. `None` where it is no subject.
+    pub fn inbox(prefix: &str, tail: &str) -> Option<Self> {
+        let whole = !prefix.is_empty() && !prefix.contains(|c: char| c.is_whitespace() || c == '*' || c == '>');
+        whole.then(|| Self(format_compact!("{prefix}.{tail}")))
+    }
+
+    /// Whether a text is a subject of natter: what every node must be permitted.
+    pub fn is_ours(text: &str) -> bool {
+        text.starts_with("natter.")
     }
 
     /// The text itself.
@@ -103,6 +116,11 @@ impl fmt::Display for Subject {
 }
 
 impl ServiceSubject {
+    /// Which service published to a subject, also where the rest of it is not in the alphabet.
+    pub fn service_of(subject: &str) -> Option<&str> {
+        subject.strip_prefix("natter.")?.split('.').nth(1)
+    }
+
     /// Reads a subject that a service published to; `None` when it is no such subject or a name in it is not
     /// in the alphabet.
     pub fn parse(subject: &str) -> Option<Self> {
@@ -126,11 +144,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_goes_to_no_subject_of_ours() {
-        assert!(Subject::reply("_INBOX_billing.x.1").is_some());
-        for bad in ["natter.user.bob", "natter", "$JS.API.x", "", "a b", "a.*", "a.>", "a\r\nPUB x 0"] {
-            assert_eq!(Subject::reply(bad), None, "{bad:?}");
+    fn a_services_answer_goes_to_its_own_inbox_only() {
+        assert!(Subject::reply("billing", "_INBOX_billing.x.1").is_some());
+        for bad in ["natter.user.bob", "$JS.API.x", "", "_INBOX.x", "_INBOX_shop.x", "_INBOX_billing2.x"] {
+            assert_eq!(Subject::reply("billing", bad), None, "{bad:?}");
         }
+        for bad in ["", "*", "a.>", "a b", "a\r\nPUB x 0"] {
+            let bad = format!("_INBOX_billing.{bad}");
+            assert_eq!(Subject::reply("billing", &bad), None, "{bad:?}");
+        }
+        assert_eq!(Subject::reply("", "_INBOX_.x"), None);
+        assert_eq!(ServiceSubject::service_of("natter.send.billing.user.b$b"), Some("billing"));
     }
 
     #[test]

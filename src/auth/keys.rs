@@ -1,11 +1,12 @@
-//! Keys from the configuration, checked when they are read: a key that could not verify anything, or that is too
-//! weak to, is a fault at the start and not at the first token. Used by [`super::verifier`] and [`super::mint`].
+//! Keys from the configuration, checked when they are read: a key that cannot verify anything or is too weak stops the
+//! node at its start, not at the first token. Used by [`super::verifier`] and [`super::mint`].
 
 use std::{
     io,
     path::{Path, PathBuf},
 };
 
+use aws_lc_rs::signature;
 use jsonwebtoken::{
     Algorithm, DecodingKey, DecodingKeyKind,
     jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, KeyAlgorithm, KeyOperations, PublicKeyUse},
@@ -16,18 +17,18 @@ use crate::config::{Auth, MIN_SECRET_BYTES, Secret};
 /// Why a key cannot be used. Names the file, never what is in it.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
-    /// Nothing under `[auth]` says whose tokens to take.
-    #[error("no key to check tokens with, set auth.hs256_secret_file, auth.public_key_files or auth.jwks_file")]
+    /// Nothing under `[auth]` says whose tokens to accept.
+    #[error("no key to verify tokens with, set auth.hs256_secret_file, auth.public_key_files or auth.jwks_file")]
     None,
-    /// There are keys, but tokens cannot be made without a shared secret.
+    /// There are keys, but none to sign tokens with: that takes a shared secret.
     #[error("tokens can be made only with a shared secret, set auth.hs256_secret or auth.hs256_secret_file")]
     NoSecret,
-    /// A shared secret that could be guessed.
+    /// A shared secret short enough to be guessed.
     #[error("{from} has {len} bytes, a shared secret needs at least {MIN_SECRET_BYTES}")]
     Short {
-        /// Where it stands.
+        /// The key of the configuration or the file it comes from.
         from: String,
-        /// How long it is.
+        /// Its length in bytes.
         len: usize,
     },
     /// A file cannot be read or written.
@@ -41,7 +42,7 @@ pub enum KeyError {
         #[source]
         source: io::Error,
     },
-    /// A file holds no key that natter can use.
+    /// A file does not hold a key that natter can use.
     #[error("{}: {reason}", path.display())]
     Unusable {
         /// The file.
@@ -51,8 +52,8 @@ pub enum KeyError {
     },
 }
 
-/// A key and the one algorithm it is for. The token's header chooses among keys; it never chooses how a key is
-/// used, which is what lets a public key pass as a shared secret elsewhere.
+/// A key and the one algorithm it is for. A token's header chooses among the keys, never how a key is used: otherwise a
+/// public key could be passed off as a shared secret.
 pub(super) struct Key {
     pub kid: Option<String>,
     pub alg: Algorithm,
@@ -88,7 +89,7 @@ pub(super) fn shared_secrets(config: &Auth) -> Result<Vec<Secret>, KeyError> {
     Ok(secrets)
 }
 
-/// Reads a shared secret from a file: its text without the line end. Whoever signs uses the same text.
+/// Reads a shared secret from a file: its text without the line end. The issuer signs with the same text.
 ///
 /// # Errors
 /// When the file cannot be read or is too short.
@@ -113,25 +114,25 @@ fn public_key(path: &Path) -> Result<Key, KeyError> {
     let unusable = |reason: &str| KeyError::Unusable { path: path.to_owned(), reason: reason.to_owned() };
     if pem.contains("PRIVATE KEY-----") {
         return Err(unusable(
-            "a private key, it belongs to the issuer alone: openssl pkey -pubout gives the public one",
+            "a private key, which belongs to the issuer alone; get the public one with openssl pkey -pubout",
         ));
     }
     if pem.contains("BEGIN CERTIFICATE-----") {
-        return Err(unusable("a certificate, give its key: openssl x509 -pubkey -noout"));
+        return Err(unusable("a certificate; get its public key with openssl x509 -pubkey -noout"));
     }
     let bytes = pem.as_bytes();
-    // Each reader refuses the other kinds, so the first that takes it is right.
+    // Each of these rejects the other kinds, so the first that accepts the key is the right one.
     let jwk = DecodingKey::from_rsa_pem(bytes)
         .or_else(|_| DecodingKey::from_ec_pem(bytes))
         .or_else(|_| DecodingKey::from_ed_pem(bytes))
         .and_then(|key| Jwk::from_decoding_key(&key, None))
         .map_err(|_| unusable("not a PEM file with one RSA, P-256, P-384 or Ed25519 public key"))?;
-    from_jwk(&jwk).map_err(unusable)?.ok_or_else(|| unusable("a key of a kind that natter does not use"))
+    from_jwk(&jwk).map_err(unusable)?.ok_or_else(|| unusable("a kind of key that natter does not support"))
 }
 
 fn jwks(path: &Path) -> Result<Vec<Key>, KeyError> {
     let unusable = |reason: String| KeyError::Unusable { path: path.to_owned(), reason };
-    // The reader's own message could quote a key, and a set may hold a shared one.
+    // The parser's own message could quote a key, and a set may hold a shared secret.
     let set: JwkSet = serde_json::from_str(&read_text(path)?).map_err(|e| {
         unusable(format!("not a JSON Web Key Set: {{\"keys\": […]}} (line {}, column {})", e.line(), e.column()))
     })?;
@@ -140,10 +141,10 @@ fn jwks(path: &Path) -> Result<Vec<Key>, KeyError> {
         let name = jwk.common.key_id.as_deref().map_or_else(|| format!("key {}", at + 1), |kid| format!("key {kid:?}"));
         keys.extend(from_jwk(jwk).map_err(|reason| unusable(format!("{name}: {reason}")))?);
     }
-    if keys.is_empty() { Err(unusable("holds no key that verifies signatures".to_owned())) } else { Ok(keys) }
+    if keys.is_empty() { Err(unusable("holds no key for verifying signatures".to_owned())) } else { Ok(keys) }
 }
 
-/// A key of a set; `None` when it is meant for something else, as the standard asks to skip those.
+/// A key of a set; `None` if it is for another purpose: the standard says to skip those.
 fn from_jwk(jwk: &Jwk) -> Result<Option<Key>, &'static str> {
     if !may_verify(jwk) {
         return Ok(None);
@@ -151,8 +152,7 @@ fn from_jwk(jwk: &Jwk) -> Result<Option<Key>, &'static str> {
     let Some(alg) = algorithm(jwk) else { return Ok(None) };
     let decoding = DecodingKey::from_jwk(jwk).map_err(|_| "its numbers are not base64url")?;
     check_strength(&decoding)?;
-    // Builds the verifier, which is where a point that is not on its curve shows.
-    jsonwebtoken::crypto::verify("", b"", &decoding, alg).map_err(|_| "its numbers are no key of its kind")?;
+    check_curve(&decoding, alg)?;
     Ok(Some(Key { kid: jwk.common.key_id.clone(), alg, decoding }))
 }
 
@@ -162,7 +162,8 @@ fn may_verify(jwk: &Jwk) -> bool {
     for_signatures && jwk.common.key_operations.as_ref().is_none_or(may)
 }
 
-/// The one algorithm of a key: what its `alg` says if that fits its kind, else the usual one of its kind.
+/// The one algorithm of a key: its `alg` if that fits the kind of key, or the usual one of the kind if it has no `alg`.
+/// `None` if its `alg` does not fit or the kind is not supported.
 fn algorithm(jwk: &Jwk) -> Option<Algorithm> {
     use Algorithm::*;
     let fitting: &[Algorithm] = match &jwk.algorithm {
@@ -185,17 +186,46 @@ fn check_strength(key: &DecodingKey) -> Result<(), &'static str> {
         (Hmac, DecodingKeyKind::SecretOrDer(bytes)) if bytes.len() < MIN_SECRET_BYTES => {
             Err("a shared secret needs at least 32 bytes")
         }
-        // The library takes the first 32 bytes without asking how many there are.
+        // The library uses the first 32 bytes without checking how many there are.
         (Ed, DecodingKeyKind::SecretOrDer(bytes)) if bytes.len() != 32 => Err("an Ed25519 key has 32 bytes"),
-        (Rsa, DecodingKeyKind::RsaModulusExponent { n, e }) => {
-            let bits = n.iter().position(|b| *b != 0).map_or(0, |first| (n.len() - first) * 8);
-            match bits {
-                2048..=4096 if e.last().is_some_and(|b| b % 2 == 1) => Ok(()),
-                2048..=4096 => Err("the exponent is even"),
-                _ => Err("an RSA key needs 2048 to 4096 bits"),
-            }
-        }
+        (Rsa, DecodingKeyKind::RsaModulusExponent { n, e }) => check_rsa(n, e),
         (Hmac | Ed | Ec, DecodingKeyKind::SecretOrDer(_)) => Ok(()),
-        _ => Err("its numbers are no key of its kind"),
+        _ => Err("its numbers do not form a key of its kind"),
     }
+}
+
+/// What the verifier takes: with any other numbers it would refuse every signature.
+fn check_rsa(n: &[u8], e: &[u8]) -> Result<(), &'static str> {
+    let is_odd = |number: &[u8]| number.last().is_some_and(|b| b % 2 == 1);
+    if !(2048..=4096).contains(&bits(n)) {
+        return Err("an RSA key needs 2048 to 4096 bits");
+    }
+    if !is_odd(n) {
+        return Err("the modulus is even");
+    }
+    if !is_odd(e) || !(2..=33).contains(&bits(e)) {
+        return Err("the exponent must be odd, from 3 to 2^33 - 1");
+    }
+    Ok(())
+}
+
+/// How many bits a big-endian number has.
+fn bits(number: &[u8]) -> usize {
+    let first = number.iter().position(|b| *b != 0).unwrap_or(number.len());
+    number.get(first).map_or(0, |b| (number.len() - first) * 8 - b.leading_zeros() as usize)
+}
+
+/// Whether an elliptic curve's point is on it: the verifier itself would only refuse every signature. For Ed25519
+/// nothing tells before a signature is checked.
+fn check_curve(key: &DecodingKey, alg: Algorithm) -> Result<(), &'static str> {
+    let verification = match alg {
+        Algorithm::ES256 => &signature::ECDSA_P256_SHA256_FIXED,
+        Algorithm::ES384 => &signature::ECDSA_P384_SHA384_FIXED,
+        _ => return Ok(()),
+    };
+    let DecodingKeyKind::SecretOrDer(point) = key.kind() else {
+        return Err("its numbers do not form a key of its kind");
+    };
+    let parsed = signature::ParsedPublicKey::new(verification, point);
+    parsed.map(drop).map_err(|_| "its numbers do not form a key of its kind")
 }

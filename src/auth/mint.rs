@@ -1,4 +1,5 @@
-//! Makes tokens, for a first run, for tests and for operators' tools. In production an identity provider does.
+//! Makes tokens for development, tests and operators' tools. In production an identity provider does. Called by the
+//! commands `dev`, `token`, `send`, `tail` and `bench`.
 
 use std::time::Duration;
 
@@ -48,10 +49,10 @@ impl Minter {
         Ok(Self { key: EncodingKey::from_secret(bytes), audience: None, issuer: None })
     }
 
-    /// Signs with the configured secret, and names the audience and issuer that the nodes ask for.
+    /// Signs with the configured secret, and names the audience and issuer that the nodes require.
     ///
     /// # Errors
-    /// [`KeyError::NoSecret`] when the nodes take only tokens of an identity provider.
+    /// [`KeyError::NoSecret`] if the nodes accept only an identity provider's tokens.
     pub fn from_config(config: &Auth) -> Result<Self, AuthError> {
         let secret = shared_secrets(config)?.into_iter().next().ok_or(KeyError::NoSecret)?;
         Ok(Self {
@@ -61,10 +62,10 @@ impl Minter {
         })
     }
 
-    /// A token for `user` that is good from now for `ttl`.
+    /// A token for `user`, valid from now for `ttl`.
     ///
     /// # Errors
-    /// Only if the signing library refuses, which it has no known reason to.
+    /// Only if the signing library fails, for which there is no known reason.
     pub fn mint(&self, user: &UserId, ttl: Duration) -> Result<String, AuthError> {
         let now = now_millis() / 1000;
         let claims = NewClaims {

@@ -1,4 +1,5 @@
-//! The secret of a first run: made once, kept in the data folder, so that tokens stay good over restarts.
+//! The secret that signs the tokens of `natter dev`: made once and kept in the data folder, so that tokens survive
+//! restarts.
 //! Called by `natter dev` and `natter token`.
 
 use std::{
@@ -14,13 +15,13 @@ use super::{KeyError, Secret, read_secret};
 /// The file's name in the data folder.
 pub const DEV_SECRET_FILE: &str = "auth.secret";
 
-/// Where the secret of a data folder stands: also good as `auth.hs256_secret_file`.
+/// The file with a data folder's secret; it can be used as `auth.hs256_secret_file`.
 pub fn dev_secret_path(data_dir: &Path) -> PathBuf {
     data_dir.join(DEV_SECRET_FILE)
 }
 
-/// Reads the secret of a data folder, and makes both if they are not there: 32 random bytes as hex, in a file that
-/// only its owner may read. Of several processes that make it at once, one wins and all use its secret.
+/// Reads the secret of a data folder, creating folder and secret if missing: 32 random bytes as hex, in a file that
+/// only its owner may read. If several processes create it at the same time, one wins and all use its secret.
 ///
 /// # Errors
 /// When the folder or the file cannot be written or read.
@@ -34,7 +35,7 @@ pub fn dev_secret(data_dir: &Path) -> Result<Secret, KeyError> {
     read_secret(&path)
 }
 
-/// A file that is there is whole: it is written and synced under another name (mode 0600) and then linked.
+/// The file is complete as soon as it exists: it is written and synced under another name (mode 0600), then linked.
 fn create(data_dir: &Path, path: &Path) -> io::Result<()> {
     std::fs::create_dir_all(data_dir)?;
     let mut file = tempfile::NamedTempFile::new_in(data_dir)?;

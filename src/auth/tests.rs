@@ -165,7 +165,7 @@ fn what_is_no_token_is_refused() {
         ("a.b".to_owned(), "not a signed JWT"),
         ("a.b.c.d".to_owned(), "not a signed JWT"),
         ("\u{1F600}.\u{1F600}.\u{1F600}".to_owned(), "not a signed JWT"),
-        (format!("{rest}."), "signature does not fit"),
+        (format!("{rest}."), "signature is not valid"),
         (header(r#"{"alg":"none"}"#), "not a signed JWT"),
         (header(r#"{"alg":"HS384"}"#), "does not have"),
         (header(r#"{"alg":"HS256","crit":["b64"],"b64":false}"#), "extension"),
@@ -278,22 +278,33 @@ fn a_key_set_may_hold_every_kind_and_binds_each_to_its_algorithm() {
 fn a_bad_key_is_a_fault_at_the_start() {
     let files = |name: &str| Auth { public_key_files: vec![testdata(name)], ..Auth::default() };
     let mut faults = vec![
-        (Auth::default(), "no key to check tokens with"),
+        (Auth::default(), "no key to verify tokens with"),
         (Auth { hs256_secret: Some(Secret::new("tooshort")), ..Auth::default() }, "has 8 bytes"),
         (files("no-such-file.pem"), "cannot read"),
         (files("README.md"), "not a PEM file"),
         (files("rsa1024.pub.pem"), "2048"),
         (files("rsa.key.pem"), "private key"),
         (files("ec.cert.pem"), "certificate"),
-        (files("k256.pub.pem"), "no key of its kind"),
+        (files("k256.pub.pem"), "do not form a key of its kind"),
     ];
-    let mut short = jwk("ed.pub.pem", "x");
-    short["x"] = "AQAB".into();
+    let changed = |file: &str, field: &str, value: &str| {
+        let mut key = jwk(file, "x");
+        key[field] = value.into();
+        json!([key])
+    };
+    let n = jwk("rsa.pub.pem", "x")["n"].as_str().unwrap().to_owned();
     let sets = [
-        (json!([short]), "32 bytes"),
+        (changed("ed.pub.pem", "x", "AQAB"), "32 bytes"),
+        (changed("ec.pub.pem", "x", &base64url(&[1; 32])), "do not form a key of its kind"),
+        (changed("ec.pub.pem", "y", "AQAB"), "do not form a key of its kind"),
+        (changed("rsa.pub.pem", "e", &base64url(&[0, 1])), "from 3"),
+        (changed("rsa.pub.pem", "e", &base64url(&[2])), "odd"),
+        (changed("rsa.pub.pem", "e", &base64url(&[2, 0, 0, 0, 1])), "2^33"),
+        (changed("rsa.pub.pem", "n", &base64url(&[[0x7f].as_slice(), &[1; 255]].concat())), "2048"),
+        (changed("rsa.pub.pem", "n", &format!("{}A", &n[..n.len() - 1])), "modulus is even"),
         (json!([{"kty": "oct", "k": base64url(b"short")}]), "at least 32"),
-        (json!([{"kty": "RSA", "use": "enc", "n": "AQAB", "e": "AQAB"}]), "no key that verifies"),
-        (json!([]), "no key that verifies"),
+        (json!([{"kty": "RSA", "use": "enc", "n": "AQAB", "e": "AQAB"}]), "no key for verifying"),
+        (json!([]), "no key for verifying"),
         (json!("keys"), "not a JSON Web Key Set"),
     ]
     .map(|(keys, what)| (by_jwks(keys), what));

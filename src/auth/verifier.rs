@@ -1,4 +1,4 @@
-//! Checks tokens. Called by the gateway for `hello`, for the `Authorization` header and for token refreshes.
+//! Verifies tokens. Called by the gateway for `hello`, for the `Authorization` header and for token refreshes.
 
 use std::fmt;
 
@@ -15,13 +15,13 @@ use crate::{
     model::UserId,
 };
 
-/// The longest token that is looked at. Some issuers put long lists of groups into theirs.
+/// The longest token that is accepted. Some issuers put long lists of groups into theirs.
 pub(super) const MAX_TOKEN_BYTES: usize = 16 * 1024;
 
-/// The end of the year 9999: an `exp` beyond it is taken as this, so that no sum with it can run over.
+/// The end of the year 9999: a later `exp` is cut to this, so that no sum with it can overflow.
 const MAX_EXP: u64 = 253_402_300_799;
 
-/// What a good token says.
+/// What a valid token says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claims {
     /// From `sub`.
@@ -30,8 +30,8 @@ pub struct Claims {
     pub exp: u64,
 }
 
-/// The claims that natter reads itself; the library checks the others. Any value is let in, so that a wrong type
-/// is told as a wrong claim and not as a broken token.
+/// The claims that natter reads itself; the library checks the others. Any JSON value is accepted here, so that a wrong
+/// type is reported as a wrong claim and not as a malformed token.
 #[derive(Deserialize)]
 struct RawClaims {
     #[serde(default)]
@@ -40,7 +40,7 @@ struct RawClaims {
     exp: Value,
 }
 
-/// The node's keys and what it asks of a token.
+/// The node's keys and what it requires of a token.
 pub struct Verifier {
     keys: Vec<(Key, Validation)>,
 }
@@ -65,10 +65,10 @@ impl Verifier {
         Ok(Self { keys: keys::all(config)?.into_iter().map(with_rules).collect() })
     }
 
-    /// Checks a token: its signature, its times, and what it claims.
+    /// Verifies a token: its signature, its times and its claims.
     ///
     /// # Errors
-    /// [`AuthError::Expired`] when all but the time is good; otherwise what is wrong.
+    /// [`AuthError::Expired`] if nothing else is wrong; otherwise what is.
     pub fn verify(&self, token: &str) -> Result<Claims, AuthError> {
         if token.is_empty() || token.len() > MAX_TOKEN_BYTES {
             return Err(AuthError::Length(token.len()));
@@ -78,20 +78,20 @@ impl Verifier {
             return Err(AuthError::Extension);
         }
         let mut refused = AuthError::UnknownKey;
-        for (key, validation) in self.keys.iter().filter(|(key, _)| is_meant(key, &header)) {
+        for (key, validation) in self.keys.iter().filter(|(key, _)| fits(key, &header)) {
             match jsonwebtoken::decode::<RawClaims>(token, &key.decoding, validation) {
                 Ok(data) => return claims(&data.claims),
-                // Another key of the same kind may fit: both are there while keys are being changed.
+                // Another key of the same kind may fit: there are two while keys are being rotated.
                 Err(e) if *e.kind() == ErrorKind::InvalidSignature => refused = AuthError::Signature,
-                Err(e) => return Err(refusal(e.kind())),
+                Err(e) => return Err(auth_error(e.kind())),
             }
         }
         Err(refused)
     }
 }
 
-/// A key without an id may have signed anything of its algorithm, and a token without one may be by any key.
-fn is_meant(key: &Key, header: &Header) -> bool {
+/// A key without an id fits every token of its algorithm, and a token without one may be signed by any key.
+fn fits(key: &Key, header: &Header) -> bool {
     let same_id = match (&key.kid, &header.kid) {
         (Some(has), Some(wanted)) => has == wanted,
         _ => true,
@@ -101,11 +101,11 @@ fn is_meant(key: &Key, header: &Header) -> bool {
 
 fn validation(config: &Auth, key: &Key) -> Validation {
     let mut validation = Validation::new(key.alg);
-    // The library subtracts it from the time of day and would run below zero with a huge one.
+    // The library subtracts it from the current time, which would underflow with a huge one.
     validation.leeway = config.leeway_secs.min(MAX_LEEWAY_SECS);
     validation.validate_nbf = true;
     let mut required = vec!["exp", "sub"];
-    // What is not configured is not looked at; what is configured must be there.
+    // What is not configured is ignored; what is configured must be present.
     validation.validate_aud = !config.audience.is_empty();
     if !config.audience.is_empty() {
         validation.set_audience(&config.audience);
@@ -123,12 +123,12 @@ fn claims(raw: &RawClaims) -> Result<Claims, AuthError> {
     let sub = raw.sub.as_str().ok_or(AuthError::Claim("sub"))?;
     let user = UserId::new(sub).map_err(AuthError::Subject)?;
     let exp = &raw.exp;
-    // A fraction of a second is allowed by the standard; `as` cuts it off and cannot run over.
+    // The standard allows fractions of a second; `as` cuts them off and saturates.
     let secs = exp.as_u64().or_else(|| exp.as_f64().map(|f| f as u64)).ok_or(AuthError::Claim("exp"))?;
     Ok(Claims { user, exp: secs.min(MAX_EXP) })
 }
 
-fn refusal(kind: &ErrorKind) -> AuthError {
+fn auth_error(kind: &ErrorKind) -> AuthError {
     match kind {
         ErrorKind::ExpiredSignature => AuthError::Expired,
         ErrorKind::ImmatureSignature => AuthError::NotYet,

@@ -1,8 +1,8 @@
-//! The bus: live notices between nodes. A hint, never the truth (I7): everything that goes over it can be lost,
-//! repeated or reordered, and the logs in the store make up for it.
+//! The bus: live notices between nodes. A hint, never the truth (I7): whatever goes over it can be lost, repeated or
+//! reordered, and the logs in the store make up for it.
 //!
-//! Called by the gateway. [`nats`] is the one engine; the trait keeps `async_nats` out of everything else and
-//! lets a leaner plane replace it.
+//! Called by the gateway. [`nats`] is the only engine; the trait keeps `async_nats` out of everything else and lets
+//! another engine replace it.
 
 use std::sync::Arc;
 
@@ -12,14 +12,15 @@ use tokio::sync::broadcast;
 
 use crate::subject::Subject;
 
+pub mod claim;
 pub mod nats;
 
 /// What arrived on a subject.
 #[derive(Debug, Clone)]
 pub struct BusMessage {
-    /// The subject it was published to (a wildcard subscription needs it).
+    /// The subject it was published to; a wildcard subscription needs it.
     pub subject: Box<str>,
-    /// Where an answer is wanted, for requests.
+    /// Where the sender wants an answer; set for requests.
     pub reply: Option<Box<str>>,
     /// A copy of the payload, not a slice of a read buffer.
     pub payload: Bytes,
@@ -29,25 +30,29 @@ pub struct BusMessage {
 /// the [`Subscription`].
 pub type OnMessage = Arc<dyn Fn(BusMessage) + Send + Sync>;
 
-/// Told to the node; each has the node compare heads again (R12).
+/// Called with the tag of a message that was published with [`Bus::publish_tagged`] and in which no other node had
+/// interest. On a task of the bus: it must not block.
+pub type OnNoResponders = Arc<dyn Fn(&str) + Send + Sync>;
+
+/// A change of the connection. Each makes the node compare heads again (R12).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BusEvent {
-    /// The connection stands (again); all subscriptions are being made anew. Carries the connection's generation.
+    /// Connected, or connected again; all subscriptions are being renewed. Carries the connection's generation.
     Connected(u64),
     /// The connection is lost.
     Disconnected,
-    /// Messages for some subscription were dropped on the way in.
+    /// Incoming messages of some subscription were dropped.
     SlowConsumer,
-    /// Notices that this node published were dropped on the way out because the connection stalled.
+    /// Outgoing notices of this node were dropped because the connection stalled.
     Overflow,
 }
 
-/// Ends the subscription when dropped.
+/// Unsubscribes when dropped.
 #[must_use = "dropping it unsubscribes"]
 pub struct Subscription(Box<dyn Send + Sync>);
 
 impl Subscription {
-    /// Wraps what unsubscribes on drop.
+    /// Wraps a guard that unsubscribes when dropped.
     pub fn new(guard: impl Send + Sync + 'static) -> Self {
         Self(Box::new(guard))
     }
@@ -60,56 +65,62 @@ impl std::fmt::Debug for Subscription {
     }
 }
 
-/// Why a fence or a request did not come back.
+/// Why connecting or a fence failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BusError {
-    /// No connection to any NATS server now.
+    /// There is no connection to any NATS server now.
     #[error("not connected to NATS")]
     NotConnected,
     /// The server did not answer in time.
     #[error("NATS did not answer in time")]
     TimedOut,
-    /// The connection was lost and made anew while waiting.
-    #[error("the connection to NATS changed while waiting")]
+    /// The connection was lost and re-established while waiting.
+    #[error("the connection to NATS was re-established while waiting")]
     Reconnected,
-    /// The server refused, or the library did.
+    /// Refused by the server or by the client library, or options that can never work.
     #[error("NATS: {0}")]
     Other(Arc<str>),
 }
 
-/// Publish, subscribe, fence. No method but the futures waits.
+/// Publish, subscribe, fence. Only what returns a future waits.
 pub trait Bus: Send + Sync + 'static {
-    /// Publishes and returns at once. Dropped, and counted, when there is no connection or the way out is full.
+    /// Publishes and returns at once. The message is dropped, and counted, when there is no connection or the outgoing
+    /// queue is full.
     fn publish(&self, subject: &Subject, payload: Bytes);
 
-    /// Publishes to a user's subject and has the server say if nobody else had interest: then
-    /// `on_unheard` (set with [`Bus::on_unheard`]) is called with `tag`. A tag is a subject token or several
+    /// Publishes, and asks the server to say when no other node has interest in the subject ("no responders"): the
+    /// callback of [`Bus::on_no_responders`] then gets `tag`. A tag is one subject token or several
     /// (`alice.dm:alice:bob.17`): no blanks, no wildcards.
-    fn publish_or_tell(&self, subject: &Subject, payload: Bytes, tag: &str);
+    fn publish_tagged(&self, subject: &Subject, payload: Bytes, tag: &str);
 
-    /// Sets what is called for a publish that nobody heard. Set once, before the first publish.
-    fn on_unheard(&self, call: Arc<dyn Fn(&str) + Send + Sync>);
+    /// Sets the callback for tagged messages in which no other node had interest. Set once, before the first
+    /// [`Bus::publish_tagged`].
+    fn on_no_responders(&self, call: OnNoResponders);
 
-    /// Answers a request.
-    fn reply(&self, to: &str, payload: Bytes);
+    /// Answers a request of `service`, below its own inbox only: any other `to` is dropped, counted and logged.
+    fn reply(&self, service: &str, to: &str, payload: Bytes);
 
-    /// Subscribes; the server may not have processed it yet when this returns: [`Bus::fence`]. Kept over
-    /// reconnects. A node's own publishes do not come back to it.
+    /// Subscribes. The server may not have processed it when this returns: see [`Bus::fence`]. Survives reconnects. A
+    /// node does not hear its own messages.
     fn subscribe(&self, subject: &Subject, on_message: OnMessage) -> Subscription;
 
-    /// Subscribes as one of a queue group: each message goes to one member.
+    /// Subscribes as a member of a queue group: each message goes to one member.
     fn queue_subscribe(&self, subject: &Subject, group: &str, on_message: OnMessage) -> Subscription;
 
-    /// Waits until the server has processed everything sent on this connection before the call, and gives the
-    /// connection's generation. Concurrent calls share one round trip (R10). Bounded: two seconds.
+    /// Waits until the server has processed everything sent on this connection before the call, and returns the
+    /// connection's generation. Concurrent calls share one round trip (R10). Takes two seconds at most.
     fn fence(&self) -> BoxFuture<'_, Result<u64, BusError>>;
 
-    /// Whether there is a connection now, and its generation (it grows with every connect).
+    /// The generation of the connection, which grows with every connect; `None` while there is no connection.
     fn connected(&self) -> Option<u64>;
 
-    /// What happens to the connection, from now on. A receiver that lags must take it as [`BusEvent::SlowConsumer`].
+    /// Why the servers refuse this node, in words with what to check: its account, or something that every node must be
+    /// permitted. `None` otherwise, also while no server answers.
+    fn refusal(&self) -> Option<Arc<str>>;
+
+    /// What happens to the connection from now on. A receiver that lags must treat it as [`BusEvent::SlowConsumer`].
     fn events(&self) -> broadcast::Receiver<BusEvent>;
 
-    /// Sends what waits, then closes.
+    /// Sends what is queued, then closes the connection.
     fn close(&self) -> BoxFuture<'_, ()>;
 }

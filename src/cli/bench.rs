@@ -1,9 +1,9 @@
-//! `natter bench`: load on a running mesh, and whether it kept its promises under it.
+//! `natter bench`: puts load on a running mesh, and checks whether it kept its promises.
 //!
-//! Pairs of users that exist for this run only: `a<i>` writes to `b<i>`, each on a connection of its own. A message
-//! carries its number and the time it was due, so that the receiving side alone can tell latency, loss, doubles and
-//! order. The bench shares its machine with what it measures, so it runs on one thread and reads and writes many
-//! frames per system call; its own cost is in the report.
+//! It uses pairs of users that exist for this run only: `a<i>` writes to `b<i>`, each on its own connection. A message
+//! carries its number and the time it was due, so that the receiving side alone can measure latency and detect loss,
+//! duplicates and wrong order. The bench shares its machine with what it measures, so it runs on one thread and reads
+//! and writes many frames per system call; its own cost is in the report.
 
 mod drive;
 mod idle;
@@ -16,8 +16,8 @@ mod plan;
 mod processes;
 mod receiver;
 mod report;
+mod run_state;
 mod sender;
-mod shared;
 mod stats;
 mod track;
 
@@ -26,16 +26,16 @@ use std::{num::NonZeroU32, process::ExitCode, time::Duration};
 use anyhow::Context as _;
 
 use super::{Global, print, signing::Signing};
-use crate::{auth::Minter, protocol::Encoding};
+use crate::{auth::Minter, config::Http, protocol::Encoding};
 
 /// Arguments of `natter bench`.
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = EXAMPLES)]
-pub struct Args {
+pub(super) struct Args {
     /// The nodes' addresses: senders connect to the first half, receivers to the second
-    #[arg(long, value_name = "URL", value_delimiter = ',', default_values_t = DEV_NODES.map(String::from))]
+    #[arg(long, value_name = "URL", value_delimiter = ',', default_values_t = dev_nodes())]
     url: Vec<String>,
-    /// Let every second pair swap its sides, so that all nodes have senders and receivers
+    /// Swap the sides of every second pair, so that all nodes have senders and receivers
     #[arg(long)]
     mixed: bool,
     #[command(flatten)]
@@ -43,34 +43,34 @@ pub struct Args {
     /// Pairs of users: one writes to the other
     #[arg(long, value_name = "N", default_value = "50")]
     pairs: NonZeroU32,
-    /// Closed loop: each sender has N messages without an answer, and sends the next when one comes
+    /// Closed loop: each sender keeps N messages unanswered, and sends the next when an answer comes
     #[arg(long, value_name = "N", default_value = "8", conflicts_with = "rate")]
     in_flight: NonZeroU32,
-    /// Open loop: messages per second in all, whatever the answers; latency counts from when a message was due
+    /// Open loop: messages per second in total, whatever the answers; latency counts from when a message was due
     #[arg(long, value_name = "R")]
     rate: Option<NonZeroU32>,
-    /// Seconds that are measured
+    /// Seconds to measure
     #[arg(long, value_name = "SECS", default_value_t = 10)]
     duration: u64,
-    /// Seconds before that
+    /// Seconds of warm-up before measuring
     #[arg(long, value_name = "SECS", default_value_t = 2)]
     warmup: u64,
-    /// Seconds after that for what is still on its way; what has not come then is lost
+    /// Seconds to wait afterwards for what is still on its way; what has not arrived by then is lost
     #[arg(long, value_name = "SECS", default_value_t = 10)]
     drain: u64,
     /// Size of a body in bytes, at least 32
     #[arg(long, value_name = "BYTES", default_value_t = 200)]
     body: usize,
-    /// How frames are written
+    /// Encoding of frames
     #[arg(long, value_enum, default_value_t = Wire::Json)]
     encoding: Wire,
     /// Report CPU time and memory of these processes
     #[arg(long, value_name = "PID", value_delimiter = ',')]
     pids: Vec<u32>,
-    /// The same for this process and all that it has started
+    /// The same for this process and everything it has started
     #[arg(long, value_name = "PID")]
     pid_of_children: Option<u32>,
-    /// Open N connections that say nothing, and report what each costs; sends no messages
+    /// Open N idle connections and report what each costs; sends no messages
     #[arg(long, value_name = "N")]
     idle: Option<NonZeroU32>,
     /// Print the report as JSON
@@ -87,9 +87,14 @@ Examples:
   natter bench --url ws://10.0.0.1:8080/v1/ws,ws://10.0.0.2:8080/v1/ws --secret-file hs256.secret";
 
 /// The two nodes of `natter dev`.
-const DEV_NODES: [&str; 2] = ["ws://127.0.0.1:8080/v1/ws", "ws://127.0.0.1:8081/v1/ws"];
+fn dev_nodes() -> [String; 2] {
+    let first = Http::default();
+    let mut second = first.clone();
+    second.listen.set_port(first.listen.port() + 1);
+    [first, second].map(|http| http.ws_url())
+}
 
-/// How frames are written.
+/// Encoding of frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Wire {
     /// Text frames.
@@ -111,11 +116,11 @@ impl From<Wire> for Encoding {
 ///
 /// # Errors
 /// When nothing could be measured.
-pub async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     let minter = Minter::from_config(&args.signing.auth(&global.load()?.config)?)?;
     let plan = plan::Plan::new(&args, minter)?;
     let (idle, json) = (args.idle, args.json);
-    // One thread: less work in all than on two that wake each other.
+    // One thread costs less in total than two that wake each other.
     let bench = move || -> anyhow::Result<(String, bool)> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let local = tokio::task::LocalSet::new();
@@ -123,7 +128,7 @@ pub async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
             Some(count) => Box::new(local.block_on(&runtime, idle::run(plan, count.get() as usize))?),
             None => Box::new(local.block_on(&runtime, drive::run(plan))?),
         };
-        // Sockets that are still open end with the program.
+        // Sockets that are still open close when the program ends.
         runtime.shutdown_timeout(Duration::from_millis(100));
         Ok((if json { report.json()? } else { report.table() }, report.good()))
     };

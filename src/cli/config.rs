@@ -1,4 +1,4 @@
-//! `natter config`: what is in force and what set it, or a file to start from.
+//! `natter config`: shows the values in force and where each comes from, or an example file to start from.
 
 use std::process::ExitCode;
 
@@ -8,18 +8,18 @@ use crate::config::example;
 /// Arguments of `natter config`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
-pub struct Args {
+pub(super) struct Args {
     /// Print a documented example with every key and its default
     #[arg(long, conflicts_with = "json")]
     default: bool,
-    /// Print JSON: the values, and what set those that are not defaults
+    /// Print JSON: the values, and the source of each that is not a default
     #[arg(long)]
     json: bool,
 }
 
 const EXAMPLES: &str = "\
 Examples:
-  natter config                                    what is in force, secrets masked
+  natter config                                    the values in force, secrets masked
   natter --config natter.toml config               check a file: every fault is listed, exit code 2
   NATTER_LIMITS__WINDOW=64 natter config --json    for scripts
   natter config --default > natter.toml            a file to start from";
@@ -28,7 +28,7 @@ Examples:
 ///
 /// # Errors
 /// When the configuration is faulty.
-pub async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     if args.default {
         print(&example())?;
         return Ok(ExitCode::SUCCESS);

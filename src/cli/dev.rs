@@ -1,7 +1,7 @@
-//! `natter dev`: everything on one machine. A NATS server, the embedded store, some nodes in one process, tokens to
-//! try them with.
+//! `natter dev`: everything on one machine. A NATS server, the embedded store, several nodes in one process, and tokens
+//! to try them with.
 
-use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 use serde::Serialize;
@@ -11,6 +11,7 @@ use super::{Global, logging, print, report::Hint, serve, stores};
 use crate::{
     auth::{DEV_SECRET_FILE, Minter, dev_secret},
     config::{Config, Secret, ServerUrl},
+    metrics::Metrics,
     model::UserId,
     nats_server::{NatsServer, ServerOptions},
     node::Node,
@@ -20,16 +21,16 @@ use crate::{
 /// Arguments of `natter dev`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
-pub struct Args {
+pub(super) struct Args {
     /// How many nodes
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
     nodes: u16,
-    /// Where messages, the token secret and the NATS server's files are kept
-    #[arg(long, value_name = "DIR", default_value = "./natter-data")]
-    data: PathBuf,
-    /// The first node's HTTP port; the others follow, each the next free one. 0: any
-    #[arg(long, default_value_t = 8080)]
-    port: u16,
+    /// Where messages, the token secret and the NATS server's files are kept [default: store.embedded.data_dir]
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// The first node's HTTP port; the others follow, each the next free one. 0: any [default: that of http.listen]
+    #[arg(long)]
+    port: Option<u16>,
     /// The nats-server to start [default: $NATTER_NATS_SERVER, then $PATH, then one that is fetched]
     #[arg(long, value_name = "FILE")]
     nats_server: Option<PathBuf>,
@@ -43,6 +44,9 @@ Examples:
   natter dev                         two nodes on ports 8080 and 8081
   natter dev --nodes 3 --data /tmp/try
   natter dev --json | jq .nodes
+
+Each node has its own /metrics: what its own clients, NATS connection and calls of the store did. The store is one,
+shared by all nodes.
 
 Ctrl-C drains and stops everything, the NATS server too.";
 
@@ -70,35 +74,37 @@ struct Tokens {
 /// Runs the command.
 ///
 /// # Errors
-/// When a part cannot be had or started; the message says how to get it.
-pub async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
-    let mut config =
-        Config::load(&global.sources().flag("--data", "store.embedded.data_dir", Some(args.data.display())))?;
+/// When a part cannot be found or started; the message says how to get it.
+pub(super) async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
+    let data = args.data.as_ref().map(|path| path.display());
+    let mut config = Config::load(&global.sources().flag("--data", "store.embedded.data_dir", data))?;
     if global.log.is_none() && std::env::var_os("NATTER_LOG__FILTER").is_none() {
         config.log.filter = "warn".to_owned();
     }
     logging::start(&config.log)?;
+    // No word about it: that many sessions are nobody's aim on a machine of one's own.
+    serve::fit_descriptors(&mut config, args.nodes.into())?;
     let shutdown = serve::shutdown_signal()?;
-    let store = stores::open_embedded(&config).await?;
-    let mut options = ServerOptions::new(args.data.join("nats"));
+    let store = Store::of(stores::open_embedded(&config).await?);
+    let mut options = ServerOptions::new(config.store.embedded.data_dir.join("nats"));
     options.program.clone_from(&args.nats_server);
     let mut nats = NatsServer::start(options).await?;
-    compose(&mut config, &args, &nats)?;
+    compose(&mut config, &nats)?;
     let (ready, mut nodes) = start_nodes(&config, &args, &nats, store.clone(), &shutdown).await?;
     show(&ready, &args)?;
     let mut clean = true;
     while let Some(ended) = nodes.join_next().await {
-        clean &= ended.context("a node broke")?;
+        clean &= ended.context("a node failed")?;
     }
-    store.close().await?;
+    store.engine.close().await?;
     nats.stop().await;
     Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// What differs from a node in earnest: a secret of its own, this NATS server, no rate limit.
-fn compose(config: &mut Config, args: &Args, nats: &NatsServer) -> anyhow::Result<()> {
+/// What differs from a production node: its own secret, this NATS server, no rate limit.
+fn compose(config: &mut Config, nats: &NatsServer) -> anyhow::Result<()> {
     if config.auth.hs256_secret_file.is_none() {
-        config.auth.hs256_secret = Some(dev_secret(&args.data)?);
+        config.auth.hs256_secret = Some(dev_secret(&config.store.embedded.data_dir)?);
     }
     config.nats.urls = vec![ServerUrl::new(nats.client_url())];
     config.nats.user = Some("node".to_owned());
@@ -112,24 +118,25 @@ async fn start_nodes(
     config: &Config,
     args: &Args,
     nats: &NatsServer,
-    store: Arc<dyn Store>,
+    store: Store,
     shutdown: &tokio_util::sync::CancellationToken,
 ) -> anyhow::Result<(Ready, JoinSet<bool>)> {
     let mut nodes = JoinSet::new();
     let mut infos = Vec::new();
-    let mut port = args.port;
+    let first = args.port.unwrap_or(config.http.listen.port());
+    let mut port = first;
     for number in 1..=args.nodes {
         let name = format!("n{number}");
-        let listener = next_free(port, args.port == 0).await?;
+        let listener = next_free(port, first == 0).await?;
         let address = listener.local_addr()?;
-        if args.port != 0 && address.port() != port {
+        if first != 0 && address.port() != port {
             eprintln!("natter: port {port} is taken, {name} listens on {}", address.port());
         }
         port = address.port().checked_add(1).context("there are no ports left, choose a smaller --port")?;
         let mut own = config.clone();
         own.node.name = UserId::new(&name).context("the node's name")?;
         own.http.listen = address;
-        let node = Node::build(&own, store.clone()).await?;
+        let node = Node::build(&own, store.clone(), Metrics::new(&name)).await?;
         nodes.spawn(node.run(listener, shutdown.clone()));
         infos.push(NodeInfo { name, http: format!("http://{address}"), ws: format!("ws://{address}/v1/ws") });
     }
@@ -137,7 +144,7 @@ async fn start_nodes(
     let month = Duration::from_secs(30 * 24 * 3600);
     let token = |user: &str| anyhow::Ok(minter.mint(&UserId::new(user)?, month)?);
     let tokens = Tokens { alice: token("alice")?, bob: token("bob")? };
-    Ok((Ready { nodes: infos, nats: nats.client_url(), data: args.data.clone(), tokens }, nodes))
+    Ok((Ready { nodes: infos, nats: nats.client_url(), data: config.store.embedded.data_dir.clone(), tokens }, nodes))
 }
 
 async fn next_free(first: u16, any: bool) -> anyhow::Result<TcpListener> {
@@ -164,7 +171,7 @@ fn show(ready: &Ready, args: &Args) -> anyhow::Result<()> {
         text += &format!("  {:<6} {}   {}\n", node.name, node.http, node.ws);
     }
     text += &format!("  nats   {}\n", ready.nats);
-    text += &format!("  data   {}   (token secret: {DEV_SECRET_FILE})\n\n", args.data.display());
+    text += &format!("  data   {}   (token secret: {DEV_SECRET_FILE})\n\n", ready.data.display());
     let (one, other) = (&ready.nodes[0], &ready.nodes[ready.nodes.len() - 1]);
     text += "Chat in two tabs:\n";
     text += &format!("  {}/#token={}&peer=bob\n", one.http, ready.tokens.alice);

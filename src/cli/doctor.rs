@@ -1,7 +1,7 @@
-//! `natter doctor`: looks at everything a node needs, and says what is wrong and how to mend it.
+//! `natter doctor`: checks everything a node needs, and says what is wrong and how to fix it.
 //!
-//! Each part is a module that gives findings; here they are gathered, printed, and made an exit code. Nothing in
-//! them writes user data: probes go over subjects of nobody, and to one row of the table `health`.
+//! Each part is a module that returns findings; here they are gathered, printed, and turned into an exit code. None of
+//! them writes user data: probes use subjects that belong to nobody, and one row of the table `health`.
 
 use std::{fmt::Write as _, io, process::ExitCode};
 
@@ -21,7 +21,7 @@ use finding::{Finding, State};
 /// Arguments of `natter doctor`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
-pub struct Args {
+pub(super) struct Args {
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -30,7 +30,7 @@ pub struct Args {
 const EXAMPLES: &str = "\
 Examples:
   natter doctor --config /etc/natter.toml
-  natter doctor --json | jq -r '.findings[] | select(.state == \"fail\") | .mend'
+  natter doctor --json | jq -r '.findings[] | select(.state == \"fail\") | .fix'
 
 Run it where a node runs or will run, with the same configuration. Exit code 1 when something fails.";
 
@@ -38,7 +38,7 @@ Run it where a node runs or will run, with the same configuration. Exit code 1 w
 ///
 /// # Errors
 /// When the configuration is faulty.
-pub async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     let config = global.load()?.config;
     let report = Report::of(examine(&config).await);
     print(&if args.json {
@@ -73,7 +73,7 @@ impl Report {
         Self { ok: findings.iter().all(|finding| finding.state != State::Fail), findings }
     }
 
-    /// A line for each finding, and below it what to do where something is wrong.
+    /// One line per finding, and below it the fix where something is wrong.
     fn text(&self, colours: bool) -> String {
         let width = |of: fn(&Finding) -> &str| self.findings.iter().map(|f| of(f).len()).max().unwrap_or(0);
         let (part, check) = (width(|f| f.part), width(|f| f.check));
@@ -82,8 +82,8 @@ impl Report {
             let state = finding.state.shown(colours);
             // Writing to a String cannot fail.
             let _ = writeln!(text, "{state}  {:part$}  {:check$}  {}", finding.part, finding.check, finding.says);
-            if let Some(mend) = &finding.mend {
-                let _ = writeln!(text, "{:width$}{mend}", "", width = part + check + 10);
+            if let Some(fix) = &finding.fix {
+                let _ = writeln!(text, "{:width$}{fix}", "", width = part + check + 10);
             }
         }
         let count = |state| self.findings.iter().filter(|finding| finding.state == state).count();
@@ -117,6 +117,6 @@ mod tests {
         assert!(!report.ok && Report::of(report.findings[..2].to_vec()).ok);
         let json = serde_json::to_value(&report).unwrap();
         assert_eq!(json["findings"][2]["state"], "fail");
-        assert_eq!(json["findings"][2]["mend"], "choose another");
+        assert_eq!(json["findings"][2]["fix"], "choose another");
     }
 }

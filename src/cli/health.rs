@@ -1,4 +1,4 @@
-//! `natter health`: asks a node whether it is ready, for the health checks of containers, where there is no curl.
+//! `natter health`: asks a node whether it is ready, for container health checks, where there is no curl.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -15,13 +15,13 @@ use tokio::{
 
 use super::{Global, print};
 
-/// A readiness answer waits for the store for this long at most.
+/// A readiness answer waits at most this long for the store.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Arguments of `natter health`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
-pub struct Args {
+pub(super) struct Args {
     /// The node [default: http.listen of the configuration]
     #[arg(value_name = "HOST:PORT")]
     node: Option<String>,
@@ -38,17 +38,17 @@ Exit code 0 when the node is ready, 1 when it is not or does not answer.";
 ///
 /// # Errors
 /// When the configuration is faulty, or the node does not answer.
-pub async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     let node = match args.node {
         Some(node) => node.trim_start_matches("http://").trim_end_matches('/').to_owned(),
         None => reachable(global.load()?.config.http.listen).to_string(),
     };
-    let Answer { status, body } = ask(&node, "/readyz").await?;
+    let HttpAnswer { status, body } = ask(&node, "/readyz").await?;
     print(&body)?;
     Ok(if status == 200 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Where to find what listens on `listen`: a node that listens on every address is on loopback too.
+/// Where to reach what listens on `listen`: a node that listens on every address is on loopback too.
 pub(super) fn reachable(listen: SocketAddr) -> SocketAddr {
     let ip = match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
@@ -58,30 +58,30 @@ pub(super) fn reachable(listen: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, listen.port())
 }
 
-/// What a node answers over HTTP.
+/// A node's answer over HTTP.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(super) struct HttpAnswer {
     pub(super) status: u16,
     pub(super) body: String,
 }
 
-/// One GET, on a connection of its own.
-pub(super) async fn ask(node: &str, path: &str) -> anyhow::Result<Answer> {
+/// One GET, on its own connection.
+pub(super) async fn ask(node: &str, path: &str) -> anyhow::Result<HttpAnswer> {
     let asked = timeout(PATIENCE, exchange(node, path)).await;
     asked.map_err(|_| anyhow::anyhow!("no answer in time")).flatten().with_context(|| format!("asking {node}"))
 }
 
-async fn exchange(node: &str, path: &str) -> anyhow::Result<Answer> {
+async fn exchange(node: &str, path: &str) -> anyhow::Result<HttpAnswer> {
     let mut stream = TcpStream::connect(node).await?;
     let request = format!("GET {path} HTTP/1.0\r\nHost: {node}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     let mut answer = Vec::new();
-    // Whatever listens there may not be a node, and may never stop talking.
+    // Whatever listens there may not be a node, and may never stop sending.
     stream.take(1 << 20).read_to_end(&mut answer).await?;
     let text = String::from_utf8_lossy(&answer);
     let Some((head, body)) = text.split_once("\r\n\r\n") else { bail!("it does not speak HTTP") };
     let status = head.split_whitespace().nth(1).and_then(|status| status.parse().ok());
-    Ok(Answer { status: status.context("it does not speak HTTP")?, body: body.to_owned() })
+    Ok(HttpAnswer { status: status.context("it does not speak HTTP")?, body: body.to_owned() })
 }
 
 #[cfg(test)]

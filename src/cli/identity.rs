@@ -6,25 +6,26 @@ use super::{Global, report::Hint, signing::Signing};
 use crate::{
     auth::Minter,
     client::{Client, ClientOptions, ConnectError, TokenSource},
+    config::Http,
     model::UserId,
 };
 
 /// A minted token is used at once, and a fresh one is made for every reconnect.
 const TTL: Duration = Duration::from_secs(3600);
-/// A person waits for this.
+/// A person is waiting for this.
 const CONNECT_TIME: Duration = Duration::from_secs(3);
 
 /// Arguments of every command that connects as a user.
 #[derive(Debug, Clone, clap::Args)]
-pub struct Identity {
-    /// The node's address; give several and the next is tried when one is down
-    #[arg(long, value_name = "URL", env = "NATTER_URL", default_value = "ws://127.0.0.1:8080/v1/ws")]
+pub(super) struct Identity {
+    /// The node's address; with several, the next one is tried when one is down
+    #[arg(long, value_name = "URL", env = "NATTER_URL", default_values_t = [Http::default().ws_url()])]
     #[arg(value_delimiter = ',')]
     url: Vec<String>,
     /// The token that says who you are
     #[arg(long, value_name = "JWT", env = "NATTER_TOKEN", hide_env_values = true, conflicts_with = "user")]
     token: Option<String>,
-    /// Be this user, with a token signed on the spot: for a node whose secret is at hand
+    /// Connect as this user, with a token signed on the spot; needs access to the node's secret
     #[arg(long, value_name = "USER")]
     user: Option<UserId>,
     #[command(flatten)]
@@ -36,7 +37,7 @@ impl Identity {
     ///
     /// # Errors
     /// When there is neither a token nor a secret to sign one with.
-    pub fn options(&self, global: &Global, device: &str) -> anyhow::Result<ClientOptions> {
+    pub(super) fn options(&self, global: &Global, device: &str) -> anyhow::Result<ClientOptions> {
         let token = match (&self.token, &self.user) {
             (_, Some(user)) => {
                 let minter = Minter::from_config(&self.signing.auth(&global.load()?.config)?)?;
@@ -56,11 +57,11 @@ impl Identity {
         Ok(ClientOptions { urls, token, client, connect_timeout: CONNECT_TIME, ..ClientOptions::new("", "", device) })
     }
 
-    /// Connects, with a hint for the usual reasons why that fails.
+    /// Connects, with a hint for the usual reasons for failure.
     ///
     /// # Errors
     /// Why there is no connection.
-    pub async fn connect(&self, options: ClientOptions) -> anyhow::Result<Client> {
+    pub(super) async fn connect(&self, options: ClientOptions) -> anyhow::Result<Client> {
         Client::connect(options).await.map_err(|error| match &error {
             ConnectError::Unreachable { .. } => {
                 Hint::on(error, "start a node with natter dev, or say where it is: --url")

@@ -1,12 +1,12 @@
-//! Log lines to standard error, as text for people or JSON for machines. Called once by the commands that run for
-//! long; the others print what they have to say.
+//! Writes log lines to standard error, as text for people or JSON for machines. Called once by the long-running
+//! commands; the others print what they have to say.
 
 use std::io;
 
-use tracing::Subscriber;
+use tracing::{Level, Subscriber};
 use tracing_subscriber::{
     EnvFilter,
-    filter::ParseError,
+    filter::{FilterFn, ParseError, filter_fn},
     fmt::{self, MakeWriter},
     layer::SubscriberExt as _,
     util::{SubscriberInitExt as _, TryInitError},
@@ -18,10 +18,10 @@ use crate::config::{Log, LogFormat};
 /// Why logs could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum LoggingError {
-    /// The filter is not one; `Config::validate` finds this first.
-    #[error("log.filter is not a filter, use one like info or info,natter::session=debug")]
+    /// The filter is invalid; `Config::validate` finds this first.
+    #[error("log.filter is not a valid filter, use one like info or info,natter::session=debug")]
     Filter(#[from] ParseError),
-    /// Something in this process logs already.
+    /// Logging was already set up in this process.
     #[error("logs are set up already")]
     Twice(#[from] TryInitError),
 }
@@ -39,12 +39,28 @@ fn subscriber<W>(log: &Log, writer: W, colours: bool) -> Result<Box<dyn Subscrib
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let registry = tracing_subscriber::registry().with(EnvFilter::try_new(&log.filter)?);
+    let registry = tracing_subscriber::registry().with(EnvFilter::try_new(&log.filter)?).with(discreet());
     let layer = fmt::layer().with_writer(writer);
     Ok(match log.format {
         LogFormat::Text => Box::new(registry.with(layer.with_ansi(colours))),
-        // Spans carry conv and seq. The list has the innermost one too, so it need not be there twice.
+        // `conv`, `seq` and the like are fields of the event itself. The list of spans (of the libraries) has the
+        // innermost one too, so it need not be there twice.
         LogFormat::Json => Box::new(registry.with(layer.json().flatten_event(true).with_current_span(false))),
+    })
+}
+
+/// Whatever the filter asks for: at their lowest levels, dependencies print what passes through them, which is tokens
+/// and people's messages.
+fn discreet() -> FilterFn {
+    filter_fn(|event| {
+        let (from, level) = (event.target(), *event.level());
+        let most = match from.split("::").next() {
+            Some("natter") => Level::TRACE,
+            // With the peer's words in what it says of a close frame.
+            Some("tungstenite" | "tokio_tungstenite") => Level::INFO,
+            _ => Level::DEBUG,
+        };
+        level <= most
     })
 }
 
@@ -70,8 +86,8 @@ mod tests {
         let lines = Lines::default();
         let writer = lines.clone();
         tracing::subscriber::with_default(subscriber(log, move || writer.clone(), false).unwrap(), || {
-            let _span = tracing::info_span!("append", conv = "dm:a:b").entered();
-            tracing::info!(seq = 7, "stored");
+            let _span = tracing::info_span!("batch", rows = 2).entered();
+            tracing::info!(conv = "dm:a:b", seq = 7, "stored");
             tracing::debug!("not asked for");
         });
         String::from_utf8(lines.0.lock().unwrap().clone()).unwrap()
@@ -83,13 +99,28 @@ mod tests {
         assert_eq!(text.lines().count(), 1, "{text}");
         let line: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!((&line["message"], &line["seq"]), (&"stored".into(), &7.into()));
-        assert_eq!(line["spans"][0]["conv"], "dm:a:b");
+        assert_eq!((&line["conv"], &line["spans"][0]["rows"]), (&"dm:a:b".into(), &2.into()));
+    }
+
+    #[test]
+    fn no_filter_makes_dependencies_print_what_passes_through_them() {
+        let lines = Lines::default();
+        let (writer, log) = (lines.clone(), Log { filter: "trace".into(), ..Log::default() });
+        tracing::subscriber::with_default(subscriber(&log, move || writer.clone(), false).unwrap(), || {
+            tracing::trace!(target: "tungstenite::protocol", "frame secret-1");
+            tracing::debug!(target: "tungstenite::protocol", "close secret-2");
+            tracing::trace!(target: "hyper::proto", "head secret-3");
+            tracing::debug!(target: "hyper::proto", "flushed");
+            tracing::trace!(target: "natter::session", "ours");
+        });
+        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        assert!(text.contains("flushed") && text.contains("ours") && !text.contains("secret"), "{text}");
     }
 
     #[test]
     fn text_has_no_colours_where_none_are_wanted() {
         let text = logged(&Log::default());
-        assert!(text.contains("append{conv=\"dm:a:b\"}") && text.contains("stored"), "{text}");
+        assert!(text.contains("conv=\"dm:a:b\"") && text.contains("stored"), "{text}");
         assert!(!text.contains('\x1b') && !text.contains("not asked for"), "{text}");
         assert!(matches!(start(&Log { filter: "a==".into(), ..Log::default() }), Err(LoggingError::Filter(_))));
     }

@@ -1,29 +1,29 @@
-//! `natter migrate`: brings the schema of a cluster to this build, or makes it.
+//! `natter migrate`: brings the schema of a cluster to the version of this build, creating it if there is none.
 
 use std::process::ExitCode;
 
 use serde::Serialize;
 
-use super::{Global, logging, print, report::Hint, stores};
+use super::{Global, logging, print, report::Hint};
 use crate::{
     config::{Config, StoreKind},
-    store::scylla::{Migrated, migrate},
+    store::scylla::{Migrated, ScyllaOptions, migrate},
 };
 
 /// Arguments of `natter migrate`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
-pub struct Args {
-    /// Servers of the cluster, comma separated
+pub(super) struct Args {
+    /// Servers of the cluster, comma-separated
     #[arg(long, value_name = "HOST:PORT,…")]
     contact_points: Option<String>,
-    /// The keyspace; made if it is not there
+    /// The keyspace; created if it does not exist
     #[arg(long, value_name = "NAME")]
     keyspace: Option<String>,
     /// The datacenter that keeps the rows
     #[arg(long, value_name = "NAME")]
     datacenter: Option<String>,
-    /// Copies of each row, when the keyspace is made
+    /// Copies of each row, used when the keyspace is created
     #[arg(long, value_name = "N")]
     replication_factor: Option<u32>,
     /// Print JSON
@@ -40,7 +40,7 @@ Examples:
 Safe to run again, and from several machines at once: one does the work, the others wait for it.";
 
 impl Args {
-    /// Whether a flag names a cluster, so that one is meant whatever store.kind says.
+    /// Whether a flag names a cluster: then one is meant, whatever store.kind says.
     fn names_a_cluster(&self) -> bool {
         self.contact_points.is_some()
             || self.keyspace.is_some()
@@ -53,7 +53,7 @@ impl Args {
 ///
 /// # Errors
 /// When the configuration is faulty, the cluster does not answer or refuses, or its schema is newer.
-pub async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     let kind = args.names_a_cluster().then_some("scylla");
     let sources = global
         .sources()
@@ -68,7 +68,7 @@ pub async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
         let what = anyhow::anyhow!("store.kind is embedded, which has no schema to migrate");
         return Err(Hint::on(what, "set store.kind = \"scylla\", or name a cluster with --contact-points"));
     }
-    let done = migrate(&stores::scylla_options(&config.store.scylla)).await?;
+    let done = migrate(&ScyllaOptions::from(&config.store.scylla)).await?;
     let report = Report::of(&config.store.scylla.keyspace, done);
     print(&if args.json { serde_json::to_string(&report)? } else { report.text() })?;
     Ok(ExitCode::SUCCESS)
@@ -90,9 +90,9 @@ impl<'a> Report<'a> {
     fn text(&self) -> String {
         let Self { keyspace, from, to, .. } = self;
         match from {
-            0 => format!("keyspace {keyspace}: made the schema, version {to}"),
-            from if from == to => format!("keyspace {keyspace}: the schema has version {to} already, nothing to do"),
-            from => format!("keyspace {keyspace}: brought the schema from version {from} to {to}"),
+            0 => format!("keyspace {keyspace}: created the schema, version {to}"),
+            from if from == to => format!("keyspace {keyspace}: the schema already has version {to}, nothing to do"),
+            from => format!("keyspace {keyspace}: migrated the schema from version {from} to {to}"),
         }
     }
 }
@@ -104,9 +104,9 @@ mod tests {
     #[test]
     fn it_says_what_it_did() {
         let text = |from, to| Report::of("k", Migrated { from, to }).text();
-        assert_eq!(text(0, 2), "keyspace k: made the schema, version 2");
-        assert_eq!(text(2, 2), "keyspace k: the schema has version 2 already, nothing to do");
-        assert_eq!(text(1, 2), "keyspace k: brought the schema from version 1 to 2");
+        assert_eq!(text(0, 2), "keyspace k: created the schema, version 2");
+        assert_eq!(text(2, 2), "keyspace k: the schema already has version 2, nothing to do");
+        assert_eq!(text(1, 2), "keyspace k: migrated the schema from version 1 to 2");
         assert!(!Report::of("k", Migrated { from: 2, to: 2 }).changed);
     }
 }

@@ -60,22 +60,22 @@ Examples:
 natter <COMMAND> --help shows more of them. Each key of the configuration is also a variable:
 NATTER_NATS__URLS sets nats.urls.";
 
-/// What every command takes.
+/// Options of every command.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Global {
     /// The configuration file (TOML)
     #[arg(long, global = true, value_name = "FILE", env = "NATTER_CONFIG", help_heading = "Options for all commands")]
     pub config: Option<PathBuf>,
-    /// What is logged, such as info or natter=debug
+    /// What to log, such as info or natter=debug
     #[arg(long, global = true, value_name = "FILTER", help_heading = "Options for all commands")]
     pub log: Option<String>,
-    /// How a log line looks: text or json
+    /// Format of log lines: text or json
     #[arg(long, global = true, value_name = "FORMAT", help_heading = "Options for all commands")]
     pub log_format: Option<String>,
 }
 
 impl Global {
-    /// The file, the variables and the flags that all commands share; a command adds its own.
+    /// The file, the variables and the flags that all commands share; a command adds its own flags.
     pub fn sources(&self) -> Sources {
         // An empty NATTER_CONFIG means none, as for every other variable.
         let file = self.config.clone().filter(|path| !path.as_os_str().is_empty());
@@ -103,7 +103,7 @@ enum Command {
     Serve(serve::Args),
     /// Bring the schema of a ScyllaDB cluster to this version
     Migrate(migrate::Args),
-    /// Check everything that a node needs, and say what is wrong and how to mend it
+    /// Check everything that a node needs, and say what is wrong and how to fix it
     Doctor(doctor::Args),
     /// Ask a node whether it is ready
     Health(health::Args),
@@ -111,7 +111,7 @@ enum Command {
     Token(token::Args),
     /// Send a message, or one for each line of standard input
     Send(send::Args),
-    /// Print messages as they come, and those that were missed
+    /// Print messages as they arrive, after those that were missed
     Tail(tail::Args),
     /// Measure throughput, latency and memory, and check that nothing is lost
     Bench(bench::Args),
@@ -157,9 +157,9 @@ fn block_on(command: Command, global: &Global) -> anyhow::Result<ExitCode> {
     runtime.block_on(command.run(global))
 }
 
-/// Help and version are answers, everything else is a fault of the arguments.
+/// Help and version go to standard output, everything else is a faulty argument.
 fn show_usage(e: &clap::Error) -> ExitCode {
-    // Nothing is left to tell if even this cannot be printed.
+    // There is nothing left to do if even this cannot be printed.
     let _ = e.print();
     match e.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
@@ -167,10 +167,10 @@ fn show_usage(e: &clap::Error) -> ExitCode {
     }
 }
 
-/// Prints to standard output. Unlike `println!`, a reader that went away (`natter … | head`) is no panic.
+/// Prints to standard output. Unlike `println!`, it does not panic when the reader has gone away (`natter … | head`).
 ///
 /// # Errors
-/// When standard output cannot be written; [`report::ReaderGone`] ends the command without a word.
+/// When standard output cannot be written; [`report::ReaderGone`] ends the command silently.
 pub fn print(text: &str) -> anyhow::Result<()> {
     let line_end = if text.ends_with('\n') { "" } else { "\n" };
     let mut out = io::stdout().lock();

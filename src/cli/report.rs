@@ -1,4 +1,4 @@
-//! What a person sees when a command fails: `natter: cause: cause`, and a line on what to do where that is known.
+//! What a person sees when a command fails: `natter: cause: cause`, and a line on what to do about it if that is known.
 
 use std::{
     error::Error,
@@ -12,7 +12,7 @@ use crate::{auth::KeyError, config::ConfigErrors};
 /// The exit code for wrong arguments and a wrong configuration.
 pub(super) const USAGE: u8 = 2;
 
-/// What to do about an error: `result.map_err(|e| Hint::on(e, "start a NATS server"))?`.
+/// A hint on what to do about an error: `result.map_err(|e| Hint::on(e, "start a NATS server"))?`.
 #[derive(Debug)]
 pub struct Hint {
     hint: String,
@@ -38,17 +38,18 @@ impl Error for Hint {
     }
 }
 
-/// Whoever read the output has seen enough: no failure. Only for standard output, a broken connection is one.
+/// The reader of the output has gone away, which is not a failure. For standard output only: a broken connection is a
+/// failure.
 #[derive(Debug, thiserror::Error)]
-#[error("nobody reads the output any more")]
+#[error("the reader of the output has gone away")]
 pub struct ReaderGone;
 
-/// Prints why a command failed and gives its exit code.
+/// Prints why a command failed and returns its exit code.
 pub(super) fn failure(error: &anyhow::Error) -> ExitCode {
     if find::<ReaderGone>(error).is_some() {
         return ExitCode::SUCCESS;
     }
-    // Nothing is left to tell if standard error is gone.
+    // There is nothing left to do if standard error is gone.
     let _ = writeln!(io::stderr(), "{}", describe(error, colours(&io::stderr())));
     let usage = find::<ConfigErrors>(error).is_some();
     if usage { ExitCode::from(USAGE) } else { ExitCode::FAILURE }

@@ -1,4 +1,4 @@
-//! `natter send`: one message, or one for each line of standard input.
+//! `natter send`: sends one message, or one for each line of standard input.
 
 use std::{io::BufRead as _, process::ExitCode, time::Duration};
 
@@ -14,11 +14,11 @@ use crate::{
 /// Arguments of `natter send`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
-pub struct Args {
-    /// To whom: @user or #room
+pub(super) struct Args {
+    /// The recipient: @user or #room
     #[arg(long, value_name = "@USER|#ROOM")]
     to: String,
-    /// What to send; - reads standard input, one message for each line
+    /// The text to send; - reads standard input, one message per line
     text: String,
     #[command(flatten)]
     identity: Identity,
@@ -51,13 +51,13 @@ Examples:
 ///
 /// # Errors
 /// When there is no connection, or a message was refused.
-pub async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     if args.text == "-" && args.cid.is_some() {
         bail!("--cid is for one message, not for the lines of standard input");
     }
-    // What is for this device is left to lie: it was not shown to anybody.
+    // Messages for this device are left unacknowledged: nobody has seen them.
     let options = ClientOptions { auto_ack: false, ..args.identity.options(global, &args.device)? };
-    // A bad body is told before anything is connected.
+    // A bad body is reported before connecting.
     let single = (args.text != "-").then(|| args.body(&args.text)).transpose()?;
     let client = args.identity.connect(options).await?;
     let done = match single {
@@ -89,10 +89,10 @@ impl Args {
         self.show(&sent.context("not sent")?)
     }
 
-    /// One after the other: only so is their order certain.
+    /// One after the other: only then is their order certain.
     async fn send_lines(&self, client: &Client) -> anyhow::Result<()> {
         let (lines, mut next) = tokio::sync::mpsc::channel(1);
-        // Reading standard input cannot be cancelled, so it is a thread that nobody waits for.
+        // Reading standard input cannot be cancelled, so it runs on a thread that nothing waits for.
         std::thread::spawn(move || {
             for line in std::io::stdin().lock().lines() {
                 if lines.blocking_send(line).is_err() {

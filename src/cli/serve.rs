@@ -1,4 +1,4 @@
-//! `natter serve`: one node from a configuration, until SIGTERM or Ctrl-C.
+//! `natter serve`: runs one node from a configuration, until SIGTERM or Ctrl-C.
 
 use std::process::ExitCode;
 
@@ -7,19 +7,24 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::{Global, logging, report::Hint, stores};
-use crate::{config::Config, node::Node};
+use crate::{
+    config::Config,
+    descriptors::{self, Lowered},
+    metrics::Metrics,
+    node::Node,
+};
 
 /// Arguments of `natter serve`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
-pub struct Args {
-    /// Where to listen for HTTP and WebSockets
+pub(super) struct Args {
+    /// The address for HTTP and WebSockets
     #[arg(long, value_name = "HOST:PORT")]
     listen: Option<String>,
     /// The node's name, unique in the mesh
     #[arg(long)]
     name: Option<String>,
-    /// NATS servers, comma separated
+    /// NATS servers, comma-separated
     #[arg(long, value_name = "URL,…")]
     nats: Option<String>,
     /// The data folder of the embedded store
@@ -37,37 +42,62 @@ Examples:
   NATTER_AUTH__HS256_SECRET_FILE=/run/secrets/jwt natter serve
   NATTER_STORE__KIND=scylla NATTER_STORE__SCYLLA__CONTACT_POINTS=db-1:9042 natter serve --migrate
 
-SIGTERM and Ctrl-C drain: no new connections, goodbye to the clients, everything under way is finished.";
+SIGTERM and Ctrl-C drain: no new connections, clients are told goodbye, and everything under way is finished.";
 
 /// Runs the command.
 ///
 /// # Errors
 /// When the configuration is faulty, the store cannot be opened, or the address is taken.
-pub async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     let sources = global
         .sources()
         .flag("--listen", "http.listen", args.listen.as_ref())
         .flag("--name", "node.name", args.name.as_ref())
         .flag("--nats", "nats.urls", args.nats.as_ref())
         .flag("--data", "store.embedded.data_dir", args.data.as_ref());
-    let config = Config::load(&sources)?;
+    let mut config = Config::load(&sources)?;
     logging::start(&config.log)?;
+    if let Some(lowered) = fit_descriptors(&mut config, 1)? {
+        warn_of_lowered(lowered);
+    }
     let shutdown = shutdown_signal()?;
-    let stores::Opened { store, refresh } = stores::open(&config, args.migrate).await?;
+    let metrics = Metrics::new(config.node.name.as_str());
+    let store = stores::open(&config, args.migrate, &metrics).await?;
     let listener = listen(&config).await?;
-    let node = Node::build(&config, store.clone()).await?.refreshing(refresh);
+    let node = Node::build(&config, store.clone(), metrics).await?;
     tracing::info!(node = %config.node.name, listen = %listener.local_addr()?, "serving");
     let clean = node.run(listener, shutdown).await;
-    store.close().await?;
+    store.engine.close().await?;
     tracing::info!(clean, "stopped");
     Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Raises the limit of open files, and lowers the limits of each of `nodes` nodes to what it allows.
+///
+/// # Errors
+/// When there are too few for any node.
+pub(super) fn fit_descriptors(config: &mut Config, nodes: usize) -> anyhow::Result<Option<Lowered>> {
+    if let Err(error) = descriptors::raise() {
+        tracing::warn!(%error, "the limit of open files could not be raised");
+    }
+    Ok(descriptors::fit(config, descriptors::allowed(), nodes)?)
+}
+
+fn warn_of_lowered(Lowered { allowed, configured, sessions }: Lowered) {
+    tracing::warn!(
+        allowed,
+        configured,
+        sessions,
+        "limits.sessions_per_node is lowered to what the limit of open files allows: \
+         raise that (LimitNOFILE= in the unit, ulimit -n), or set the key to what you need"
+    );
 }
 
 /// Cancelled by SIGTERM or Ctrl-C; a second one ends the process at once.
 ///
 /// # Errors
-/// When the system does not let signals be caught.
-pub fn shutdown_signal() -> anyhow::Result<CancellationToken> {
+/// When signals cannot be caught.
+pub(super) fn shutdown_signal() -> anyhow::Result<CancellationToken> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate()).context("cannot catch SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot catch SIGINT")?;

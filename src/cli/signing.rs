@@ -1,4 +1,4 @@
-//! Which secret the commands sign tokens with. Called by token, bench and, through `identity`, by send and tail.
+//! Which secret the commands sign tokens with. Used by token, bench and, through `identity`, by send and tail.
 
 use std::path::PathBuf;
 
@@ -8,11 +8,11 @@ use crate::{
     config::{Auth, Config},
 };
 
-/// Where the secret is.
+/// Where the secret comes from.
 #[derive(Debug, Clone, Default, clap::Args)]
-pub struct Signing {
-    /// Sign with the secret that natter dev keeps in this data folder [default: the configured secret, or that of
-    /// the configured data folder]
+pub(super) struct Signing {
+    /// Sign with the secret that natter dev keeps in this data folder [default: the configured secret, or that of the
+    /// configured data folder]
     #[arg(long, value_name = "DIR", conflicts_with = "secret_file")]
     pub data: Option<PathBuf>,
     /// Sign with the secret in this file
@@ -21,11 +21,11 @@ pub struct Signing {
 }
 
 impl Signing {
-    /// The one secret to sign with, beside the audience and issuer that the nodes ask for.
+    /// The secret to sign with, and the audience and issuer that the nodes expect.
     ///
     /// # Errors
     /// When there is no secret.
-    pub fn auth(&self, config: &Config) -> anyhow::Result<Auth> {
+    pub(super) fn auth(&self, config: &Config) -> anyhow::Result<Auth> {
         let configured = &config.auth;
         let file = |path| Auth {
             hs256_secret: None,
@@ -46,7 +46,7 @@ impl Signing {
         if path.exists() {
             return Ok(file(path));
         }
-        // Making one here would give a token that no node takes.
+        // Creating one here would give a token that no node accepts.
         Err(Hint::on(
             anyhow::anyhow!("there is no secret at {}", path.display()),
             "start natter dev in this folder first, or say where the secret is: --data, --secret-file or --config",

@@ -1,4 +1,4 @@
-//! `natter tail`: prints messages as they come, first those that this device has missed.
+//! `natter tail`: prints messages as they arrive, after those that this device has missed.
 
 use std::{collections::HashMap, process::ExitCode};
 
@@ -8,28 +8,28 @@ use super::{Global, identity::Identity, print};
 use crate::{
     client::{Client, ClientOptions, Event},
     model::{ConvId, Seq},
-    protocol::{Message, client::HistoryFrom},
+    protocol::{HistoryFrom, Message},
 };
 
 /// Arguments of `natter tail`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
-pub struct Args {
+pub(super) struct Args {
     #[command(flatten)]
     identity: Identity,
-    /// The device to connect as: what it has printed it does not print again
+    /// The device to connect as; messages printed on it before are not printed again
     #[arg(long, value_name = "NAME", default_value = "natter-tail")]
     device: String,
-    /// Print one JSON object on each line
+    /// Print one JSON object per line
     #[arg(long)]
     json: bool,
-    /// Print all conversations from their first message on
+    /// Print all conversations from their first message
     #[arg(long)]
     from_start: bool,
     /// End when everything missed has been printed
     #[arg(long)]
     once: bool,
-    /// End after so many messages
+    /// End after this many messages
     #[arg(long, short = 'n', value_name = "N")]
     count: Option<u64>,
 }
@@ -40,14 +40,14 @@ Examples:
   natter tail --user bob --once --json       what was missed, for a script
   natter tail --user bob --device archive --from-start --json >> bob.jsonl";
 
-/// Pages of history are asked for in this size.
+/// The page size for reading history.
 const PAGE: usize = 200;
 
 /// Runs the command.
 ///
 /// # Errors
 /// When there is no connection, or it ends for good.
-pub async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     let options = ClientOptions { auto_ack: false, ..args.identity.options(global, &args.device)? };
     let client = args.identity.connect(options).await?;
     let mut tail = Tail { args, client, printed: HashMap::new(), left: u64::MAX };
@@ -77,7 +77,7 @@ async fn interrupted() {
 struct Tail {
     args: Args,
     client: Client,
-    /// From history: these come once more as missed messages.
+    /// Printed from history: these arrive once more as missed messages.
     printed: HashMap<ConvId, Seq>,
     left: u64,
 }
@@ -103,7 +103,7 @@ impl Tail {
         if self.printed.get(&message.conv).is_none_or(|printed| *printed < message.seq) {
             self.show(&message)?;
         }
-        // Only now: what was not printed comes again next time.
+        // Only now: what was not printed is delivered again next time.
         self.client.ack(&message.conv, message.seq).await?;
         Ok(())
     }
@@ -147,11 +147,11 @@ impl Tail {
     }
 }
 
-/// What is not a message goes to standard error, beside the messages.
+/// Everything other than messages goes to standard error.
 fn notice(event: &Event) {
     let words = match event {
-        Event::Disconnected(error) => format!("{error}; connecting again"),
-        Event::Truncated { conv, from } => format!("{conv}: cut, the messages before {from} are in its history"),
+        Event::Disconnected(error) => format!("{error}; reconnecting"),
+        Event::Truncated { conv, from } => format!("{conv}: cut; the messages before {from} are in its history"),
         Event::Refused { code, message } => format!("{}: {message}", code.word()),
         _ => return,
     };
@@ -169,7 +169,7 @@ fn line(message: &Message) -> String {
     format!("{hour:02}:{minute:02}:{second:02}Z {conv} {seq} {from}: {}", printable(&body))
 }
 
-/// Somebody else wrote this: it must not move the cursor or set the title of the reader's terminal.
+/// Someone else wrote this: it must not move the cursor or set the title of the reader's terminal.
 fn printable(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {

@@ -1,4 +1,4 @@
-//! `natter token`: a token for a first run, for tests and for tools.
+//! `natter token`: makes a token, for a first run, for tests and for tools.
 
 use std::{process::ExitCode, time::Duration};
 
@@ -14,15 +14,15 @@ use crate::{
 /// Arguments of `natter token`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
-pub struct Args {
+pub(super) struct Args {
     /// The user it is for
     user: UserId,
     #[command(flatten)]
     signing: Signing,
-    /// How long it is good for: 90s, 15m, 12h, 30d
+    /// How long it is valid: 90s, 15m, 12h, 30d
     #[arg(long, value_name = "TIME", default_value = "30d", value_parser = parse_ttl)]
     ttl: Duration,
-    /// Print an object with the token, its user and its end
+    /// Print an object with the token, its user and its expiry
     #[arg(long)]
     json: bool,
 }
@@ -38,11 +38,11 @@ Examples:
 ///
 /// # Errors
 /// When the configuration is faulty or there is no secret to sign with.
-pub async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     let auth = args.signing.auth(&global.load()?.config)?;
     let token = Minter::from_config(&auth)?.mint(&args.user, args.ttl)?;
     if args.json {
-        // Read back, not computed again: it is what a node will see.
+        // Read back, not computed again: this is what a node will see.
         let claims = Verifier::from_config(&auth)?.verify(&token).context("the token would be refused")?;
         print(&json!({ "token": token, "user": claims.user, "exp": claims.exp }).to_string())?;
     } else {

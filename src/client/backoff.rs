@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// Grows from `first` to `most`, jittered so that the clients of a dead node do not come back all at once.
+/// Grows from `first` to `most`, with jitter so that the clients of a dead node do not all come back at once.
 #[derive(Debug, Clone)]
 pub(super) struct Backoff {
     first: Duration,

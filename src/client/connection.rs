@@ -1,9 +1,9 @@
-//! One socket: frames in and out in either encoding, no reconnect, no memory of what was said. Called by the
-//! driver, the bench, and tests that must say things a proper client never would.
+//! One socket: frames in and out in either encoding. It does not reconnect and remembers nothing of what was sent.
+//! Called by the driver, the bench, and tests that must send what a proper client never would.
 //!
-//! Writing never waits: [`Connection::queue`] puts a frame into the buffer, and whoever owns the connection flushes
-//! it when there is nothing else to do. So several frames share one system call, and a node that does not read
-//! cannot keep its client from reading, which could lock both up.
+//! Writing never waits: [`Connection::queue`] puts a frame into the buffer, and the owner of the connection flushes it
+//! when there is nothing else to do. Several frames then share one system call, and a node that does not read cannot
+//! keep its client from reading, which could deadlock both.
 
 use std::{
     future::poll_fn,
@@ -28,9 +28,9 @@ use tokio_tungstenite::{
 use super::ConnectError;
 use crate::protocol::{Encoding, ServerFrame, client::Outgoing, server::Welcome};
 
-/// Frames from a node may be this large: a page of `history` with 200 of the largest bodies.
+/// The largest frame accepted from a node: a page of `history` with 200 of the largest bodies fits.
 const MAX_FRAME: usize = 64 << 20;
-/// What may wait in the buffer before it is written without a flush.
+/// How much may wait in the buffer before it is written without a flush.
 const WRITE_BUFFER: usize = 32 << 10;
 
 /// Where and how to open a connection.
@@ -40,9 +40,9 @@ pub struct Endpoint {
     pub url: String,
     /// The subprotocol to ask for.
     pub encoding: Encoding,
-    /// A token for the request's header, for clients that do not put it into `hello`.
+    /// A token for the request's header, for clients that do not send it in `hello`.
     pub bearer: Option<String>,
-    /// Bytes read at once: large for throughput, small for many idle connections.
+    /// Bytes per read: large for throughput, small for many idle connections.
     pub read_buffer: usize,
 }
 
@@ -68,9 +68,9 @@ impl Endpoint {
 /// What comes from the node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Incoming {
-    /// One frame, not yet read.
+    /// One frame, not yet decoded.
     Frame(Bytes),
-    /// The end. 1006 when the socket just ended.
+    /// The end. The code is 1006 when the socket ended without a close frame.
     Closed {
         /// The close code.
         code: u16,
@@ -89,10 +89,10 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Opens the socket. Says nothing yet: `hello` is the caller's.
+    /// Opens the socket. Sends nothing yet: `hello` is up to the caller.
     ///
     /// # Errors
-    /// Why there is none.
+    /// Why there is no connection.
     pub async fn open(endpoint: &Endpoint) -> Result<Self, ConnectError> {
         let config = WebSocketConfig::default()
             .read_buffer_size(endpoint.read_buffer)
@@ -104,10 +104,10 @@ impl Connection {
         Ok(Self { socket, encoding: endpoint.encoding, unflushed: false, heard: 0 })
     }
 
-    /// Says `hello` and waits for `welcome`.
+    /// Sends `hello` and waits for `welcome`.
     ///
     /// # Errors
-    /// The close, in the words of the error frame before it if there was one.
+    /// The close, with the message of the preceding error frame if there was one.
     pub async fn hello(&mut self, hello: &Outgoing<'_>) -> Result<Welcome, ConnectError> {
         self.send(hello).await?;
         let mut words = None;
@@ -132,12 +132,12 @@ impl Connection {
         self.encoding
     }
 
-    /// Grows with everything that comes in, pings included: a connection on which it stands still is dead.
+    /// Grows with everything that comes in, pings included: a connection on which it stops growing is dead.
     pub fn heard(&self) -> u64 {
         self.heard
     }
 
-    /// Whether a frame may be queued. While it is pending the socket takes no more.
+    /// Whether a frame may be queued. While this is pending, the socket takes no more.
     pub fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ConnectError>> {
         self.socket.poll_ready_unpin(cx).map_err(ConnectError::lost)
     }
@@ -189,7 +189,7 @@ impl Connection {
         poll_fn(|cx| self.poll_flush(cx)).await
     }
 
-    /// The next frame or the end. Answers pings on the way.
+    /// The next frame or the end. Answers pings along the way.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Incoming> {
         loop {
             let next = ready!(self.socket.poll_next_unpin(cx));
@@ -210,7 +210,7 @@ impl Connection {
         }
     }
 
-    /// The next frame or the end. Also writes what is in the buffer: pongs, at least.
+    /// The next frame or the end. Also writes what is in the buffer, if only pongs.
     pub async fn next(&mut self) -> Incoming {
         poll_fn(|cx| {
             if let Poll::Ready(incoming) = self.poll_next(cx) {
@@ -224,7 +224,7 @@ impl Connection {
         .await
     }
 
-    /// The next frame, read.
+    /// The next frame, decoded.
     ///
     /// # Errors
     /// The end, or a frame that cannot be read.
@@ -238,7 +238,7 @@ impl Connection {
     /// Says goodbye with code 1000 and flushes. Does not wait for the node to agree.
     pub async fn close(mut self) {
         let frame = CloseFrame { code: CloseCode::Normal, reason: Utf8Bytes::from_static("") };
-        // A connection that is gone already is closed as well.
+        // A connection that is already gone counts as closed.
         let _ = self.socket.send(WsMessage::Close(Some(frame))).await;
     }
 }

@@ -1,5 +1,5 @@
-//! The background task of a client: gets a connection, lets `pump` use it until it ends, waits, gets the next one.
-//! Called by the handle, through commands.
+//! The background task of a client: gets a connection, lets `pump` use it until it ends, waits, and gets the next one.
+//! The handle talks to it through commands.
 
 use std::{collections::VecDeque, future::Future, pin::pin, sync::Arc, time::Duration};
 
@@ -15,7 +15,7 @@ use super::{
     marks::Marks,
     places::Places,
     pump::{Ended, Pump},
-    requests::{Request, Requests},
+    requests::{PendingCall, Requests},
 };
 use crate::{
     model::{ConvId, Recipient, Seq},
@@ -30,7 +30,7 @@ const CONNECT_TRY: Duration = Duration::from_secs(10);
 /// What the handle asks for.
 #[derive(Debug)]
 pub(super) enum Command {
-    Ask(Request),
+    Call(PendingCall),
     Read(ConvId, Seq),
     Ack(ConvId, Seq),
     Signal { to: Recipient, kind: String, body: Option<Body> },
@@ -43,14 +43,14 @@ pub(super) struct Driver {
     options: Arc<ClientOptions>,
     pub(super) commands: mpsc::Receiver<Command>,
     pub(super) events: Arc<Events>,
-    /// Who waits for the first connection.
+    /// Who is waiting for the first connection.
     ready: Option<oneshot::Sender<Result<(), ConnectError>>>,
     pub(super) requests: Requests,
     pub(super) places: Places,
     pub(super) marks: Marks,
     pub(super) signals: VecDeque<(Recipient, String, Option<Body>)>,
     pub(super) backoff: Backoff,
-    /// A node that drains says when to come back.
+    /// When to come back, as told by a draining node.
     pub(super) come_back: Option<Duration>,
     attempt: u64,
     tries: usize,
@@ -59,7 +59,7 @@ pub(super) struct Driver {
 
 /// Why there will be no further connection.
 pub(super) enum End {
-    /// Refused for good, or not wanted again.
+    /// Refused for good, or reconnecting is off.
     Closed(ConnectError),
     /// The user of the client is done with it.
     Dropped(Option<oneshot::Sender<()>>),
@@ -106,7 +106,7 @@ impl Driver {
         self.commands.close();
         self.requests.fail_all(&error);
         while let Ok(command) = self.commands.try_recv() {
-            if let Command::Ask(request) = command {
+            if let Command::Call(request) = command {
                 let _ = request.reply.send(Err(RequestError::Closed(error.clone())));
             }
         }
@@ -165,7 +165,7 @@ impl Driver {
         }
     }
 
-    /// Waits for `future` and takes commands in the meantime: requests wait for the next connection.
+    /// Waits for `future` and takes commands in the meantime; requests wait for the next connection.
     async fn meanwhile<T>(&mut self, future: impl Future<Output = T>) -> Result<T, End> {
         let mut future = pin!(future);
         loop {
@@ -174,7 +174,7 @@ impl Driver {
                 command = self.commands.recv() => match command {
                     None => return Err(End::Dropped(None)),
                     Some(Command::Close(done)) => return Err(End::Dropped(Some(done))),
-                    // A signal is of the moment.
+                    // A signal is only worth something at the moment it is sent.
                     Some(Command::Signal { .. }) => {}
                     Some(other) => self.on_command(other),
                 },
@@ -185,7 +185,7 @@ impl Driver {
     /// Takes any command but `Close`.
     pub(super) fn on_command(&mut self, command: Command) {
         match command {
-            Command::Ask(request) => self.requests.add(request),
+            Command::Call(request) => self.requests.add(request),
             Command::Read(conv, seq) => self.marks.set(conv, seq),
             Command::Ack(conv, seq) => self.places.done(conv, seq, Instant::now()),
             Command::Signal { to, kind, body } => self.signals.push_back((to, kind, body)),

@@ -14,28 +14,28 @@ pub enum ConnectError {
     /// No node answered there.
     #[error("{url}: cannot connect ({reason}), is the node running?")]
     Unreachable {
-        /// Where.
+        /// The address.
         url: String,
-        /// The system's words.
+        /// The system's message.
         reason: String,
     },
     /// Something answered, but not with a WebSocket.
     #[error("{url}: answered HTTP {status} instead of a WebSocket, check the address and the token")]
     Http {
-        /// Where.
+        /// The address.
         url: String,
         /// The HTTP status.
         status: u16,
     },
-    /// The connection was closed; 1006 when it just ended.
+    /// The connection was closed; the code is 1006 when it ended without a close frame.
     #[error("{}: {reason} ({code})", if *code == 1006 { "connection lost" } else { "closed by the node" })]
     Closed {
         /// The close code.
         code: u16,
-        /// The node's words.
+        /// The node's message.
         reason: String,
     },
-    /// The token source gave none.
+    /// The token source gave no token.
     #[error("no token: {0}")]
     Token(String),
     /// The peer does not speak the protocol.
@@ -63,27 +63,27 @@ impl ConnectError {
     }
 }
 
-/// Why a request has no answer that one could use.
+/// Why a request got no usable answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RequestError {
-    /// The node refused it, for good: what may succeed later was already tried again.
+    /// The node refused it for good: whatever might succeed later has already been tried again.
     #[error("{}: {message}", code.word())]
     Refused {
-        /// Which kind.
+        /// The error code.
         code: ErrorCode,
-        /// The node's words: which field, what limit, what to do.
+        /// The node's message: which field, what limit, what to do.
         message: String,
     },
-    /// A name that cannot exist.
+    /// A name that is not valid.
     #[error("{field}: {error}")]
     Name {
-        /// Of which argument.
+        /// Which argument it was.
         field: &'static str,
         /// What is wrong with it.
         error: NameError,
     },
-    /// The client is closed for good. Whether a send that was under way is stored is unknown: the same cid may be
-    /// sent again by another client.
+    /// The client is closed for good. Whether a send that was under way is stored is unknown: another client may send
+    /// it again with the same cid.
     #[error("not connected any more: {0}")]
     Closed(ConnectError),
     /// The client was dropped or closed by its own user.

@@ -1,9 +1,9 @@
 //! What arrives, on its way from the driver to the user of the client.
 //!
-//! The queue is bounded without ever keeping the driver from reading answers: messages are bounded by the node's
-//! window, since they are acknowledged only after they were taken from here; receipts and signals are dropped when
-//! the queue is long (receipts are in `conversations` too, signals are live only); the rest is rare. Should a node
-//! not keep to its window, the driver stops reading its socket.
+//! The queue is bounded, yet never keeps the driver from reading answers. Messages are bounded by the node's window,
+//! since they are acknowledged only after they were taken from here; receipts and signals are dropped when the queue is
+//! long (receipts are in `conversations` too, signals are live only); everything else is rare. If a node exceeds its
+//! window, the driver stops reading its socket.
 
 use std::{
     collections::VecDeque,
@@ -23,55 +23,55 @@ use crate::{
     },
 };
 
-/// Above this receipts and signals are dropped.
+/// Above this length, receipts and signals are dropped.
 const SOFT_LIMIT: usize = 1024;
-/// Above this the socket is not read.
+/// Above this length, the socket is not read.
 const HARD_LIMIT: usize = 4096;
 
 /// What a client hears.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
-    /// A new message, in its place in the order of its conversation.
+    /// A new message, in the order of its conversation.
     Message(Message),
-    /// How far somebody has received or read a conversation.
+    /// How far someone has received or read a conversation.
     Receipt(Receipt),
     /// A live signal.
     Signal(Signal),
-    /// Everything missed has been handed out; what follows is live. After every connection.
+    /// Everything missed has been handed out; what follows is live. Comes after every connection.
     CaughtUp,
     /// A connection is up.
     Connected(Box<Welcome>),
-    /// The connection is gone, another one will be tried.
+    /// The connection is gone; another one will be tried.
     Disconnected(ConnectError),
-    /// A backlog was cut; what lies before is there through `history`.
+    /// A backlog was cut; what lies before it is available through `history`.
     Truncated {
         /// Which conversation.
         conv: ConvId,
         /// The first seq that follows.
         from: Seq,
     },
-    /// The node is about to close; the client connects again by itself.
+    /// The node is about to close; the client reconnects by itself.
     Goodbye {
         /// Why.
         reason: String,
         /// When the client will come back.
         reconnect_ms: u64,
     },
-    /// The node refused something that has no answer: an acknowledgement, a read mark, a signal.
+    /// The node refused something that gets no answer: an acknowledgement, a read mark, a signal.
     Refused {
-        /// Which kind.
+        /// The error code.
         code: ErrorCode,
-        /// The node's words.
+        /// The node's message.
         message: String,
     },
-    /// The end: no further connection is tried. Nothing follows.
+    /// The end: no further connection is tried, and no event follows.
     Closed(ConnectError),
 }
 
 #[derive(Debug, Default)]
 struct State {
     queue: VecDeque<Event>,
-    /// Messages handed out since the driver looked last.
+    /// Messages handed out since the driver last looked.
     taken: Vec<(ConvId, Seq)>,
     ended: bool,
 }
@@ -107,7 +107,7 @@ impl Events {
         self.readable.notify_one();
     }
 
-    /// No event will follow.
+    /// No further event will follow.
     pub(super) fn end(&self) {
         self.state().ended = true;
         self.readable.notify_waiters();
@@ -142,7 +142,7 @@ impl Events {
         }
     }
 
-    /// Whether the driver may read on; wakes it when it may again.
+    /// Whether the driver may read on; wakes it once it may again.
     pub(super) fn has_room(&self, cx: &mut Context<'_>) -> bool {
         self.driver.register(cx.waker());
         !self.is_full()
@@ -153,7 +153,7 @@ impl Events {
         self.state().queue.len() >= HARD_LIMIT
     }
 
-    /// What was handed out and is to be acknowledged.
+    /// What was handed out and is now to be acknowledged.
     pub(super) fn poll_taken(&self, cx: &mut Context<'_>) -> Poll<Vec<(ConvId, Seq)>> {
         self.driver.register(cx.waker());
         let taken = std::mem::take(&mut self.state().taken);

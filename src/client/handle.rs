@@ -1,4 +1,4 @@
-//! The handle that a program holds. Called by send, tail and the tests; does nothing itself but ask the driver.
+//! The handle that a program holds. Called by send, tail and the tests; only passes requests on to the driver.
 
 use std::sync::Arc;
 
@@ -8,14 +8,14 @@ use super::{
     ClientOptions, ConnectError, Event, RequestError,
     driver::{Command, Driver},
     events::Events,
-    requests::{Answer, Ask, ConversationsPage, HistoryPage, Request, SentInfo},
+    requests::{Call, ConversationsPage, HistoryPage, PendingCall, Reply, SentInfo},
 };
 use crate::{
     model::{Cid, ConvId, Millis, Recipient, Seq},
-    protocol::{Body, client::HistoryFrom},
+    protocol::{Body, HistoryFrom},
 };
 
-/// Commands on their way to the driver; it takes them whatever the state of the connection.
+/// Commands on their way to the driver, which takes them whatever the state of the connection.
 const COMMANDS: usize = 64;
 
 /// A client. Clones share one connection, and each event goes to one of them. When the last clone is dropped the
@@ -60,11 +60,11 @@ impl Client {
         self.events.next().await
     }
 
-    /// Sends a message with a fresh cid and waits until it is durable, over reconnects if need be. Put your own
-    /// time limit around it: a send that is given up may or may not be stored. Waits while
-    /// [`ClientOptions::in_flight`] others are without an answer.
+    /// Sends a message with a fresh cid and waits until it is durable, across reconnects if need be. Put your own time
+    /// limit around it: a send that is given up may or may not be stored. Waits while [`ClientOptions::in_flight`]
+    /// other requests are unanswered.
     ///
-    /// Messages to one recipient keep their order as long as each is sent after the one before was answered.
+    /// Messages to one recipient keep their order as long as each is sent after the previous one was answered.
     ///
     /// # Errors
     /// Why it was refused, or that the client is closed.
@@ -73,15 +73,15 @@ impl Client {
         self.send_with_cid(to, &cid, body).await
     }
 
-    /// The same with the caller's own cid: sending it again, also from another process, stores nothing twice.
+    /// The same with the caller's own cid: sending it again, even from another process, stores nothing twice.
     ///
     /// # Errors
     /// Why it was refused, or that the client is closed.
     pub async fn send_with_cid(&self, to: &str, cid: &str, body: Body) -> Result<SentInfo, RequestError> {
         let to: Recipient = to.parse().map_err(|error| RequestError::Name { field: "to", error })?;
         let cid = Cid::new(cid).map_err(|error| RequestError::Name { field: "cid", error })?;
-        match self.ask(Ask::Send { to, cid, body }).await? {
-            Answer::Sent(info) => Ok(info),
+        match self.ask(Call::Send { to, cid, body }).await? {
+            Reply::Sent(info) => Ok(info),
             other => Err(mismatch(&other)),
         }
     }
@@ -91,30 +91,43 @@ impl Client {
     /// # Errors
     /// Why it was refused, or that the client is closed.
     pub async fn history(&self, conv: &ConvId, from: HistoryFrom, limit: usize) -> Result<HistoryPage, RequestError> {
-        match self.ask(Ask::History { conv: conv.clone(), from, limit }).await? {
-            Answer::History(page) => Ok(page),
+        match self.ask(Call::History { conv: conv.clone(), from, limit }).await? {
+            Reply::History(page) => Ok(page),
             other => Err(mismatch(&other)),
         }
     }
 
-    /// A page of the list of conversations, at most 100. `after` is the `next` of the page before.
+    /// A page of the list of conversations, at most 100. `after` is the `next` of the previous page.
     ///
     /// # Errors
     /// Why it was refused, or that the client is closed.
     pub async fn conversations(&self, after: Option<String>, limit: usize) -> Result<ConversationsPage, RequestError> {
-        match self.ask(Ask::Conversations { after, limit }).await? {
-            Answer::Conversations(page) => Ok(page),
+        match self.ask(Call::Conversations { after, limit }).await? {
+            Reply::Conversations(page) => Ok(page),
             other => Err(mismatch(&other)),
         }
     }
 
-    /// Gives the node a fresh token of the same user, without a reconnect. Returns when it ends.
+    /// Gives the node a fresh token of the same user, without a reconnect. Returns the time at which the new token
+    /// expires.
     ///
     /// # Errors
     /// Why it was refused, or that the client is closed.
     pub async fn refresh_token(&self, token: &str) -> Result<Millis, RequestError> {
-        match self.ask(Ask::Token { token: token.to_owned() }).await? {
-            Answer::Token(exp) => Ok(exp),
+        match self.ask(Call::Token { token: token.to_owned() }).await? {
+            Reply::Token(exp) => Ok(exp),
+            other => Err(mismatch(&other)),
+        }
+    }
+
+    /// Asks the node for a sign of life and waits for it, over a reconnect if need be. Put your own time limit around
+    /// it: a link that is gone is noticed only after twice the time between the node's pings.
+    ///
+    /// # Errors
+    /// That the client is closed.
+    pub async fn ping(&self) -> Result<(), RequestError> {
+        match self.ask(Call::Ping).await? {
+            Reply::Pong => Ok(()),
             other => Err(mismatch(&other)),
         }
     }
@@ -144,7 +157,7 @@ impl Client {
         self.command(Command::Signal { to, kind: kind.to_owned(), body }).await
     }
 
-    /// Writes the acknowledgements that still wait and closes the connection. Requests without an answer fail.
+    /// Writes the pending acknowledgements and closes the connection. Unanswered requests fail.
     pub async fn close(&self) {
         let (done, closed) = oneshot::channel();
         if self.command(Command::Close(done)).await.is_ok() {
@@ -152,10 +165,10 @@ impl Client {
         }
     }
 
-    async fn ask(&self, ask: Ask) -> Result<Answer, RequestError> {
+    async fn ask(&self, ask: Call) -> Result<Reply, RequestError> {
         let permit = self.in_flight.clone().acquire_owned().await.ok();
         let (reply, answer) = oneshot::channel();
-        self.command(Command::Ask(Request { ask, reply, permit })).await?;
+        self.command(Command::Call(PendingCall { ask, reply, permit })).await?;
         answer.await.unwrap_or(Err(RequestError::Dropped))
     }
 
@@ -164,6 +177,6 @@ impl Client {
     }
 }
 
-fn mismatch(answer: &Answer) -> RequestError {
+fn mismatch(answer: &Reply) -> RequestError {
     RequestError::Closed(ConnectError::Protocol(format!("the answer is of another kind: {answer:?}")))
 }

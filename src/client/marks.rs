@@ -1,11 +1,11 @@
-//! Read marks. They have no answer, so the latest of each conversation is said again after every reconnect until the
+//! Read marks. They get no answer, so the latest of each conversation is sent again after every reconnect until the
 //! user's own receipt shows that it arrived. No I/O. Called by the driver.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::model::{ConvId, Seq};
 
-/// Marks that are remembered; above this an arbitrary one is said only once.
+/// How many marks are remembered; above this, an arbitrary one is sent only once.
 const REMEMBERED: usize = 1024;
 
 /// Read marks on their way.
@@ -43,7 +43,7 @@ impl Marks {
         }
     }
 
-    /// The node refused one, and does not say which: none is said again, or a bad one would be for ever.
+    /// The node refused one and does not say which: none is sent again, or a bad one would be sent forever.
     pub(super) fn forget(&mut self) {
         self.latest.clear();
         self.waiting.clear();

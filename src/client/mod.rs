@@ -1,8 +1,8 @@
 //! The Rust client: reconnects, resends, acknowledges, drops duplicates. Called by send, tail and the tests; the
 //! bench uses only [`Connection`].
 //!
-//! [`Client`] is a handle on one background task (`driver`) that owns the socket. What the task does is decided
-//! without I/O in `requests` (everything that waits for an answer) and `places` (what has arrived, what is to be
+//! [`Client`] is a handle on one background task (`driver`) that owns the socket. What the task does is decided without
+//! I/O in `requests` (everything that waits for an answer) and `places` (what has arrived and what is to be
 //! acknowledged); what arrives is handed over through `events`.
 //!
 //! What it promises:

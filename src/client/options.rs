@@ -11,7 +11,7 @@ use crate::protocol::Encoding;
 pub enum TokenSource {
     /// Always the same.
     Fixed(String),
-    /// Asked before every connection, so that it never is an expired one.
+    /// Asked before every connection, so that the token is never an expired one.
     Fresh(Arc<dyn Fn() -> BoxFuture<'static, Result<String, String>> + Send + Sync>),
 }
 
@@ -31,7 +31,7 @@ impl TokenSource {
         }
     }
 
-    /// Whether another token may follow one that expired.
+    /// Whether another token may follow one that has expired.
     pub(super) fn renews(&self) -> bool {
         matches!(self, Self::Fresh(_))
     }
@@ -48,29 +48,30 @@ impl fmt::Debug for TokenSource {
 pub struct ClientOptions {
     /// `ws://host:port/v1/ws`, one or more nodes; after a failure the next one is tried.
     pub urls: Vec<String>,
-    /// Who one is.
+    /// Which user to connect as.
     pub token: TokenSource,
-    /// The device: what it has acknowledged it does not get again.
+    /// The device. It does not get again what it has acknowledged.
     pub device: String,
-    /// How frames are written. Default: JSON.
+    /// The encoding of frames. Default: JSON.
     pub encoding: Encoding,
     /// The client's name and version, for the node's logs.
     pub client: String,
-    /// Connect again after a connection was lost. Default: yes.
+    /// Reconnect after a connection was lost. Default: yes.
     pub reconnect: bool,
-    /// Acknowledge a message as soon as [`Client::next`](super::Client::next) gave it out. Default: yes.
+    /// Acknowledge a message as soon as [`Client::next`](super::Client::next) has returned it. Default: yes.
     pub auto_ack: bool,
-    /// How long the first connection is tried for. Default: 10 s. Later ones are tried for ever.
+    /// How long to try for the first connection. Default: 10 s. Later ones are tried until they succeed.
     pub connect_timeout: Duration,
-    /// Requests without an answer; the next caller waits. Default: 64, what a node works on at once.
+    /// The most requests without an answer; the next caller waits. Default: 64, as many as a node works on at once.
     pub in_flight: usize,
-    /// The first value of `hello.attempt`; of two clients of one device the node keeps the larger. The default is
-    /// the time in milliseconds, so that a program started anew wins against its forgotten former self.
+    /// The first value of `hello.attempt`. Of two clients of one device the mesh keeps the later one; the number only
+    /// tells the other one whether to come back (R11). The default is the time in milliseconds, so that of two programs
+    /// the one that was started first stays away.
     pub attempt: u64,
 }
 
 impl ClientOptions {
-    /// Options with the defaults for one node.
+    /// Default options for one node.
     pub fn new(url: impl Into<String>, token: impl Into<String>, device: impl Into<String>) -> Self {
         Self {
             urls: vec![url.into()],

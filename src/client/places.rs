@@ -1,5 +1,5 @@
-//! How far this device is in each conversation: what has arrived, what was acknowledged, and which
-//! acknowledgements are still to be written. No I/O. Called by the driver.
+//! How far this device is in each conversation: what has arrived, what was acknowledged, and which acknowledgements are
+//! still to be written. No I/O. Called by the driver.
 
 use std::collections::HashMap;
 
@@ -7,11 +7,11 @@ use tokio::time::{Duration, Instant};
 
 use crate::model::{ConvId, Seq};
 
-/// Acknowledgements are gathered this long …
+/// Acknowledgements are gathered for this long …
 const GATHER: Duration = Duration::from_millis(5);
-/// … or until this many messages wait for one, a quarter of the smallest window a node would set.
+/// … or until this many messages wait for one, a quarter of the smallest window that a node would set.
 const GATHER_MESSAGES: usize = 32;
-/// After a reconnect this many conversations are acknowledged once more; the node asks for the rest by sending
+/// After a reconnect, this many conversations are acknowledged once more; for the rest, the node asks by sending
 /// messages again.
 const REPEATED: usize = 256;
 
@@ -19,11 +19,11 @@ const REPEATED: usize = 256;
 struct Place {
     /// Everything up to here was handed to the events.
     have: Seq,
-    /// Everything up to here is done with.
+    /// The user is done with everything up to here.
     acked: Seq,
 }
 
-/// Positions of all conversations that this client has seen. Kept for the client's life: some 100 bytes each.
+/// Positions of all conversations that this client has seen. Kept for the client's life: about 100 bytes each.
 #[derive(Debug, Default)]
 pub(super) struct Places {
     places: HashMap<ConvId, Place>,
@@ -36,8 +36,8 @@ pub(super) struct Places {
 }
 
 impl Places {
-    /// Whether a message is new. One that is not is acknowledged again: the node sent it because it has not seen
-    /// the acknowledgement.
+    /// Whether a message is new. One that is not is acknowledged again: the node sent it because it has not seen the
+    /// acknowledgement.
     pub(super) fn is_new(&mut self, conv: &ConvId, seq: Seq, now: Instant) -> bool {
         let place = self.places.entry(conv.clone()).or_default();
         if seq > place.have {
@@ -54,7 +54,7 @@ impl Places {
     /// The user of the client is done with everything up to `seq`.
     pub(super) fn done(&mut self, conv: ConvId, seq: Seq, now: Instant) {
         let place = self.places.entry(conv.clone()).or_default();
-        // Acknowledged by hand above what has arrived: the user knows more, from a former run.
+        // The user acknowledged above what has arrived: they know more, from an earlier run.
         place.have = place.have.max(seq);
         place.acked = place.acked.max(seq);
         let acked = place.acked;
@@ -90,12 +90,12 @@ impl Places {
         Some((conv, seq))
     }
 
-    /// Everything that waits is due at once: the client is closing.
+    /// Everything that waits becomes due at once: the client is closing.
     pub(super) fn hurry(&mut self) {
         self.waiting_messages = self.waiting_messages.max(GATHER_MESSAGES);
     }
 
-    /// A new connection: what was written on the one before may be lost.
+    /// A new connection: what was written on the previous one may be lost.
     pub(super) fn on_connected(&mut self, now: Instant) {
         for (conv, seq) in std::mem::take(&mut self.written) {
             let acked = self.places.get(&conv).map_or(seq, |place| place.acked);

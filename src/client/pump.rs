@@ -23,9 +23,9 @@ use crate::{
     protocol::{ErrorCode, ServerFrame, client::Outgoing, server::Welcome},
 };
 
-/// So many steps may pass before what was queued is written although more is coming in.
+/// At most this many steps before queued frames are written although more is coming in.
 const STEPS_PER_FLUSH: u32 = 32;
-/// The last acknowledgements are given this long to be written.
+/// How long the last acknowledgements may take to be written.
 const CLOSE_TIME: Duration = Duration::from_secs(1);
 
 /// Why a connection is no longer in use.
@@ -62,7 +62,7 @@ struct Silence {
 }
 
 impl Silence {
-    /// True when nothing was heard since the check before. The node pings twice in that time.
+    /// True when nothing was heard since the last check. The node pings twice in that time.
     fn check(&mut self, heard: u64, now: Instant) -> bool {
         if now < self.next {
             return false;
@@ -107,7 +107,7 @@ impl<'d> Pump<'d> {
         }
     }
 
-    /// What is to be done next. Frames are written in one go when there is nothing else to do.
+    /// What to do next. Frames are written in one go when there is nothing else to do.
     fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
         if let Err(error) = self.queue_due(cx) {
             return Poll::Ready(Step::Broken(error));
@@ -138,7 +138,7 @@ impl<'d> Pump<'d> {
             return Poll::Ready(Step::Taken(taken));
         }
         let due = [self.driver.places.due(), self.driver.requests.due()];
-        // What is due cannot be written to a blocked socket; its waker comes when it can.
+        // What is due cannot be written to a blocked socket; its waker is called when it can.
         let due = due.into_iter().flatten().filter(|_| !self.blocked);
         let next = due.fold(self.silence.next, Instant::min);
         if self.timer.deadline() != next {
@@ -147,7 +147,7 @@ impl<'d> Pump<'d> {
         self.timer.as_mut().poll(cx).map(|()| Step::Tick)
     }
 
-    /// Puts everything that is due into the socket's buffer, as far as it takes it.
+    /// Puts everything that is due into the socket's buffer, as far as it fits.
     fn queue_due(&mut self, cx: &mut Context<'_>) -> Result<(), ConnectError> {
         let now = Instant::now();
         loop {
@@ -181,7 +181,7 @@ impl<'d> Pump<'d> {
     fn on_payload(&mut self, payload: &[u8]) {
         let frame = match ServerFrame::decode(self.connection.encoding(), payload) {
             Ok(frame) => frame,
-            // A later node may say things that this client does not know.
+            // A later node may send things that this client does not know.
             Err(error) => return tracing::debug!(%error, "a frame was passed over"),
         };
         if let Some(frame) = self.driver.requests.on_frame(frame, Instant::now()) {
@@ -205,7 +205,7 @@ impl<'d> Pump<'d> {
             }
             ServerFrame::Signal(signal) => Event::Signal(signal),
             ServerFrame::CaughtUp => {
-                // Only now: a node that accepts and drops at once must not be asked again ever faster.
+                // Only now: a node that accepts and drops at once must not be retried ever faster.
                 self.driver.backoff.reset();
                 Event::CaughtUp
             }
@@ -220,13 +220,13 @@ impl<'d> Pump<'d> {
                 }
                 Event::Refused { code, message }
             }
-            // Answers to requests that were answered before.
+            // A second answer to a request that was already answered.
             _ => return,
         };
         self.driver.events.push(event);
     }
 
-    /// Acknowledges what was taken and closes.
+    /// Acknowledges what was taken, and closes.
     async fn finish(mut self, done: Option<oneshot::Sender<()>>) -> Ended {
         let taken = poll_fn(|cx| Poll::Ready(self.driver.events.poll_taken(cx))).await;
         if let Poll::Ready(taken) = taken {
@@ -234,7 +234,7 @@ impl<'d> Pump<'d> {
         }
         self.driver.places.hurry();
         let writing = async move {
-            // What the buffer does not take now comes again: the node still has the old place.
+            // What the buffer does not take now is delivered again: the node still has the old cursor.
             let _ = poll_fn(|cx| Poll::Ready(self.queue_due(cx))).await;
             let _ = self.connection.flush().await;
             self.connection.close().await;

@@ -1,5 +1,5 @@
-//! Everything that waits for an answer: sent again after a reconnect and after an error that allows it, in the
-//! order in which it was asked for. No I/O. Called by the driver.
+//! Everything that waits for an answer: sent again, in the original order, after a reconnect and after an error that
+//! allows it. No I/O. Called by the driver.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -11,14 +11,12 @@ use tokio::{
 use super::{ConnectError, RequestError, backoff::Backoff};
 use crate::{
     model::{Cid, ConvId, Millis, Recipient, Seq},
-    protocol::{
-        Body, Message, ServerFrame,
-        client::{HistoryFrom, Outgoing},
-        server::Conversation,
-    },
+    protocol::{Body, HistoryFrom, Message, ServerFrame, client::Outgoing, server::Conversation},
 };
 
 const RETRY_FIRST: Duration = Duration::from_millis(100);
+/// A node that says "at once" is not taken at its word, so that two that differ do not spin.
+const RETRY_AT_LEAST: Duration = Duration::from_millis(5);
 const RETRY_MOST: Duration = Duration::from_secs(5);
 
 /// Where a message went.
@@ -26,7 +24,7 @@ const RETRY_MOST: Duration = Duration::from_secs(5);
 pub struct SentInfo {
     /// Its conversation.
     pub conv: ConvId,
-    /// Its place there.
+    /// Its seq there.
     pub seq: Seq,
     /// The time stored with it.
     pub ts: Millis,
@@ -37,7 +35,7 @@ pub struct SentInfo {
 pub struct HistoryPage {
     /// Oldest first.
     pub messages: Vec<Message>,
-    /// Whether there is more in the direction asked for.
+    /// Whether there is more in the requested direction.
     pub more: bool,
 }
 
@@ -46,43 +44,45 @@ pub struct HistoryPage {
 pub struct ConversationsPage {
     /// Most recent first.
     pub items: Vec<Conversation>,
-    /// Give it as `after` for the next page.
+    /// Pass it as `after` to get the next page.
     pub next: Option<String>,
 }
 
 /// What to ask.
 #[derive(Debug)]
-pub(super) enum Ask {
+pub(super) enum Call {
     Send { to: Recipient, cid: Cid, body: Body },
     History { conv: ConvId, from: HistoryFrom, limit: usize },
     Conversations { after: Option<String>, limit: usize },
     Token { token: String },
+    Ping,
 }
 
 /// What the node answered.
 #[derive(Debug)]
-pub(super) enum Answer {
+pub(super) enum Reply {
     Sent(SentInfo),
     History(HistoryPage),
     Conversations(ConversationsPage),
     Token(Millis),
+    Pong,
 }
 
 /// A request on its way.
 #[derive(Debug)]
-pub(super) struct Request {
-    pub(super) ask: Ask,
-    pub(super) reply: oneshot::Sender<Result<Answer, RequestError>>,
-    /// Keeps the next caller waiting while too many are on their way.
+pub(super) struct PendingCall {
+    pub(super) ask: Call,
+    pub(super) reply: oneshot::Sender<Result<Reply, RequestError>>,
+    /// Keeps the next caller waiting while too many requests are unanswered.
     #[allow(dead_code, reason = "given back when the request is dropped")]
     pub(super) permit: Option<OwnedSemaphorePermit>,
 }
 
 #[derive(Debug)]
 struct Waiting {
-    request: Request,
+    request: PendingCall,
     backoff: Backoff,
-    /// Written to some connection: it may have happened.
+    /// Written to some connection: it may have been carried out.
     started: bool,
 }
 
@@ -99,7 +99,7 @@ pub(super) struct Requests {
 
 impl Requests {
     /// Takes a request in.
-    pub(super) fn add(&mut self, request: Request) {
+    pub(super) fn add(&mut self, request: PendingCall) {
         self.last += 1;
         let id = self.last;
         // What follows a held message to the same recipient waits with it, or it would overtake it.
@@ -113,12 +113,12 @@ impl Requests {
         self.waiting.insert(id, Waiting { request, backoff: Backoff::new(RETRY_FIRST, RETRY_MOST), started: false });
     }
 
-    fn same_recipient(&self, id: u64, request: &Request) -> bool {
-        let (Some(other), Ask::Send { to, .. }) = (self.waiting.get(&id), &request.ask) else { return false };
-        matches!(&other.request.ask, Ask::Send { to: other, .. } if other == to)
+    fn same_recipient(&self, id: u64, request: &PendingCall) -> bool {
+        let (Some(other), Call::Send { to, .. }) = (self.waiting.get(&id), &request.ask) else { return false };
+        matches!(&other.request.ask, Call::Send { to: other, .. } if other == to)
     }
 
-    /// A new connection: everything is said again, in order.
+    /// A new connection: everything is sent again, in order.
     pub(super) fn on_connected(&mut self) {
         self.held.clear();
         self.ready = self.waiting.keys().copied().collect();
@@ -133,7 +133,7 @@ impl Requests {
         while let Some(id) = self.ready.pop_front() {
             let Some(waiting) = self.waiting.get_mut(&id) else { continue };
             if !waiting.started && waiting.request.reply.is_closed() {
-                // Its caller went away before anything was said: then it never is.
+                // Its caller went away before it was sent: then it never is.
                 self.waiting.remove(&id);
                 continue;
             }
@@ -148,26 +148,28 @@ impl Requests {
         self.held.first().map(|(until, _)| *until)
     }
 
-    /// Takes an answer; gives the frame back when it answers nothing that waits here.
+    /// Takes an answer; gives the frame back when nothing here waits for it.
     pub(super) fn on_frame(&mut self, frame: ServerFrame, now: Instant) -> Option<ServerFrame> {
         let reference = match &frame {
             ServerFrame::Sent { reference, .. }
             | ServerFrame::History { reference, .. }
             | ServerFrame::Conversations { reference, .. }
             | ServerFrame::TokenOk { reference, .. }
+            | ServerFrame::Pong { reference }
             | ServerFrame::Error { reference, .. } => *reference,
             _ => None,
         };
         let Some(id) = reference.filter(|id| self.waiting.contains_key(id)) else { return Some(frame) };
         let answer = match frame {
-            ServerFrame::Sent { conv, seq, ts, .. } => Ok(Answer::Sent(SentInfo { conv, seq, ts })),
-            ServerFrame::History { messages, more, .. } => Ok(Answer::History(HistoryPage { messages, more })),
+            ServerFrame::Sent { conv, seq, ts, .. } => Ok(Reply::Sent(SentInfo { conv, seq, ts })),
+            ServerFrame::History { messages, more, .. } => Ok(Reply::History(HistoryPage { messages, more })),
             ServerFrame::Conversations { items, next, .. } => {
-                Ok(Answer::Conversations(ConversationsPage { items, next }))
+                Ok(Reply::Conversations(ConversationsPage { items, next }))
             }
-            ServerFrame::TokenOk { exp, .. } => Ok(Answer::Token(exp)),
-            ServerFrame::Error { retry: true, .. } => {
-                self.hold(id, now);
+            ServerFrame::TokenOk { exp, .. } => Ok(Reply::Token(exp)),
+            ServerFrame::Pong { .. } => Ok(Reply::Pong),
+            ServerFrame::Error { retry: true, retry_after_ms, .. } => {
+                self.hold(id, now, retry_after_ms.map(Duration::from_millis));
                 return None;
             }
             ServerFrame::Error { code, message, .. } => Err(RequestError::Refused { code, message }),
@@ -177,16 +179,31 @@ impl Requests {
         None
     }
 
-    fn hold(&mut self, id: u64, now: Instant) {
-        if let Some(waiting) = self.waiting.get_mut(&id) {
-            let until = now + waiting.backoff.next();
+    /// Writes a request again later: when the node says, or after a growing wait. Later messages to the same recipient
+    /// wait with it and come after it; those that were written already are refused as well or are stored, and then
+    /// the repeat changes nothing.
+    fn hold(&mut self, id: u64, now: Instant, wait: Option<Duration>) {
+        let Some(waiting) = self.waiting.get_mut(&id) else { return };
+        let until = now + wait.map_or_else(|| waiting.backoff.next(), |wait| wait.max(RETRY_AT_LEAST));
+        let request = &waiting.request;
+        let Call::Send { to, .. } = &request.ask else {
             self.held.insert((until, id));
-        }
+            return;
+        };
+        let to = to.clone();
+        let follows = |(other, waiting): (&u64, &Waiting)| match &waiting.request.ask {
+            Call::Send { to: other_to, .. } if *other_to == to => Some(*other),
+            _ => None,
+        };
+        let all: BTreeSet<u64> = self.waiting.range(id..).filter_map(follows).collect();
+        self.ready.retain(|other| !all.contains(other));
+        self.held.retain(|(_, other)| !all.contains(other));
+        self.held.extend(all.into_iter().map(|other| (until, other)));
     }
 
-    fn answer(&mut self, id: u64, answer: Result<Answer, RequestError>) {
+    fn answer(&mut self, id: u64, answer: Result<Reply, RequestError>) {
         if let Some(waiting) = self.waiting.remove(&id) {
-            // Nobody may be waiting any more; then nobody needs it.
+            // The caller may be gone; then nobody needs the answer.
             let _ = waiting.request.reply.send(answer);
         }
     }
@@ -201,7 +218,7 @@ impl Requests {
     }
 }
 
-impl Ask {
+impl Call {
     fn outgoing<T>(&self, id: u64, write: impl FnOnce(&Outgoing<'_>) -> T) -> T {
         let reference = Some(id);
         match self {
@@ -219,6 +236,7 @@ impl Ask {
                 write(&Outgoing::Conversations { reference, after: after.as_deref(), limit: *limit })
             }
             Self::Token { token } => write(&Outgoing::Token { reference, token }),
+            Self::Ping => write(&Outgoing::Ping { reference }),
         }
     }
 }

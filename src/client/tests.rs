@@ -1,4 +1,4 @@
-//! The client against a node whose every word is written in the test: what a real node does only when it fails.
+//! The client against a scripted node: covers what a real node does only when it fails.
 
 mod script;
 
@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout};
 use super::{Client, ClientOptions, ConnectError, Event, RequestError, TokenSource};
 use crate::{
     model::{ConvId, Seq},
-    protocol::{Body, ClientFrame, CloseReason, Encoding, ErrorCode, ServerFrame, client::HistoryFrom},
+    protocol::{Ask, Body, ClientFrame, CloseReason, Encoding, ErrorCode, HistoryFrom, ServerFrame, ask},
 };
 
 const LONG: Duration = Duration::from_secs(10);
@@ -44,7 +44,7 @@ fn spawn_send(client: &Client, cid: &str) -> tokio::task::JoinHandle<Result<Seq,
 async fn expect_send(peer: &mut Peer) -> (u64, String) {
     let request = peer.recv().await;
     match request.frame {
-        ClientFrame::Send { cid, .. } => (request.reference.unwrap(), cid.to_string()),
+        ClientFrame::Ask(Ask::Send(ask::Send { cid, .. })) => (request.reference.unwrap(), cid.to_string()),
         other => panic!("{other:?} instead of a send"),
     }
 }
@@ -96,7 +96,7 @@ async fn an_error_that_allows_it_is_tried_again_and_others_wait_behind() {
     let first = spawn_send(&client, "first");
     let (reference, _) = expect_send(&mut peer).await;
     peer.error(Some(reference), ErrorCode::RateLimited).await;
-    // A signal goes in turn, so its coming back shows that the error has been read.
+    // Signals are processed in order, so getting it back shows that the error has been read.
     peer.say(&ServerFrame::Signal(script::signal())).await;
     assert!(matches!(next(&client).await, Event::Signal(_)));
     let second = spawn_send(&client, "second");
@@ -139,9 +139,9 @@ async fn nothing_is_acknowledged_before_it_was_taken() {
     peer.message(1).await;
     peer.message(2).await;
     assert_eq!([next_seq(&client).await, next_seq(&client).await], [1, 2]);
-    // Were 1 or 2 acknowledged by themselves, that would come before the read mark.
+    // If 1 or 2 were acknowledged automatically, that would come before the read mark.
     client.read(&conv(), 1).await.unwrap();
-    assert_eq!(peer.recv().await.frame, ClientFrame::Read { conv: conv(), seq: 1 });
+    assert_eq!(peer.recv().await.frame, ClientFrame::Ask(Ask::Read(ask::Read { conv: conv(), seq: 1 })));
     client.ack(&conv(), 2).await.unwrap();
     assert_eq!(expect_ack(&mut peer).await, 2);
 }
@@ -179,7 +179,7 @@ async fn a_final_close_ends_everything() {
     let send = spawn_send(&client, "x");
     expect_send(&mut peer).await;
     peer.close(CloseReason::Replaced).await;
-    let replaced = ConnectError::Closed { code: 4104, reason: "replaced by a newer session of this device".into() };
+    let replaced = ConnectError::Closed { code: 4104, reason: CloseReason::Replaced.text().into() };
     assert_eq!(send.await.unwrap(), Err(RequestError::Closed(replaced.clone())));
     assert_eq!(next(&client).await, Event::Closed(replaced));
     assert_eq!(timeout(LONG, client.next()).await.unwrap(), None);
@@ -244,7 +244,7 @@ async fn a_node_that_does_not_read_does_not_lock_up_the_client() {
     for seq in 1..=200 {
         let (reference, _) = loop {
             let request = peer.recv().await;
-            if let ClientFrame::Send { cid, .. } = request.frame {
+            if let ClientFrame::Ask(Ask::Send(ask::Send { cid, .. })) = request.frame {
                 break (request.reference.unwrap(), cid);
             }
         };
@@ -265,7 +265,10 @@ async fn too_many_at_once_wait() {
     let (first, a) = expect_send(&mut peer).await;
     let (_, b) = expect_send(&mut peer).await;
     client.read(&conv(), 1).await.unwrap();
-    assert!(matches!(peer.recv().await.frame, ClientFrame::Read { .. }), "the third send must wait");
+    assert!(
+        matches!(peer.recv().await.frame, ClientFrame::Ask(Ask::Read(ask::Read { .. }))),
+        "the third send must wait"
+    );
     peer.sent(first, 1).await;
     let (_, c) = expect_send(&mut peer).await;
     let mut all = [a, b, c];

@@ -1,4 +1,4 @@
-//! What is wrong with a configuration: all of it at once, each fault with what an operator needs to mend it.
+//! What is wrong with a configuration: everything at once, each fault with what an operator needs to correct it.
 
 use std::fmt;
 
@@ -9,9 +9,9 @@ use super::source::Source;
 pub struct Fault {
     /// The key, such as `limits.window`; empty where a file cannot be read at all.
     pub key: String,
-    /// The value as it was found, masked if it is a secret.
+    /// The value that was given, masked if it is a secret.
     pub value: Option<String>,
-    /// What is asked of it.
+    /// What is wrong with it, or what it must be.
     pub problem: String,
     /// What set it.
     pub source: Source,

@@ -1,5 +1,5 @@
-//! Reads the sources one over the other. Each value is tried alone first: that is how every fault is found and
-//! not just the first one. Called through [`Config::load`].
+//! Reads the sources, each overriding the one before. Every value is first tried alone: that is how all faults are
+//! found, not just the first. Called through [`Config::load`].
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -19,9 +19,9 @@ pub type Origins = BTreeMap<String, Source>;
 /// A configuration and where its values came from.
 #[derive(Debug, Clone)]
 pub struct Loaded {
-    /// What is in force.
+    /// The values in force.
     pub config: Config,
-    /// What set it.
+    /// What set them.
     pub origins: Origins,
 }
 
@@ -72,7 +72,7 @@ impl Reading {
             Err(e) => return self.fault("", None, format!("cannot be read: {e}"), at(0)),
         };
         let line_of = |offset: usize| text.bytes().take(offset).filter(|b| *b == b'\n').count() + 1;
-        // Only the message and the line: the reader's own output quotes the line, and a secret may stand in it.
+        // Only the message and the line number: the parser's own output quotes the line, which may hold a secret.
         let refused = |e: toml::de::Error| (e.message().to_owned(), at(e.span().map_or(1, |span| line_of(span.start))));
         let read = || Ok((DeTable::parse(&text)?, toml::from_str::<toml::Table>(&text)?));
         match read().map_err(refused) {
@@ -80,17 +80,17 @@ impl Reading {
                 let tree = json!(values);
                 self.table(&tree, "", places.get_ref(), &|offset| at(line_of(offset)));
             }
-            Err((message, source)) => self.fault("", None, format!("is not TOML: {message}"), source),
+            Err((message, source)) => self.fault("", None, format!("is not valid TOML: {message}"), source),
         }
     }
 
-    /// Walks a table of the file: `values` has what stands there, `places` where.
+    /// Walks a table of the file: `values` holds its values, `places` where they are in the file.
     fn table(&mut self, values: &Value, path: &str, places: &DeTable<'_>, at: &dyn Fn(usize) -> Source) {
         for (key, place) in places {
             let name: &str = key.get_ref();
             let Some(value) = values.get(name) else { continue };
             if name.contains('.') {
-                self.fault(name, None, "is no name, it has a full stop in it", at(key.span().start));
+                self.fault(name, None, "contains a dot, put the key into a [section] of its own", at(key.span().start));
                 continue;
             }
             let path = if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
@@ -101,7 +101,7 @@ impl Reading {
         }
     }
 
-    /// `NATTER_A__B`. A variable of another use is passed over, but not one that looks like a slip of a key.
+    /// `NATTER_A__B`. Variables with another purpose are ignored, but not one that looks like a misspelt key.
     fn variable(&mut self, name: &str, text: &str) {
         let Some(tail) = name.strip_prefix(PREFIX) else { return };
         let source = Source::Variable(name.to_owned());
@@ -114,7 +114,7 @@ impl Reading {
         }
     }
 
-    /// A text has no type of its own: of its readings, the first that the key takes is meant.
+    /// A variable or flag has no type: of its possible readings, the first that the key accepts is used.
     fn text(&mut self, path: &str, text: &str, source: Source) {
         if !schema::is_key(path) {
             return self.value(path, text.into(), source);
@@ -123,9 +123,9 @@ impl Reading {
         if let Some(value) = readings.iter().find(|value| schema::accepts(path, value).is_ok()) {
             return self.value(path, value.clone(), source);
         }
-        // The reading that came closest tells most: one whose type fits.
-        let refusals = readings.iter().filter_map(|value| schema::accepts(path, value).err());
-        let problem = refusals.min_by_key(|refusal| refusal.wrong_type).map(|refusal| refusal.problem);
+        // The most useful message is that of the reading that came closest: one of the right type.
+        let mismatches = readings.iter().filter_map(|value| schema::accepts(path, value).err());
+        let problem = mismatches.min_by_key(|mismatch| mismatch.wrong_type).map(|mismatch| mismatch.problem);
         let problem = problem.unwrap_or_default();
         self.fault(path, Some(schema::shown(path, &text.into())), problem, source);
     }
@@ -133,14 +133,14 @@ impl Reading {
     fn value(&mut self, path: &str, value: Value, source: Source) {
         let empty_service = value == json!({}) && schema::is_section(path);
         if schema::is_section(path) && !empty_service {
-            return self.fault(path, None, "is a section, it takes no value", source);
+            return self.fault(path, None, "is a section and takes no value", source);
         }
         if !schema::is_key(path) && !empty_service {
             let hint = schema::nearest(path).map_or_else(String::new, |key| format!(", did you mean {key}?"));
-            return self.fault(path, None, format!("is no key{hint}"), source);
+            return self.fault(path, None, format!("is not a key{hint}"), source);
         }
-        if let Err(refusal) = schema::accepts(path, &value) {
-            return self.fault(path, Some(schema::shown(path, &value)), refusal.problem, source);
+        if let Err(mismatch) = schema::accepts(path, &value) {
+            return self.fault(path, Some(schema::shown(path, &value)), mismatch.problem, source);
         }
         let keys: Vec<&str> = path.split('.').collect();
         schema::insert(&mut self.tree, &keys, value);
@@ -149,7 +149,7 @@ impl Reading {
 
     fn finish(mut self) -> Result<Loaded, ConfigErrors> {
         let tree = if self.tree.is_null() { json!({}) } else { self.tree };
-        // What was read without fault is checked even if other keys have faults, so that all are told at once.
+        // What could be read is checked even when other keys have faults, so that all are reported at once.
         match serde_json::from_value::<Config>(tree) {
             Ok(config) => {
                 for mut fault in config.faults() {
@@ -171,7 +171,8 @@ impl Reading {
     }
 }
 
-/// As TOML, as the text itself, and as a list with commas; nothing at all may be an empty list or "not set".
+/// As a TOML value, as the text itself, and as a comma-separated list; an empty text may also mean an empty list or
+/// "not set".
 fn readings(text: &str) -> Vec<Value> {
     if text.trim().is_empty() {
         return vec![json!([]), Value::Null, json!(text)];

@@ -1,7 +1,7 @@
-//! Configuration: one struct per concern; defaults < one TOML file < `NATTER_…` variables < flags; every fault
-//! listed at once. Loaded by the commands, handed down in parts.
+//! Configuration: one struct per concern; defaults < one TOML file < `NATTER_…` variables < flags; all faults are
+//! reported at once. Loaded by the commands, handed down in parts.
 //!
-//! Variables: the keys in capitals, `__` between section and key: `NATTER_NATS__URLS`,
+//! Variables: the key in capitals, `__` between section and key: `NATTER_NATS__URLS`,
 //! `NATTER_STORE__SCYLLA__KEYSPACE`. Lists are comma separated, or TOML arrays.
 
 use std::path::Path;
@@ -12,6 +12,7 @@ use crate::model::UserId;
 
 mod fault;
 mod load;
+mod network;
 mod schema;
 mod secret;
 mod section;
@@ -22,6 +23,7 @@ mod validate;
 
 pub use fault::{ConfigErrors, Fault};
 pub use load::{Loaded, Origins};
+pub use network::{BadNetwork, Network};
 pub use secret::{MASK, Secret, ServerUrl, mask_url};
 pub use section::Doc;
 pub use sections::{
@@ -31,13 +33,16 @@ pub use sections::{
 pub use show::example;
 pub use source::{Flag, PREFIX, Source, Sources};
 
-/// The shortest shared secret: as long as the hash of HS256, below which it could be guessed from one token.
+/// The shortest shared secret: as long as HS256's hash. A shorter one could be guessed from a single token.
 pub const MIN_SECRET_BYTES: usize = 32;
 
-/// The most that clocks may differ: a larger leeway would keep expired tokens alive.
+/// The longest that the store may keep a caller waiting, in milliseconds.
+pub const MAX_STORE_WAIT_MS: u64 = 5_000;
+
+/// The largest leeway for clocks: more would keep expired tokens alive.
 pub const MAX_LEEWAY_SECS: u64 = 300;
 
-/// Everything that can be set. All fields are public so that `natter dev` and tests can compose one; call
+/// Everything that can be set. All fields are public so that `natter dev` and tests can build one; call
 /// [`Config::validate`] afterwards.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -50,7 +55,7 @@ pub struct Config {
     pub nats: Nats,
     /// Where messages are kept.
     pub store: Store,
-    /// Whose tokens are taken.
+    /// Whose tokens are accepted.
     pub auth: Auth,
     /// How much one peer may ask for.
     pub limits: Limits,
@@ -62,12 +67,12 @@ pub struct Config {
     pub log: Log,
 }
 
-/// Whether `service` may send as `user`: under its own name always, under others where `services` says so.
+/// Whether `service` may send as `user`: always under its own name, under others if `services` says so.
 pub fn may_send_as(services: &Services, service: &UserId, user: &UserId) -> bool {
     service == user || services.get(service).is_some_and(|rules| rules.may_send_as.allows(user))
 }
 
-/// The host's name in the alphabet of names; `node` where it has none.
+/// The host's name with every character that names do not allow replaced by `-`; `node` if it has none.
 fn host_name() -> UserId {
     let raw = std::fs::read_to_string(Path::new("/proc/sys/kernel/hostname"))
         .ok()

@@ -1,5 +1,5 @@
-//! Which keys there are, and what one of them takes. Everything is asked of the sections themselves, so that a
-//! key needs to be written only once. Called by [`super::load`], [`super::validate`] and [`super::show`].
+//! Which keys exist, and which values each accepts. Everything is derived from the sections themselves, so that a key
+//! is written only once. Called by [`super::load`], [`super::validate`] and [`super::show`].
 
 use serde_json::{Value, json};
 
@@ -17,7 +17,7 @@ pub(super) struct Section {
     pub keys: &'static [Doc],
 }
 
-/// What stands for a service's name in [`SECTIONS`].
+/// The path in [`SECTIONS`] that stands for every service.
 pub(super) const ANY_SERVICE: &str = "services.<name>";
 
 macro_rules! sections {
@@ -41,7 +41,7 @@ pub(super) const SECTIONS: &[Section] = sections! {
     "log" => Log,
 };
 
-/// Whether `path` is a section and not a key of one.
+/// Whether `path` is a section, not a key.
 pub(super) fn is_section(path: &str) -> bool {
     SECTIONS.iter().any(|section| section.path == path) || path == "services" || service_of(path) == Some("")
 }
@@ -88,26 +88,26 @@ pub(super) fn get<'a>(tree: &'a Value, path: &str) -> Option<&'a Value> {
     path.split('.').try_fold(tree, |tree, key| tree.get(key))
 }
 
-/// Why a key does not take a value.
-pub(super) struct Refusal {
-    /// Not even its type fits.
+/// Why a key does not accept a value.
+pub(super) struct Mismatch {
+    /// The value is not even of the key's type.
     pub wrong_type: bool,
-    /// What is asked of it.
+    /// What the value must be.
     pub problem: String,
 }
 
-/// Whether the key takes the value, looked at alone.
-pub(super) fn accepts(path: &str, value: &Value) -> Result<(), Refusal> {
+/// Whether the key accepts the value, without regard to other keys.
+pub(super) fn accepts(path: &str, value: &Value) -> Result<(), Mismatch> {
     let mut tree = json!({});
     let path: Vec<&str> = path.split('.').collect();
     insert(&mut tree, &path, value.clone());
     serde_json::from_value::<Config>(tree).map(drop).map_err(|e| {
         let message = e.to_string();
-        Refusal { wrong_type: message.starts_with("invalid type"), problem: asked_for(&message) }
+        Mismatch { wrong_type: message.starts_with("invalid type"), problem: asked_for(&message) }
     })
 }
 
-/// The reader's message without the value it quotes (it may be a secret), in the words of this project.
+/// The deserializer's message in plain words, without the value it quotes, which may be a secret.
 fn asked_for(message: &str) -> String {
     if message.contains("untagged enum SendAs") {
         return "must be a list of users, or \"*\"".to_owned();
@@ -120,8 +120,8 @@ fn asked_for(message: &str) -> String {
     };
     let expected = match expected {
         "u32" => "a whole number from 0 to 4294967295",
-        "u64" | "usize" => "a whole number from 0",
-        "a string" | "string" | "path string" | "a path string" => "a text",
+        "u64" | "usize" => "a whole number, 0 or more",
+        "a string" | "string" | "path string" | "a path string" => "a string",
         "a sequence" => "a list",
         other => other,
     };
@@ -133,7 +133,7 @@ pub(super) fn shown(path: &str, value: &Value) -> String {
     if is_secret(path) { format!("\"{MASK}\"") } else { masked(value).to_string() }
 }
 
-/// Asks the key itself: a secret comes back masked.
+/// Found out from the key's type: a secret is serialized as the mask.
 fn is_secret(path: &str) -> bool {
     let mut tree = json!({});
     let keys: Vec<&str> = path.split('.').collect();
@@ -155,7 +155,7 @@ pub(super) fn nearest(path: &str) -> Option<String> {
     let wanted = service_of(path).map_or_else(|| path.to_owned(), |key| format!("{ANY_SERVICE}.{key}"));
     let near = |known: String| {
         let same_key = known.rsplit('.').next() == wanted.rsplit('.').next();
-        // A key in the wrong section is as near as a slip of one letter.
+        // A key in the wrong section is as near as one wrong letter.
         let steps = if same_key { 1 } else { distance(&known, &wanted) };
         (steps, known)
     };
@@ -163,7 +163,7 @@ pub(super) fn nearest(path: &str) -> Option<String> {
     (steps <= 2 || steps * 4 <= wanted.len()).then_some(known)
 }
 
-/// How many letters must be added, dropped or changed to make one text of the other.
+/// How many letters must be added, dropped or changed to turn one text into the other.
 fn distance(one: &str, other: &str) -> usize {
     let other: Vec<char> = other.chars().collect();
     let mut row: Vec<usize> = (0..=other.len()).collect();

@@ -1,25 +1,25 @@
-//! Texts that must never be printed. Used by the configuration's sections and by `auth`.
+//! Strings that must never be printed. Used by the configuration's sections and by `auth`.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize, Serializer};
 
-/// What stands in the place of a secret.
+/// What is printed instead of a secret.
 pub const MASK: &str = "********";
 
-/// A text that is masked by `Debug`, `Display` and `Serialize`: it can reach a log, an error or `natter config`
+/// A string that `Debug`, `Display` and `Serialize` mask: it can reach a log, an error or the output of `natter config`
 /// only through [`Secret::expose`].
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct Secret(String);
 
 impl Secret {
-    /// Takes a text into keeping.
+    /// Wraps a string.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 
-    /// The text itself, for the one place that needs it.
+    /// The string itself, for the one place that needs it.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -43,18 +43,18 @@ impl Serialize for Secret {
     }
 }
 
-/// A server's URL, which may carry a user and a password or a token: printed without them.
+/// A server's URL, which may contain a user and a password or a token; printed without them.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct ServerUrl(String);
 
 impl ServerUrl {
-    /// Takes a URL as it stands; `Config::validate` checks it.
+    /// Wraps a URL unchecked; `Config::validate` checks it.
     pub fn new(url: impl Into<String>) -> Self {
         Self(url.into())
     }
 
-    /// The URL with whatever credentials are in it.
+    /// The URL with any credentials in it.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -65,7 +65,7 @@ impl ServerUrl {
     }
 }
 
-/// Masks what stands between `://` and `@`. Without a scheme, everything up to the `@` is masked.
+/// Masks everything between `://` and `@`; without a scheme, everything before the `@`.
 pub fn mask_url(url: &str) -> String {
     let Some((before, host)) = url.rsplit_once('@') else { return url.to_owned() };
     let scheme = before.find("://").map_or("", |at| &before[..at + 3]);

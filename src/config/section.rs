@@ -1,7 +1,7 @@
-//! One macro: a section of the configuration is written once, and its struct, its defaults and the words that
-//! `natter config --default` prints all come from there, so they cannot drift apart.
+//! One macro: a section of the configuration is written once, and its struct, its defaults and the help that
+//! `natter config --default` prints all come from there, so they cannot drift apart. Called by [`super::sections`].
 
-/// A key's name and its description, a line per line of the doc comment.
+/// A key's name and its help: the lines of its doc comment.
 pub type Doc = (&'static str, &'static [&'static str]);
 
 /// Declares a section: `field: Type = default`, each with a doc comment.
@@ -26,9 +26,9 @@ macro_rules! section {
         }
 
         impl $name {
-            /// What the section is for, in the lines of its doc comment.
+            /// What the section is for: the lines of its doc comment.
             pub const ABOUT: &'static [&'static str] = &[$($doc),*];
-            /// Its keys in order, with what each means.
+            /// Its keys in order, each with its help.
             pub const KEYS: &'static [$crate::config::Doc] =
                 &[$( (stringify!($field), &[$($field_doc),*]) ),*];
         }

@@ -1,11 +1,13 @@
-//! The sections, one per concern. A doc comment here is what `natter config --default` prints, so it speaks to
-//! an operator; a unit stands in the key's name.
+//! The sections, one per concern: the only place where a key, its default and its help are written. `natter config
+//! --default` prints the doc comments, so they speak to an operator; the unit is part of the key's name. Engine options
+//! and session rules are made from these sections.
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::{
+    network::Network,
     secret::{Secret, ServerUrl},
     section::section,
 };
@@ -14,8 +16,8 @@ use crate::model::UserId;
 section!(
     /// This node.
     Node {
-        /// The node's name, unique in the mesh: letters, digits, `_` and `-`. Without it, the host's name;
-        /// set it where several nodes share a host.
+        /// The node's name, unique in the mesh: letters, digits, `_` and `-`. Default: the host's name; set it
+        /// when several nodes share a host.
         name: UserId = super::host_name()
     }
 );
@@ -23,13 +25,35 @@ section!(
 section!(
     /// Where clients, the service API and scrapers connect.
     Http {
-        /// Address and port. Port 0 takes a free one.
+        /// Address and port. Port 0 picks a free one.
         listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 8080)),
-        /// The origins whose pages may open a WebSocket, such as `https://chat.example.org`. Empty: any;
-        /// a token is asked for in any case.
+        /// The origins whose pages may open a WebSocket, such as `https://chat.example.org`. Empty: any. A token
+        /// is required in any case.
         allowed_origins: Vec<String> = Vec::new(),
+        /// Who may show the chat page in a frame: origins such as `https://intranet.example.org`, or `self` for pages
+        /// of this node. Empty: nobody, so that no other page can lay itself over this one and steal clicks.
+        frame_ancestors: Vec<String> = Vec::new(),
+        /// Connections that have no session: requests over HTTP, and sockets before their `hello`. Beyond that only
+        /// `/healthz`, `/readyz` and `/metrics` are answered. Sessions are counted apart.
+        connections: u32 = 4_096,
+        /// How many of those one address may hold; for IPv6, one /64 network.
+        connections_per_address: u32 = 1_024,
+        /// The proxies before this node, as addresses or networks such as `10.0.0.0/8`. Clients behind them are
+        /// counted by the address in `X-Forwarded-For`; from anybody else that header is not believed.
+        trusted_proxies: Vec<Network> = Vec::new(),
+        /// A request must have come whole, and some of the answer must have been read, within this time.
+        request_timeout_secs: u64 = 10,
+        /// A connection that is no WebSocket gets no further request once it is so old.
+        connection_secs: u64 = 60,
     }
 );
+
+impl Http {
+    /// Where clients of a node that listens here open their WebSocket.
+    pub fn ws_url(&self) -> String {
+        format!("ws://{}/v1/ws", self.listen)
+    }
+}
 
 section!(
     /// The NATS servers that carry notices between nodes.
@@ -40,13 +64,13 @@ section!(
         user: Option<String> = None,
         /// Password of `user`.
         password: Option<Secret> = None,
-        /// A token, where the server asks for one.
+        /// A token, if the servers ask for one.
         token: Option<Secret> = None,
         /// A file with an NKey seed.
         nkey_file: Option<PathBuf> = None,
         /// A credentials file (a JWT and its seed).
         creds_file: Option<PathBuf> = None,
-        /// A PEM file with the authorities to trust, for a private one. Asks for TLS.
+        /// A PEM file with the certificate authorities to trust instead of the system's. Turns TLS on.
         tls_ca_file: Option<PathBuf> = None,
         /// A PEM file with this node's certificate; needs `tls_key_file`.
         tls_cert_file: Option<PathBuf> = None,
@@ -54,7 +78,7 @@ section!(
         tls_key_file: Option<PathBuf> = None,
         /// How long one attempt to connect may take.
         connect_timeout_ms: u64 = 2_000,
-        /// What this node's inboxes start with; the node's account needs the permission for it.
+        /// The prefix of this node's inboxes; its account needs the permission to use it.
         inbox_prefix: String = "_INBOX_node".to_owned(),
     }
 );
@@ -84,15 +108,15 @@ section!(
 section!(
     /// The embedded store.
     Embedded {
-        /// The folder; made if it is not there. One process at a time.
+        /// The folder, created if missing. Only one process may use it at a time.
         data_dir: PathBuf = PathBuf::from("natter-data"),
-        /// Memory for cached blocks.
+        /// Memory for blocks read from the disk.
         cache_bytes: u64 = 64 << 20,
     }
 );
 
 impl Embedded {
-    /// The folder within the data folder that is the store's own.
+    /// The store's own folder within the data folder.
     pub fn store_dir(&self) -> PathBuf {
         self.data_dir.join("store")
     }
@@ -101,19 +125,19 @@ impl Embedded {
 section!(
     /// ScyllaDB, or another database that speaks CQL.
     Scylla {
-        /// Where to ask for the cluster: `host:port`.
+        /// Some servers of the cluster, `host:port`; the others are found through them.
         contact_points: Vec<String> = vec!["127.0.0.1:9042".to_owned()],
-        /// The keyspace; `natter migrate` makes it.
+        /// The keyspace; `natter migrate` creates it.
         keyspace: String = "natter".to_owned(),
-        /// The datacenter that the node talks to. There is one for now.
+        /// The datacenter that the node talks to. Only one is supported for now.
         datacenter: String = "datacenter1".to_owned(),
-        /// Copies of each row, used when the keyspace is made. 3 survives the loss of one machine.
+        /// Copies of each row; used only when the keyspace is created. 3 survives the loss of one machine.
         replication_factor: u32 = 3,
         /// User name; needs `password`.
         user: Option<String> = None,
         /// Password of `user`.
         password: Option<Secret> = None,
-        /// A PEM file with the authorities to trust. Asks for TLS.
+        /// A PEM file with the certificate authorities to trust. Turns TLS on.
         tls_ca_file: Option<PathBuf> = None,
         /// A PEM file with this node's certificate; needs `tls_ca_file` and `tls_key_file`.
         tls_cert_file: Option<PathBuf> = None,
@@ -136,41 +160,41 @@ section!(
         public_key_files: Vec<PathBuf> = Vec::new(),
         /// A file with a JSON Web Key Set.
         jwks_file: Option<PathBuf> = None,
-        /// If set, a token must name one of these in `aud`.
+        /// If not empty, a token's `aud` must name one of these.
         audience: Vec<String> = Vec::new(),
-        /// If set, a token must name one of these in `iss`.
+        /// If not empty, a token's `iss` must be one of these.
         issuer: Vec<String> = Vec::new(),
-        /// How far the issuer's clock may be off.
+        /// How far the issuer's clock may differ from this node's.
         leeway_secs: u64 = 5,
     }
 );
 
 section!(
-    /// How much one peer may ask for, and how much memory that may take.
+    /// How much one peer may ask for, and how much memory that may cost.
     Limits {
         /// The largest body of a message, in either encoding.
         body_bytes: usize = 64 << 10,
-        /// The largest frame from a client; more than a body. 0: twice a body and 4096.
+        /// The largest frame from a client; must exceed `body_bytes`. 0: twice `body_bytes` plus 4096.
         frame_bytes: usize = 0,
-        /// Messages a session may be handed before it acknowledges.
+        /// The most messages handed to a session that it has not acknowledged yet.
         window: u32 = 256,
-        /// Messages and requests per second and session, on average. 0: not limited.
+        /// Messages and requests of one session per second, on average. 0: no limit.
         sends_per_sec: u32 = 200,
-        /// How many of them at once. 0: not limited.
+        /// How many of those in one burst. 0: no limit.
         send_burst: u32 = 400,
         /// Sessions of one user on this node.
         sessions_per_user: u32 = 16,
-        /// Sessions on this node; above it, clients are told to go elsewhere.
+        /// Sessions on this node; beyond that, clients are told to try another node.
         sessions_per_node: u32 = 100_000,
-        /// Sends of one session that wait for the store at once.
+        /// Sends of one session that may wait for the store at the same time.
         appends_in_flight_per_session: u32 = 64,
-        /// Bytes that wait for one socket; above it, the session reads from the store when the socket is ready.
+        /// Bytes queued for one socket; beyond that, the session reads from the store once the socket is ready.
         out_buffer_bytes: usize = 64 << 10,
     }
 );
 
 impl Limits {
-    /// The largest frame in force: [`Limits::frame_bytes`], or what follows from the body where that is 0.
+    /// The largest frame in bytes: [`Limits::frame_bytes`], or what `body_bytes` implies if that is 0.
     pub fn max_frame_bytes(&self) -> usize {
         if self.frame_bytes == 0 { self.body_bytes.saturating_mul(2).saturating_add(4096) } else { self.frame_bytes }
     }
@@ -179,28 +203,28 @@ impl Limits {
 section!(
     /// How long things may take, and how often they happen.
     Timing {
-        /// From the upgrade to `hello`.
+        /// A socket that sends no `hello` for this long is closed.
         hello_timeout_ms: u64 = 5_000,
-        /// A ping to each socket that is silent this long.
+        /// A socket that is silent for this long gets a ping.
         ping_secs: u64 = 25,
-        /// A socket that is silent this long is closed; more than two pings.
+        /// A socket that is silent for this long is closed; must exceed two pings.
         idle_secs: u64 = 60,
-        /// A socket that takes no byte for this long is closed.
+        /// A socket that accepts no byte for this long is closed.
         stall_secs: u64 = 300,
-        /// Acknowledgements gather this long before the cursor is written.
+        /// Acknowledgements are gathered for this long before the cursor is written.
         ack_coalesce_ms: u64 = 1_000,
-        /// A message unacknowledged this long counts as not reached, and push services are told.
+        /// A message that stays unacknowledged for this long counts as undelivered, and push services are told.
         offline_after_secs: u64 = 30,
-        /// Heads are compared once more this long after a subscription is known to one NATS server: others in
-        /// the cluster learn of it a little later.
+        /// Heads are compared once more this long after one NATS server knows a subscription: the others in the
+        /// cluster learn of it a little later.
         recheck_ms: u64 = 1_000,
-        /// Each session's heads are compared this often, for what NATS lost without a sign. 0: never (tests).
+        /// How often each session's heads are compared, to find what NATS lost without a sign. 0: never (tests).
         reconcile_secs: u64 = 60,
-        /// After a reconnect to NATS, the comparisons spread over this long.
+        /// After a reconnect to NATS, the comparisons are spread over this long.
         reconcile_spread_secs: u64 = 30,
-        /// Rows per second that all comparisons of this node may read.
+        /// Rows per second that all comparisons of this node together may read.
         reconcile_rows_per_sec: u32 = 50_000,
-        /// How long sessions are told to go, one after the other, before the node ends.
+        /// A draining node says goodbye to its sessions one after the other, spread over this long, and then ends.
         drain_secs: u64 = 10,
     }
 );
@@ -209,22 +233,22 @@ section!(
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum SendAs {
-    /// As the users listed.
+    /// As the listed users.
     Users(Vec<UserId>),
-    /// As anybody.
+    /// As anyone.
     Anyone(Star),
 }
 
 /// The text `*`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Star {
-    /// Everybody.
+    /// Everyone.
     #[serde(rename = "*")]
     Star,
 }
 
 impl SendAs {
-    /// Whether it covers `user`.
+    /// Whether this includes `user`.
     pub fn allows(&self, user: &UserId) -> bool {
         match self {
             Self::Users(users) => users.contains(user),
@@ -240,14 +264,14 @@ impl Default for SendAs {
 }
 
 section!(
-    /// A service that speaks over NATS. Its name stands in its subjects, so the NATS server holds it to it.
+    /// A service that speaks over NATS. Its name is part of its subjects, so the NATS servers enforce it.
     Service {
-        /// The users it may send as, or "*" for anybody. It may always send under its own name.
+        /// The users it may send as, or "*" for anyone. It may always send under its own name.
         may_send_as: SendAs = SendAs::default()
     }
 );
 
-/// The services with more than the right to send under their own name, by name.
+/// The services that may do more than send under their own name, by name.
 pub type Services = BTreeMap<UserId, Service>;
 
 /// How a log line looks.
@@ -261,11 +285,11 @@ pub enum LogFormat {
 }
 
 section!(
-    /// What the node says on standard error.
+    /// What the node logs, on standard error.
     Log {
         /// `text` or `json`.
         format: LogFormat = LogFormat::Text,
-        /// What is logged, such as `info` or `info,natter::session=debug`.
+        /// Which events are logged, such as `info` or `info,natter::session=debug`.
         filter: String = "info".to_owned(),
     }
 );

@@ -10,7 +10,7 @@ use super::{
     schema::{self, ANY_SERVICE, SECTIONS, Section},
 };
 
-/// Every key with its description and its default. It loads as it is, into the defaults.
+/// Every key with its help and its default. Loaded as it is, it gives the defaults.
 pub fn example() -> String {
     let defaults = to_tree(&Config::default());
     let mut out = String::from(EXAMPLE_HEAD);
@@ -24,7 +24,7 @@ pub fn example() -> String {
             about.iter().for_each(|line| comment(&mut out, line));
             let value = schema::get(&defaults, &format!("{}.{key}", section.path)).and_then(to_toml);
             match value {
-                // The host's name is a default, but not for another host.
+                // The host's name is a default of this host only.
                 Some(value) if section.path != "node" => line(&mut out, format_args!("{key} = {value}")),
                 _ => line(&mut out, format_args!("# {key} = {}", sample(section.path, key))),
             }
@@ -34,13 +34,13 @@ pub fn example() -> String {
 }
 
 const EXAMPLE_HEAD: &str = "\
-# natter's configuration with its defaults. Keys that are commented out are not set.
+# natter's configuration with all defaults. Keys that are commented out have none.
 # A NATTER_… variable overrides a key (NATTER_NATS__URLS for nats.urls), and a flag overrides both.
 # Paths are relative to the folder in which natter is started.
 ";
 
 impl Loaded {
-    /// What is in force, as TOML; what set a value stands behind it where it is not the default.
+    /// The values in force, as TOML, with a comment after each that is not a default: what set it.
     pub fn to_toml(&self) -> String {
         let tree = to_tree(&self.config);
         let mut out = String::new();
@@ -54,7 +54,7 @@ impl Loaded {
         out
     }
 
-    /// What is in force, and what set each key that is not at its default, as JSON.
+    /// The values in force, and what set each key that does not have its default, as JSON.
     pub fn to_json(&self) -> Value {
         serde_json::json!({ "config": to_tree(&self.config), "sources": self.origins })
     }
@@ -93,12 +93,12 @@ fn to_tree(config: &Config) -> Value {
     serde_json::to_value(config).unwrap_or_default()
 }
 
-/// A value in TOML; nothing for one that is not set.
+/// A value in TOML; `None` if it is not set.
 fn to_toml(value: &Value) -> Option<String> {
     toml::Value::try_from(value).ok().map(|value| value.to_string())
 }
 
-/// What a key without a default could be.
+/// An example for a key without a default.
 fn sample(section: &str, key: &str) -> &'static str {
     match (section, key) {
         ("node", "name") => "\"node-1\"",

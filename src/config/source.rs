@@ -10,7 +10,7 @@ pub const PREFIX: &str = "NATTER_";
 /// What set a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
-    /// Nothing did.
+    /// Nothing: the key has its default.
     Default,
     /// A line of the configuration file.
     File(PathBuf, usize),
@@ -48,20 +48,20 @@ pub struct Flag {
     pub value: String,
 }
 
-/// Everything that a configuration is made of, besides the defaults.
+/// Everything that a configuration is made of, except the defaults.
 #[derive(Debug, Clone, Default)]
 pub struct Sources {
     /// The one file.
     pub file: Option<PathBuf>,
-    /// Environment variables; those that do not start with `NATTER_` are passed over.
+    /// Environment variables; those that do not start with `NATTER_` are ignored.
     pub variables: Vec<(String, String)>,
     /// Flags, the strongest.
     pub flags: Vec<Flag>,
 }
 
 impl Sources {
-    /// The file, this process's variables, and no flags yet. A variable that is not UTF-8 is read as far as it is,
-    /// and found wrong then.
+    /// The file, this process's variables, and no flags yet. What is not UTF-8 in a variable is replaced, and is then
+    /// reported as a fault of the key.
     pub fn from_process(file: Option<PathBuf>) -> Self {
         let text = |os: std::ffi::OsString| os.to_string_lossy().into_owned();
         let variables = std::env::vars_os().map(|(name, value)| (text(name), text(value)));

@@ -1,10 +1,15 @@
-//! Loading as an operator meets it: files, variables and flags, alone, over each other, and wrong.
+//! Loading as an operator does it: files, variables and flags, alone, over each other, and wrong.
 
 use std::path::PathBuf;
 
 use tempfile::TempDir;
 
 use super::*;
+use crate::{
+    bus::nats::NatsOptions,
+    node,
+    store::{embedded::EmbeddedOptions, scylla::ScyllaOptions},
+};
 
 fn from_text(text: &str) -> (TempDir, Sources) {
     let folder = tempfile::tempdir().unwrap();
@@ -129,15 +134,15 @@ fn every_fault_is_told_at_once_with_key_value_limit_and_source() {
     sources = sources.flag("--log", "log.filter", Some("natter=="));
     let found: Vec<String> = faults(&sources).iter().map(Fault::to_string).collect();
     for wanted in [
-        "limits.windw is no key, did you mean limits.window? [",
+        "limits.windw is not a key, did you mean limits.window? [",
         "natter.toml:2]",
         "limits.window = 0 must be from 1 to 65536 [",
-        "limits.body_bytes = \"big\" must be a whole number from 0 [",
+        "limits.body_bytes = \"big\" must be a whole number, 0 or more [",
         "limits.frame_bytes = 5 must be more than limits.body_bytes (65536), or 0 [",
         "timing.idle_secs = 30 must be more than two pings (timing.ping_secs is 25) [",
-        "nats.user needs nats.password beside it [",
+        "nats.user needs nats.password as well [",
         "nats.urls = \"http://x\" must be like nats://host:4222",
-        "colour.red is no key [",
+        "colour.red is not a key [",
         "store.kind = \"mysql\" must be \"embedded\" or \"scylla\" [NATTER_STORE__KIND]",
         "http.listen = \"8080\" must be an address and a port",
         "limits.send_burst = \"-1\" must be a whole number from 0 to 4294967295 [NATTER_LIMITS__SEND_BURST]",
@@ -152,12 +157,25 @@ fn every_fault_is_told_at_once_with_key_value_limit_and_source() {
 }
 
 #[test]
+fn what_may_frame_the_page_cannot_break_out_of_the_header() {
+    let (_folder, good) = from_text("[http]\nframe_ancestors = [\"self\", \"https://a.example:8443\"]\n");
+    assert_eq!(Config::load(&good).unwrap().http.frame_ancestors, ["self", "https://a.example:8443"]);
+    for bad in
+        ["'none'", "https://a; script-src *", "https://a\\n", "https://a/path", "*", "data:", "javascript://a", ""]
+    {
+        let (_folder, sources) = from_text(&format!("[http]\nframe_ancestors = [\"{bad}\"]\n"));
+        let found = faults(&sources);
+        assert!(found.len() == 1 && found[0].to_string().contains("http.frame_ancestors"), "{bad}: {found:?}");
+    }
+}
+
+#[test]
 fn a_file_that_cannot_be_read_is_a_fault_with_its_name() {
     let missing = Sources { file: Some(PathBuf::from("/no/such/natter.toml")), ..Sources::default() };
     assert!(faults(&missing)[0].to_string().starts_with("cannot be read: "));
     let (_folder, broken) = from_text("[nats]\nurls = []\npassword = \"hunter2\n");
     let found = faults(&broken);
-    assert!(found[0].problem.starts_with("is not TOML: "), "{found:?}");
+    assert!(found[0].problem.starts_with("is not valid TOML: "), "{found:?}");
     assert!(matches!(&found[0].source, Source::File(_, 3)), "{found:?}");
     assert!(!format!("{found:?}").contains("hunter2"));
 }
@@ -203,7 +221,7 @@ fn what_is_shown_says_what_set_it_and_loads_again() {
 fn a_section_takes_no_value_and_a_value_no_keys() {
     let (_folder, sources) = from_text("limits = 5\nnode.name.x = 1\n\"a.b\" = 2\n[services.\"no name\"]\n");
     let found: Vec<String> = faults(&sources).iter().map(Fault::to_string).collect();
-    for wanted in ["limits is a section", "node.name.x is no key", "a.b is no name", "services.no name"] {
+    for wanted in ["limits is a section", "node.name.x is not a key", "a.b contains a dot", "services.no name"] {
         assert!(found.iter().any(|fault| fault.starts_with(wanted)), "wanted {wanted:?} in {found:#?}");
     }
     assert_eq!(found.len(), 4, "{found:#?}");
@@ -218,4 +236,129 @@ fn a_host_name_becomes_a_name() {
         assert_eq!(name_from_host(host).as_str(), name);
     }
     assert_eq!(name_from_host(&"x".repeat(100)).as_str().len(), 64);
+}
+
+/// What a node builds its own parts from.
+fn node_parts(config: &Config) -> impl std::fmt::Debug {
+    let gateway = (node::rules(config), node::settings(config), node::capacity(config));
+    (gateway, node::limits(config), node::spread(config))
+}
+
+/// What every part of a node is built from, as text.
+fn parts_of(config: &Config) -> String {
+    let nats = NatsOptions::from_config(config.node.name.as_str(), &config.nats);
+    let stores = (EmbeddedOptions::from(&config.store.embedded), ScyllaOptions::from(&config.store.scylla));
+    format!("{:?}", (nats, stores, node_parts(config)))
+}
+
+#[test]
+fn each_default_is_said_once() {
+    let config = Config::default();
+    let urls = config.nats.urls.iter().map(ServerUrl::expose);
+    let own = (
+        NatsOptions::new(config.node.name.as_str(), urls),
+        (EmbeddedOptions::default(), ScyllaOptions::default()),
+        node_parts(&config),
+    );
+    assert_eq!(format!("{own:?}"), parts_of(&config), "an engine has defaults of its own");
+}
+
+/// Another value of the same kind.
+fn other(value: &serde_json::Value) -> serde_json::Value {
+    match value {
+        serde_json::Value::Number(number) => (number.as_u64().unwrap() + 1).into(),
+        serde_json::Value::Array(_) => serde_json::json!(["other:1"]),
+        _ => "other".into(),
+    }
+}
+
+#[test]
+fn no_key_is_ignored_by_the_part_it_is_for() {
+    // A user counts only with a password, and the options do not show those.
+    let unseen = ["nats.user", "nats.password", "store.embedded.data_dir"];
+    let defaults = serde_json::to_value(Config::default()).unwrap();
+    let parts = ["limits.", "timing.", "nats.", "store.embedded.", "store.scylla."];
+    let mut changed = 0;
+    for key in schema::keys().filter(|key| parts.iter().any(|part| key.starts_with(part))) {
+        if unseen.contains(&key.as_str()) {
+            continue;
+        }
+        let mut tree = serde_json::json!({});
+        let path: Vec<&str> = key.split('.').collect();
+        schema::insert(&mut tree, &path, other(schema::get(&defaults, &key).unwrap()));
+        // TLS files show only once there is an authority.
+        if key.starts_with("store.scylla.tls_") && key != "store.scylla.tls_ca_file" {
+            schema::insert(&mut tree, &["store", "scylla", "tls_ca_file"], "ca".into());
+        }
+        let with = parts_of(&serde_json::from_value(tree.clone()).unwrap());
+        schema::insert(&mut tree, &path, schema::get(&defaults, &key).unwrap().clone());
+        let without = parts_of(&serde_json::from_value(tree).unwrap());
+        assert_ne!(with, without, "{key} changes nothing");
+        changed += 1;
+    }
+    assert!(changed > 30, "only {changed} keys were tried");
+}
+
+fn page(path: &str) -> String {
+    std::fs::read_to_string(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
+}
+
+/// Pages and examples that name keys and variables.
+const PAGES: [&str; 8] = [
+    "README.md",
+    "ARCHITECTURE.md",
+    "deploy/README.md",
+    "nats/README.md",
+    "docker-compose.yml",
+    ".env.example",
+    "src/cli/serve.rs",
+    "src/cli/mod.rs",
+];
+
+#[test]
+fn every_key_that_a_page_names_exists() {
+    let mut named = 0;
+    for path in PAGES {
+        let text = page(path);
+        for variable in text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_') {
+            let Some((section, key)) = variable.strip_prefix(PREFIX).and_then(|tail| tail.split_once("__")) else {
+                continue;
+            };
+            let key = format!("{section}.{}", key.replace("__", ".")).to_lowercase();
+            assert!(schema::is_key(&key), "{path} names {variable}, but there is no key {key}");
+            named += 1;
+        }
+        for word in text.split('`').skip(1).step_by(2).filter(|_| path.ends_with(".md")) {
+            let is_file = [".md", ".rs", ".conf", ".yml", ".toml"].iter().any(|kind| word.ends_with(kind));
+            let plain = word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'.'));
+            let (section, key) = word.split_once('.').unwrap_or_default();
+            if plain && !is_file && !key.is_empty() && schema::is_section(section) {
+                assert!(schema::is_key(word) || schema::is_section(word), "{path} names {word}, which is not a key");
+                named += 1;
+            }
+        }
+    }
+    assert!(named > 20, "only {named} were found: is this test still right?");
+}
+
+#[test]
+fn the_defaults_that_a_page_quotes_are_those_in_force() {
+    let defaults = serde_json::to_value(Config::default()).unwrap();
+    let mut quoted = 0;
+    for path in PAGES.iter().filter(|path| path.ends_with(".md")) {
+        let text = page(path);
+        // `timing.reconcile_secs` (60), `timing.ping_secs` (25 s)
+        for (key, rest) in text.split('`').skip(1).step_by(2).zip(text.split('`').skip(2).step_by(2)) {
+            let Some(rest) = rest.strip_prefix(" (").filter(|_| schema::is_key(key)) else { continue };
+            let digits: String =
+                rest.chars().take_while(|c| c.is_ascii_digit() || *c == ',').filter(|c| *c != ',').collect();
+            if let Ok(number) = digits.parse::<u64>() {
+                assert_eq!(schema::get(&defaults, key), Some(&number.into()), "{path} quotes {key}");
+                quoted += 1;
+            }
+        }
+    }
+    assert!(quoted > 0, "no page quotes a default: is this test still right?");
+    let shown = Auth::KEYS.iter().find(|(key, _)| *key == "hs256_secret").unwrap().1.join("");
+    assert!(shown.contains(&MIN_SECRET_BYTES.to_string()), "{shown}");
 }

@@ -1,20 +1,19 @@
-//! What a value must be beyond its type: limits, and values that only fit together. Lists every fault.
+//! What a value must be beyond its type: ranges, and keys that depend on each other. Lists every fault.
 
 use std::fmt::Display;
 
 use super::{
-    Auth, Config, Limits, MAX_LEEWAY_SECS, MIN_SECRET_BYTES, Nats, Scylla, Secret, StoreKind, Timing,
+    Auth, Config, Http, Limits, MAX_LEEWAY_SECS, MAX_STORE_WAIT_MS, MIN_SECRET_BYTES, Nats, Scylla, Secret, StoreKind,
+    Timing,
     fault::{ConfigErrors, Fault},
     source::Source,
 };
 
-/// A NATS message holds 1 MiB by default, and a body travels with some words around it.
+/// A NATS message may have 1 MiB by default, and a body travels with a frame around it.
 const MAX_BODY_BYTES: usize = 960 << 10;
-/// The longest that any engine of the store may keep a caller waiting.
-const MAX_STORE_MS: u64 = 5_000;
 
 impl Config {
-    /// Checks a configuration that was composed and not loaded.
+    /// Checks a configuration that was built in code instead of loaded.
     ///
     /// # Errors
     /// All faults at once.
@@ -25,14 +24,7 @@ impl Config {
 
     pub(super) fn faults(&self) -> Vec<Fault> {
         let mut check = Checks(Vec::new());
-        for origin in &self.http.allowed_origins {
-            check.that(
-                is_origin(origin),
-                "http.allowed_origins",
-                quoted(origin),
-                "must be like https://chat.example.org",
-            );
-        }
+        http(&self.http, &mut check);
         nats(&self.nats, &mut check);
         let cache = self.store.embedded.cache_bytes;
         check.that(cache >= 1 << 20, "store.embedded.cache_bytes", cache, "must be at least 1048576");
@@ -64,14 +56,14 @@ impl Checks {
         self.that(range.contains(&value), key, value, format!("must be from {low} to {high}"));
     }
 
-    /// Two keys that make sense only together.
+    /// Two keys of which neither makes sense alone.
     fn pair<A, B>(&mut self, (one, has_one): (&str, &Option<A>), (other, has_other): (&str, &Option<B>)) {
         for (key, missing, lone) in [
             (one, other, has_one.is_some() && has_other.is_none()),
             (other, one, has_other.is_some() && has_one.is_none()),
         ] {
             if lone {
-                let problem = format!("needs {missing} beside it");
+                let problem = format!("needs {missing} as well");
                 self.0.push(Fault { key: key.to_owned(), value: None, problem, source: Source::Default });
             }
         }
@@ -80,6 +72,21 @@ impl Checks {
 
 fn quoted(text: &str) -> String {
     format!("{text:?}")
+}
+
+fn http(http: &Http, check: &mut Checks) {
+    for origin in &http.allowed_origins {
+        let good = is_origin(origin);
+        check.that(good, "http.allowed_origins", quoted(origin), "must be like https://chat.example.org");
+    }
+    for ancestor in &http.frame_ancestors {
+        let good = ancestor == "self" || is_framing(ancestor);
+        check.that(good, "http.frame_ancestors", quoted(ancestor), "must be self or like https://intranet.example.org");
+    }
+    check.range("http.connections", http.connections.into(), 1..=1_000_000);
+    check.range("http.connections_per_address", http.connections_per_address.into(), 1..=1_000_000);
+    check.range("http.request_timeout_secs", http.request_timeout_secs, 1..=600);
+    check.range("http.connection_secs", http.connection_secs, 1..=86_400);
 }
 
 fn nats(nats: &Nats, check: &mut Checks) {
@@ -103,7 +110,7 @@ fn nats(nats: &Nats, check: &mut Checks) {
     let mut given = ways.iter().filter(|(_, is)| *is).map(|(key, _)| *key);
     if let Some(first) = given.next() {
         for other in given {
-            let problem = format!("is a second way to sign in beside {first}, keep one");
+            let problem = format!("is a second way to sign in besides {first}, keep one");
             check.0.push(Fault { key: other.to_owned(), value: None, problem, source: Source::Default });
         }
     }
@@ -134,11 +141,11 @@ fn scylla(scylla: &Scylla, check: &mut Checks) {
         ("store.scylla.tls_key_file", &scylla.tls_key_file),
     );
     if scylla.tls_cert_file.is_some() && scylla.tls_ca_file.is_none() {
-        let problem = "needs store.scylla.tls_ca_file beside it".to_owned();
+        let problem = "needs store.scylla.tls_ca_file as well".to_owned();
         let key = "store.scylla.tls_cert_file".to_owned();
         check.0.push(Fault { key, value: None, problem, source: Source::Default });
     }
-    check.range("store.scylla.request_timeout_ms", scylla.request_timeout_ms, 50..=MAX_STORE_MS);
+    check.range("store.scylla.request_timeout_ms", scylla.request_timeout_ms, 50..=MAX_STORE_WAIT_MS);
 }
 
 fn auth(auth: &Auth, check: &mut Checks) {
@@ -180,10 +187,16 @@ fn timing(timing: &Timing, check: &mut Checks) {
     check.range("timing.drain_secs", timing.drain_secs, 0..=3_600);
 }
 
-/// `scheme://host` with an optional port and nothing behind it: what browsers send as `Origin`.
+/// `scheme://host` with an optional port and nothing after it: what browsers send as `Origin`.
 fn is_origin(text: &str) -> bool {
     let Some((scheme, host)) = text.split_once("://") else { return false };
     !scheme.is_empty() && !host.is_empty() && !host.contains(['/', '?', '#', '@', ' ', '*'])
+}
+
+/// An origin that goes into a header as it is: nothing in it may end the list or begin another rule.
+fn is_framing(text: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || ":/.-[]".contains(c);
+    is_origin(text) && (text.starts_with("https://") || text.starts_with("http://")) && text.chars().all(plain)
 }
 
 fn is_server(url: &str) -> bool {

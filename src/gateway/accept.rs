@@ -3,12 +3,13 @@
 //! Called by the HTTP router. axum's own `ws` hides the stream behind layers that cost 0.5 KB a connection and pins
 //! the WebSocket library; the downcast gives the stream back.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::Arc;
 
 use axum::{
+    Extension,
     body::Body,
     extract::{Request, State},
-    http::{HeaderMap, HeaderValue, Response, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version, header},
     response::IntoResponse,
 };
 use hyper::upgrade::Upgraded;
@@ -16,15 +17,19 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-use super::{Gateway, greeting::greet, socket::Socket};
+use super::{Gateway, greet::greet, patient::Patient, places::Place, socket::Socket};
 use crate::protocol::{CloseReason, Encoding};
 
-/// Connections beyond the most sessions: those that have not said hello.
-const GREETING: usize = 4096;
+/// Where proxies say whom they speak for.
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// Upgrades a request to a WebSocket.
-pub async fn websocket(State(gateway): State<Arc<Gateway>>, mut request: Request) -> Response<Body> {
-    let (encoding, answer) = match handshake(&gateway, request.headers()) {
+/// Upgrades a request to a WebSocket. Its connection keeps `place` until it is a session.
+pub async fn websocket(
+    State(gateway): State<Arc<Gateway>>,
+    Extension(place): Extension<Arc<Place>>,
+    mut request: Request,
+) -> Response<Body> {
+    let (encoding, answer) = match handshake(&gateway, &place, &request) {
         Ok(done) => done,
         Err((status, text)) => return (status, format!("{text}\n")).into_response(),
     };
@@ -36,13 +41,13 @@ pub async fn websocket(State(gateway): State<Arc<Gateway>>, mut request: Request
     // A fresh task: the one that served HTTP carries a large future.
     let tracker = gateway.connections.clone();
     tracker.spawn(async move {
-        match upgrade.await.map(Upgraded::downcast::<TokioIo<TcpStream>>) {
+        match upgrade.await.map(Upgraded::downcast::<TokioIo<Patient>>) {
             Ok(Ok(parts)) => {
-                let stream = parts.io.into_inner();
-                let connection = Box::pin(serve(gateway.clone(), stream, parts.read_buf, encoding, bearer));
+                let stream = parts.io.into_inner().into_inner();
+                let connection = Box::pin(serve(gateway.clone(), stream, parts.read_buf, encoding, bearer, place));
                 gateway.connections.spawn(connection);
             }
-            Ok(Err(_)) => tracing::error!("an upgraded connection is no TCP stream: it cannot be served"),
+            Ok(Err(_)) => tracing::error!("an upgraded connection is not a TCP stream: it cannot be served"),
             Err(error) => tracing::debug!(%error, "an upgrade did not come about"),
         }
     });
@@ -55,6 +60,7 @@ async fn serve(
     read_ahead: bytes::Bytes,
     encoding: Encoding,
     bearer: Option<String>,
+    place: Arc<Place>,
 ) {
     let _ = stream.set_nodelay(true);
     let metrics = gateway.metrics.clone();
@@ -66,6 +72,7 @@ async fn serve(
     .await;
     let reason = match greeted {
         Ok(pump) => {
+            place.leave();
             metrics.sessions.inc();
             let reason = pump.run().await;
             metrics.sessions.dec();
@@ -77,14 +84,20 @@ async fn serve(
     tracing::debug!(reason = reason.label(), "connection ended");
 }
 
-type Refusal = (StatusCode, &'static str);
+/// The status and the text of a handshake that is refused.
+type BadHandshake = (StatusCode, &'static str);
 
-fn handshake(gateway: &Gateway, headers: &HeaderMap) -> Result<(Encoding, Response<Body>), Refusal> {
-    if gateway.draining.load(Ordering::Acquire) {
+fn handshake(gateway: &Gateway, place: &Place, request: &Request) -> Result<(Encoding, Response<Body>), BadHandshake> {
+    let headers = request.headers();
+    if gateway.is_draining() {
         return Err((StatusCode::SERVICE_UNAVAILABLE, CloseReason::Drain.text()));
     }
-    // Sessions are counted at their hello; this bounds those that have not said it.
-    if gateway.connections.len() >= gateway.settings.sessions.saturating_add(GREETING) {
+    // axum sends HEAD where GET goes, and HTTP/1.0 knows no upgrade.
+    if request.method() != Method::GET || request.version() < Version::HTTP_11 {
+        return Err((StatusCode::METHOD_NOT_ALLOWED, "a WebSocket is opened with GET over HTTP/1.1"));
+    }
+    let forwarded: Vec<_> = headers.get_all(FORWARDED_FOR).iter().filter_map(|line| line.to_str().ok()).collect();
+    if !place.is_of_client(&forwarded) {
         return Err((StatusCode::SERVICE_UNAVAILABLE, CloseReason::Overloaded.text()));
     }
     let has = |name, value: &str| {
@@ -97,7 +110,7 @@ fn handshake(gateway: &Gateway, headers: &HeaderMap) -> Result<(Encoding, Respon
     if !has(header::SEC_WEBSOCKET_VERSION, "13") {
         return Err((StatusCode::BAD_REQUEST, "Sec-WebSocket-Version: must be 13"));
     }
-    let key = headers.get(header::SEC_WEBSOCKET_KEY).ok_or((StatusCode::BAD_REQUEST, "Sec-WebSocket-Key: missing"))?;
+    let key = key_of(headers).map_err(|text| (StatusCode::BAD_REQUEST, text))?;
     check_origin(gateway, headers)?;
     let offered = headers.get(header::SEC_WEBSOCKET_PROTOCOL).map(|list| list.to_str().unwrap_or_default());
     let hint = "Sec-WebSocket-Protocol: offer natter.json.v1 or natter.msgpack.v1";
@@ -107,7 +120,7 @@ fn handshake(gateway: &Gateway, headers: &HeaderMap) -> Result<(Encoding, Respon
     let set = answer.headers_mut();
     set.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
     set.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-    let accept = HeaderValue::from_str(&derive_accept_key(key.as_bytes()));
+    let accept = HeaderValue::from_str(&derive_accept_key(key));
     set.insert(header::SEC_WEBSOCKET_ACCEPT, accept.map_err(|_| (StatusCode::BAD_REQUEST, "Sec-WebSocket-Key: bad"))?);
     if offered.is_some() {
         set.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(encoding.subprotocol()));
@@ -115,9 +128,28 @@ fn handshake(gateway: &Gateway, headers: &HeaderMap) -> Result<(Encoding, Respon
     Ok((encoding, answer))
 }
 
+/// The one key: 16 bytes in base64. Junk means that whoever asks does not speak the protocol.
+fn key_of(headers: &HeaderMap) -> Result<&[u8], &'static str> {
+    let mut keys = headers.get_all(header::SEC_WEBSOCKET_KEY).iter().map(HeaderValue::as_bytes);
+    let key = keys.next().ok_or("Sec-WebSocket-Key: missing")?;
+    if keys.next().is_some() {
+        return Err("Sec-WebSocket-Key: must be there once");
+    }
+    let is_base64 = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+    // 128 bits are 21 digits of six bits and two bits in the last.
+    match key.split_last_chunk::<3>() {
+        Some((digits, [b'A' | b'Q' | b'g' | b'w', b'=', b'=']))
+            if digits.len() == 21 && digits.iter().all(is_base64) =>
+        {
+            Ok(key)
+        }
+        _ => Err("Sec-WebSocket-Key: must be 16 bytes in base64"),
+    }
+}
+
 /// Browsers send the origin of the page and cannot lie about it; other clients send none and are let in, their
 /// token counts.
-fn check_origin(gateway: &Gateway, headers: &HeaderMap) -> Result<(), Refusal> {
+fn check_origin(gateway: &Gateway, headers: &HeaderMap) -> Result<(), BadHandshake> {
     let allowed = &gateway.settings.origins;
     let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
     if allowed.is_empty() || allowed.iter().any(|known| known.as_bytes() == origin.as_bytes()) {

@@ -3,42 +3,42 @@
 //!
 //! Called by the node after it stopped accepting.
 
-use std::{
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::{sleep, timeout};
 
-use super::{Gateway, mailbox::Mail, registry::SessionHandle};
-use crate::protocol::{CloseReason, ServerFrame};
+use super::Gateway;
+use crate::{
+    protocol::{CloseReason, ServerFrame},
+    routing::{Mail, SessionHandle},
+};
 
 /// Clients that are told to come back do so within this time, each at its own moment.
 const RECONNECT_SPREAD_MS: u64 = 2_000;
 /// Sessions that are told at the same time.
 const STEP: usize = 64;
 
-/// Says goodbye to all, awaits what is under way. True when all of it ended within the drain time.
-pub async fn drain(gateway: &Arc<Gateway>) -> bool {
-    gateway.draining.store(true, Ordering::Release);
-    let whole = gateway.settings.drain;
-    let sessions = gateway.registry.len();
-    tracing::info!(sessions, seconds = whole.as_secs_f32(), "draining");
-    // Half of the time for the goodbyes, so that the last one told has time left to end.
-    let told = say_goodbye(gateway, whole / 2);
-    gateway.connections.close();
-    gateway.work.close();
-    let done = async {
-        told.await;
-        gateway.connections.wait().await;
-        gateway.appender.idle().await;
-        gateway.work.wait().await;
-    };
-    let all = timeout(whole, done).await.is_ok();
-    if !all {
-        tracing::warn!(sessions = gateway.registry.len(), "the drain time is over, the rest is cut off");
+impl Gateway {
+    /// Says goodbye to all, awaits what is under way. True when all of it ended within the drain time.
+    pub async fn drain(self: &Arc<Self>) -> bool {
+        self.stop_accepting();
+        let whole = self.settings.drain;
+        let sessions = self.sessions();
+        tracing::info!(sessions, seconds = whole.as_secs_f32(), "draining");
+        // Half of the time for the goodbyes, so that the last one told has time left to end.
+        let told = say_goodbye(self, whole / 2);
+        self.connections.close();
+        let done = async {
+            told.await;
+            self.connections.wait().await;
+            self.ops.finish().await;
+        };
+        let all = timeout(whole, done).await.is_ok();
+        if !all {
+            tracing::warn!(sessions = self.sessions(), "the drain time is over, the rest is cut off");
+        }
+        all
     }
-    all
 }
 
 async fn say_goodbye(gateway: &Gateway, within: Duration) {

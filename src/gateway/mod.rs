@@ -1,39 +1,36 @@
-//! Connections: a task per socket, the registry of local users, the router of stored messages.
+//! Connections: from a TCP stream to a session and back, one task per socket.
 //!
-//! Built by the node. [`Gateway`] is what all connections of a node share.
+//! Built by the node; [`accept::websocket`] is the HTTP router's route. What a request does is in `ops`, who must hear
+//! what in `routing`.
 
 pub mod accept;
-pub mod drain;
-pub mod greeting;
-pub mod listing;
-pub mod live;
-pub mod mailbox;
-pub mod pump;
-pub mod recent;
-pub mod registry;
-pub mod requests;
-pub mod router;
-pub mod services;
-pub mod socket;
-pub mod watch;
+mod drain;
+mod greet;
+pub mod patient;
+pub mod places;
+mod pump;
+mod socket;
 
 use std::{
-    num::NonZeroU32,
-    sync::{Arc, atomic::AtomicBool},
-    time::{Duration, Instant},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
-use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use tokio_util::task::TaskTracker;
 
-use self::{registry::Registry, router::Router};
+use self::places::Places;
 use crate::{
     auth::Verifier,
     bus::Bus,
-    config::Services,
+    config::Network,
     metrics::Metrics,
-    session::{Rules, Tick},
-    store::{Store, appender::Appender},
+    model::{UserId, now_millis},
+    ops::Ops,
+    routing::{Clock, Registry},
+    session::{Expiry, Rules, greeting::CheckedToken},
 };
 
 /// What the connections of one node keep to, beside the session's own rules.
@@ -47,53 +44,54 @@ pub struct Settings {
     pub frame_bytes: usize,
     /// Bytes that may wait in a socket before its session is handed no more.
     pub out_bytes: usize,
-    /// Sends a second and at once; `None`: not limited.
-    pub sends: Option<(NonZeroU32, NonZeroU32)>,
     /// Most sessions on the node.
     pub sessions: usize,
-    /// Most sessions of one user on the node.
-    pub sessions_per_user: usize,
+    /// Most connections that have no session, in all.
+    pub connections: usize,
+    /// The same of one address.
+    pub connections_per_address: usize,
+    /// Whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<Network>,
     /// Origins whose pages may connect; empty: any.
     pub origins: Vec<String>,
-    /// Which services may speak as which users.
-    pub services: Services,
-    /// Rows a second that all comparisons of heads together may read.
-    pub reconcile_rows: NonZeroU32,
-    /// After a reconnect the comparisons are spread over this long.
-    pub reconcile_spread: Duration,
     /// How long a drain may take.
     pub drain: Duration,
 }
 
-/// What all connections of a node share.
-pub struct Gateway {
-    /// What they keep to.
+/// What a gateway is built from.
+pub struct Parts {
+    /// What connections keep to.
     pub settings: Settings,
     /// What sessions keep to.
-    pub rules: Arc<Rules>,
-    /// The store.
-    pub store: Arc<dyn Store>,
-    /// The bus.
-    pub bus: Arc<dyn Bus>,
-    /// Local users.
+    pub rules: Rules,
+    /// Carries out what clients ask.
+    pub ops: Arc<Ops>,
+    /// The sessions on this node.
     pub registry: Arc<Registry>,
-    /// Publishes.
-    pub router: Router,
-    /// Appends.
-    pub appender: Appender,
+    /// Fences the subscriptions of new sessions.
+    pub bus: Arc<dyn Bus>,
     /// Checks tokens.
     pub verifier: Arc<Verifier>,
+    /// The sessions' clock.
+    pub clock: Clock,
     /// Counts.
     pub metrics: Arc<Metrics>,
-    /// The reconcile budget.
-    pub budget: DefaultDirectRateLimiter,
+}
+
+/// What all connections of a node share.
+pub struct Gateway {
+    settings: Settings,
+    rules: Arc<Rules>,
+    ops: Arc<Ops>,
+    registry: Arc<Registry>,
+    bus: Arc<dyn Bus>,
+    verifier: Arc<Verifier>,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+    places: Arc<Places>,
     /// A task per connection.
-    pub connections: TaskTracker,
-    /// The store requests of sessions: fills, marks, listings.
-    pub work: TaskTracker,
-    /// No new connections.
-    pub draining: AtomicBool,
-    epoch: Instant,
+    connections: TaskTracker,
+    draining: AtomicBool,
 }
 
 impl std::fmt::Debug for Gateway {
@@ -102,58 +100,58 @@ impl std::fmt::Debug for Gateway {
     }
 }
 
-/// What a gateway is built from.
-#[derive(Clone)]
-pub struct Parts {
-    /// What connections keep to.
-    pub settings: Settings,
-    /// What sessions keep to.
-    pub rules: Rules,
-    /// The store.
-    pub store: Arc<dyn Store>,
-    /// The bus.
-    pub bus: Arc<dyn Bus>,
-    /// Checks tokens.
-    pub verifier: Arc<Verifier>,
-    /// Counts.
-    pub metrics: Arc<Metrics>,
-}
-
 impl Gateway {
     /// Puts the parts together.
     pub fn new(parts: Parts) -> Arc<Self> {
-        let Parts { settings, rules, store, bus, verifier, metrics } = parts;
-        let registry = Registry::new(bus.clone(), metrics.clone(), settings.sessions, settings.sessions_per_user);
-        let registry = Arc::new(registry);
-        let router = Router::new(bus.clone(), registry.clone(), metrics.clone());
-        let publisher = router.clone();
-        let appender = Appender::new(store.clone(), Arc::new(move |conv, batch| publisher.on_appended(conv, batch)));
-        let budget = RateLimiter::direct(Quota::per_second(settings.reconcile_rows));
+        let Parts { settings, rules, ops, registry, bus, verifier, clock, metrics } = parts;
         Arc::new(Self {
+            places: Places::new(&settings, metrics.clone()),
             settings,
             rules: Arc::new(rules),
-            store,
-            bus,
+            ops,
             registry,
-            router,
-            appender,
+            bus,
             verifier,
+            clock,
             metrics,
-            budget,
             connections: TaskTracker::new(),
-            work: TaskTracker::new(),
             draining: AtomicBool::new(false),
-            epoch: Instant::now(),
         })
     }
 
-    /// The sessions' clock: milliseconds since the gateway was made.
-    pub fn now(&self) -> Tick {
-        u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX)
+    /// The node's name.
+    pub fn node(&self) -> &str {
+        &self.settings.node
     }
 
-    /// A moment of the sessions' clock for tokio's timers.
-    pub fn instant(&self, tick: Tick) -> tokio::time::Instant {
-        tokio::time::Instant::from_std(self.epoch + Duration::from_millis(tick))
+    /// Who may connect.
+    pub fn places(&self) -> &Arc<Places> {
+        &self.places
+    }
+
+    /// Sessions now.
+    pub fn sessions(&self) -> usize {
+        self.registry.len()
+    }
+
+    /// Takes no new connections from now on, and says so in `/readyz`.
+    pub fn stop_accepting(&self) {
+        self.draining.store(true, Ordering::Release);
+    }
+
+    /// Whether the node takes no new connections any more.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
+    /// Checks a token, of `user` where that is given.
+    fn check_token(&self, user: Option<&UserId>, token: &str) -> CheckedToken {
+        let claims = self.verifier.verify(token).map_err(|error| (error.is_expired(), format!("token: {error}")))?;
+        if user.is_some_and(|user| *user != claims.user) {
+            return Err((false, "token: it is of another user".into()));
+        }
+        let at = claims.exp.saturating_mul(1000);
+        let tick = self.clock.now().saturating_add(at.saturating_sub(now_millis()));
+        Ok((claims.user, Expiry { tick, at }))
     }
 }

@@ -6,32 +6,27 @@
 use std::{
     future::Future,
     pin::Pin,
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     task::{Context, Poll},
+    time::Instant,
 };
 
-use governor::DefaultDirectRateLimiter;
 use tokio::time::Sleep;
 
 use super::{
     Gateway,
-    live::{Live, message_of},
-    mailbox::Mail,
-    registry::SessionHandle,
-    requests,
-    socket::{Incoming, Socket},
+    socket::{Arrived, Socket},
 };
 use crate::{
-    metrics::{DeliveryPath, FrameOp},
+    metrics::DeliveryPath,
     model::{ConvId, Seq},
-    protocol::{ClientFrame, CloseReason, ErrorCode, Request, ServerFrame, client::FrameError},
-    session::{Effect, Joined, refusal},
-    store::Row,
+    ops::Caller,
+    protocol::{CloseReason, ErrorCode, Message, Op, Refused, Request, ServerFrame, client::FrameError},
+    routing::{Mail, SessionHandle},
+    session::{Effect, Session},
 };
 
-/// A session over live messages and stored rows.
-pub type Session = Joined<Arc<Live>, Row>;
-type Effects = Vec<Effect<Arc<Live>, Row>>;
+type Effects = Vec<Effect>;
 
 /// Frames read before what they caused is written: enough to write many answers at once, few enough to be fair.
 const FRAMES: usize = 64;
@@ -39,12 +34,12 @@ const FRAMES: usize = 64;
 const ROUNDS: usize = 4;
 
 /// A connection past its `welcome`.
-pub struct Pump {
+pub(super) struct Pump {
     gateway: Arc<Gateway>,
     handle: Arc<SessionHandle>,
     socket: Socket,
     session: Session,
-    limiter: Option<Box<DefaultDirectRateLimiter>>,
+    caller: Caller,
     timer: Pin<Box<Sleep>>,
     /// Conversations behind, as last told to the metric.
     behind: usize,
@@ -57,36 +52,41 @@ impl Pump {
     ///
     /// # Errors
     /// When the connection broke meanwhile.
-    pub fn new(
+    pub(super) fn new(
         gateway: Arc<Gateway>,
         handle: Arc<SessionHandle>,
         socket: Socket,
         session: Session,
         first: Effects,
     ) -> Result<Box<Self>, CloseReason> {
-        let limiter = gateway.settings.sends.map(|(rate, burst)| {
-            let quota = governor::Quota::per_second(rate).allow_burst(burst);
-            Box::new(governor::RateLimiter::direct(quota))
-        });
-        let timer = Box::pin(tokio::time::sleep_until(gateway.instant(session.deadline())));
-        let mut pump = Box::new(Self { gateway, handle, socket, session, limiter, timer, behind: 0, leaving: false });
+        let caller = Caller::user(handle.identity.device.user.clone());
+        let timer = Box::pin(tokio::time::sleep_until(gateway.clock.instant(session.deadline())));
+        let mut pump = Box::new(Self { gateway, handle, socket, session, caller, timer, behind: 0, leaving: false });
         pump.carry_out(first)?;
         Ok(pump)
     }
 
     /// Runs the connection to its end, closes it, and writes the cursors that are not written yet.
-    pub async fn run(mut self: Box<Self>) -> CloseReason {
+    pub(super) async fn run(mut self: Box<Self>) -> CloseReason {
+        let begin = Instant::now();
         let reason = std::future::poll_fn(|cx| self.poll(cx)).await;
+        let me = self.handle.identity.clone();
         // Boxed: only connections that end pay for it.
         Box::pin(self.finish(reason)).await;
+        let (reason_word, seconds) = (reason.label(), begin.elapsed().as_secs());
+        tracing::info!(
+            user = %me.device.user, device = %me.device.device, session = %me.rank.session, reason = reason_word, seconds,
+            "session closed"
+        );
         reason
     }
 
     async fn finish(mut self: Box<Self>, reason: CloseReason) {
         self.gateway.registry.leave(&self.handle);
-        self.socket.end(reason).await;
         self.gateway.metrics.behind_conversations.dec_by(self.behind as i64);
-        requests::write_cursors(&self.gateway, &self.handle, self.session.delivery()).await;
+        // At the same time: a peer that takes its time to go may be back elsewhere before, and asks for its cursors.
+        let cursors = self.gateway.ops.write_cursors(&self.handle.identity.device, self.session.delivery());
+        tokio::join!(self.socket.end(reason), cursors);
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
@@ -119,7 +119,7 @@ impl Pump {
     }
 
     fn poll_events(&mut self, cx: &mut Context<'_>, out: &mut Effects) -> Result<bool, CloseReason> {
-        let now = self.gateway.now();
+        let now = self.gateway.clock.now();
         self.handle.mailbox.register(cx.waker());
         let (mail, lagged) = self.handle.mailbox.take();
         let mut busy = !mail.is_empty() || lagged;
@@ -133,9 +133,9 @@ impl Pump {
             if self.leaving || !self.session.wants_input() {
                 break;
             }
-            match self.socket.poll_incoming(cx) {
+            match self.socket.poll_arrived(cx) {
                 Poll::Pending => break,
-                Poll::Ready(incoming) => self.on_incoming(incoming?, now, out),
+                Poll::Ready(arrived) => self.on_arrived(arrived?, now, out),
             }
             busy = true;
         }
@@ -153,14 +153,14 @@ impl Pump {
         }
         let mut out = Vec::new();
         let credit = self.gateway.settings.out_bytes.saturating_sub(self.socket.waiting());
-        self.session.on_output(credit, self.gateway.now(), &mut out);
+        self.session.on_output(credit, self.gateway.clock.now(), &mut out);
         let busy = !out.is_empty();
         self.carry_out(out)?;
         Ok(busy)
     }
 
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let deadline = self.gateway.instant(self.session.deadline());
+        let deadline = self.gateway.clock.instant(self.session.deadline());
         if self.timer.deadline() != deadline {
             self.timer.as_mut().reset(deadline);
         }
@@ -177,25 +177,17 @@ impl Pump {
 
     fn on_mail(&mut self, mail: Mail, now: u64, out: &mut Effects) -> Result<(), CloseReason> {
         match mail {
-            Mail::Live(live) => self.session.on_live(&live.conv.clone(), live, now, out),
-            Mail::Heard(conv, seq) => self.session.on_heard(&conv, seq, now, out),
-            Mail::Appended { reference, conv, answer } => self.session.on_appended(reference, conv, answer, out),
-            Mail::Page { conv, cursor, rows } => self.session.on_page(&conv, cursor, rows, now, out),
-            Mail::Cursor { conv, stored } => self.session.on_cursor(&conv, stored, now, out),
+            Mail::Live(live) => self.session.on_live(live, now, out),
+            Mail::Notice(conv, seq) => self.session.on_notice(&conv, seq, now, out),
+            Mail::Outcome { op, reference, outcome } => self.session.on_outcome(op, reference, outcome, out),
+            Mail::Upkeep(done) => self.session.on_upkeep(done, now, out),
             Mail::Passing(frame) => {
                 if self.socket.waiting() < self.gateway.settings.out_bytes {
                     self.socket.write(frame.bytes(self.handle.encoding))?;
                 }
             }
             Mail::Announcement(other) => self.session.on_announcement(&other, out),
-            Mail::Gaps { cause, page } => {
-                let found = self.session.on_gaps(page, now, out);
-                requests::count_gaps(&self.gateway.metrics, cause, found);
-            }
-            Mail::Top { asked, found } => self.session.on_top(asked, found, now, out),
-            Mail::ReadStored { reference, stored } => self.session.on_read_stored(reference, stored, out),
-            Mail::Listing(frame) => self.session.on_listing(*frame, out),
-            Mail::Doubt { cause, delay } => self.session.on_doubt(cause, delay, now),
+            Mail::Compare { cause, delay } => self.session.on_compare(cause, delay, now),
             Mail::Close(reason, farewell) => {
                 if let Some(frame) = farewell {
                     self.write(&frame)?;
@@ -209,43 +201,39 @@ impl Pump {
         Ok(())
     }
 
-    fn on_incoming(&mut self, incoming: Incoming, now: u64, out: &mut Effects) {
-        self.session.on_sign(now);
-        let payload = match incoming {
-            Incoming::Sign => return,
-            Incoming::WrongKind => {
-                let message = format!("{} frames are not of this kind", self.handle.encoding.subprotocol());
-                let error = FrameError { reference: None, code: ErrorCode::BadFrame, message };
-                return self.session.on_bad_frame(error, out);
+    fn on_arrived(&mut self, arrived: Arrived, now: u64, out: &mut Effects) {
+        self.session.on_alive(now);
+        let decoded = match arrived {
+            Arrived::Control => return self.session.on_control(now, out),
+            Arrived::WrongKind => {
+                let text = format!("{} frames are not of this kind", self.handle.encoding.subprotocol());
+                Err(FrameError { reference: None, refused: Refused::new(ErrorCode::BadFrame, text) })
             }
-            Incoming::Frame(payload) => payload,
+            Arrived::Frame(payload) => {
+                self.handle.mark_active(now);
+                let decoded = Request::decode(self.handle.encoding, &payload);
+                self.count_frame(decoded.as_ref().ok().map(|request| request.frame.op()));
+                decoded
+            }
         };
-        self.handle.active_at.store(now, Ordering::Relaxed);
-        match Request::decode(self.handle.encoding, &payload, self.gateway.rules.body_bytes) {
-            Err(error) => {
-                self.gateway.metrics.frames_in.of(FrameOp::Unknown).inc();
-                self.session.on_bad_frame(error, out);
-            }
-            Ok(request) => {
-                let (op, limited) = op_of(&request.frame);
-                self.gateway.metrics.frames_in.of(op).inc();
-                if op == FrameOp::Ack {
-                    self.gateway.metrics.acks.inc();
-                }
-                if limited && self.limiter.as_ref().is_some_and(|limiter| limiter.check().is_err()) {
-                    let text = "too many requests: wait, then send it again with the same cid";
-                    out.push(Effect::Frame(refusal(request.reference, ErrorCode::RateLimited, text)));
-                } else {
-                    self.session.on_request(request, now, out);
-                }
-            }
+        self.session.on_frame(decoded, now, out);
+    }
+
+    fn count_frame(&self, op: Option<Op>) {
+        let metrics = &self.gateway.metrics;
+        match op {
+            Some(op) => metrics.frames_in.of(op).inc(),
+            None => metrics.bad_frames.inc(),
+        };
+        if op == Some(Op::Ack) {
+            metrics.acks.inc();
         }
     }
 
     /// One message's way ends here: with `append` and its seq, the log tells it from socket to socket.
     fn trace(&self, conv: &ConvId, seq: Seq) {
-        let identity = &self.handle.identity;
-        tracing::debug!(%conv, seq, user = %identity.user, device = %identity.device, "handed out");
+        let device = &self.handle.identity.device;
+        tracing::debug!(%conv, seq, user = %device.user, device = %device.device, "handed out");
     }
 
     fn write(&mut self, frame: &ServerFrame) -> Result<(), CloseReason> {
@@ -267,38 +255,40 @@ impl Pump {
                 Effect::HandRow(conv, row) => {
                     self.trace(&conv, row.seq);
                     self.gateway.metrics.delivered.of(DeliveryPath::Fill).inc();
-                    self.write(&ServerFrame::Message(message_of(&conv, row)))?;
+                    self.write(&ServerFrame::Message(Message::of(&conv, row)))?;
                 }
                 Effect::Frame(frame) => self.write(&frame)?,
+                Effect::Ask { reference, ask } => {
+                    let (op, me) = (ask.op(), self.handle.clone());
+                    self.gateway.ops.perform(&self.caller, ask, move |outcome| {
+                        me.mailbox.push(Mail::Outcome { op, reference, outcome });
+                    });
+                }
+                Effect::Upkeep(need) => {
+                    let me = self.handle.clone();
+                    let done = move |done| me.mailbox.push(Mail::Upkeep(done));
+                    self.gateway.ops.keep_up(&self.handle.identity, need, done);
+                }
+                Effect::CheckToken { reference, token } => self.check_token(reference, &token)?,
+                Effect::GapsFound { cause, found } => {
+                    self.gateway.metrics.gaps_found.of(cause).inc_by(found as u64);
+                }
                 Effect::Ping => self.socket.ping()?,
                 Effect::Close(reason) => return Err(reason),
-                Effect::Refresh { reference, token } => self.refresh(reference, &token)?,
-                other => requests::start(&self.gateway, &self.handle, other),
             }
         }
         Ok(())
     }
 
-    fn refresh(&mut self, reference: Option<u64>, token: &str) -> Result<(), CloseReason> {
-        let checked = requests::check_token(&self.gateway, Some(&self.handle.identity.user), token);
+    fn check_token(&mut self, reference: Option<u64>, token: &str) -> Result<(), CloseReason> {
+        let checked = self.gateway.check_token(Some(&self.handle.identity.device.user), token);
+        if let Err((_, reason)) = &checked {
+            let user = &self.handle.identity.device.user;
+            tracing::info!(%user, address = self.socket.address(), reason, "a token was refused");
+        }
         let mut out = Vec::new();
         self.session.on_token(reference, checked.map(|(_, expiry)| expiry).map_err(|(_, text)| text), &mut out);
         // Only an answer comes of it, so this does not nest.
         self.carry_out(out)
-    }
-}
-
-/// The metric's label of a frame, and whether the rate limit counts it.
-fn op_of(frame: &ClientFrame) -> (FrameOp, bool) {
-    match frame {
-        ClientFrame::Hello(_) => (FrameOp::Hello, false),
-        ClientFrame::Send { .. } => (FrameOp::Send, true),
-        ClientFrame::Ack { .. } => (FrameOp::Ack, false),
-        ClientFrame::Read { .. } => (FrameOp::Read, true),
-        ClientFrame::History { .. } => (FrameOp::History, true),
-        ClientFrame::Conversations { .. } => (FrameOp::Conversations, true),
-        ClientFrame::Signal { .. } => (FrameOp::Signal, true),
-        ClientFrame::Token { .. } => (FrameOp::Token, true),
-        ClientFrame::Later(op) => (FrameOp::from_name(op), true),
     }
 }

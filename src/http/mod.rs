@@ -2,10 +2,11 @@
 //!
 //! Built by the node.
 
+mod lane;
 pub mod serve;
 mod web;
 
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::Arc;
 
 use axum::{
     Json, Router,
@@ -17,29 +18,49 @@ use axum::{
 use serde::Serialize;
 
 use crate::{
+    bus::Bus,
     gateway::{Gateway, accept::websocket},
-    metrics::{CONTENT_TYPE, StoreOp},
+    metrics::{CONTENT_TYPE, Metrics, StoreOp},
+    store::Store,
 };
 
-/// Brings the metrics up to date before they are shown: what the bus counts by itself.
-pub type Refresh = Arc<dyn Fn() + Send + Sync>;
-
+/// What HTTP shows of a node.
 #[derive(Clone)]
-struct Shown {
-    gateway: Arc<Gateway>,
-    refresh: Refresh,
+pub struct Shown {
+    /// The door to `/v1/ws`, and whether the node drains.
+    pub gateway: Arc<Gateway>,
+    /// Whether it takes writes.
+    pub store: Store,
+    /// Whether NATS is there.
+    pub bus: Arc<dyn Bus>,
+    /// All counts.
+    pub metrics: Arc<Metrics>,
+    /// Who may show the page in a frame, as in `http.frame_ancestors`.
+    pub frame_ancestors: Vec<String>,
 }
 
-/// All routes of a node.
-pub fn router(gateway: Arc<Gateway>, refresh: Refresh) -> Router {
-    let sockets = Router::new().route("/v1/ws", get(websocket)).with_state(gateway.clone());
-    Router::new()
+/// The routes of a node.
+pub struct Routes {
+    /// All of them.
+    pub all: Router,
+    /// For connections that found no room: the probes, and a 503 for the rest.
+    pub probes: Router,
+}
+
+/// The routes of a node.
+pub fn routes(shown: Shown) -> Routes {
+    let page = web::routes(&shown.frame_ancestors);
+    let sockets = Router::new().route("/v1/ws", get(websocket)).with_state(shown.gateway.clone());
+    let probes = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
-        .with_state(Shown { gateway, refresh })
-        .merge(web::routes())
-        .merge(sockets)
+        .with_state(shown);
+    Routes { all: probes.clone().merge(page).merge(sockets), probes: probes.fallback(no_room) }
+}
+
+async fn no_room() -> impl IntoResponse {
+    (StatusCode::SERVICE_UNAVAILABLE, [(header::CONNECTION, "close")], "too many connections, try another node\n")
 }
 
 #[derive(Serialize)]
@@ -47,29 +68,34 @@ struct Readiness {
     ready: bool,
     node: String,
     store: String,
-    nats: &'static str,
+    nats: String,
     sessions: usize,
 }
 
-/// The store decides; NATS is only a degraded mark (I7).
-async fn ready(State(Shown { gateway, .. }): State<Shown>) -> impl IntoResponse {
-    let health = gateway.store.health().await;
-    let draining = gateway.draining.load(Ordering::Acquire);
+/// The store decides; NATS that is away is only a degraded mark (I7). NATS that refuses the node is a fault of its
+/// configuration, which waiting does not mend: such a node is not ready.
+async fn ready(State(shown): State<Shown>) -> impl IntoResponse {
+    let Shown { gateway, store, bus, metrics, .. } = shown;
+    let health = store.engine.health().await;
     if health.is_err() {
-        gateway.metrics.store_errors.of(StoreOp::Health).inc();
+        metrics.store_errors.of(StoreOp::Health).inc();
     }
-    let ready = health.is_ok() && !draining;
+    let refusal = bus.refusal();
+    let ready = health.is_ok() && refusal.is_none() && !gateway.is_draining();
     let store = match health {
         Ok(()) => "ok".to_owned(),
         Err(error) => error.to_string(),
     };
-    let nats = if gateway.bus.connected().is_some() { "connected" } else { "degraded: not connected" };
-    let node = gateway.settings.node.clone();
+    let nats = match refusal {
+        Some(words) => format!("refused: {words}"),
+        None if bus.connected().is_some() => "connected".to_owned(),
+        None => "degraded: not connected".to_owned(),
+    };
+    let node = gateway.node().to_owned();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(Readiness { ready, node, store, nats, sessions: gateway.registry.len() }))
+    (status, Json(Readiness { ready, node, store, nats, sessions: gateway.sessions() }))
 }
 
-async fn metrics(State(Shown { gateway, refresh }): State<Shown>) -> impl IntoResponse {
-    refresh();
-    ([(header::CONTENT_TYPE, CONTENT_TYPE)], gateway.metrics.encode())
+async fn metrics(State(shown): State<Shown>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, CONTENT_TYPE)], shown.metrics.encode())
 }

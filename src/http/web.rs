@@ -1,8 +1,8 @@
-//! The web page: one HTML file and two ES modules, in the binary.
+//! The web page: one HTML file and three ES modules, in the binary. Part of [`super::routes`].
 
 use axum::{
     Router,
-    http::{HeaderName, header},
+    http::{HeaderName, HeaderValue, header},
     response::IntoResponse,
     routing::get,
 };
@@ -13,20 +13,38 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'u
 
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
-/// The page's routes.
-pub(super) fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
-    Router::new()
-        .route("/", get(|| file("text/html; charset=utf-8", include_str!("web/index.html"))))
-        .route("/app.mjs", get(|| file(SCRIPT, include_str!("web/app.mjs"))))
-        .route("/link.mjs", get(|| file(SCRIPT, include_str!("web/link.mjs"))))
+const FILES: [(&str, &str, &str); 4] = [
+    ("/", "text/html; charset=utf-8", include_str!("web/index.html")),
+    ("/app.mjs", SCRIPT, include_str!("web/app.mjs")),
+    ("/link.mjs", SCRIPT, include_str!("web/link.mjs")),
+    ("/view.mjs", SCRIPT, include_str!("web/view.mjs")),
+];
+
+/// The page's routes. `ancestors` may show it in a frame.
+pub(super) fn routes<S: Clone + Send + Sync + 'static>(ancestors: &[String]) -> Router<S> {
+    let policy = policy(ancestors);
+    FILES.into_iter().fold(Router::new(), |router, (path, kind, text)| {
+        let policy = policy.clone();
+        router.route(path, get(async move || file(kind, text, policy)))
+    })
 }
 
-async fn file(kind: &'static str, text: &'static str) -> impl IntoResponse {
-    let headers: [(HeaderName, &str); 4] = [
-        (header::CONTENT_TYPE, kind),
-        (header::CONTENT_SECURITY_POLICY, POLICY),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (header::CACHE_CONTROL, "no-cache"),
+/// The value of `Content-Security-Policy`.
+fn policy(ancestors: &[String]) -> HeaderValue {
+    let source = |ancestor: &String| if ancestor == "self" { "'self'".to_owned() } else { ancestor.clone() };
+    let sources = ancestors.iter().map(source).collect::<Vec<_>>().join(" ");
+    let sources = if sources.is_empty() { "'none'" } else { &sources };
+    // The configuration was checked before; whatever could not stand in a header would allow nobody.
+    HeaderValue::try_from(format!("{POLICY}; frame-ancestors {sources}"))
+        .unwrap_or_else(|_| HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"))
+}
+
+fn file(kind: &'static str, text: &'static str, policy: HeaderValue) -> impl IntoResponse {
+    let headers: [(HeaderName, HeaderValue); 4] = [
+        (header::CONTENT_TYPE, HeaderValue::from_static(kind)),
+        (header::CONTENT_SECURITY_POLICY, policy),
+        (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
     ];
     (headers, text)
 }

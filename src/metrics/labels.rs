@@ -1,8 +1,8 @@
 //! The values that labels may take, each a closed set, and counters with one slot per value. Used by
 //! [`super::Metrics`] only through its public fields.
 //!
-//! A closed set is what bounds the number of time series: nothing a peer sends can become a label. It also
-//! makes counting one atomic add, without a lock or a hash, and shows every series as 0 from the start.
+//! A closed set bounds the number of time series: nothing a peer sends can become a label. It also makes counting one
+//! atomic add, without a lock or a hash, and shows every series as 0 from the start.
 
 use std::{fmt, marker::PhantomData};
 
@@ -11,13 +11,15 @@ use prometheus_client::{
     metrics::{MetricType, counter::Counter},
 };
 
+use crate::{protocol::Op, session::Cause};
+
 /// A closed set of label values.
 pub trait Label: Copy + Send + Sync + fmt::Debug + 'static {
     /// The label's key.
     const KEY: &'static str;
     /// Every value, in the order of [`Label::index`].
     const ALL: &'static [Self];
-    /// The value as it stands in the output.
+    /// The value as it is written in the output.
     fn text(self) -> &'static str;
     /// Its place in [`Label::ALL`].
     fn index(self) -> usize;
@@ -43,43 +45,6 @@ macro_rules! labels {
 }
 
 labels!(
-    /// What a client's frame asks for.
-    FrameOp("op") {
-        /// The first frame of a session.
-        Hello = "hello",
-        /// A message.
-        Send = "send",
-        /// An acknowledgement.
-        Ack = "ack",
-        /// A read mark.
-        Read = "read",
-        /// A page of a log.
-        History = "history",
-        /// A page of the listing.
-        Conversations = "conversations",
-        /// A live signal.
-        Signal = "signal",
-        /// Who is online.
-        Presence = "presence",
-        /// Into a room.
-        Join = "join",
-        /// Out of a room.
-        Leave = "leave",
-        /// A fresh token.
-        Token = "token",
-        /// An op that the protocol does not have, or a frame that could not be read.
-        Unknown = "unknown",
-    }
-);
-
-impl FrameOp {
-    /// The op by its name on the wire; [`FrameOp::Unknown`] for any other text.
-    pub fn from_name(name: &str) -> Self {
-        Self::ALL.iter().copied().find(|op| op.text() == name).unwrap_or(Self::Unknown)
-    }
-}
-
-labels!(
     /// How a message reached a session.
     DeliveryPath("path") {
         /// Within the node that took it.
@@ -91,30 +56,34 @@ labels!(
     }
 );
 
-labels!(
-    /// Why heads and cursors were compared.
-    ReconcileCause("cause") {
-        /// A session started.
-        Login = "login",
-        /// Once more, about a second after a fence.
-        Recheck = "recheck",
-        /// The connection to NATS was made anew.
-        Reconnect = "reconnect",
-        /// The NATS client dropped messages on the way in.
-        SlowConsumer = "slow_consumer",
-        /// The slow pass over all sessions.
-        Sweep = "sweep",
-        /// The node's own event channel ran over.
-        Lagged = "lagged",
+impl Label for Op {
+    const KEY: &'static str = "op";
+    const ALL: &'static [Self] = Op::ALL;
+    fn text(self) -> &'static str {
+        self.word()
     }
-);
+    fn index(self) -> usize {
+        self as usize
+    }
+}
+
+impl Label for Cause {
+    const KEY: &'static str = "cause";
+    const ALL: &'static [Self] = Cause::ALL;
+    fn text(self) -> &'static str {
+        self.label()
+    }
+    fn index(self) -> usize {
+        self as usize
+    }
+}
 
 labels!(
     /// How a service's request ended.
     ServiceOutcome("outcome") {
         /// Stored and answered.
         Ok = "ok",
-        /// Refused for what it said.
+        /// Refused because the request was bad.
         Refused = "refused",
         /// The service may not speak as that user.
         Forbidden = "forbidden",
@@ -124,7 +93,7 @@ labels!(
 );
 
 labels!(
-    /// What was asked of the store, by the methods of `store::Store`.
+    /// A call of the store, by its method.
     StoreOp("op") {
         /// Messages into a log.
         Append = "append",
@@ -142,7 +111,7 @@ labels!(
         Cursor = "cursor",
         /// One cursor, raised.
         RaiseCursor = "raise_cursor",
-        /// How far any device of a user is.
+        /// How far any device of a user has acknowledged.
         Delivered = "delivered",
         /// One read mark.
         ReadMark = "read_mark",
@@ -150,6 +119,8 @@ labels!(
         RaiseReadMark = "raise_read_mark",
         /// A device made known.
         RegisterDevice = "register_device",
+        /// A number for a connection of a device.
+        NextConnection = "next_connection",
         /// The check behind `/readyz`.
         Health = "health",
     }
@@ -179,7 +150,7 @@ impl<L: Label> Default for CounterBy<L> {
     }
 }
 
-// A counter's clone shares its value, so the registry may hold one of two.
+// A counter's clone shares its value: the registry holds one, `Metrics` the other.
 impl<L> Clone for CounterBy<L> {
     fn clone(&self) -> Self {
         Self { counters: self.counters.clone(), label: PhantomData }

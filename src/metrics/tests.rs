@@ -1,4 +1,4 @@
-//! The names and the output, checked as a scraper would read them.
+//! The names and the output, checked as a scraper reads them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -80,8 +80,9 @@ fn what_is_counted_is_what_is_shown() {
     let metrics = Metrics::new("n1");
     metrics.sessions.inc();
     metrics.delivered.of(DeliveryPath::Fill).inc_by(3);
-    metrics.frames_in.of(FrameOp::from_name("send")).inc();
-    metrics.frames_in.of(FrameOp::from_name("no such op")).inc();
+    metrics.frames_in.of(Op::Send).inc();
+    metrics.bad_frames.inc();
+    metrics.refused(Op::Send, ErrorCode::TooLarge);
     metrics.closed("drain");
     metrics.closed("drain");
     metrics.error("bad_frame");
@@ -92,7 +93,8 @@ fn what_is_counted_is_what_is_shown() {
         ("natter_delivered_total{path=fill}", 3.0),
         ("natter_delivered_total{path=bus}", 0.0),
         ("natter_frames_in_total{op=send}", 1.0),
-        ("natter_frames_in_total{op=unknown}", 1.0),
+        ("natter_bad_frames_total{}", 1.0),
+        ("natter_refusals_total{op=send,code=too_large}", 1.0),
         ("natter_sessions_closed_total{reason=drain}", 2.0),
         ("natter_errors_total{code=bad_frame}", 1.0),
         ("natter_append_seconds_count{}", 1.0),
@@ -101,7 +103,7 @@ fn what_is_counted_is_what_is_shown() {
     ] {
         assert_eq!(shown.get(series), Some(&expected), "{series}");
     }
-    assert_eq!(metrics.frames_in.total(), 2);
+    assert_eq!(metrics.frames_in.total(), 1);
     let info = shown.keys().find(|series| series.starts_with("natter_info")).unwrap();
     assert!(info.contains("node=n1") && info.contains(env!("CARGO_PKG_VERSION")), "{info}");
 }
@@ -111,4 +113,60 @@ fn two_nodes_in_one_process_count_apart() {
     let (one, other) = (Metrics::new("n1"), Metrics::new("n2"));
     one.acks.inc();
     assert_eq!((one.acks.get(), other.acks.get()), (1, 0));
+}
+
+#[derive(Debug)]
+struct Driver;
+
+impl StoreDriver for Driver {
+    fn counts(&self) -> DriverCounts {
+        DriverCounts { requests: 7, errors: 6, retries: 5, timeouts: 4, connections: 3, latency_p99_ms: 12 }
+    }
+}
+
+#[test]
+fn what_the_driver_counts_is_read_at_the_scrape_and_is_0_without_one() {
+    let metrics = Metrics::new("n1");
+    let names = [
+        ("natter_store_requests_total{}", 7.0),
+        ("natter_store_request_errors_total{}", 6.0),
+        ("natter_store_retries_total{}", 5.0),
+        ("natter_store_timeouts_total{}", 4.0),
+        ("natter_store_connections{}", 3.0),
+        ("natter_store_latency_ms{}", 12.0),
+    ];
+    let without = samples(&metrics.encode());
+    metrics.show_driver(Arc::new(Driver));
+    let with = samples(&metrics.encode());
+    for (series, expected) in names {
+        assert_eq!((without.get(series), with.get(series)), (Some(&0.0), Some(&expected)), "{series}");
+    }
+    assert_eq!(with.len(), without.len(), "a driver adds no series: dashboards find the same on every node");
+}
+
+/// The words of a file under the repository that look like metrics. Networks and containers have such names as well.
+fn metrics_named_in(path: &str) -> BTreeSet<String> {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    let found: BTreeSet<_> =
+        words.filter(|w| w.starts_with("natter_") && *w != "natter_bus").map(str::to_owned).collect();
+    assert!(!found.is_empty(), "{} names no metric: is this test still right?", path.display());
+    found
+}
+
+#[test]
+fn every_metric_that_operators_are_told_of_exists() {
+    let metrics = Metrics::new("n1");
+    metrics.closed("drain");
+    metrics.error("bad_frame");
+    let text = metrics.encode();
+    let mut there: BTreeSet<&str> =
+        text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+    there.extend(text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split(['{', ' ']).next()));
+    for path in ["deploy/alerts.yml", "deploy/grafana/dashboards/natter.json", "deploy/README.md", "README.md"] {
+        for name in metrics_named_in(path) {
+            assert!(there.contains(name.as_str()), "{path} names {name}, which is no metric");
+        }
+    }
 }

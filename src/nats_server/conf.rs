@@ -1,4 +1,4 @@
-//! What a server is started with: options, the configurations of `nats/` (in the binary), the flags that set
+//! What a server is started with: options, the configurations of `nats/` (part of the binary), and the flags that set
 //! ports. Called by [`super::running`].
 
 use std::{
@@ -10,7 +10,7 @@ use std::{
 
 use rand::RngExt;
 
-/// The files of `nats/` as they are deployed: the dev server and the tests run on no others.
+/// The files of `nats/` as they are deployed: `natter dev` and the tests run on the same ones.
 const FILES: [(&str, &str); 5] = [
     ("server.conf", include_str!("../../nats/server.conf")),
     ("cluster.conf", include_str!("../../nats/cluster.conf")),
@@ -22,13 +22,13 @@ const FILES: [(&str, &str); 5] = [
 /// How to start a server.
 #[derive(Debug, Clone)]
 pub struct ServerOptions {
-    /// A folder for its configuration, log and store; made when it is not there.
+    /// A folder for its configuration, log and store; created if missing.
     pub folder: PathBuf,
     /// Its name, unique in a cluster.
     pub name: String,
-    /// The program; `None` has [`super::find()`] look for one.
+    /// The program; with `None`, [`super::find()`] looks for one.
     pub program: Option<PathBuf>,
-    /// The port for clients on 127.0.0.1; 0 takes a free one.
+    /// The port for clients on 127.0.0.1; 0 picks a free one.
     pub port: u16,
     /// The passwords of its users.
     pub passwords: Passwords,
@@ -41,11 +41,11 @@ pub struct ServerOptions {
 pub struct ClusterOptions {
     /// The port for the other servers on 127.0.0.1, known before any of them starts: [`free_ports`].
     pub port: u16,
-    /// `host:port` of the servers it connects to, itself included or not; JetStream wants at least one. To be able
-    /// to cut a route, give a proxy's address here, on both its ends.
+    /// `host:port` of the servers it connects to; its own may be among them. JetStream requires at least one. To be
+    /// able to cut a route, give a proxy's address here, at both ends.
     pub routes: Vec<String>,
-    /// `host:port` that servers tell each other about this one. To keep them from going around the proxies, say
-    /// an address where nobody listens.
+    /// `host:port` that the servers tell each other for this one. To keep them from bypassing the proxies, give an
+    /// address where nothing listens.
     pub advertise: Option<String>,
 }
 
@@ -54,16 +54,16 @@ pub struct ClusterOptions {
 pub struct Passwords {
     /// `node`: the nodes.
     pub node: String,
-    /// `operator`: people and their tools.
+    /// `operator`: operators and their tools.
     pub operator: String,
-    /// `billing`: the example of a service.
+    /// `billing`: the example service.
     pub billing: String,
-    /// What the servers of a cluster show each other.
+    /// The password between the servers of a cluster.
     pub route: String,
 }
 
 impl Passwords {
-    /// Fresh ones.
+    /// Random passwords.
     pub fn random() -> Self {
         Self { node: password(), operator: password(), billing: password(), route: password() }
     }
@@ -75,7 +75,7 @@ impl std::fmt::Debug for Passwords {
     }
 }
 
-/// Letters only: the server reads the environment as configuration values, where a digit starts a number.
+/// Letters only: the server parses the environment as configuration values, where a digit starts a number.
 fn password() -> String {
     let mut rng = rand::rng();
     (0..28).map(|_| char::from(rng.random_range(b'a'..=b'z'))).collect()
@@ -98,7 +98,7 @@ impl ServerOptions {
         self.folder.join("nats-server.log")
     }
 
-    /// Where the server writes which ports it took.
+    /// Where the server writes the file that names its ports.
     pub(super) fn ports_folder(&self) -> PathBuf {
         self.folder.join("ports")
     }
@@ -118,7 +118,7 @@ impl ServerOptions {
         self.folder.join("nats")
     }
 
-    /// Flags are the stronger, so ports and folders need no change in the files.
+    /// Flags override the files, so the files stay as they are deployed.
     pub(super) fn arguments(&self) -> Vec<OsString> {
         let file = if self.cluster.is_some() { "cluster.conf" } else { "server.conf" };
         let mut args: Vec<OsString> = vec!["-c".into(), self.conf_folder().join(file).into()];
@@ -163,11 +163,11 @@ impl ServerOptions {
     }
 }
 
-/// Ports on 127.0.0.1 that are free now, for servers that must know each other's before they start. Below the range
-/// from which the system takes ports for outgoing connections, so that none of those gets in between.
+/// Ports on 127.0.0.1 that are free now, for servers that must know each other's before they start. Below the range of
+/// ports for outgoing connections, so that none of those can take one in the meantime.
 ///
 /// # Errors
-/// No free ones were found.
+/// Not enough free ports were found.
 pub fn free_ports(count: usize) -> io::Result<Vec<u16>> {
     let mut rng = rand::rng();
     let mut held = Vec::new();
@@ -183,7 +183,7 @@ pub fn free_ports(count: usize) -> io::Result<Vec<u16>> {
     held.iter().map(|listener| Ok(listener.local_addr()?.port())).collect()
 }
 
-/// The server calls a free port -1.
+/// The server takes -1 for "any free port".
 fn port(port: u16) -> String {
     if port == 0 { "-1".to_owned() } else { port.to_string() }
 }

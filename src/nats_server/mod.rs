@@ -1,9 +1,9 @@
-//! A nats-server of one's own: found or fetched, started, watched over, stopped. Used by `natter dev` and by the
-//! tests, which run on nothing but the real server.
+//! A local nats-server: found or fetched, started, supervised, stopped. Used by `natter dev` and by the tests, which
+//! always run on a real server.
 //!
-//! `find` looks for the program, `fetch` gets it where there is none, `conf` writes the configurations of `nats/`
-//! (they are in the binary), `spawn` makes sure the server never outlives this process, `ready` asks whether it
-//! answers.
+//! `find` looks for the program, `fetch` downloads it if there is none, `conf` writes the configurations of `nats/`
+//! (they are embedded in the binary), `spawn` makes sure the server never outlives this process, `ready` checks whether
+//! it answers, and `running` is the server itself.
 
 mod conf;
 mod fetch;
@@ -23,10 +23,10 @@ pub use self::{
 /// The oldest server that is known to do what natter needs.
 pub const OLDEST: (u32, u32) = (2, 10);
 
-/// The server that is fetched where none is found.
+/// The version that is fetched if no server is found.
 pub const FETCHED: &str = "2.15.1";
 
-/// How to get a server without natter's help; ends each message that says there is none.
+/// How to install a server by hand; ends every message that says none was found.
 const HOW_TO_GET: &str = "get one with `apt install nats-server`, `brew install nats-server` or \
                           `docker run -p 4222:4222 nats`, or set NATTER_NATS_SERVER to the program";
 
@@ -41,18 +41,18 @@ pub enum ServerError {
         /// What is wrong with it.
         reason: String,
     },
-    /// None was found and it could not be fetched.
+    /// None was found, and fetching one failed.
     #[error("no nats-server found, and fetching one failed: {0}; {HOW_TO_GET}")]
     Fetch(String),
-    /// A file or a process could not be handled.
+    /// An operation on a file or a process failed.
     #[error("{what}: {source}")]
     Io {
-        /// What was tried.
+        /// What was attempted.
         what: String,
-        /// What the system said.
+        /// What the system reported.
         source: io::Error,
     },
-    /// It started and ended at once: most often a port is taken.
+    /// It ended right after its start; usually because a port is taken.
     #[error("nats-server ended while starting ({status}); the end of {log}: {tail}")]
     Ended {
         /// How it ended.

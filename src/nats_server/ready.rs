@@ -1,5 +1,5 @@
-//! Asks a server: whether it answers, and which others of its cluster it has routes to. Called by
-//! [`super::running`]. Plain sockets, because a client library would retry where a plain answer is wanted.
+//! Checks whether a server answers, and to which servers of its cluster it has routes. Called by [`super::running`].
+//! Uses plain sockets: a client library would retry, and here the first answer is what matters.
 
 use std::{
     collections::BTreeSet,
@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-/// How long one question may take.
+/// How long one check may take.
 const PATIENCE: Duration = Duration::from_millis(500);
 
 fn connect(addr: SocketAddr) -> io::Result<TcpStream> {
@@ -24,7 +24,7 @@ pub(super) fn ping(addr: SocketAddr, user: &str, password: &str) -> io::Result<(
     let mut line = String::new();
     stream.read_line(&mut line)?;
     if !line.starts_with("INFO ") {
-        return Err(io::Error::other(format!("no NATS server: it says {line:?}")));
+        return Err(io::Error::other(format!("not a NATS server: it greets with {line:?}")));
     }
     let login = serde_json::json!({"verbose": false, "pedantic": false, "user": user, "pass": password});
     stream.get_mut().write_all(format!("CONNECT {login}\r\nPING\r\n").as_bytes())?;
@@ -41,7 +41,7 @@ pub(super) fn ping(addr: SocketAddr, user: &str, password: &str) -> io::Result<(
     }
 }
 
-/// The servers that the one with this monitoring address has a route to.
+/// The servers to which the one with this monitoring address has a route.
 pub(super) fn routes(monitor: SocketAddr) -> io::Result<BTreeSet<String>> {
     let mut stream = connect(monitor)?;
     stream.write_all(b"GET /routez HTTP/1.0\r\n\r\n")?;
@@ -54,7 +54,7 @@ pub(super) fn routes(monitor: SocketAddr) -> io::Result<BTreeSet<String>> {
 
 #[derive(serde::Deserialize)]
 struct Routez {
-    /// Several per server: the cluster keeps a pool.
+    /// Several per server: the servers keep pools of routes.
     #[serde(default)]
     routes: Vec<Route>,
 }

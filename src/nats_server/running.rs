@@ -1,4 +1,4 @@
-//! A running nats-server. Called by `natter dev` and the tests; everything here is for one process on this machine.
+//! A running nats-server, a child of this process. Called by `natter dev` and the tests.
 
 use std::{
     collections::BTreeSet,
@@ -20,17 +20,17 @@ const START_PATIENCE: Duration = Duration::from_secs(15);
 /// How long an orderly stop may take before the server is killed.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
 
-/// How often a server that is watched over is looked at, so also the least time between two of its starts.
+/// How often a supervised server is checked, and so the shortest time between two starts.
 const RESTART_AFTER: Duration = Duration::from_millis(500);
 
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
-/// A server that this process started. Killed when dropped, and when this process dies in whatever way (Linux).
+/// A server that this process started. Killed when dropped and, on Linux, however this process dies.
 #[derive(Debug)]
 pub struct NatsServer {
     options: ServerOptions,
     child: Child,
-    /// Once waited for, the pid may be another process's.
+    /// Set once the child has been waited for: its pid may then belong to another process.
     gone: bool,
     ports: Ports,
 }
@@ -44,16 +44,16 @@ struct Ports {
 }
 
 impl NatsServer {
-    /// Starts a server, waits until it answers, and keeps to the ports it took when it is restarted.
+    /// Starts a server and waits until it answers. A restarted server keeps its ports.
     ///
     /// # Errors
-    /// There is no program, its files cannot be written, or the server ends or stays silent; the end of its log
-    /// is in the error.
+    /// There is no program, its files cannot be written, or the server ends or stays silent; the error contains or
+    /// names its log.
     pub async fn start(options: ServerOptions) -> Result<Self, ServerError> {
         let (answer, answered) = oneshot::channel();
         tokio::task::spawn_blocking(move || {
             let result = Self::launch(options, &|| answer.is_closed());
-            // Nobody waits any more: the server ends with the result.
+            // If nobody is waiting any more, the server is killed when the result is dropped.
             drop(answer.send(result));
         });
         let gone = |e| ServerError::Io { what: "starting nats-server".to_owned(), source: io::Error::other(e) };
@@ -71,7 +71,7 @@ impl NatsServer {
         Ok(Self { options, child, gone: false, ports })
     }
 
-    /// Kills the server if it still runs, and starts it again on the same ports with the same folder.
+    /// Kills the server if it still runs, and starts it again with the same ports and folder.
     ///
     /// # Errors
     /// As [`NatsServer::start`].
@@ -81,7 +81,7 @@ impl NatsServer {
         Ok(())
     }
 
-    /// Asks the server to end, and kills it when it does not.
+    /// Asks the server to stop, and kills it if it does not.
     pub async fn stop(&mut self) {
         self.resume();
         self.signal(libc::SIGTERM);
@@ -92,14 +92,14 @@ impl NatsServer {
         self.kill9();
     }
 
-    /// Starts the server again whenever it ends, for as long as this is polled. Never returns.
+    /// Starts the server again whenever it ends, as long as this is polled. Never returns.
     pub async fn watch_over(&mut self) {
         loop {
             tokio::time::sleep(RESTART_AFTER).await;
             if let Some(status) = self.exited() {
-                tracing::warn!(%status, log = %self.options.log().display(), "nats-server ended: starting it again");
+                tracing::warn!(%status, log = %self.options.log().display(), "nats-server ended; starting it again");
                 if let Err(error) = self.restart().await {
-                    tracing::error!(%error, "nats-server does not start again: trying on");
+                    tracing::error!(%error, "cannot start nats-server again; will keep trying");
                 }
             }
         }
@@ -112,16 +112,16 @@ impl NatsServer {
         status
     }
 
-    /// The process.
+    /// The process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Stops the process where it stands (SIGSTOP), and returns when all of it has stopped: the kernel still takes
-    /// connections, nobody answers.
+    /// Suspends the process (SIGSTOP) and returns when all its threads have stopped: the kernel still accepts
+    /// connections, but nothing answers.
     pub fn pause(&self) {
         if let Some(pid) = self.signal(libc::SIGSTOP) {
-            // The signal alone is not enough: a thread on another core runs on for a moment, and answers.
+            // The signal alone is not enough: a thread on another core may run on for a moment, and answer.
             // SAFETY: an all-zero siginfo_t is valid, and waitid writes only there. WNOWAIT leaves the child to be
             // waited for.
             unsafe {
@@ -131,20 +131,20 @@ impl NatsServer {
         }
     }
 
-    /// Lets a paused process go on.
+    /// Continues a paused process.
     pub fn resume(&self) {
         self.signal(libc::SIGCONT);
     }
 
-    /// Kills the server as a power cut would, and waits until it is gone.
+    /// Kills the server without warning (SIGKILL) and waits until it is gone.
     pub fn kill9(&mut self) {
-        // Both fail only when it has ended already.
+        // Both fail only if it has already ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
         self.gone = true;
     }
 
-    /// Sends a signal, unless the child has been waited for: then its pid may be another process's.
+    /// Sends a signal, unless the child has been waited for: its pid may then belong to another process.
     fn signal(&self, signal: libc::c_int) -> Option<libc::id_t> {
         let pid = libc::pid_t::try_from(self.child.id()).ok().filter(|_| !self.gone)?;
         // SAFETY: kill touches no memory, and the pid is our child's.
@@ -152,12 +152,12 @@ impl NatsServer {
         Some(self.child.id())
     }
 
-    /// Where clients connect, without user and password.
+    /// Where clients connect, as a URL without user and password.
     pub fn client_url(&self) -> String {
         format!("nats://{}", self.ports.client)
     }
 
-    /// Where clients connect, for a proxy.
+    /// Where clients connect, as an address.
     pub fn client_addr(&self) -> SocketAddr {
         self.ports.client
     }
@@ -167,7 +167,7 @@ impl NatsServer {
         self.ports.cluster
     }
 
-    /// The names of the servers that this one has a route to now. Asks the server; empty when it does not answer.
+    /// The names of the servers to which this one has a route now. Asks the server; empty if it does not answer.
     pub async fn routes(&self) -> BTreeSet<String> {
         let monitor = self.ports.monitor;
         let ask = tokio::task::spawn_blocking(move || ready::routes(monitor).unwrap_or_default());
@@ -179,7 +179,7 @@ impl NatsServer {
         &self.options.passwords
     }
 
-    /// What it was started with, ports filled in.
+    /// The options it was started with, with the ports it uses.
     pub fn options(&self) -> &ServerOptions {
         &self.options
     }
@@ -191,7 +191,7 @@ impl Drop for NatsServer {
     }
 }
 
-/// A process that does not serve yet; killed when given up.
+/// A process that does not answer yet; killed when dropped.
 struct Starting(Option<Child>);
 
 impl Starting {
@@ -210,7 +210,7 @@ impl Starting {
         Ok(Self(Some(child)))
     }
 
-    /// Waits until the server has said which ports it took and answers there.
+    /// Waits until the server has written its ports and answers there.
     fn finish(mut self, options: &ServerOptions, given_up: &dyn Fn() -> bool) -> Result<(Child, Ports), ServerError> {
         let deadline = Instant::now() + START_PATIENCE;
         while let Some(mut child) = self.0.take() {
@@ -248,7 +248,7 @@ fn ended(status: ExitStatus, options: &ServerOptions) -> ServerError {
     ServerError::Ended { status: status.to_string(), log, tail }
 }
 
-/// Reads the ports file; `None` while it is not there or not whole.
+/// Reads the ports file; `None` while it is missing or incomplete.
 fn read_ports(folder: &Path, pid: u32) -> Option<Ports> {
     #[derive(serde::Deserialize)]
     struct File {

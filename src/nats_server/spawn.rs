@@ -1,8 +1,8 @@
 //! Starts a process that cannot outlive this one, however this one ends. Called by [`super::running`].
 //!
-//! On Linux the kernel kills the child when its parent dies. It counts as the parent's death already when the
-//! *thread* that forked ends, so all children are forked by one thread that lives as long as the process.
-//! Elsewhere only an orderly end stops the child.
+//! On Linux the kernel kills the child when its parent dies. To the kernel the parent is the *thread* that forked, so
+//! all children are forked by one thread that lives as long as the process. On other systems the child ends only if
+//! this process ends in an orderly way.
 
 use std::{
     io,
@@ -16,8 +16,8 @@ use std::{
 
 type Job = (Command, Sender<io::Result<Child>>);
 
-/// Starts `command` in a process group of its own, so that Ctrl-C on the terminal does not take the server away
-/// before the nodes have drained.
+/// Starts `command` in its own process group, so that Ctrl-C in the terminal does not stop the server before the nodes
+/// have drained.
 pub(super) fn spawn(mut command: Command) -> io::Result<Child> {
     use std::os::unix::process::CommandExt;
     command.process_group(0);
@@ -37,7 +37,7 @@ fn forker() -> &'static Sender<Job> {
         let (jobs, waiting) = mpsc::channel::<Job>();
         let run = move || {
             for (mut command, answer) in waiting {
-                // Nobody waits any more only when the caller's thread was unwound: then the child goes with it.
+                // This fails only if the caller panicked meanwhile; the child then ends with this process.
                 let _ = answer.send(command.spawn());
             }
         };
@@ -58,7 +58,7 @@ fn bind_to_parent(command: &mut Command) {
         if set != 0 {
             return Err(io::Error::last_os_error());
         }
-        // The parent may have died before prctl: then nobody would ever stop this child.
+        // The parent may have died before prctl: then nothing would ever stop this child.
         if u32::try_from(now) == Ok(parent) { Ok(()) } else { Err(io::Error::from(io::ErrorKind::BrokenPipe)) }
     };
     // SAFETY: the closure allocates nothing and calls only async-signal-safe functions.

@@ -13,10 +13,11 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer};
 
 use super::{
-    Body, Encoding, ErrorCode,
+    Ask, Body, Encoding, ErrorCode, Op, Refused,
+    ask::{self, HistoryFrom},
     strict::{Strict, Text},
 };
-use crate::model::{Cid, ConvId, DeviceId, MAX_SEQ, NameError, Recipient, RoomId, Seq};
+use crate::model::{Cid, ConvId, DeviceId, MAX_SEQ, NameError, RoomId, Seq};
 
 /// A client's frame with the number it wants to see in the answer.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,15 +33,6 @@ pub struct Request {
 pub enum ClientFrame {
     /// Opens the session; must be first.
     Hello(Hello),
-    /// Sends a message.
-    Send {
-        /// To whom.
-        to: Recipient,
-        /// The sender's id for it.
-        cid: Cid,
-        /// The content.
-        body: Body,
-    },
     /// Everything up to `seq` has arrived.
     Ack {
         /// Where.
@@ -48,45 +40,28 @@ pub enum ClientFrame {
         /// Up to here.
         seq: Seq,
     },
-    /// Everything up to `seq` was read by the person.
-    Read {
-        /// Where.
-        conv: ConvId,
-        /// Up to here.
-        seq: Seq,
-    },
-    /// Asks for older or newer messages of a conversation.
-    History {
-        /// Where.
-        conv: ConvId,
-        /// In which direction from which seq (exclusive); neither means the end of the log.
-        from: HistoryFrom,
-        /// At most this many messages.
-        limit: usize,
-    },
-    /// Asks for the list of conversations.
-    Conversations {
-        /// Where the page before ended.
-        after: Option<String>,
-        /// At most this many.
-        limit: usize,
-    },
-    /// A live signal, never stored.
-    Signal {
-        /// To whom.
-        to: Recipient,
-        /// `typing` …
-        kind: String,
-        /// Anything.
-        body: Option<Body>,
-    },
     /// A fresh token for the same user.
     Token {
         /// The JWT.
         token: String,
     },
-    /// An op of the protocol that this version does not serve yet: `presence`, `join`, `leave`.
-    Later(&'static str),
+    /// Asks for a `pong`: a sign of life for clients that cannot see WebSocket pings, like those in browsers.
+    Ping,
+    /// Everything that does not concern the connection itself.
+    Ask(Ask),
+}
+
+impl ClientFrame {
+    /// Which op it is.
+    pub fn op(&self) -> Op {
+        match self {
+            Self::Hello(_) => Op::Hello,
+            Self::Ack { .. } => Op::Ack,
+            Self::Token { .. } => Op::Token,
+            Self::Ping => Op::Ping,
+            Self::Ask(ask) => ask.op(),
+        }
+    }
 }
 
 /// The first frame of a connection.
@@ -109,32 +84,23 @@ impl std::fmt::Debug for Hello {
     }
 }
 
-/// Where a history page starts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum HistoryFrom {
-    /// The last messages before this seq.
-    Before(Seq),
-    /// The first messages after this seq.
-    After(Seq),
-}
-
 /// Most messages in one `history` answer.
 pub const HISTORY_LIMIT: usize = 200;
 /// Most conversations in one `conversations` answer.
 pub const CONVERSATIONS_LIMIT: usize = 100;
+/// What a page holds at most where the client names no limit.
+const DEFAULT_LIMIT: usize = 50;
 /// Longest `type` of a signal, and longest `client` of a hello that is kept.
 pub const SHORT_TEXT: usize = 64;
 
 /// A frame that could not be read: what to answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{code:?}: {message}")]
+#[error("{refused}")]
 pub struct FrameError {
     /// The client's `ref`, if that much could be read.
     pub reference: Option<u64>,
-    /// The kind of fault.
-    pub code: ErrorCode,
     /// Which field, and what it must be.
-    pub message: String,
+    pub refused: Refused,
 }
 
 /// Every field of every op. A field has one type whatever the op, but for `after`.
@@ -178,109 +144,109 @@ fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Body>, D
 }
 
 impl Request {
-    /// Reads a client's frame. `body_limit` in bytes, for either encoding.
+    /// Reads a client's frame.
     ///
     /// # Errors
     /// What to answer to the client.
-    pub fn decode(encoding: Encoding, payload: &[u8], body_limit: usize) -> Result<Self, FrameError> {
+    pub fn decode(encoding: Encoding, payload: &[u8]) -> Result<Self, FrameError> {
         let decoded = encoding.decode(payload).map_err(|words| blame::blame(encoding, payload, &words));
         let Strict::<Flat<'_>>(flat) = decoded?;
         let reference = flat.reference;
-        let frame = flat.into_frame(body_limit).map_err(|(code, message)| FrameError { reference, code, message })?;
+        let frame = flat.into_frame().map_err(|refused| FrameError { reference, refused })?;
         Ok(Self { reference, frame })
     }
 }
 
-type Fault = (ErrorCode, String);
-
-fn need<T>(field: &str, value: Option<T>) -> Result<T, Fault> {
-    value.ok_or_else(|| (ErrorCode::BadFrame, format!("{field}: missing")))
+fn bad_frame(message: impl Into<String>) -> Refused {
+    Refused::new(ErrorCode::BadFrame, message)
 }
 
-fn name<T: FromStr<Err = NameError>>(field: &str, text: Option<impl AsRef<str>>) -> Result<T, Fault> {
-    need(field, text)?.as_ref().parse().map_err(|e| (ErrorCode::BadName, format!("{field}: {e}")))
+fn need<T>(field: &str, value: Option<T>) -> Result<T, Refused> {
+    value.ok_or_else(|| bad_frame(format!("{field}: missing")))
 }
 
-fn seq(field: &str, value: Option<u64>) -> Result<Seq, Fault> {
+fn name<T: FromStr<Err = NameError>>(field: &str, text: Option<impl AsRef<str>>) -> Result<T, Refused> {
+    need(field, text)?.as_ref().parse().map_err(|e| Refused::new(ErrorCode::BadName, format!("{field}: {e}")))
+}
+
+fn seq(field: &str, value: Option<u64>) -> Result<Seq, Refused> {
     let value = need(field, value)?;
-    if value <= MAX_SEQ { Ok(value) } else { Err((ErrorCode::BadFrame, format!("{field}: must be below 2^53"))) }
+    if value <= MAX_SEQ { Ok(value) } else { Err(bad_frame(format!("{field}: must be below 2^53"))) }
 }
 
-fn limit(value: Option<u64>, most: usize) -> Result<usize, Fault> {
+fn limit(value: Option<u64>, most: usize) -> Result<usize, Refused> {
     match value.map(usize::try_from) {
-        None => Ok(most.min(50)),
+        None => Ok(most.min(DEFAULT_LIMIT)),
         Some(Ok(n)) if (1..=most).contains(&n) => Ok(n),
-        Some(_) => Err((ErrorCode::BadFrame, format!("limit: must be 1 to {most}"))),
-    }
-}
-
-fn sized(body: Body, limit: usize) -> Result<Body, Fault> {
-    if body.fits(limit) {
-        Ok(body)
-    } else {
-        Err((ErrorCode::TooLarge, format!("body: over the limit of {limit} bytes (as JSON and as MessagePack)")))
+        Some(_) => Err(bad_frame(format!("limit: must be 1 to {most}"))),
     }
 }
 
 impl Flat<'_> {
-    fn into_frame(self, body_limit: usize) -> Result<ClientFrame, Fault> {
-        let op = need("op", self.op.as_ref().map(Text::as_str))?;
-        Ok(match op {
-            "send" => ClientFrame::Send {
+    fn into_frame(self) -> Result<ClientFrame, Refused> {
+        let word = need("op", self.op.as_ref().map(Text::as_str))?;
+        let Some(op) = Op::from_word(word) else {
+            let shown: String = word.chars().take(SHORT_TEXT).collect();
+            return Err(Refused::new(ErrorCode::UnknownOp, format!("op: no such op {shown:?}")));
+        };
+        Ok(ClientFrame::Ask(match op {
+            Op::Hello => return self.into_hello(),
+            Op::Ack => return Ok(ClientFrame::Ack { conv: name("conv", self.conv)?, seq: seq("seq", self.seq)? }),
+            Op::Token => return Ok(ClientFrame::Token { token: need("token", self.token)? }),
+            Op::Ping => return Ok(ClientFrame::Ping),
+            Op::Send => Ask::Send(ask::Send {
                 to: name("to", self.to)?,
                 cid: name::<Cid>("cid", self.cid)?,
-                body: sized(need("body", self.body)?, body_limit)?,
-            },
-            "ack" => ClientFrame::Ack { conv: name("conv", self.conv)?, seq: seq("seq", self.seq)? },
-            "read" => ClientFrame::Read { conv: name("conv", self.conv)?, seq: seq("seq", self.seq)? },
-            "hello" => ClientFrame::Hello(Hello {
-                token: self.token,
-                device: name("device", self.device)?,
-                client: self.client.map(|text| text.chars().take(SHORT_TEXT).collect()),
-                attempt: self.attempt.unwrap_or(0),
+                body: need("body", self.body)?,
             }),
-            "history" => self.into_history()?,
-            "conversations" => self.into_conversations()?,
-            "signal" => ClientFrame::Signal {
-                to: name("to", self.to)?,
-                kind: signal_type(self.kind)?,
-                body: self.body.map(|body| sized(body, body_limit)).transpose()?,
-            },
-            "token" => ClientFrame::Token { token: need("token", self.token)? },
-            "presence" => ClientFrame::Later("presence"),
-            "join" => ClientFrame::Later("join"),
-            "leave" => ClientFrame::Later("leave"),
-            other => {
-                let shown: String = other.chars().take(SHORT_TEXT).collect();
-                return Err((ErrorCode::UnknownOp, format!("op: no such op {shown:?}")));
+            Op::Read => Ask::Read(ask::Read { conv: name("conv", self.conv)?, seq: seq("seq", self.seq)? }),
+            Op::History => Ask::History(self.into_history()?),
+            Op::Conversations => Ask::Conversations(self.into_conversations()?),
+            Op::Signal => {
+                let (to, kind) = (name("to", self.to)?, signal_type(self.kind)?);
+                Ask::Signal(ask::Signal { to, kind, body: self.body })
             }
-        })
+            Op::Presence | Op::Join | Op::Leave => Ask::Unserved(op),
+        }))
     }
 
-    fn into_history(self) -> Result<ClientFrame, Fault> {
+    fn into_hello(self) -> Result<ClientFrame, Refused> {
+        Ok(ClientFrame::Hello(Hello {
+            token: self.token,
+            device: name("device", self.device)?,
+            client: self.client.map(|text| text.chars().take(SHORT_TEXT).collect()),
+            attempt: self.attempt.unwrap_or(0),
+        }))
+    }
+
+    fn into_history(self) -> Result<ask::History, Refused> {
         let from = match (self.before, self.after) {
-            (Some(_), Some(_)) => return Err((ErrorCode::BadFrame, "before, after: give only one".into())),
+            (Some(_), Some(_)) => return Err(bad_frame("before, after: give only one")),
             (Some(before), None) => HistoryFrom::Before(seq("before", Some(before))?),
             (None, Some(After::Seq(after))) => HistoryFrom::After(seq("after", Some(after))?),
-            (None, Some(After::Text(_))) => return Err((ErrorCode::BadFrame, "after: must be a seq".into())),
+            (None, Some(After::Text(_))) => return Err(bad_frame("after: must be a seq")),
             (None, None) => HistoryFrom::Before(MAX_SEQ),
         };
         let conv = name::<ConvId>("conv", self.conv)?;
-        Ok(ClientFrame::History { conv, from, limit: limit(self.limit, HISTORY_LIMIT)? })
+        Ok(ask::History { conv, from, limit: limit(self.limit, HISTORY_LIMIT)? })
     }
 
-    fn into_conversations(self) -> Result<ClientFrame, Fault> {
+    fn into_conversations(self) -> Result<ask::Conversations, Refused> {
         let after = match self.after {
             None => None,
             Some(After::Text(text)) => Some(text),
-            Some(After::Seq(_)) => return Err((ErrorCode::BadFrame, "after: must be the `next` of an answer".into())),
+            Some(After::Seq(_)) => return Err(bad_frame("after: must be the `next` of an answer")),
         };
-        Ok(ClientFrame::Conversations { after, limit: limit(self.limit, CONVERSATIONS_LIMIT)? })
+        Ok(ask::Conversations { after, limit: limit(self.limit, CONVERSATIONS_LIMIT)? })
     }
 }
 
-fn signal_type(kind: Option<String>) -> Result<String, Fault> {
+/// The `type` of a signal: the same alphabet as names.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn signal_type(kind: Option<String>) -> Result<String, Refused> {
     let kind = need("type", kind)?;
-    name::<RoomId>("type", Some(&kind))?; // the same alphabet as names
+    name::<RoomId>("type", Some(&kind))?;
     Ok(kind)
 }

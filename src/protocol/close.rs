@@ -49,16 +49,19 @@ close_reasons! {
     Idle, 4003, "idle", "no answer to pings";
     /// The store did not take the session.
     StoreDown, 4004, "store_down", "the store is unavailable, connect later";
+    /// A later session of the same device, whose `attempt` is smaller: a program started anew, or a connection that
+    /// the client gave up and that came through after all.
+    Superseded, 4005, "superseded", "a later session of this device with a smaller attempt, connect again";
     /// The token is not valid.
     BadToken, 4100, "bad_token", "the token was refused";
     /// The token is past its time.
     TokenExpired, 4101, "token_expired", "the token expired";
-    /// The first frame was no proper `hello`, or a second one came.
+    /// The first frame was no proper `hello`, a second one came, or too much that cannot be read.
     Violation, 4102, "violation", "protocol violation";
     /// An operator ended it.
     Disconnected, 4103, "disconnected", "disconnected by an operator";
-    /// A newer session of the same device.
-    Replaced, 4104, "replaced", "replaced by a newer session of this device";
+    /// A later session of the same device, whose `attempt` is not smaller.
+    Replaced, 4104, "replaced", "replaced by a later session of this device";
 }
 
 /// Whether a client that was closed with `code` should connect again (with back-off).

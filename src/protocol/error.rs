@@ -28,7 +28,7 @@ macro_rules! error_codes {
 }
 
 error_codes! {
-    /// The frame is no map, lacks a field, or a field has the wrong type or value.
+    /// The frame is not a map, lacks a field, or a field has the wrong type or value.
     BadFrame, "bad_frame", false;
     /// No such `op`.
     UnknownOp, "unknown_op", false;

@@ -4,22 +4,29 @@
 //! Rust client. A change here is a change of the contract that others build against: the golden files under
 //! `tests/golden/` hold each frame in both encodings.
 
-pub mod body;
+pub mod ask;
 pub mod client;
 pub mod close;
 pub mod error;
+pub mod op;
 pub mod server;
 mod server_read;
+pub mod shared;
 mod strict;
 
-pub use body::Body;
+pub use crate::model::Body;
+pub use ask::{Answer, Ask, HistoryFrom, Outcome, Refused};
 pub use client::{ClientFrame, Request};
 pub use close::CloseReason;
 pub use error::ErrorCode;
+pub use op::Op;
 pub use server::{Message, ServerFrame};
+pub use shared::{LiveMessage, SharedFrame};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+
+use crate::model::{wide_integer, write_json};
 
 /// Subprotocol of the JSON encoding (text frames), the default.
 pub const SUBPROTOCOL_JSON: &str = "natter.json.v1";
@@ -75,18 +82,33 @@ impl Encoding {
             }
         };
         if let Err(error) = done {
-            // Only a body that never went through `Body`'s checks can do this; R14 keeps such out of the store.
+            // Only a body that never passed the checks of `Body` can do this; R14 keeps such out of the store.
             tracing::error!(%error, "a frame could not be encoded");
             out.clear();
         }
         Bytes::from(out)
     }
 
-    /// Decodes one value that must fill `payload` to its end.
+    /// Decodes one value that must fill `payload` to its end. Integers that 64 bits cannot hold are refused.
     ///
     /// # Errors
     /// The decoder's own words.
     pub fn decode<'de, T: Deserialize<'de>>(self, payload: &'de [u8]) -> Result<T, String> {
+        let value = self.decode_lenient(payload)?;
+        match self {
+            Self::Json => match wide_integer(payload) {
+                Some(integer) => Err(format!("an integer beyond 64 bits ({:.40}): send it as a string", integer)),
+                None => Ok(value),
+            },
+            Self::MsgPack => Ok(value),
+        }
+    }
+
+    /// [`Encoding::decode`] with wide integers as floats: to look at what was refused.
+    ///
+    /// # Errors
+    /// The decoder's own words.
+    pub(crate) fn decode_lenient<'de, T: Deserialize<'de>>(self, payload: &'de [u8]) -> Result<T, String> {
         match self {
             Self::Json => serde_json::from_slice(payload).map_err(|e| e.to_string()),
             Self::MsgPack => {
@@ -108,6 +130,27 @@ impl Encoding {
 /// When the payload is not one MessagePack value that JSON can carry.
 pub fn json_of(msgpack: &[u8]) -> Result<Bytes, String> {
     let mut out = Vec::with_capacity(msgpack.len() * 5 / 4);
-    body::write_json(msgpack, &mut out)?;
+    write_json(msgpack, &mut out)?;
     Ok(Bytes::from(out))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_payload_holds_one_value() {
+        assert!(Encoding::MsgPack.decode::<Body>(b"\x01").is_ok());
+        assert!(Encoding::MsgPack.decode::<Body>(b"\x01\x02").is_err());
+        assert!(Encoding::Json.decode::<Body>(b"1 2").is_err());
+    }
+
+    /// Nothing that was stored may fail to become a JSON frame.
+    #[test]
+    fn the_deepest_body_fits_into_a_frame() {
+        let depth = crate::model::MAX_DEPTH;
+        let body: Body = Encoding::Json.decode(("[".repeat(depth) + "1" + &"]".repeat(depth)).as_bytes()).unwrap();
+        let frame = Encoding::MsgPack.encode(&std::collections::BTreeMap::from([("body", body)]));
+        assert!(json_of(&frame).is_ok());
+    }
 }

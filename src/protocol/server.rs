@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::{Body, Encoding, ErrorCode};
-use crate::model::{Cid, ConvId, DeviceId, Millis, Seq, SessionId, UserId};
+use crate::model::{Cid, ConvId, DeviceId, Millis, Row, Seq, SessionId, UserId};
 
 /// Everything a node can say to a client.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -77,6 +77,12 @@ pub enum ServerFrame {
         /// When it ends.
         exp: Millis,
     },
+    /// The answer to `ping`.
+    Pong {
+        /// The request's `ref`.
+        #[serde(rename = "ref", default, skip_serializing_if = "Option::is_none")]
+        reference: Option<u64>,
+    },
     /// A request was refused.
     Error {
         /// The request's `ref`.
@@ -88,6 +94,9 @@ pub enum ServerFrame {
         message: String,
         /// Whether the same request may succeed later.
         retry: bool,
+        /// How long to wait before that, in milliseconds: always with `rate_limited`, with no other code.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        retry_after_ms: Option<u64>,
     },
 }
 
@@ -140,6 +149,14 @@ pub struct Message {
     pub cid: Option<Cid>,
     /// The content.
     pub body: Body,
+}
+
+impl Message {
+    /// A row of a log as clients see it.
+    pub fn of(conv: &ConvId, row: Row) -> Self {
+        let Row { seq, sender, cid, ts, body } = row;
+        Self { conv: conv.clone(), seq, from: sender, ts, cid: Some(cid), body }
+    }
 }
 
 /// One row of the list of conversations.
@@ -210,6 +227,9 @@ pub struct Announcement {
     pub device: DeviceId,
     /// Which session.
     pub session: SessionId,
+    /// Its connection's number.
+    #[serde(default)]
+    pub number: u64,
     /// Its `hello.attempt`.
     pub attempt: u64,
 }

@@ -54,7 +54,7 @@ impl ServerFrame {
     /// # Errors
     /// The decoder's own words.
     pub fn decode(encoding: Encoding, payload: &[u8]) -> Result<Self, String> {
-        // A frame that does not fit (in `truncated`, `from` is a number) is no hot one; the slow reader decides.
+        // A frame that does not fit (in `truncated`, `from` is a number) is left to the slow reader.
         let hot = encoding.decode::<Strict<Hot<'_>>>(payload).ok();
         hot.and_then(|Strict(hot)| hot.into_frame()).map_or_else(|| encoding.decode(payload), Ok)
     }

@@ -1,17 +1,25 @@
-//! Positions, the window, what is behind, and the fills that mend it: everything that makes a session hand out
+//! Positions, the window, what is behind, and the fills that bring it up: everything that makes a session hand out
 //! each conversation in order, without gaps and within bounds, whatever the bus loses, repeats or reorders.
 //!
-//! Called by [`super::joined`]. The rules (R1–R8, R12) are those of the design; the comments name them.
+//! Called by [`super::Session`]. The rules (R1–R8, R12) stand in `docs/rules.md`.
 
-use std::collections::{HashMap, VecDeque};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
 
 use self::{compare::Compare, conv::Conv};
-use super::{Cause, Effect, Rules, Tick};
-use crate::model::{ConvId, Seq};
+use super::{Cause, Effect, Rules, Tick, Upkeep};
+use crate::{
+    model::{ConvId, Row, Seq},
+    protocol::LiveMessage,
+};
 
 mod compare;
 mod conv;
 mod marks;
+#[cfg(any(debug_assertions, test))]
+mod sound;
 
 /// What every step needs to know: the rules, and what time it is.
 #[derive(Debug, Clone, Copy)]
@@ -20,14 +28,6 @@ pub struct At<'a> {
     pub rules: &'a Rules,
     /// The session's clock.
     pub now: Tick,
-}
-
-/// A row of a log as far as delivery looks at it.
-pub trait Placed {
-    /// Its place.
-    fn seq(&self) -> Seq;
-    /// Its size on the way out, about.
-    fn size(&self) -> usize;
 }
 
 /// Back-off of a fill that found nothing, in milliseconds: doubles up to the second figure.
@@ -44,6 +44,8 @@ pub struct Delivery {
     unacked: u64,
     behind: usize,
     fills: usize,
+    /// Acknowledgements whose top and cursor are being read.
+    checks: usize,
     /// Bytes that the socket still takes.
     credit: usize,
     compare: Compare,
@@ -67,6 +69,7 @@ impl Default for Delivery {
             unacked: 0,
             behind: 0,
             fills: 0,
+            checks: 0,
             credit: 0,
             compare: Compare::Idle,
             cause: Cause::Login,
@@ -79,7 +82,7 @@ impl Default for Delivery {
     }
 }
 
-type Out<L, R> = Vec<Effect<L, R>>;
+type Out = Vec<Effect>;
 
 impl Delivery {
     /// When [`Delivery::on_tick`] wants to be called.
@@ -108,7 +111,7 @@ impl Delivery {
     }
 
     /// Tells how many bytes the socket takes now; hands out more where that was the obstacle.
-    pub fn set_credit<L, R>(&mut self, bytes: usize, at: At<'_>, out: &mut Out<L, R>) {
+    pub fn set_credit(&mut self, bytes: usize, at: At<'_>, out: &mut Out) {
         let grew = bytes > self.credit;
         self.credit = bytes;
         if grew {
@@ -117,14 +120,14 @@ impl Delivery {
     }
 
     /// A message arrived over the bus or from this node's own router.
-    pub fn on_live<L: Placed, R>(&mut self, conv: &ConvId, live: L, at: At<'_>, out: &mut Out<L, R>) {
-        let seq = live.seq();
+    pub fn on_live(&mut self, live: Arc<LiveMessage>, at: At<'_>, out: &mut Out) {
+        let (conv, seq) = (&live.conv, live.seq);
         if self.is_next(conv, seq, at) {
             self.credit = self.credit.saturating_sub(live.size());
             self.hand_out(conv, seq, at);
             out.push(Effect::HandLive(live));
         } else {
-            self.on_heard(conv, seq, at, out);
+            self.on_notice(conv, seq, at, out);
         }
     }
 
@@ -139,7 +142,7 @@ impl Delivery {
 
     /// There is a message that cannot be handed out from what arrived: a gap, no room, a fill under way, an unknown
     /// position, or only its seq was told. It is remembered and read from the store (R5).
-    pub fn on_heard<L, R>(&mut self, conv: &ConvId, seq: Seq, at: At<'_>, out: &mut Out<L, R>) {
+    pub fn on_notice(&mut self, conv: &ConvId, seq: Seq, at: At<'_>, out: &mut Out) {
         if !self.convs.contains_key(conv) && !self.make_room(at) {
             // No room to remember it: the heads will tell, they were raised before this was published.
             self.compare(Cause::Lagged, out);
@@ -161,13 +164,13 @@ impl Delivery {
     }
 
     /// A page of a log was read. `cursor` is the stored cursor where the fill was asked to start at it.
-    pub fn on_page<L, R: Placed>(
+    pub fn on_page(
         &mut self,
         conv: &ConvId,
         cursor: Option<Seq>,
-        rows: Result<Vec<R>, ()>,
+        rows: Result<Vec<Row>, ()>,
         at: At<'_>,
-        out: &mut Out<L, R>,
+        out: &mut Out,
     ) {
         let Some(entry) = self.convs.get_mut(conv) else { return };
         entry.filling = false;
@@ -183,15 +186,15 @@ impl Delivery {
         let mut blocked = false;
         for row in rows.unwrap_or_default() {
             let Some(position) = self.convs.get(conv).and_then(|entry| entry.position) else { break };
-            if row.seq() <= position {
+            if row.seq <= position {
                 continue;
             }
             blocked = self.unacked >= at.rules.window || self.credit == 0;
-            if row.seq() != position + 1 || blocked {
+            if row.seq != position + 1 || blocked {
                 break;
             }
-            self.credit = self.credit.saturating_sub(row.size());
-            self.hand_out(conv, row.seq(), at);
+            self.credit = self.credit.saturating_sub(size_of(&row));
+            self.hand_out(conv, row.seq, at);
             out.push(Effect::HandRow(conv.clone(), row));
         }
         let moved = self.convs.get(conv).is_some_and(|entry| entry.position != before);
@@ -220,7 +223,7 @@ impl Delivery {
     }
 
     /// Time passed: fills that backed off, cursors that were coalesced, messages nobody acknowledges.
-    pub fn on_tick<L, R>(&mut self, at: At<'_>, out: &mut Out<L, R>) {
+    pub fn on_tick(&mut self, at: At<'_>, out: &mut Out) {
         if self.wake.is_none_or(|wake| wake > at.now) {
             return;
         }
@@ -230,7 +233,7 @@ impl Delivery {
             if let Some(since) = entry.waiting_since {
                 if since + at.rules.offline_after <= at.now {
                     entry.waiting_since = None;
-                    out.push(Effect::Unheard { conv: conv.clone(), seq: entry.acked + 1 });
+                    out.push(Effect::Upkeep(Upkeep::Undelivered { conv: conv.clone(), seq: entry.acked + 1 }));
                 } else {
                     self.wake = min(self.wake, since + at.rules.offline_after);
                 }
@@ -266,7 +269,7 @@ impl Delivery {
     }
 
     /// Starts fills, round robin, as far as window and socket allow.
-    fn fill<L, R>(&mut self, at: At<'_>, out: &mut Out<L, R>) {
+    fn fill(&mut self, at: At<'_>, out: &mut Out) {
         for _ in 0..self.queue.len() {
             let free = at.rules.window.saturating_sub(self.unacked);
             if self.fills >= FILLS || free == 0 || self.credit == 0 {
@@ -290,7 +293,7 @@ impl Delivery {
             entry.filling = true;
             self.fills += 1;
             let rows = usize::try_from(free.min(share)).unwrap_or(usize::MAX).min(at.rules.page_rows);
-            out.push(Effect::Fill { conv, after: entry.position, rows });
+            out.push(Effect::Upkeep(Upkeep::Fill { conv, after: entry.position, rows }));
         }
     }
 
@@ -310,19 +313,29 @@ impl Delivery {
         self.settle_login(conv);
     }
 
-    /// Makes room for one more conversation; `false` when there is none. Nothing is forgotten while a page of
-    /// heads is being read: its cursors may be older than what would be forgotten, and the conversation would
-    /// be handed out a second time.
+    /// Makes room for one more conversation; `false` when there is none.
     fn make_room(&mut self, at: At<'_>) -> bool {
         if self.convs.len() < at.rules.known {
             return true;
         }
-        if self.compare != Compare::Reading {
-            self.convs.retain(|_, entry| !entry.may_be_forgotten());
-        }
+        self.forget();
         let most = at.rules.known + at.rules.behind + usize::try_from(at.rules.window).unwrap_or(usize::MAX);
         self.convs.len() < most
     }
+
+    /// Forgets what may be forgotten (R8). Nothing is while cursors are being read, for a page of heads or for an
+    /// acknowledgement: they may be older than what would be forgotten, and the conversation would be handed out a
+    /// second time.
+    fn forget(&mut self) {
+        if self.compare != Compare::Reading && self.checks == 0 {
+            self.convs.retain(|_, entry| !entry.may_be_forgotten());
+        }
+    }
+}
+
+/// What a row takes on the way out, about: the frame around a body is names and numbers.
+fn size_of(row: &Row) -> usize {
+    row.body.as_msgpack().len() + 96
 }
 
 fn min(old: Option<Tick>, new: Tick) -> Option<Tick> {

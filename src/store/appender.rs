@@ -1,5 +1,5 @@
-//! Gathers sends per conversation: at most one append of a conversation is in flight on a node, meanwhile the next
-//! ones gather into one batch, and a send whose (sender, cid) already waits or flies joins it and shares its
+//! Gathers sends per conversation: at most one append of a conversation is in flight on a node; the sends that come
+//! meanwhile become the next batch, and a send whose message already waits or is in flight joins it and shares its
 //! answer. So a hot conversation costs one store round trip per batch, and two tries of one message never race
 //! each other on one node.
 //!
@@ -9,15 +9,15 @@ use std::{collections::HashMap, mem, sync::Arc};
 
 use parking_lot::Mutex;
 use tokio_util::task::TaskTracker;
-use tracing::Instrument as _;
 
-use super::{Appended, NewMessage, Store, StoreError, StoreResult};
-use crate::model::ConvId;
+use super::{Appended, Logs, StoreError, StoreResult};
+use crate::model::{ConvId, NewMessage};
 
-/// Told the answer, once.
-pub type Answer = Box<dyn FnOnce(&StoreResult<Appended>) + Send>;
+/// Called once with what became of a send. Must not block.
+pub type OnStored = Box<dyn FnOnce(&StoreResult<Appended>) + Send>;
 
-/// Told what a batch became, after all its answers were given: publishes. Must not block.
+/// Called with the messages of a batch that were stored, after every [`OnStored`] of the batch: publishes them. Must
+/// not block.
 pub type OnAppended = Arc<dyn Fn(&ConvId, &[(NewMessage, Appended)]) + Send + Sync>;
 
 /// Most rows of one batch.
@@ -28,12 +28,12 @@ const BATCH_BYTES: usize = 1 << 20;
 const WAITING: usize = 4096;
 const SHARDS: usize = 32;
 
-/// The gatherer of one node. Cheap to clone.
+/// The appender of one node. Cheap to clone.
 #[derive(Clone)]
 pub struct Appender(Arc<Inner>);
 
 struct Inner {
-    store: Arc<dyn Store>,
+    logs: Arc<dyn Logs>,
     on_appended: OnAppended,
     shards: Vec<Mutex<HashMap<ConvId, Slot>>>,
     tasks: TaskTracker,
@@ -48,7 +48,7 @@ struct Slot {
 
 struct Pending {
     message: NewMessage,
-    answers: Vec<Answer>,
+    callers: Vec<OnStored>,
 }
 
 impl std::fmt::Debug for Appender {
@@ -58,22 +58,21 @@ impl std::fmt::Debug for Appender {
 }
 
 impl Appender {
-    /// An appender to `store`; `on_appended` publishes.
-    pub fn new(store: Arc<dyn Store>, on_appended: OnAppended) -> Self {
+    /// An appender to `logs`; `on_appended` publishes.
+    pub fn new(logs: Arc<dyn Logs>, on_appended: OnAppended) -> Self {
         let shards = (0..SHARDS).map(|_| Mutex::new(HashMap::new())).collect();
-        Self(Arc::new(Inner { store, on_appended, shards, tasks: TaskTracker::new() }))
+        Self(Arc::new(Inner { logs, on_appended, shards, tasks: TaskTracker::new() }))
     }
 
-    /// Takes a send. `answer` is called exactly once, from another task or, when the send is refused at once, from
+    /// Takes a send. `on_stored` is called exactly once, from another task or, when the send is refused at once, from
     /// this one.
-    pub fn submit(&self, conv: ConvId, message: NewMessage, answer: Answer) {
+    pub fn submit(&self, conv: ConvId, message: NewMessage, on_stored: OnStored) {
         let mut shard = self.0.shard(&conv).lock();
         let Some(slot) = shard.get_mut(&conv) else {
-            let waiting = vec![Pending { message, answers: vec![answer] }];
+            let waiting = vec![Pending { message, callers: vec![on_stored] }];
             shard.insert(conv.clone(), Slot { in_flight: Vec::new(), waiting });
             drop(shard);
-            let span = tracing::debug_span!("append", %conv);
-            self.0.tasks.spawn(self.0.clone().drive(conv).instrument(span));
+            self.0.tasks.spawn(self.0.clone().drive(conv));
             return;
         };
         // A linear search: the lists are as long as one conversation's sends within one store round trip.
@@ -83,12 +82,12 @@ impl Appender {
                 && pending.message.body == message.body
         };
         if let Some(twin) = slot.in_flight.iter_mut().chain(&mut slot.waiting).find(same) {
-            twin.answers.push(answer);
+            twin.callers.push(on_stored);
         } else if slot.waiting.len() < WAITING {
-            slot.waiting.push(Pending { message, answers: vec![answer] });
+            slot.waiting.push(Pending { message, callers: vec![on_stored] });
         } else {
             drop(shard);
-            answer(&Err(StoreError::unavailable("too many sends wait for this conversation")));
+            on_stored(&Err(StoreError::unavailable("too many sends wait for this conversation; try again")));
         }
     }
 
@@ -109,9 +108,9 @@ impl Inner {
 
     async fn drive(self: Arc<Self>, conv: ConvId) {
         while let Some(batch) = self.next_batch(&conv) {
-            let results = self.store.append(&conv, batch).await;
-            let landed = mem::take(&mut self.shard(&conv).lock().entry(conv.clone()).or_default().in_flight);
-            self.settle(&conv, landed, results);
+            let results = self.logs.append(&conv, batch).await;
+            let finished = mem::take(&mut self.shard(&conv).lock().entry(conv.clone()).or_default().in_flight);
+            self.answer(&conv, finished, results);
         }
     }
 
@@ -125,7 +124,7 @@ impl Inner {
         }
         let mut bytes = 0;
         let fits = |pending: &&Pending| {
-            bytes += pending.message.body.len();
+            bytes += pending.message.body.size();
             bytes <= BATCH_BYTES
         };
         let rows = slot.waiting.iter().take(BATCH_ROWS).take_while(fits).count().max(1);
@@ -134,20 +133,20 @@ impl Inner {
         Some(slot.in_flight.iter().map(|pending| pending.message.clone()).collect())
     }
 
-    fn settle(&self, conv: &ConvId, landed: Vec<Pending>, mut results: Vec<StoreResult<Appended>>) {
-        if results.len() != landed.len() {
-            // An engine that breaks its contract: nobody knows which message became what.
-            tracing::error!(%conv, sent = landed.len(), answered = results.len(), "the store answered for another batch");
-            results = vec![Err(StoreError::unavailable("the store gave no clear answer")); landed.len()];
+    fn answer(&self, conv: &ConvId, finished: Vec<Pending>, mut results: Vec<StoreResult<Appended>>) {
+        if results.len() != finished.len() {
+            // The engine broke its contract: nobody can tell which answer belongs to which message.
+            tracing::error!(%conv, sent = finished.len(), answered = results.len(), "the store answered for another batch");
+            results = vec![Err(StoreError::unavailable("the store gave no clear answer")); finished.len()];
         }
-        let mut stored = Vec::with_capacity(landed.len());
-        for (pending, result) in landed.into_iter().zip(results) {
-            for answer in pending.answers {
-                answer(&result);
+        let mut stored = Vec::with_capacity(finished.len());
+        for (pending, result) in finished.into_iter().zip(results) {
+            for on_stored in pending.callers {
+                on_stored(&result);
             }
             if let Ok(appended) = result {
                 let NewMessage { sender, cid, .. } = &pending.message;
-                tracing::debug!(seq = appended.seq, %sender, %cid, fresh = appended.fresh, "stored");
+                tracing::debug!(%conv, seq = appended.seq, %sender, %cid, fresh = appended.fresh, "stored");
                 stored.push((pending.message, appended));
             }
         }

@@ -1,30 +1,132 @@
-//! The durable side: logs, heads, cursors, read marks, devices, behind one trait with an engine per module.
+//! The durable side: logs, inboxes, marks and devices, each behind a trait of its own, with an engine per module.
 //!
-//! Called by [`appender`] (the only caller of [`Store::append`]) and by the gateway's store requests. What an
-//! engine promises is written at each method and checked for every engine by the contract suite under `tests/`.
+//! Called by [`appender`] (the only caller of [`Logs::append`]) and by whatever reads logs, heads and marks for a
+//! session or a service. What an engine promises is written at each method and checked for every engine by the
+//! contract suite under `tests/`.
 
 use std::{sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
-use crate::model::{Cid, ConvId, DeviceId, Millis, Seq, UserId};
+use crate::model::{Audience, ConvId, Device, Gap, Millis, NewMessage, Row, Seq, UserId};
 
 pub mod appender;
 pub mod embedded;
+mod error;
 pub mod scylla;
 
-/// A message that has no place in its log yet.
-#[derive(Debug, Clone)]
-pub struct NewMessage {
-    /// Who wrote it: a user or a service.
-    pub sender: UserId,
-    /// The sender's id for it.
-    pub cid: Cid,
-    /// When a node took it.
-    pub ts: Millis,
-    /// The body as MessagePack, checked by [`crate::protocol::body`].
-    pub body: Bytes,
+pub use error::{StoreError, StoreResult};
+
+/// The longest any engine may let a caller wait before it says [`StoreError::Unavailable`].
+pub const STORE_DEADLINE: Duration = Duration::from_secs(5);
+
+/// What every store call returns.
+pub type StoreFuture<'a, T> = BoxFuture<'a, StoreResult<T>>;
+
+/// The store as natter needs it: four traits that one engine implements, or a test's wrapper around one of them.
+/// Cheap to clone.
+///
+/// All methods may be called from any task at any time; none blocks the caller's thread. Engines bound their own
+/// time: an answer, or [`StoreError::Unavailable`], comes within [`STORE_DEADLINE`].
+#[derive(Clone)]
+pub struct Store {
+    /// The messages.
+    pub logs: Arc<dyn Logs>,
+    /// Which conversations a user has, and where a device is behind.
+    pub inbox: Arc<dyn Inbox>,
+    /// Cursors, read marks and devices.
+    pub marks: Arc<dyn Marks>,
+    /// The engine itself.
+    pub engine: Arc<dyn Engine>,
+}
+
+impl Store {
+    /// A store whose four parts are all this engine.
+    pub fn of(engine: Arc<impl Logs + Inbox + Marks + Engine>) -> Self {
+        Self { logs: engine.clone(), inbox: engine.clone(), marks: engine.clone(), engine }
+    }
+}
+
+/// The logs: one per conversation.
+pub trait Logs: Send + Sync + 'static {
+    /// Appends `batch`, in its order, to a direct conversation, and answers for each message by its (sender, cid).
+    ///
+    /// When a message's answer is `Ok`:
+    /// - it is durable (I1) and has exactly one seq forever (I4), fresh or not;
+    /// - every head of the conversation (one per user of its [`Audience`]) is at or above its seq, the recipients'
+    ///   raised before the sender's (R2), also for a retry (R3);
+    /// - the sender's read mark is at or above its seq.
+    ///
+    /// The caller keeps at most one append of a conversation in flight per node ([`appender`] does); other nodes
+    /// may append at the same time. Duplicate (sender, cid) pairs inside a batch get one seq.
+    ///
+    /// # Errors
+    /// Per message: [`StoreError::CidReused`], or [`StoreError::Unavailable`], after which it may or may not be
+    /// stored: the sender retries with the same cid.
+    fn append<'a>(&'a self, conv: &'a ConvId, batch: Vec<NewMessage>) -> BoxFuture<'a, Vec<StoreResult<Appended>>>;
+
+    /// Reads forward: the rows after `after`, oldest first, dense from `after + 1` (cut at the first seq that is
+    /// not the next, R18). No row is returned above a head: the reader that finds one raises the heads first (R4).
+    fn read_after<'a>(&'a self, conv: &'a ConvId, after: Seq, span: Span) -> StoreFuture<'a, Vec<Row>>;
+
+    /// Reads backward: the last rows before `before`, returned oldest first and dense up to the smaller of
+    /// `before - 1` and the top. `Seq::MAX` reads the end of the log. Heads as in [`Logs::read_after`].
+    fn read_before<'a>(&'a self, conv: &'a ConvId, before: Seq, span: Span) -> StoreFuture<'a, Vec<Row>>;
+
+    /// The highest seq that exists, known from rows, never from a notice (R1).
+    fn top<'a>(&'a self, conv: &'a ConvId) -> StoreFuture<'a, Seq>;
+}
+
+/// Listings of a user's conversations, in the order of their ids, in pages.
+pub trait Inbox: Send + Sync + 'static {
+    /// A user's conversations after `after`, at most `limit` rows scanned per page.
+    fn conversations<'a>(
+        &'a self,
+        user: &'a UserId,
+        after: Option<&'a ConvId>,
+        limit: usize,
+    ) -> StoreFuture<'a, Page<InboxRow>>;
+
+    /// The conversations after `after` in which the device is behind (head > cursor); at most `limit` items and
+    /// about as many conversations scanned per page, so a page may be empty and have a `next`.
+    fn gaps<'a>(&'a self, device: &'a Device, after: Option<&'a ConvId>, limit: usize) -> StoreFuture<'a, Page<Gap>>;
+}
+
+/// How far devices have acknowledged and people have read, and which devices there are.
+pub trait Marks: Send + Sync + 'static {
+    /// A device's cursor in a conversation; 0 where it has none.
+    fn cursor<'a>(&'a self, device: &'a Device, conv: &'a ConvId) -> StoreFuture<'a, Seq>;
+
+    /// Raises a cursor. It never goes back: a smaller value changes nothing. Not fsynced on its own: losing it
+    /// means handing out again, never losing.
+    fn raise_cursor<'a>(&'a self, device: &'a Device, conv: &'a ConvId, seq: Seq) -> StoreFuture<'a, ()>;
+
+    /// How far any of the user's devices has acknowledged the conversation: `delivered` in receipts and listings.
+    fn delivered<'a>(&'a self, user: &'a UserId, conv: &'a ConvId) -> StoreFuture<'a, Seq>;
+
+    /// A user's read mark; 0 where there is none.
+    fn read_mark<'a>(&'a self, user: &'a UserId, conv: &'a ConvId) -> StoreFuture<'a, Seq>;
+
+    /// Raises a read mark. It never goes back.
+    fn raise_read_mark<'a>(&'a self, user: &'a UserId, conv: &'a ConvId, seq: Seq) -> StoreFuture<'a, ()>;
+
+    /// Makes a device known, durably, before its first `welcome`; true when it is new. A new device's cursors start
+    /// at the user's read marks of this moment; they are stored before the device is, so that a crash in
+    /// between leaves a device that is still new.
+    fn register_device<'a>(&'a self, device: &'a Device) -> StoreFuture<'a, bool>;
+
+    /// A number for a new connection of a device, 1 or more (R11): larger than every number that was answered before
+    /// this call began, as long as nodes with sessions of the device run. Calls at the same moment may get the same.
+    fn next_connection<'a>(&'a self, device: &'a Device) -> StoreFuture<'a, u64>;
+}
+
+/// What concerns an engine as a whole.
+pub trait Engine: Send + Sync + 'static {
+    /// Whether writes are taken, for `/readyz`: an answer within a second or so.
+    fn health(&self) -> StoreFuture<'_, ()>;
+
+    /// Writes what is not yet durable (cursors) and stops. Calls after it answer [`StoreError::Unavailable`].
+    fn close(&self) -> StoreFuture<'_, ()>;
 }
 
 /// Where a message stands after an append.
@@ -38,41 +140,15 @@ pub struct Appended {
     pub fresh: bool,
 }
 
-/// One message of a log.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Row {
-    /// Its place.
-    pub seq: Seq,
-    /// Who wrote it.
-    pub sender: UserId,
-    /// The sender's id for it.
-    pub cid: Cid,
-    /// When a node took it.
-    pub ts: Millis,
-    /// The body as MessagePack.
-    pub body: Bytes,
-}
-
 /// A conversation of a user as the inbox knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Head {
+pub struct InboxRow {
     /// The conversation.
     pub conv: ConvId,
     /// Its recorded top.
     pub head: Seq,
     /// The time of the message at the head.
     pub ts: Millis,
-}
-
-/// A conversation in which a device has not acknowledged everything: head > cursor.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Gap {
-    /// The conversation.
-    pub conv: ConvId,
-    /// Its recorded top.
-    pub head: Seq,
-    /// The device's stored cursor; 0 where it has none.
-    pub cursor: Seq,
 }
 
 /// One page of an ordered listing.
@@ -95,119 +171,10 @@ pub struct Span {
     pub bytes: usize,
 }
 
-/// Why the store did not do it.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum StoreError {
-    /// The cid is stored in this conversation with another body.
-    #[error("this cid was already used for another body, as seq {seq}")]
-    CidReused {
-        /// Where the other body stands.
-        seq: Seq,
-    },
-    /// The store did not answer in time or refuses; what was asked may have happened or not.
-    #[error("the store is unavailable: {0}")]
-    Unavailable(Arc<str>),
-    /// The conversation kind is not served (rooms, for now).
-    #[error("{0} is not supported yet")]
-    Unsupported(&'static str),
+/// Whose inbox rows a message of the conversation concerns.
+///
+/// # Errors
+/// [`StoreError::Unsupported`] for a room: engines ask here before they do anything with a conversation.
+fn audience_of(conv: &ConvId) -> StoreResult<Audience> {
+    Audience::of(conv).ok_or(StoreError::Unsupported("rooms"))
 }
-
-impl StoreError {
-    /// An [`StoreError::Unavailable`] with its cause in words.
-    pub fn unavailable(cause: impl std::fmt::Display) -> Self {
-        Self::Unavailable(cause.to_string().into())
-    }
-}
-
-/// What every engine gives back.
-pub type StoreResult<T> = Result<T, StoreError>;
-
-/// The store as natter needs it. All methods may be called from any task at any time; none blocks the caller's
-/// thread. Engines bound their own time: an answer, or [`StoreError::Unavailable`], comes within a few seconds.
-pub trait Store: Send + Sync + 'static {
-    /// Appends `batch`, in its order, to a direct conversation, and answers for each message by its (sender, cid).
-    ///
-    /// When a message's answer is `Ok`:
-    /// - it is durable (I1) and has exactly one seq for ever (I4), fresh or not;
-    /// - every head of the conversation (both users' `inbox`) is at or above its seq, the recipient's raised
-    ///   before the sender's (R2), also for a retry (R3);
-    /// - the sender's read mark is at or above its seq.
-    ///
-    /// The caller keeps at most one append of a conversation in flight per node ([`appender`] does); other nodes
-    /// may append at the same time. Duplicate (sender, cid) pairs inside a batch get one seq.
-    ///
-    /// # Errors
-    /// Per message: [`StoreError::CidReused`], or [`StoreError::Unavailable`], after which it may or may not be
-    /// stored: the sender retries with the same cid.
-    fn append<'a>(&'a self, conv: &'a ConvId, batch: Vec<NewMessage>) -> BoxFuture<'a, Vec<StoreResult<Appended>>>;
-
-    /// Reads forward: the rows after `after`, oldest first, dense from `after + 1` (cut at the first seq that is
-    /// not the next, R18). No row is returned above a head: whoever meets one raises the heads first (R4).
-    fn read_after<'a>(&'a self, conv: &'a ConvId, after: Seq, span: Span) -> BoxFuture<'a, StoreResult<Vec<Row>>>;
-
-    /// Reads backward: the last rows before `before`, returned oldest first and dense up to the smaller of
-    /// `before - 1` and the top. `Seq::MAX` reads the end of the log. Heads as in [`Store::read_after`].
-    fn read_before<'a>(&'a self, conv: &'a ConvId, before: Seq, span: Span) -> BoxFuture<'a, StoreResult<Vec<Row>>>;
-
-    /// The highest seq that exists, known from rows, never from a notice (R1).
-    fn top<'a>(&'a self, conv: &'a ConvId) -> BoxFuture<'a, StoreResult<Seq>>;
-
-    /// A user's conversations in the order of their ids, at most `limit` rows scanned per page.
-    fn inbox<'a>(
-        &'a self,
-        user: &'a UserId,
-        after: Option<&'a ConvId>,
-        limit: usize,
-    ) -> BoxFuture<'a, StoreResult<Page<Head>>>;
-
-    /// The conversations in which the device is behind (head > cursor), in the order of their ids; at most
-    /// `limit` items and about as many conversations scanned per page, so a page may be empty and have a `next`.
-    fn gaps<'a>(
-        &'a self,
-        user: &'a UserId,
-        device: &'a DeviceId,
-        after: Option<&'a ConvId>,
-        limit: usize,
-    ) -> BoxFuture<'a, StoreResult<Page<Gap>>>;
-
-    /// A device's cursor in a conversation; 0 where it has none.
-    fn cursor<'a>(
-        &'a self,
-        user: &'a UserId,
-        device: &'a DeviceId,
-        conv: &'a ConvId,
-    ) -> BoxFuture<'a, StoreResult<Seq>>;
-
-    /// Raises a cursor. It never goes back: a smaller value changes nothing. Not fsynced on its own: losing it
-    /// means handing out again, never losing.
-    fn raise_cursor<'a>(
-        &'a self,
-        user: &'a UserId,
-        device: &'a DeviceId,
-        conv: &'a ConvId,
-        seq: Seq,
-    ) -> BoxFuture<'a, StoreResult<()>>;
-
-    /// How far any of the user's devices has acknowledged the conversation: `delivered` in receipts and listings.
-    fn delivered<'a>(&'a self, user: &'a UserId, conv: &'a ConvId) -> BoxFuture<'a, StoreResult<Seq>>;
-
-    /// A user's read mark; 0 where there is none.
-    fn read_mark<'a>(&'a self, user: &'a UserId, conv: &'a ConvId) -> BoxFuture<'a, StoreResult<Seq>>;
-
-    /// Raises a read mark. It never goes back.
-    fn raise_read_mark<'a>(&'a self, user: &'a UserId, conv: &'a ConvId, seq: Seq) -> BoxFuture<'a, StoreResult<()>>;
-
-    /// Makes a device known, durably, before its first `welcome`; true when it is new. A new device's cursors start
-    /// at the user's read marks of this moment; they are stored before the device is, so that a crash in
-    /// between leaves a device that is still new.
-    fn register_device<'a>(&'a self, user: &'a UserId, device: &'a DeviceId) -> BoxFuture<'a, StoreResult<bool>>;
-
-    /// Whether writes are taken, for `/readyz`: an answer within a second or so.
-    fn health(&self) -> BoxFuture<'_, StoreResult<()>>;
-
-    /// Writes what is not yet durable (cursors) and stops. Calls after it answer [`StoreError::Unavailable`].
-    fn close(&self) -> BoxFuture<'_, StoreResult<()>>;
-}
-
-/// The longest any engine may let a caller wait before it says [`StoreError::Unavailable`].
-pub const STORE_DEADLINE: Duration = Duration::from_secs(5);

@@ -1,11 +1,11 @@
 //! The fence: proof that the server has processed everything this connection sent before (R10). Called by
 //! [`super::NatsBus`].
 //!
-//! It is a publish to a subject nobody has interest in, with one of this connection's own subjects for the reply.
-//! The server answers with status 503, "no responders", in the order in which it processes a connection's commands.
-//! (The library's `flush` only flushes the socket.) A publish takes the same queue as a subscribe, and after a
-//! reconnect the library writes all subscriptions anew before it takes anything from that queue; so an answer on the
-//! generation that the fence began with covers them all.
+//! A fence is a publish to a subject in which nobody has interest, with one of this connection's own subjects as its
+//! reply subject. The server answers with status 503, "no responders", in the order in which it processes the
+//! connection's commands. (The library's `flush` only flushes the socket.) A publish takes the same queue as a
+//! subscribe, and after a reconnect the library writes all subscriptions again before it takes anything from that
+//! queue; so an answer in the generation in which the fence began covers them all.
 
 use std::{
     mem,
@@ -21,13 +21,10 @@ use tokio::{
     time::timeout,
 };
 
-use super::{
-    link::Link,
-    stats::{BusStats, count},
-};
-use crate::{bus::BusError, subject::Subject};
+use super::link::Link;
+use crate::{bus::BusError, metrics::Metrics, subject::Subject};
 
-/// How long a fence may take, waiting for the one before it included.
+/// How long a fence may take, including the wait for the one before it.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 type Outcome = Result<u64, BusError>;
@@ -50,12 +47,12 @@ impl Fence {
         })
     }
 
-    /// Where the server's answers come in.
+    /// Where the server's answers arrive.
     pub(super) fn inbox(&self) -> Subject {
         Subject::node(&self.node, "fence.*")
     }
 
-    /// Called for what comes in there.
+    /// Called for each message there.
     pub(super) fn on_answer(&self, message: &Message) {
         if message.status != Some(StatusCode::NO_RESPONDERS) {
             return;
@@ -78,8 +75,8 @@ impl Fence {
         }
     }
 
-    /// Makes the round trips, one at a time; whoever comes while one is under way shares the next.
-    pub(super) async fn run(self: Arc<Self>, link: Arc<Link>, stats: Arc<BusStats>) {
+    /// Makes the round trips, one at a time; fences requested while one is under way share the next.
+    pub(super) async fn run(self: Arc<Self>, link: Arc<Link>, metrics: Arc<Metrics>) {
         for round in 1.. {
             self.wake.notified().await;
             let waiting = mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
@@ -91,10 +88,10 @@ impl Fence {
                 Err(_) => Err(BusError::TimedOut),
             };
             if outcome.is_ok() {
-                count(&stats.fences);
+                metrics.nats_fences.inc();
             }
             for tell in waiting {
-                // Whoever gave up waiting needs no answer.
+                // A caller that gave up needs no answer.
                 let _ = tell.send(outcome.clone());
             }
         }
@@ -115,7 +112,7 @@ impl Fence {
         loop {
             tokio::select! {
                 _ = answered.wait_for(|last| *last >= round) => break,
-                // Any event is only a reason to look whether the answer can still come.
+                // Any event is only a reason to check whether the answer can still come.
                 _ = events.recv() => if link.generation() != Some(before) { break },
             }
         }

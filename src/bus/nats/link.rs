@@ -1,7 +1,7 @@
-//! Whether the connection stands, and telling the node when that changes. Called by everything in this folder.
+//! Whether the connection is up, and telling the node when that changes. Called by everything in this folder.
 //!
-//! The library's event callbacks can get lost when many wait, so an event is only a reason to look: what counts is
-//! the library's state and its number of connects, which a task also looks at four times a second.
+//! The library's event callbacks can get lost when many are queued, so an event is only a reason to look: what
+//! decides is the library's state and its number of connects, which a task also checks four times a second.
 
 use std::{
     sync::{
@@ -14,47 +14,52 @@ use std::{
 use async_nats::{Client, Event, Statistics, connection::State};
 use tokio::sync::{Notify, broadcast};
 
-use super::stats::{BusStats, count};
-use crate::bus::BusEvent;
+use super::refusal::Refusal;
+use crate::{bus::BusEvent, metrics::Metrics};
 
-/// How often the state is looked at when no event says so; also the least time between two equal warnings.
+/// How often the state is checked without an event; also the shortest time between two equal warnings.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
-/// What the library's callback leaves for the task that looks.
-#[derive(Default)]
+/// What the library's callback leaves for the task that checks the state.
 pub(super) struct Signals {
     look: Notify,
     slow: AtomicBool,
     overflow: AtomicBool,
-    stats: Arc<BusStats>,
+    refusal: Refusal,
+    metrics: Arc<Metrics>,
 }
 
 impl Signals {
-    pub(super) fn new(stats: Arc<BusStats>) -> Self {
-        Self { stats, ..Self::default() }
+    pub(super) fn new(metrics: Arc<Metrics>) -> Self {
+        let (slow, overflow) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { look: Notify::new(), slow, overflow, refusal: Refusal::default(), metrics }
     }
 
     /// Called by the library for each event; must not wait.
     pub(super) fn note(&self, event: &Event) {
         match event {
             Event::SlowConsumer(_) => {
-                count(&self.stats.slow_consumers);
+                self.metrics.nats_slow_consumers.inc();
                 self.slow.store(true, Ordering::Release);
             }
             Event::ServerError(error) => {
-                count(&self.stats.errors);
-                tracing::warn!(%error, "the NATS server refused something");
+                self.metrics.nats_errors.inc();
+                if !self.refusal.on_server_error(error) {
+                    tracing::warn!(%error, "the NATS server reported an error");
+                }
             }
             Event::ClientError(error) => {
-                count(&self.stats.errors);
-                tracing::debug!(%error, "no connection to NATS yet");
+                self.metrics.nats_errors.inc();
+                if !self.refusal.on_client_error(error) {
+                    tracing::debug!(%error, "no connection to NATS yet");
+                }
             }
             _ => {}
         }
         self.look.notify_one();
     }
 
-    /// A notice was dropped on the way out.
+    /// An outgoing message was dropped.
     pub(super) fn overflowed(&self) {
         self.overflow.store(true, Ordering::Release);
     }
@@ -79,10 +84,15 @@ impl Link {
         &self.client
     }
 
-    /// The number of the connection that stands now; `None` without one.
+    /// The generation of the current connection; `None` without one.
     pub(super) fn generation(&self) -> Option<u64> {
         let up = self.client.connection_state() == State::Connected && !self.closed.load(Ordering::Acquire);
         up.then(|| self.library.connects.load(Ordering::Acquire))
+    }
+
+    /// Why the servers refuse this node.
+    pub(super) fn refusal(&self) -> Option<Arc<str>> {
+        self.signals.refusal.words()
     }
 
     pub(super) fn events(&self) -> broadcast::Receiver<BusEvent> {
@@ -93,45 +103,69 @@ impl Link {
         &self.signals
     }
 
-    /// From now on there is no connection.
+    /// From now on the link counts as down.
     pub(super) fn close(&self) {
         self.closed.store(true, Ordering::Release);
         self.signals.look.notify_one();
     }
 
     fn tell(&self, event: BusEvent) {
-        // An error only means that nobody listens.
+        // An error only means that nobody is listening.
         let _ = self.events.send(event);
     }
 
-    /// Tells what changed since `told`, the generation that was told last, and gives the one told now.
-    fn look(&self, told: Option<u64>) -> Option<u64> {
+    /// Tells the node what changed since the last look.
+    fn look(&self, seen: &mut Seen) {
         let now = self.generation();
-        if now != told {
-            if let Some(before) = told {
-                if self.closed.load(Ordering::Acquire) {
-                    tracing::info!(generation = before, "closed the connection to NATS");
-                } else {
-                    tracing::warn!(generation = before, "lost the connection to NATS");
-                }
-                self.tell(BusEvent::Disconnected);
+        let before = seen.up.then_some(seen.generation);
+        if now != before {
+            if let Some(generation) = before {
+                self.on_down(generation);
             }
             if let Some(generation) = now {
-                tracing::info!(generation, "connected to NATS");
-                self.signals.stats.reconnects.store(generation.saturating_sub(1), Ordering::Relaxed);
-                self.tell(BusEvent::Connected(generation));
+                self.on_up(generation, seen.generation);
             }
         }
+        seen.up = now.is_some();
+        seen.generation = now.unwrap_or(seen.generation);
         if self.signals.slow.swap(false, Ordering::AcqRel) {
             self.tell(BusEvent::SlowConsumer);
         }
-        now
+    }
+
+    fn on_down(&self, generation: u64) {
+        if self.closed.load(Ordering::Acquire) {
+            tracing::info!(generation, "closed the connection to NATS");
+        } else {
+            tracing::warn!(generation, "lost the connection to NATS");
+        }
+        self.signals.metrics.nats_connected.set(0);
+        self.signals.refusal.on_down();
+        self.tell(BusEvent::Disconnected);
+    }
+
+    fn on_up(&self, generation: u64, before: u64) {
+        tracing::info!(generation, "connected to NATS");
+        self.signals.refusal.on_up();
+        let metrics = &self.signals.metrics;
+        metrics.nats_connected.set(1);
+        // Connections that came and went between two looks count as well; the very first is no reconnect.
+        metrics.nats_reconnects.inc_by(generation.saturating_sub(before.max(1)));
+        self.tell(BusEvent::Connected(generation));
     }
 }
 
-/// Looks, until the bus is gone.
+/// The state at the last look.
+#[derive(Default)]
+struct Seen {
+    up: bool,
+    /// The latest generation that was seen up; 0 before the first.
+    generation: u64,
+}
+
+/// Checks the state until the bus is gone.
 pub(super) async fn watch(link: Weak<Link>) {
-    let mut told = None;
+    let mut seen = Seen::default();
     let mut tick = tokio::time::interval(LOOK_EVERY);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let Some(signals) = link.upgrade().map(|link| Arc::clone(&link.signals)) else { return };
@@ -141,11 +175,11 @@ pub(super) async fn watch(link: Weak<Link>) {
             () = signals.look.notified() => false,
         };
         let Some(link) = link.upgrade() else { return };
-        told = link.look(told);
-        // Only on a tick: a stalled connection overflows thousands of times a second. The last one is told too,
-        // up to a tick late.
+        link.look(&mut seen);
+        // Only on a tick: a stalled connection overflows thousands of times a second. The last overflow is told
+        // as well, up to a tick late.
         if ticked && signals.overflow.swap(false, Ordering::AcqRel) {
-            tracing::warn!("notices were dropped: the connection to NATS does not take them fast enough");
+            tracing::warn!("dropped outgoing notices: the connection to NATS does not take them fast enough");
             link.tell(BusEvent::Overflow);
         }
     }

@@ -1,14 +1,15 @@
 //! The bus on async-nats. Built by the node; everything else sees only the trait.
 //!
-//! `connect` sets the library up, `link` knows whether the connection stands, `publish` is the way out, `subscribe`
-//! the way in, `fence` proves that the server has seen what was sent. `probe` looks at the servers for `natter doctor`.
+//! `connect` sets up the client library, `link` knows whether the connection is up, `publish` is the way out,
+//! `subscribe` the way in, `fence` proves that the server has processed what was sent. `probe` examines the servers
+//! for `natter doctor`.
 
 mod connect;
 mod fence;
 mod link;
 pub mod probe;
 mod publish;
-mod stats;
+mod refusal;
 mod subscribe;
 
 use std::{
@@ -22,27 +23,24 @@ use compact_str::{CompactString, format_compact};
 use futures_util::{FutureExt, future::BoxFuture};
 use tokio::{runtime::Handle, sync::broadcast, task::AbortHandle, time::timeout};
 
-pub use self::{
-    connect::{NatsAuth, NatsOptions, NatsTls},
-    stats::BusStats,
-};
+pub use self::connect::{NatsAuth, NatsOptions, NatsTls};
 use self::{
     fence::Fence,
     link::{Link, Signals},
     publish::Outbox,
-    stats::count,
     subscribe::{Reader, hand_on, subscribe},
 };
-use super::{Bus, BusError, BusEvent, OnMessage, Subscription};
-use crate::subject::Subject;
+use super::{Bus, BusError, BusEvent, OnMessage, OnNoResponders, Subscription};
+use crate::{metrics::Metrics, subject::Subject};
 
-/// The tail of a node's subjects on which the server says that nobody heard.
-const UNHEARD: &str = "unheard";
+/// The tail of this node's own subjects on which the server answers "no responders" to a tagged message.
+const NO_RESPONDERS: &str = "no_responders";
+
+/// How often a new connection is looked at while it comes about.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// How long [`Bus::close`] waits for what is queued.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
-
-type OnUnheard = Arc<dyn Fn(&str) + Send + Sync>;
 
 /// A node's connection to NATS.
 pub struct NatsBus {
@@ -50,71 +48,86 @@ pub struct NatsBus {
     link: Arc<Link>,
     outbox: Outbox,
     fence: Arc<Fence>,
-    unheard: Arc<OnceLock<OnUnheard>>,
-    stats: Arc<BusStats>,
+    no_responders: Arc<OnceLock<OnNoResponders>>,
+    metrics: Arc<Metrics>,
     runtime: Handle,
     tasks: [AbortHandle; 2],
     _own: [Reader; 2],
 }
 
 impl NatsBus {
-    /// Connects, and waits for the connection as long as one attempt may take. Without a server the bus starts
-    /// all the same, and goes on trying: [`Bus::connected`] says how it stands.
+    /// Connects, and waits for the connection as long as one attempt may take. Without a server the bus starts all the
+    /// same and keeps trying; [`Bus::connected`] says how it is. Counts into `metrics`, which must be this node's own.
     ///
     /// # Errors
-    /// Only for options that can never work: a bad URL, a bad node name, an unreadable credentials file.
-    pub async fn connect(options: NatsOptions) -> Result<Arc<Self>, BusError> {
-        let stats = Arc::clone(&options.stats);
-        let signals = Arc::new(Signals::new(Arc::clone(&stats)));
+    /// For what waiting does not help: a bad URL, a bad node name, an unreadable credentials file, servers that refuse the
+    /// account.
+    pub async fn connect(options: NatsOptions, metrics: Arc<Metrics>) -> Result<Arc<Self>, BusError> {
+        let signals = Arc::new(Signals::new(Arc::clone(&metrics)));
         let client = connect::connect(&options, Arc::clone(&signals)).await?;
         let link = Link::new(client, signals);
         let mut events = link.events();
-        let bus = Arc::new(Self::start(&options.node, link, stats));
-        let connected = async { while bus.connected().is_none() && events.recv().await.is_ok() {} };
-        if timeout(options.connect_timeout, connected).await.is_err() {
-            tracing::warn!(servers = options.urls.len(), "NATS does not answer yet: starting without it");
+        let bus = Arc::new(Self::start(&options.node, link, metrics));
+        let connected = async {
+            // A refusal is no event: whoever listens for those could do nothing about it.
+            while bus.connected().is_none() && bus.refusal().is_none() {
+                let _ = timeout(LOOK_AGAIN, events.recv()).await;
+            }
+        };
+        let answered = timeout(options.connect_timeout, connected).await;
+        if let Some(refusal) = bus.refusal() {
+            return Err(BusError::Other(refusal));
+        }
+        if answered.is_err() {
+            tracing::warn!(servers = options.urls.len(), "NATS does not answer yet; starting without it");
         }
         Ok(bus)
     }
 
-    fn start(node: &str, link: Arc<Link>, stats: Arc<BusStats>) -> Self {
+    fn start(node: &str, link: Arc<Link>, metrics: Arc<Metrics>) -> Self {
         let runtime = Handle::current();
         let fence = Fence::new(node);
-        let unheard = Arc::new(OnceLock::new());
-        let means = (link.client(), &runtime, &stats);
+        let no_responders = Arc::new(OnceLock::new());
+        let means = (link.client(), &runtime, &metrics);
         let answers = Arc::clone(&fence);
+        let statuses = Subject::node(node, &format_compact!("{NO_RESPONDERS}.>"));
         let own = [
             subscribe(means, &fence.inbox(), None, move |message| answers.on_answer(&message)),
-            subscribe(means, &Subject::node(node, "unheard.>"), None, on_unheard(node, &unheard, &stats)),
+            subscribe(means, &statuses, None, on_status(node, &no_responders, &metrics)),
         ];
         let tasks = [
             runtime.spawn(link::watch(Arc::downgrade(&link))).abort_handle(),
-            runtime.spawn(Arc::clone(&fence).run(Arc::clone(&link), Arc::clone(&stats))).abort_handle(),
+            runtime.spawn(Arc::clone(&fence).run(Arc::clone(&link), Arc::clone(&metrics))).abort_handle(),
         ];
-        let outbox = Outbox::new(Arc::clone(&link), Arc::clone(&stats));
-        Self { node: node.into(), link, outbox, fence, unheard, stats, runtime, tasks, _own: own }
+        let outbox = Outbox::new(Arc::clone(&link), Arc::clone(&metrics));
+        Self { node: node.into(), link, outbox, fence, no_responders, metrics, runtime, tasks, _own: own }
     }
 
-    /// What this bus has counted.
-    pub fn stats(&self) -> &Arc<BusStats> {
-        &self.stats
+    /// Where this bus counts.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     fn open(&self, subject: &Subject, group: Option<&str>, on_message: OnMessage) -> Subscription {
-        let means = (self.link.client(), &self.runtime, &self.stats);
-        Subscription::new(subscribe(means, subject, group, hand_on(&self.stats, on_message)))
+        let means = (self.link.client(), &self.runtime, &self.metrics);
+        Subscription::new(subscribe(means, subject, group, hand_on(&self.metrics, on_message)))
     }
 }
 
-/// Reads the server's "no responders". Anything else on that subject is not from the server and is ignored.
-fn on_unheard(node: &str, call: &Arc<OnceLock<OnUnheard>>, stats: &Arc<BusStats>) -> impl Fn(Message) + Send + use<> {
-    let prefix = Subject::node(node, &format_compact!("{UNHEARD}."));
-    let (call, stats) = (Arc::clone(call), Arc::clone(stats));
+/// Takes the server's "no responders" and calls back with the tag. Anything else on that subject is not from the
+/// server and is ignored.
+fn on_status(
+    node: &str,
+    call: &Arc<OnceLock<OnNoResponders>>,
+    metrics: &Arc<Metrics>,
+) -> impl Fn(Message) + Send + use<> {
+    let prefix = Subject::node(node, &format_compact!("{NO_RESPONDERS}."));
+    let (call, metrics) = (Arc::clone(call), Arc::clone(metrics));
     move |message| {
         if message.status != Some(StatusCode::NO_RESPONDERS) {
             return;
         }
-        count(&stats.unheard);
+        metrics.nats_no_responders.inc();
         if let (Some(call), Some(tag)) = (call.get(), message.subject.strip_prefix(prefix.as_str())) {
             call(tag);
         }
@@ -126,23 +139,27 @@ impl Bus for NatsBus {
         self.outbox.publish(subject, None, payload);
     }
 
-    fn publish_or_tell(&self, subject: &Subject, payload: Bytes, tag: &str) {
-        let reply = Subject::node(&self.node, &format_compact!("{UNHEARD}.{tag}"));
+    fn publish_tagged(&self, subject: &Subject, payload: Bytes, tag: &str) {
+        let reply = Subject::node(&self.node, &format_compact!("{NO_RESPONDERS}.{tag}"));
         self.outbox.publish(subject, Some(&reply), payload);
     }
 
-    fn on_unheard(&self, call: OnUnheard) {
-        if self.unheard.set(call).is_err() {
-            tracing::error!("on_unheard was set twice: the first stays");
+    fn on_no_responders(&self, call: OnNoResponders) {
+        if self.no_responders.set(call).is_err() {
+            tracing::error!("on_no_responders was called twice; the first callback stays");
         }
     }
 
-    fn reply(&self, to: &str, payload: Bytes) {
-        match Subject::reply(to) {
+    fn reply(&self, service: &str, to: &str, payload: Bytes) {
+        match Subject::reply(service, to) {
             Some(subject) => self.outbox.publish(&subject, None, payload),
             None => {
-                count(&self.stats.dropped);
-                tracing::warn!(to, "a request named a subject for its answer that is no inbox: not answered");
+                self.metrics.nats_dropped.inc();
+                tracing::warn!(
+                    service,
+                    to,
+                    "not answering a request: its reply subject is not below _INBOX_<service>.; set that inbox prefix in the service's NATS client"
+                );
             }
         }
     }
@@ -163,18 +180,22 @@ impl Bus for NatsBus {
         self.link.generation()
     }
 
+    fn refusal(&self) -> Option<Arc<str>> {
+        self.link.refusal()
+    }
+
     fn events(&self) -> broadcast::Receiver<BusEvent> {
         self.link.events()
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {
         async {
-            // The fence, not a flush: only an answer says that the server has taken what was queued.
+            // A fence and not a flush: only the server's answer proves that it has taken what was queued.
             if let Err(error) = self.fence.wait().await {
-                tracing::debug!(%error, "closing NATS without knowing whether everything went out");
+                tracing::debug!(%error, "closing NATS without knowing whether everything was sent");
             }
             self.link.close();
-            // Without a connection the command only waits in the queue, so it is not worth waiting for.
+            // Without a connection the drain would only wait in the queue, so it gets no longer than this.
             let _ = timeout(CLOSE_PATIENCE, self.link.client().drain()).await;
         }
         .boxed()

@@ -1,7 +1,8 @@
-//! Looks at the NATS servers as a node would meet them: one connection to each, its permissions, how long things
-//! take. Called by `natter doctor`. Everything goes over subjects of a user, a room and a node that nobody is.
+//! Examines the NATS servers as a node would find them: one connection to each, its permissions, how long things take.
+//! Called by `natter doctor`. Everything goes over subjects of a user, a room and a node with random names.
 
 use std::{
+    collections::BTreeSet,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -16,28 +17,34 @@ use super::{
     connect::{addresses, identified, refused},
 };
 use crate::{
-    bus::BusError,
+    bus::{
+        BusError,
+        claim::{self, Claim},
+    },
+    config::ServerUrl,
     model::{RoomId, UserId},
     subject::Subject,
 };
 
-/// How long an answer may take. A server that needs longer is of no use to a node.
+/// How long an answer may take. A server that needs longer is useless to a node.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// The library hands out errors on a task of its own, a moment after the message that followed them.
+/// The library reports errors on a task of its own, a moment after it hands out the message that followed them.
 const ERRORS_LATE: Duration = Duration::from_millis(100);
 
-/// Between two publishes of the propagation probe.
+/// The pause between two messages of the propagation probe.
 const AGAIN: Duration = Duration::from_millis(1);
 
-/// Everything that was found.
+/// Everything the probe found.
 #[derive(Debug)]
 pub struct NatsReport {
     /// Each URL of the options, in their order.
-    pub servers: Vec<(String, Result<ServerFound, NatsFault>)>,
-    /// From a subscribe on one server until a publish on another reaches it; an error when it never does. `None`
-    /// where fewer than two servers answer.
+    pub servers: Vec<(ServerUrl, Result<ServerFound, NatsFault>)>,
+    /// The time from a subscribe on one server until a message published on another reaches it; an error when it never
+    /// does. `None` when fewer than two servers answer.
     pub propagation: Option<Result<Duration, String>>,
+    /// How many processes run under the node's name: one at most.
+    pub namesakes: usize,
 }
 
 /// A server that answers.
@@ -49,21 +56,21 @@ pub struct ServerFound {
     pub version: String,
     /// The largest message it takes, in bytes.
     pub max_payload: usize,
-    /// The servers of its cluster, itself included: at least one.
+    /// How many servers its cluster has, itself included: at least one.
     pub cluster: usize,
-    /// From a publish until it comes back; `None` when it never does.
+    /// The time until a message comes back to its sender; `None` when it never does.
     pub round_trip: Option<Duration>,
-    /// What a node needs and this account may not do.
+    /// What a node needs and this account is not permitted to do, in the server's words.
     pub forbidden: Vec<String>,
 }
 
-/// Why a server is of no use.
+/// Why a server is useless to a node.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NatsFault {
     /// It refuses this account.
     #[error("it refuses the node's account")]
     Unauthorized,
-    /// No TLS can be agreed on.
+    /// The TLS handshake fails.
     #[error("TLS fails: {0}")]
     Tls(String),
     /// It does not answer.
@@ -71,7 +78,7 @@ pub enum NatsFault {
     Silent(String),
 }
 
-/// Looks at each server of the options.
+/// Examines each server of the options.
 ///
 /// # Errors
 /// Only for options that can never work, as for a node.
@@ -83,14 +90,18 @@ pub async fn probe(options: &NatsOptions) -> Result<NatsReport, BusError> {
         Some((one, other)) => Some(propagation(one, other).await),
         None => None,
     };
+    let namesakes = match clients.first() {
+        Some(client) => namesakes(client, &options.node).await,
+        None => 0,
+    };
     let servers = options.urls.iter().cloned().zip(looks.into_iter().map(|look| look.map(|(_, found)| found)));
-    Ok(NatsReport { servers: servers.collect(), propagation })
+    Ok(NatsReport { servers: servers.collect(), propagation, namesakes })
 }
 
-async fn look(options: &NatsOptions, url: &str) -> Result<Result<(Client, ServerFound), NatsFault>, BusError> {
-    let refusals = Refusals::default();
-    let noted = refusals.clone();
-    let addrs = addresses(&[url.to_owned()])?;
+async fn look(options: &NatsOptions, url: &ServerUrl) -> Result<Result<(Client, ServerFound), NatsFault>, BusError> {
+    let errors = ServerErrors::default();
+    let noted = errors.clone();
+    let addrs = addresses(std::slice::from_ref(url))?;
     let library = identified(options, &addrs).await?.ignore_discovered_servers().event_callback(move |event| {
         noted.note(&event);
         std::future::ready(())
@@ -100,7 +111,7 @@ async fn look(options: &NatsOptions, url: &str) -> Result<Result<(Client, Server
         Err(error) => return Ok(Err(fault(&error))),
     };
     let info = client.server_info();
-    let found = examine(&client, &refusals, info, &options.inbox_prefix).await?;
+    let found = examine(&client, &errors, info, &options.inbox_prefix).await?;
     Ok(Ok((client, found)))
 }
 
@@ -112,11 +123,11 @@ fn fault(error: &async_nats::ConnectError) -> NatsFault {
     }
 }
 
-/// What the server refused, in its own words.
+/// The errors that the server reported, in its own words.
 #[derive(Debug, Clone, Default)]
-struct Refusals(Arc<Mutex<Vec<String>>>);
+struct ServerErrors(Arc<Mutex<Vec<String>>>);
 
-impl Refusals {
+impl ServerErrors {
     fn note(&self, event: &Event) {
         if let Event::ServerError(error) = event {
             self.0.lock().unwrap_or_else(PoisonError::into_inner).push(error.to_string());
@@ -128,14 +139,14 @@ impl Refusals {
     }
 }
 
-/// A name that nobody has: 64 random bits.
+/// A name that nobody uses: 64 random bits.
 fn nobody() -> String {
     format!("doctor-{:016x}", rand::random::<u64>())
 }
 
 async fn examine(
     client: &Client,
-    refusals: &Refusals,
+    errors: &ServerErrors,
     info: ServerInfo,
     inbox_prefix: &str,
 ) -> Result<ServerFound, BusError> {
@@ -149,18 +160,18 @@ async fn examine(
         max_payload: info.max_payload,
         cluster: info.connect_urls.len().max(1),
         round_trip,
-        forbidden: refusals.take(),
+        forbidden: errors.take(),
     })
 }
 
-/// Does once what a node does all the time. Refusals come in as events.
+/// Does once what a node does all the time. What is not permitted is reported as an event.
 async fn try_permissions(client: &Client, inbox_prefix: &str) -> Result<Vec<Subscriber>, BusError> {
     let name = nobody();
     let user = UserId::new(&name).map_err(|e| refused(&e.to_string()))?;
     let room = RoomId::new(&name).map_err(|e| refused(&e.to_string()))?;
-    let inbox = Subject::reply(&format!("{inbox_prefix}.{name}"));
+    let inbox = Subject::inbox(inbox_prefix, &name);
     let both = [Subject::user(&user), Subject::room(&room), Subject::node(&name, "probe")];
-    // Sends of a service that is nobody: to hear all would be to take part in the nodes' work.
+    // The sends of a service that does not exist: a subscription to all sends would take work from the nodes.
     let heard = [Subject::send_user(&user, &user), Subject::all_signals(), Subject::nodes()];
     let mut held = Vec::new();
     for subject in both.iter().chain(&heard).chain(&inbox) {
@@ -179,7 +190,7 @@ async fn round_trip(client: &Client) -> Option<Duration> {
     let subject = Subject::node(&nobody(), "echo").to_string();
     let mut echo = client.subscribe(subject.clone()).await.ok()?;
     let mut took = None;
-    // The second is measured: the first pays for the subscription.
+    // The second one is measured: the first pays for the subscription.
     for _ in 0..2 {
         let begin = Instant::now();
         client.publish(subject.clone(), "".into()).await.ok()?;
@@ -189,12 +200,29 @@ async fn round_trip(client: &Client) -> Option<Duration> {
     took
 }
 
-/// Two connections to servers that are not the same one under two names.
+/// Two connections to different servers, not to one server under two names.
 fn two_servers<'a>(clients: &[&'a Client]) -> Option<(&'a Client, &'a Client)> {
     let one = clients.first()?;
     let id = one.server_info().server_id;
     let other = clients.iter().find(|client| client.server_info().server_id != id)?;
     Some((one, other))
+}
+
+/// Claims the node's name as a node does at its start, and counts who answers.
+async fn namesakes(client: &Client, node: &str) -> usize {
+    let Ok(mut answers) = client.subscribe(Claim::taken(node).to_string()).await else { return 0 };
+    if client.publish(Claim::question(node).to_string(), nobody().into()).await.is_err() {
+        return 0;
+    }
+    let mut found = BTreeSet::new();
+    // Each answers once, so the only end is the time.
+    let _ = timeout(claim::PATIENCE, async {
+        while let Some(answer) = answers.next().await {
+            found.insert(answer.payload);
+        }
+    })
+    .await;
+    found.len()
 }
 
 async fn propagation(one: &Client, other: &Client) -> Result<Duration, String> {
@@ -208,5 +236,5 @@ async fn propagation(one: &Client, other: &Client) -> Result<Duration, String> {
             return Ok(begin.elapsed());
         }
     }
-    Err(format!("nothing came over within {PATIENCE:?}"))
+    Err(format!("nothing arrived within {PATIENCE:?}"))
 }

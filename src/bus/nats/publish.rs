@@ -1,37 +1,34 @@
 //! The way out: a publish that never waits. Called by [`super::NatsBus`].
 //!
-//! The library queues commands and its `publish` waits when the queue is full, so its future is polled once and
-//! dropped if it is not ready. The queue counts messages, not bytes: bytes are counted here, by payloads that
-//! subtract themselves when the library has written and dropped them.
+//! The library queues commands, and its `publish` waits when the queue is full; so its future is polled once and
+//! dropped if it is not ready. The library's queue counts messages, not bytes. Bytes are counted here, by payloads
+//! that subtract themselves once the library has written and dropped them.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
 use tokio::task::unconstrained;
 
-use super::{
-    link::Link,
-    stats::{BusStats, count},
-};
-use crate::subject::Subject;
+use super::link::Link;
+use crate::{metrics::Metrics, subject::Subject};
 
-/// Bytes that may wait unwritten. The server cuts a connection that is 64 MiB behind, so more would not help.
-const MAX_QUEUED: u64 = 64 << 20;
+/// Bytes that may be queued. The server cuts off a connection that is 64 MiB behind, so more would not help.
+const MAX_QUEUED: i64 = 64 << 20;
 
-/// What a queued publish costs besides its payload: the command and its subjects.
-const COMMAND_COST: u64 = 160;
+/// What a queued message costs besides its payload: the command and its subjects.
+const COMMAND_COST: i64 = 160;
 
 pub(super) struct Outbox {
     link: Arc<Link>,
-    stats: Arc<BusStats>,
+    metrics: Arc<Metrics>,
 }
 
-/// A payload that says when it is gone.
+/// A payload that subtracts itself from the queued bytes when it is dropped.
 struct Counted {
     payload: Bytes,
-    cost: u64,
-    stats: Arc<BusStats>,
+    cost: i64,
+    metrics: Arc<Metrics>,
 }
 
 impl AsRef<[u8]> for Counted {
@@ -42,25 +39,26 @@ impl AsRef<[u8]> for Counted {
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.stats.queued_bytes.fetch_sub(self.cost, Ordering::Relaxed);
+        self.metrics.nats_queued_bytes.dec_by(self.cost);
     }
 }
 
 impl Outbox {
-    pub(super) fn new(link: Arc<Link>, stats: Arc<BusStats>) -> Self {
-        Self { link, stats }
+    pub(super) fn new(link: Arc<Link>, metrics: Arc<Metrics>) -> Self {
+        Self { link, metrics }
     }
 
-    /// Queues a notice or drops and counts it.
+    /// Queues a message, or drops and counts it.
     pub(super) fn publish(&self, subject: &Subject, reply: Option<&Subject>, payload: Bytes) {
         if self.link.generation().is_none() {
-            // Not an overflow: the reconnect that follows has everyone compare heads anyway.
-            return count(&self.stats.dropped);
+            // Not an overflow: the reconnect that follows makes everyone compare heads anyway.
+            self.metrics.nats_dropped.inc();
+            return;
         }
         let Some(payload) = self.admit(payload) else { return self.overflow() };
         let client = self.link.client();
         let subject = async_nats::Subject::from(subject.as_str());
-        // Unconstrained, because a task that has used up its turn would see "not ready" from an empty queue.
+        // Unconstrained: a task that has used up its budget would see "not ready" from an empty queue.
         let sent = match reply {
             None => unconstrained(client.publish(subject, payload)).now_or_never(),
             Some(reply) => {
@@ -69,24 +67,26 @@ impl Outbox {
             }
         };
         match sent {
-            Some(Ok(())) => count(&self.stats.published),
+            Some(Ok(())) => {
+                self.metrics.nats_published.inc();
+            }
             Some(Err(error)) => {
-                count(&self.stats.dropped);
-                tracing::debug!(%error, "a notice was refused by the NATS client");
+                self.metrics.nats_dropped.inc();
+                tracing::debug!(%error, "the NATS client refused a message");
             }
             None => self.overflow(),
         }
     }
 
     fn admit(&self, payload: Bytes) -> Option<Bytes> {
-        let cost = payload.len() as u64 + COMMAND_COST;
-        let before = self.stats.queued_bytes.fetch_add(cost, Ordering::Relaxed);
-        let counted = Counted { payload, cost, stats: Arc::clone(&self.stats) };
+        let cost = i64::try_from(payload.len()).unwrap_or(MAX_QUEUED).saturating_add(COMMAND_COST);
+        let before = self.metrics.nats_queued_bytes.inc_by(cost);
+        let counted = Counted { payload, cost, metrics: Arc::clone(&self.metrics) };
         (before + cost <= MAX_QUEUED).then(|| Bytes::from_owner(counted))
     }
 
     fn overflow(&self) {
-        count(&self.stats.dropped);
+        self.metrics.nats_dropped.inc();
         self.link.signals().overflowed();
     }
 }

@@ -1,7 +1,7 @@
-//! The way in: one task per subscription, which hands each message on. Called by [`super::NatsBus`] and by
-//! the fence.
+//! The way in: one task per subscription, which hands on each message. Called by [`super::NatsBus`], also for the
+//! bus's own subscriptions.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::Arc;
 
 use async_nats::{Client, Message, Subscriber};
 use bytes::Bytes;
@@ -11,32 +11,32 @@ use tokio::{
     task::{AbortHandle, unconstrained},
 };
 
-use super::stats::{BusStats, count};
 use crate::{
     bus::{BusMessage, OnMessage},
+    metrics::Metrics,
     subject::Subject,
 };
 
-/// Ends the subscription's task when dropped; the task takes the library's subscriber with it, which unsubscribes
+/// Ends the subscription's task when dropped. The task owns the library's subscriber, whose drop unsubscribes
 /// without waiting.
 pub(super) struct Reader {
     task: AbortHandle,
-    stats: Arc<BusStats>,
+    metrics: Arc<Metrics>,
 }
 
 impl Drop for Reader {
     fn drop(&mut self) {
         self.task.abort();
-        self.stats.subscriptions.fetch_sub(1, Ordering::Relaxed);
+        self.metrics.subscriptions.dec();
     }
 }
 
 /// Subscribes and calls `on` for each message, in order.
 ///
 /// The library's future is polled here once, so that the SUB has its place in the queue of commands before this
-/// returns: a fence that is asked for afterwards comes after it, also when the queue is full.
+/// returns: a fence requested afterwards comes after it, even when the queue is full.
 pub(super) fn subscribe(
-    (client, runtime, stats): (&Client, &Handle, &Arc<BusStats>),
+    (client, runtime, metrics): (&Client, &Handle, &Arc<Metrics>),
     subject: &Subject,
     group: Option<&str>,
     on: impl Fn(Message) + Send + 'static,
@@ -64,8 +64,8 @@ pub(super) fn subscribe(
             }
         }),
     };
-    stats.subscriptions.fetch_add(1, Ordering::Relaxed);
-    Reader { task: task.abort_handle(), stats: Arc::clone(stats) }
+    metrics.subscriptions.inc();
+    Reader { task: task.abort_handle(), metrics: Arc::clone(metrics) }
 }
 
 async fn read(mut subscriber: Subscriber, on: impl Fn(Message)) {
@@ -75,14 +75,14 @@ async fn read(mut subscriber: Subscriber, on: impl Fn(Message)) {
 }
 
 /// Wraps a caller's callback: counts, copies, calls.
-pub(super) fn hand_on(stats: &Arc<BusStats>, on_message: OnMessage) -> impl Fn(Message) + Send + 'static {
-    let stats = Arc::clone(stats);
+pub(super) fn hand_on(metrics: &Arc<Metrics>, on_message: OnMessage) -> impl Fn(Message) + Send + 'static {
+    let metrics = Arc::clone(metrics);
     move |message| {
-        count(&stats.received);
+        metrics.nats_received.inc();
         on_message(BusMessage {
             subject: message.subject.as_str().into(),
             reply: message.reply.map(|reply| reply.as_str().into()),
-            // What the library gives is a slice of its 64 KiB read buffer: kept, it would keep all of that.
+            // The library's payload is a slice of its 64 KiB read buffer: to keep it would keep the whole buffer.
             payload: Bytes::copy_from_slice(&message.payload),
         });
     }

@@ -19,23 +19,23 @@ use super::{
     processes::{self, Sample},
     receiver::Receiver,
     report::{LoadReport, Usage},
+    run_state::{Phase, RunState},
     sender::Sender,
-    shared::{Phase, Shared},
     track::Seqs,
 };
 
-/// Greetings under way at once.
+/// How many greetings are under way at once.
 pub(super) const GREETINGS: usize = 64;
-/// From the first connection to the last `caught_up`.
+/// The limit from the first connection to the last `caught_up`.
 const CONNECT_TIME: Duration = Duration::from_secs(60);
-/// A node compares the heads once more a second after a session's start; that is not to be measured.
+/// A node compares the heads once more a second after a session's start; that must not be measured.
 const SETTLE: Duration = Duration::from_millis(1200);
 const ROUND: Duration = Duration::from_millis(100);
 const CLOSE_TIME: Duration = Duration::from_secs(2);
 
 /// Runs a load.
 pub(super) async fn run(plan: Plan) -> anyhow::Result<LoadReport> {
-    let shared = Rc::new(Shared::new(plan)?);
+    let shared = Rc::new(RunState::new(plan)?);
     let mut lanes = start_lanes(&shared);
     let bar = progress(&shared.plan);
     connect(&shared, &bar).await?;
@@ -48,7 +48,7 @@ pub(super) async fn run(plan: Plan) -> anyhow::Result<LoadReport> {
     Ok(LoadReport::new(&shared, &usage))
 }
 
-/// Drawn on a terminal only.
+/// Drawn only on a terminal.
 fn progress(plan: &Plan) -> ProgressBar {
     if !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
@@ -61,7 +61,7 @@ fn progress(plan: &Plan) -> ProgressBar {
     bar
 }
 
-fn start_lanes(shared: &Rc<Shared>) -> JoinSet<()> {
+fn start_lanes(shared: &Rc<RunState>) -> JoinSet<()> {
     let (mut lanes, gate) = (JoinSet::new(), Rc::new(Semaphore::new(GREETINGS)));
     for pair in 0..shared.plan.pairs {
         let (a, b) = (shared.plan.user("a", pair), shared.plan.user("b", pair));
@@ -74,7 +74,7 @@ fn start_lanes(shared: &Rc<Shared>) -> JoinSet<()> {
     lanes
 }
 
-fn lane<S: Side>(shared: &Rc<Shared>, number: usize, (user, peer): (&str, &str), url: &str, side: S) -> Lane<S> {
+fn lane<S: Side>(shared: &Rc<RunState>, number: usize, (user, peer): (&str, &str), url: &str, side: S) -> Lane<S> {
     Lane {
         shared: shared.clone(),
         number,
@@ -88,7 +88,7 @@ fn lane<S: Side>(shared: &Rc<Shared>, number: usize, (user, peer): (&str, &str),
     }
 }
 
-async fn connect(shared: &Shared, bar: &ProgressBar) -> anyhow::Result<()> {
+async fn connect(shared: &RunState, bar: &ProgressBar) -> anyhow::Result<()> {
     let (all, deadline) = (shared.plan.pairs * 2, Instant::now() + CONNECT_TIME);
     while shared.ready.get() < all {
         if let Some(error) = shared.fatal.borrow_mut().take() {
@@ -104,8 +104,8 @@ async fn connect(shared: &Shared, bar: &ProgressBar) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Warm-up and the measured time; gives what the processes used in it.
-async fn load(shared: &Rc<Shared>, bar: &ProgressBar) -> Usage {
+/// Warm-up and measurement; returns what the processes used while measuring.
+async fn load(shared: &Rc<RunState>, bar: &ProgressBar) -> Usage {
     let from = shared.now() + shared.plan.warmup.as_nanos() as u64;
     let to = from + shared.plan.duration.as_nanos() as u64;
     shared.window.set((from, to));
@@ -124,11 +124,11 @@ async fn load(shared: &Rc<Shared>, bar: &ProgressBar) -> Usage {
     Usage { before, after }
 }
 
-fn sample(shared: &Shared) -> (Vec<Sample>, Option<Sample>) {
+fn sample(shared: &RunState) -> (Vec<Sample>, Option<Sample>) {
     (shared.plan.processes.sample(), processes::own())
 }
 
-async fn rounds_until(shared: &Shared, end: u64, bar: &ProgressBar) {
+async fn rounds_until(shared: &RunState, end: u64, bar: &ProgressBar) {
     let mut rounds = interval(ROUND);
     rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while shared.now() < end {
@@ -140,7 +140,7 @@ async fn rounds_until(shared: &Shared, end: u64, bar: &ProgressBar) {
     }
 }
 
-fn next_round(shared: &Shared, bar: &ProgressBar) {
+fn next_round(shared: &RunState, bar: &ProgressBar) {
     shared.round.set(shared.round.get() + 1);
     shared.wake_all();
     if !bar.is_hidden() {
@@ -150,7 +150,7 @@ fn next_round(shared: &Shared, bar: &ProgressBar) {
     }
 }
 
-async fn drain(shared: &Shared, bar: &ProgressBar) {
+async fn drain(shared: &RunState, bar: &ProgressBar) {
     let deadline = Instant::now() + shared.plan.drain;
     while !shared.drained() && Instant::now() < deadline {
         next_round(shared, bar);

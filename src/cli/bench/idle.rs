@@ -1,4 +1,4 @@
-//! Connections that say nothing, and what each of them costs. Called by the command.
+//! Idle connections, and what each of them costs. Called by the command.
 
 use std::{cell::Cell, future::poll_fn, rc::Rc, task::Poll, time::Duration};
 
@@ -23,12 +23,12 @@ use crate::{
 
 /// Small, so that this side of the connections does not fill the machine.
 const READ_BUFFER: usize = 256;
-/// Per connection, for all to be open: far more than it takes.
+/// Per connection, until all are open: far more than it takes.
 const OPEN_TIME: Duration = Duration::from_millis(20);
-/// After the last connection: sessions are compared with the store once more, buffers are given back.
+/// After the last connection: in this time sessions are compared with the store once more and buffers are given back.
 const SETTLE: Duration = Duration::from_secs(3);
 
-/// How the connections are.
+/// The states of the connections.
 #[derive(Default)]
 struct Count {
     ready: Cell<usize>,
@@ -58,7 +58,7 @@ pub(super) struct IdleReport {
     bytes_per_connection: i64,
 }
 
-/// Opens `count` connections and keeps them while it looks.
+/// Opens `count` connections and keeps them open while it measures.
 pub(super) async fn run(plan: Plan, count: usize) -> anyhow::Result<IdleReport> {
     if let [pid] = plan.processes.pids() {
         limits::check_server(*pid, count)?;
@@ -95,7 +95,7 @@ async fn stay(plan: Rc<Plan>, number: usize, counts: Rc<Count>, gate: Rc<Semapho
     };
     drop(turn);
     let mut caught_up = false;
-    // Not `next_frame`: what is held across this await is held once per connection.
+    // Not `next_frame`: everything held across this await is held once per connection.
     poll_fn(|cx| {
         while let Poll::Ready(incoming) = connection.poll_next(cx) {
             match incoming {
@@ -112,7 +112,7 @@ async fn stay(plan: Rc<Plan>, number: usize, counts: Rc<Count>, gate: Rc<Semapho
     if caught_up {
         counts.ready.set(counts.ready.get() - 1);
     }
-    fail(&counts, anyhow::anyhow!("the node closed a connection"));
+    fail(&counts, anyhow::anyhow!("a node closed a connection"));
 }
 
 fn on_frame(connection: &Connection, payload: &[u8], before: bool, counts: &Count) -> bool {
@@ -174,7 +174,7 @@ impl Report for IdleReport {
             add_row(&mut table, [name.clone(), pid.to_string()].into_iter().chain(figures));
         }
         let in_all = self.bytes_per_connection.to_string();
-        add_row(&mut table, ["in all".to_owned(), String::new(), String::new(), String::new(), in_all]);
+        add_row(&mut table, ["total".to_owned(), String::new(), String::new(), String::new(), in_all]);
         let Self { connections, failed, open_secs, .. } = self;
         format!("{connections} idle connections open in {open_secs:.1} s, {failed} failed\n{table}")
     }

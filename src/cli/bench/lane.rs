@@ -1,7 +1,7 @@
-//! One connection of a run: everything that its two kinds, sender and receiver, have in common. Called by `drive`.
+//! One connection of a run: what its two kinds, sender and receiver, have in common. Called by `drive`.
 //!
-//! A lane is one future. Each time it is polled it reads all that has come, then queues all that is to be said, then
-//! writes it with one system call.
+//! A lane is one future. Each time it is polled it reads everything that has arrived, queues everything that is to be
+//! sent, and writes that with one system call.
 
 use std::{
     future::poll_fn,
@@ -15,7 +15,7 @@ use tokio::{sync::Semaphore, time::sleep};
 use super::{
     link,
     payload::{Peek, peek},
-    shared::{Phase, Shared},
+    run_state::{Phase, RunState},
     track::{Order, Seqs},
 };
 use crate::{
@@ -23,16 +23,16 @@ use crate::{
     protocol::{client::Outgoing, close::should_reconnect},
 };
 
-/// Messages per acknowledgement while they keep coming; what is left is acknowledged ten times a second.
+/// Messages per acknowledgement while they keep coming; the rest is acknowledged ten times a second.
 const ACK_BATCH: u64 = 32;
 const READ_BUFFER: usize = 16 << 10;
 const RECONNECT: Duration = Duration::from_millis(250);
 
 /// What makes a lane a sender or a receiver.
 pub(super) trait Side {
-    /// A message in its place.
+    /// A message, in its order.
     fn on_message(&mut self, frame: &Peek<'_>, order: Order, now: u64);
-    /// Another frame.
+    /// Any other frame.
     fn on_frame(&mut self, frame: &Peek<'_>, now: u64);
     /// The lane is connected, for the first time or again.
     fn on_connected(&mut self);
@@ -42,7 +42,7 @@ pub(super) trait Side {
 
 /// Who a lane is and where it connects.
 pub(super) struct Lane<S> {
-    pub(super) shared: Rc<Shared>,
+    pub(super) shared: Rc<RunState>,
     pub(super) number: usize,
     pub(super) user: String,
     pub(super) peer: String,
@@ -59,7 +59,7 @@ enum Ended {
 }
 
 impl<S: Side> Lane<S> {
-    /// Runs until the phase is done. Connects again when a connection is lost in between.
+    /// Runs until the phase is `Done`. Reconnects when a connection is lost before that.
     pub(super) async fn run(mut self, gate: Rc<Semaphore>) {
         for attempt in 1.. {
             let connected = {

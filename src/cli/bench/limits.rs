@@ -1,8 +1,8 @@
-//! How many descriptors a process may open: asked before a run, for a clear word instead of a failure halfway.
+//! How many descriptors a process may open: checked before a run, for a clear error instead of a failure halfway.
 
 use anyhow::bail;
 
-/// What a process needs besides its connections.
+/// Descriptors that a process needs besides its connections.
 const SPARE: usize = 64;
 
 /// Fails when this process may not open `connections`.
@@ -28,7 +28,7 @@ pub(super) fn check_server(pid: u32, connections: usize) -> anyhow::Result<()> {
     }
 }
 
-/// `None` where it cannot be told: then the run shows it.
+/// `None` where it cannot be determined: then the run will show it.
 fn of(pid: &str) -> Option<usize> {
     soft_limit(&std::fs::read_to_string(format!("/proc/{pid}/limits")).ok()?)
 }

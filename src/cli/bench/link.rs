@@ -10,7 +10,7 @@ use crate::{
 
 const CONNECT_TIME: Duration = Duration::from_secs(20);
 
-/// Connects `user`, with a buffer that suits how much will come.
+/// Connects `user`, with a buffer that suits the expected traffic.
 pub(super) async fn open(
     plan: &Plan,
     url: &str,

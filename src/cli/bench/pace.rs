@@ -1,7 +1,7 @@
 //! The open loop: says when messages are due, whatever the answers. Called by `drive`.
 //!
-//! tokio's timers have a resolution of a millisecond, as long as what is measured. So a thread of its own sleeps
-//! from tick to tick and wakes the bench; all messages of a tick are due at its time.
+//! tokio's timers have a resolution of a millisecond, as long as what is measured. So a separate thread sleeps from
+//! tick to tick and wakes the bench; all messages of a tick are due at the time of the tick.
 
 use std::{
     future::poll_fn,
@@ -16,9 +16,9 @@ use std::{
 
 use futures_util::task::AtomicWaker;
 
-use super::shared::Shared;
+use super::run_state::RunState;
 
-/// Ticks are no closer than this, or the ticking itself would be a load.
+/// Ticks are at least this far apart, or the ticking itself would be a load.
 const SMALLEST_TICK: Duration = Duration::from_micros(500);
 
 #[derive(Debug, Default)]
@@ -28,7 +28,7 @@ struct Ticker {
     waker: AtomicWaker,
 }
 
-/// Ticks until it is dropped.
+/// Ticks until dropped.
 pub(super) struct Pace {
     ticker: Arc<Ticker>,
     every: Duration,
@@ -38,7 +38,7 @@ pub(super) struct Pace {
 
 impl Pace {
     /// Starts ticking now, for `rate` messages per second.
-    pub(super) fn start(shared: &Shared, rate: u32) -> Self {
+    pub(super) fn start(shared: &RunState, rate: u32) -> Self {
         let every = Duration::from_secs(1).div_f64(f64::from(rate)).max(SMALLEST_TICK);
         let from = shared.now();
         let (ticker, origin) = (Arc::new(Ticker::default()), shared.start() + Duration::from_nanos(from));
@@ -47,8 +47,8 @@ impl Pace {
         Self { ticker, every, from, rate }
     }
 
-    /// Hands what is due to the pairs, one after the other, until nothing more is to be sent.
-    pub(super) async fn run(self, shared: Rc<Shared>, sending: impl Fn() -> bool) {
+    /// Hands out due messages to the pairs, one after the other, until nothing more is to be sent.
+    pub(super) async fn run(self, shared: Rc<RunState>, sending: impl Fn() -> bool) {
         let (mut done_ticks, mut given) = (0, 0);
         while sending() {
             let ticks = poll_fn(|cx| {
@@ -64,7 +64,7 @@ impl Pace {
         }
     }
 
-    fn hand_out(&self, shared: &Shared, tick: u64, given: u64) -> u64 {
+    fn hand_out(&self, shared: &RunState, tick: u64, given: u64) -> u64 {
         let at = u64::try_from(self.every.as_nanos()).unwrap_or(u64::MAX).saturating_mul(tick);
         let until = due_by(at, self.rate);
         for number in given..until {
@@ -92,7 +92,7 @@ fn tick(ticker: &Ticker, origin: Instant, every: Duration) {
         if ticker.stop.load(Ordering::Acquire) {
             return;
         }
-        // From the origin each time, so that sleeping too long once does not move all that follows.
+        // From the origin each time, so that one sleep that is too long does not shift everything after it.
         std::thread::sleep((origin + every * tick).saturating_duration_since(Instant::now()));
         ticker.ticks.store(tick.into(), Ordering::Release);
         ticker.waker.wake();

@@ -1,4 +1,4 @@
-//! What a message of the bench says, and the quick look at what comes from a node. Called by the lanes.
+//! The body of a bench message, and a quick parser for frames from a node. Called by the lanes.
 
 use serde::Deserialize;
 
@@ -29,7 +29,7 @@ impl Payload {
     }
 }
 
-/// The fields of a frame that the bench needs, borrowed. All of it is plain ASCII, so nothing is escaped.
+/// The fields of a frame that the bench needs, borrowed. All of them are plain ASCII, so nothing is escaped.
 #[derive(Debug, PartialEq, Eq, Deserialize)]
 pub(super) struct Peek<'a> {
     pub(super) op: &'a str,
@@ -44,7 +44,7 @@ pub(super) struct Peek<'a> {
     pub(super) retry: bool,
 }
 
-/// Reads a frame; `None` when it is none of those that the bench looks at.
+/// Parses a frame; `None` when the bench is not interested in it.
 pub(super) fn peek(encoding: Encoding, payload: &[u8]) -> Option<Peek<'_>> {
     encoding.decode(payload).ok()
 }

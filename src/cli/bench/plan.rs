@@ -1,4 +1,4 @@
-//! What a run does: who connects where, how much is sent and for how long. Called by everything of the bench.
+//! What a run does: who connects where, how much is sent and for how long. Called by every part of the bench.
 
 use std::time::Duration;
 
@@ -15,9 +15,9 @@ const LARGEST_BODY: usize = 60_000;
 /// How much is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Load {
-    /// So many messages without an answer per pair.
+    /// This many unanswered messages per pair.
     InFlight(usize),
-    /// So many messages per second in all.
+    /// This many messages per second in total.
     Rate(u32),
 }
 
@@ -33,7 +33,7 @@ pub(super) struct Plan {
     pub(super) body: usize,
     pub(super) encoding: Encoding,
     pub(super) processes: Processes,
-    /// Users of this run only.
+    /// Prefix of the users of this run.
     prefix: String,
     minter: Minter,
 }

@@ -1,10 +1,10 @@
-//! CPU time and memory of the processes that are measured, read from `/proc`. Called around the measured time.
+//! CPU time and memory of the measured processes, read from `/proc`. Called before and after measuring.
 
 use std::{collections::BTreeSet, fs, time::Duration};
 
 use anyhow::bail;
 
-/// `USER_HZ`, in which the kernel tells CPU time: 100 on everything that runs Linux and Rust's std.
+/// `USER_HZ`, the unit in which the kernel reports CPU time: 100 on every Linux that Rust's std supports.
 const TICKS_PER_SEC: u64 = 100;
 
 /// Which processes to look at.
@@ -23,7 +23,7 @@ pub(super) struct Sample {
 }
 
 impl Processes {
-    /// `pids`, and `root` with all that it started.
+    /// `pids`, and `root` with everything it has started.
     pub(super) fn new(pids: &[u32], root: Option<u32>) -> anyhow::Result<Self> {
         let mut all: BTreeSet<u32> = pids.iter().copied().collect();
         if let Some(root) = root {
@@ -39,7 +39,7 @@ impl Processes {
         &self.pids
     }
 
-    /// All of them now. One that has ended in the meantime is left out.
+    /// Samples all of them. One that has ended in the meantime is left out.
     pub(super) fn sample(&self) -> Vec<Sample> {
         self.pids.iter().filter_map(|pid| sample(&pid.to_string())).collect()
     }
@@ -60,7 +60,7 @@ fn sample(pid: &str) -> Option<Sample> {
 
 /// The pid, the name, and the user and system time in ticks.
 fn parse_stat(stat: &str) -> Option<(u32, String, u64)> {
-    // The name is in brackets and may itself hold brackets and spaces.
+    // The name is in parentheses and may itself contain parentheses and spaces.
     let (open, close) = (stat.find('(')?, stat.rfind(')')?);
     let pid = stat.get(..open)?.trim().parse().ok()?;
     let fields: Vec<&str> = stat.get(close + 1..)?.split_whitespace().collect();

@@ -5,7 +5,7 @@ use std::{rc::Rc, task::Context};
 use super::{
     lane::Side,
     payload::{Payload, Peek},
-    shared::Shared,
+    run_state::RunState,
     stats::record,
     track::Order,
 };
@@ -13,7 +13,7 @@ use crate::client::{ConnectError, Connection};
 
 /// The receiving side of a pair.
 pub(super) struct Receiver {
-    pub(super) shared: Rc<Shared>,
+    pub(super) shared: Rc<RunState>,
     pub(super) pair: usize,
 }
 
@@ -25,7 +25,7 @@ impl Side for Receiver {
         };
         let new = self.shared.pairs[self.pair].borrow_mut().received.insert(payload.number);
         if !new {
-            // At another place of the log: one cid has two seqs.
+            // At another place in the log: one cid has two seqs.
             stats.integrity.duplicated += u64::from(order == Order::New);
             return;
         }

@@ -8,11 +8,11 @@ use serde::Serialize;
 use super::{
     plan::{Load, Plan},
     processes::Sample,
-    shared::Shared,
+    run_state::RunState,
     stats::{Integrity, Latency, per_second},
 };
 
-/// What a run ends with.
+/// The result of a run.
 pub(super) trait Report {
     fn json(&self) -> anyhow::Result<String>;
     fn table(&self) -> String;
@@ -38,7 +38,7 @@ pub(super) struct Used {
     pub(super) rss_mb: f64,
 }
 
-/// What was run.
+/// The parameters of a run.
 #[derive(Debug, Serialize)]
 struct Setup {
     urls: Vec<String>,
@@ -52,7 +52,7 @@ struct Setup {
     encoding: &'static str,
 }
 
-/// The report of a load.
+/// The report of a run with load.
 #[derive(Debug, Serialize)]
 pub(super) struct LoadReport {
     setup: Setup,
@@ -111,7 +111,7 @@ impl Setup {
 }
 
 impl LoadReport {
-    pub(super) fn new(shared: &Shared, usage: &Usage) -> Self {
+    pub(super) fn new(shared: &RunState, usage: &Usage) -> Self {
         let (plan, integrity, stats) = (&shared.plan, shared.integrity(), shared.stats.borrow());
         let (delivered, time) = (stats.delivered, plan.duration);
         let both = |before: &Sample| {
@@ -139,7 +139,7 @@ impl LoadReport {
     fn headline(&self) -> String {
         let load = match (self.setup.in_flight, self.setup.rate) {
             (Some(most), _) => format!("{most} in flight each"),
-            (_, rate) => format!("{} messages per second in all", rate.unwrap_or(0)),
+            (_, rate) => format!("{} messages per second in total", rate.unwrap_or(0)),
         };
         let Setup { pairs, seconds, body_bytes, encoding, .. } = &self.setup;
         format!("{pairs} pairs, {load}, {body_bytes}-byte bodies, {encoding}, {seconds} s")
@@ -175,10 +175,10 @@ impl LoadReport {
         }
         if self.processes.len() > 1 {
             let (cpu, rss) = (format!("{:.2}", self.cpu_us_per_message), format!("{:.1}", self.rss_mb));
-            add_row(&mut table, ["in all".into(), String::new(), cpu, String::new(), rss]);
+            add_row(&mut table, ["total".into(), String::new(), cpu, String::new(), rss]);
         }
         if let Some(own) = &self.bench {
-            add_row(&mut table, row(own, "the bench itself"));
+            add_row(&mut table, row(own, "the bench"));
         }
         table.to_string()
     }
@@ -208,13 +208,8 @@ impl Report for LoadReport {
         let errors: Vec<String> = self.errors.iter().map(|(code, count)| format!("{code} {count}")).collect();
         let errors = if errors.is_empty() { "none".to_owned() } else { errors.join(", ") };
         let unanswered = self.unanswered;
-        [
-            self.headline(),
-            self.rates(),
-            format!("{promises}, without an answer {unanswered}; errors: {errors}"),
-            self.usage(),
-        ]
-        .join("\n")
+        [self.headline(), self.rates(), format!("{promises}, unanswered {unanswered}; errors: {errors}"), self.usage()]
+            .join("\n")
     }
 
     fn good(&self) -> bool {

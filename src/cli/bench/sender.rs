@@ -6,7 +6,7 @@ use super::{
     lane::Side,
     payload::{Payload, Peek},
     plan::Load,
-    shared::{Phase, Shared},
+    run_state::{Phase, RunState},
     stats::record,
     track::Order,
 };
@@ -15,12 +15,12 @@ use crate::{
     protocol::{Body, client::Outgoing},
 };
 
-/// A message that was refused for a while is sent again after so many rounds.
+/// A message that was refused for a while is sent again after this many rounds.
 const RETRY_ROUNDS: u64 = 2;
 
 /// The sending side of a pair.
 pub(super) struct Sender {
-    shared: Rc<Shared>,
+    shared: Rc<RunState>,
     pair: usize,
     to: String,
     next: u64,
@@ -33,7 +33,7 @@ pub(super) struct Sender {
 }
 
 impl Sender {
-    pub(super) fn new(shared: Rc<Shared>, pair: usize, peer: &str) -> Self {
+    pub(super) fn new(shared: Rc<RunState>, pair: usize, peer: &str) -> Self {
         Self {
             shared,
             pair,
@@ -51,7 +51,7 @@ impl Sender {
         self.unanswered.get(at).copied().flatten()
     }
 
-    /// Takes a message off; gives when it was due.
+    /// Removes a message; returns when it was due.
     fn settle(&mut self, number: u64) -> Option<u64> {
         let due = self.due_of(number)?;
         self.unanswered[(number - self.first) as usize] = None;
@@ -126,7 +126,7 @@ impl Side for Sender {
             self.held.pop_front();
             self.again.push_back(number);
         }
-        // A message is due when there is room for it, not when the lane was woken for something else.
+        // A message is due when there is room for it, not when the lane was woken for some other reason.
         let now = self.shared.now();
         while connection.poll_ready(cx)?.is_ready() {
             let Some(payload) = self.pick(now) else { break };

@@ -4,13 +4,13 @@ use std::{collections::BTreeMap, time::Duration};
 
 use hdrhistogram::Histogram;
 
-/// The longest latency that is told apart, in microseconds: ten minutes.
+/// The longest latency that is recorded, in microseconds: ten minutes.
 const LONGEST: u64 = 600_000_000;
 
 /// Counters of one run.
 #[derive(Debug)]
 pub(super) struct Stats {
-    /// From due to received, in microseconds; messages due in the measured time.
+    /// From due to received, in microseconds, for messages due in the measured time.
     pub(super) received: Histogram<u64>,
     /// From due to answered.
     pub(super) answered: Histogram<u64>,
@@ -28,9 +28,9 @@ pub(super) struct Stats {
 pub(super) struct Integrity {
     /// Answered `sent` and never received.
     pub(super) lost: u64,
-    /// One message at two places of the log, or twice on one connection.
+    /// One message at two places in the log, or twice on one connection.
     pub(super) duplicated: u64,
-    /// A session left out a seq.
+    /// A session skipped a seq.
     pub(super) out_of_order: u64,
 }
 
@@ -60,7 +60,7 @@ pub(super) fn record(histogram: &mut Histogram<u64>, nanos: u64) {
     histogram.saturating_record((nanos / 1000).max(1));
 }
 
-/// The figures of a latency, in milliseconds.
+/// The percentiles of a latency, in milliseconds.
 #[derive(Debug, Clone, Copy, serde::Serialize)]
 pub(super) struct Latency {
     pub(super) count: u64,
@@ -85,7 +85,7 @@ impl Latency {
     }
 }
 
-/// Per second, for people.
+/// Per second.
 pub(super) fn per_second(count: u64, time: Duration) -> f64 {
     (count as f64 / time.as_secs_f64() * 10.0).round() / 10.0
 }

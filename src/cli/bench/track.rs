@@ -1,14 +1,14 @@
-//! Whether a session got every message once and in order. Called by both lanes.
+//! Checks that a session got every message once and in order. Called by both lanes.
 
 /// How a seq compares with what came before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Order {
     New,
-    /// Came on an earlier connection too: after a reconnect that is the protocol.
+    /// It came on an earlier connection too: the protocol allows that after a reconnect.
     Redelivered,
-    /// Came on this connection already.
+    /// It already came on this connection.
     Twice,
-    /// Left something out, which no session may (I3).
+    /// It skipped something, which no session may do (I3).
     Gap,
 }
 
@@ -16,14 +16,14 @@ pub(super) enum Order {
 #[derive(Debug, Default)]
 pub(super) struct Seqs {
     last: u64,
-    /// The last on this connection, 0 before the first.
+    /// The last one on this connection, 0 before the first.
     here: u64,
     acked: u64,
 }
 
 impl Seqs {
     pub(super) fn on_seq(&mut self, seq: u64) -> Order {
-        // Among what came before a reconnect the node may leave out what was acknowledged again in the meantime.
+        // Of what came before a reconnect, the node may leave out what was acknowledged again in the meantime.
         let order = match seq {
             seq if seq > self.last + 1 => Order::Gap,
             seq if seq <= self.here => Order::Twice,
@@ -35,7 +35,7 @@ impl Seqs {
         order
     }
 
-    /// What to acknowledge now: when at least `batch` messages wait for it.
+    /// What to acknowledge now, once at least `batch` messages wait for it.
     pub(super) fn ack(&mut self, batch: u64) -> Option<u64> {
         if self.last - self.acked < batch.max(1) {
             return None;
@@ -59,7 +59,7 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    /// Whether the number is new.
+    /// Records the number; whether it is new.
     pub(super) fn insert(&mut self, number: u64) -> bool {
         let (word, bit) = ((number / 64) as usize, 1u64 << (number % 64));
         if word >= self.words.len() {

@@ -1,4 +1,4 @@
-//! The embedded store's folder and disk, looked at from outside: nothing is opened and nothing left behind.
+//! The embedded store's folder and disk, inspected from outside: nothing is opened and nothing left behind.
 
 use std::{
     ffi::CString,
@@ -16,16 +16,18 @@ use crate::{
 };
 
 const PART: &str = "store";
-/// Journals and rewritten tables need room beside the messages.
+/// Journals and rewritten tables need room besides the messages.
 const FEW_BYTES: u64 = 1 << 30;
-/// A lone message waits for one of these.
+/// A message that is appended alone waits for one fsync.
 const SLOW_FSYNC: Duration = Duration::from_millis(50);
 const FSYNCS: usize = 5;
 
 pub(super) async fn examine(embedded: &Embedded) -> Vec<Finding> {
     let dir = embedded.store_dir();
     let looked = tokio::task::spawn_blocking(move || examine_blocking(&dir)).await;
-    looked.unwrap_or_else(|e| vec![Finding::fail(PART, "folder", e.to_string(), "run it again; report it if it stays")])
+    looked.unwrap_or_else(|e| {
+        vec![Finding::fail(PART, "folder", e.to_string(), "run it again; report it if that fails too")]
+    })
 }
 
 fn examine_blocking(dir: &Path) -> Vec<Finding> {
@@ -35,7 +37,7 @@ fn examine_blocking(dir: &Path) -> Vec<Finding> {
         None => findings.push(Finding::fail(
             PART,
             "disk",
-            format!("no folder above {} can be seen", dir.display()),
+            format!("cannot access any folder above {}", dir.display()),
             "correct store.embedded.data_dir",
         )),
     }
@@ -45,10 +47,10 @@ fn examine_blocking(dir: &Path) -> Vec<Finding> {
 fn folder(dir: &Path) -> Finding {
     let shown = dir.display();
     match look(dir) {
-        Ok(FolderState::None) => Finding::ok(PART, "folder", format!("{shown} will be made by the first start")),
-        Ok(FolderState::Free) => Finding::ok(PART, "folder", format!("{shown} has format {FORMAT}, nobody uses it")),
+        Ok(FolderState::None) => Finding::ok(PART, "folder", format!("{shown} will be created on the first start")),
+        Ok(FolderState::Free) => Finding::ok(PART, "folder", format!("{shown} has format {FORMAT} and is not in use")),
         Ok(FolderState::Held(pid)) => {
-            Finding::ok(PART, "folder", format!("{shown} has format {FORMAT}, process {pid} uses it"))
+            Finding::ok(PART, "folder", format!("{shown} has format {FORMAT} and is in use by process {pid}"))
         }
         Err(error) => Finding::fail(PART, "folder", error.to_string(), cure(&error)),
     }
@@ -64,8 +66,8 @@ fn cure(error: &OpenError) -> &'static str {
     }
 }
 
-/// The nearest folder that is there: a store that is not made yet will be on its disk. Not the store's own, where
-/// a file of ours would look foreign.
+/// The nearest folder that exists: a store that has not been created yet will be on its disk. Not the store's own
+/// folder, where a file of ours would look foreign.
 fn existing(dir: &Path) -> Option<PathBuf> {
     let absolute = std::path::absolute(dir).ok()?;
     absolute.ancestors().skip(1).find(|place| place.is_dir()).map(Path::to_owned)
@@ -81,7 +83,7 @@ fn room(place: &Path) -> Finding {
                 Finding::ok(PART, "disk", says)
             }
         }
-        Err(e) => Finding::warn(PART, "disk", format!("cannot see its room: {e}"), "look with df"),
+        Err(e) => Finding::warn(PART, "disk", format!("cannot read its free space: {e}"), "check with df"),
     }
 }
 
@@ -120,7 +122,7 @@ fn sync(place: &Path) -> Finding {
     }
 }
 
-/// The median of a few, on a file without a name: it is gone whatever happens here.
+/// The median of several fsyncs, on an unnamed file: it is gone whatever happens here.
 fn fsync_time(place: &Path) -> io::Result<Duration> {
     let mut file: fs::File = tempfile::tempfile_in(place)?;
     let mut took = Vec::new();

@@ -1,16 +1,16 @@
-//! One thing that was looked at. Made by every part of `natter doctor`.
+//! One checked item. Made by every part of `natter doctor`.
 
 use serde::Serialize;
 
-/// How it stands.
+/// The result of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum State {
     /// As it should be.
     Ok,
-    /// A node runs, but somebody should think about it.
+    /// A node runs, but someone should look into it.
     Warn,
-    /// A node does not run, or not as it must.
+    /// A node does not run, or not as it should.
     Fail,
 }
 
@@ -32,39 +32,39 @@ pub(super) struct Finding {
     pub(super) state: State,
     /// `nats`, `store` or `host`.
     pub(super) part: &'static str,
-    /// What was looked at.
+    /// What was checked.
     pub(super) check: &'static str,
     /// What was found.
     pub(super) says: String,
-    /// What to do; always there when something is wrong.
-    pub(super) mend: Option<String>,
+    /// How to fix it; always present when something is wrong.
+    pub(super) fix: Option<String>,
 }
 
 impl Finding {
     pub(super) fn ok(part: &'static str, check: &'static str, says: impl Into<String>) -> Self {
-        Self { state: State::Ok, part, check, says: says.into(), mend: None }
+        Self { state: State::Ok, part, check, says: says.into(), fix: None }
     }
 
     pub(super) fn warn(
         part: &'static str,
         check: &'static str,
         says: impl Into<String>,
-        mend: impl Into<String>,
+        fix: impl Into<String>,
     ) -> Self {
-        Self { state: State::Warn, part, check, says: says.into(), mend: Some(mend.into()) }
+        Self { state: State::Warn, part, check, says: says.into(), fix: Some(fix.into()) }
     }
 
     pub(super) fn fail(
         part: &'static str,
         check: &'static str,
         says: impl Into<String>,
-        mend: impl Into<String>,
+        fix: impl Into<String>,
     ) -> Self {
-        Self { state: State::Fail, part, check, says: says.into(), mend: Some(mend.into()) }
+        Self { state: State::Fail, part, check, says: says.into(), fix: Some(fix.into()) }
     }
 }
 
-/// A time as people read it.
+/// A duration in a readable form.
 pub(super) fn millis(time: std::time::Duration) -> String {
     format!("{:.1} ms", time.as_secs_f64() * 1000.0)
 }

@@ -9,42 +9,33 @@ use super::{
     super::health::{ask, reachable},
     finding::Finding,
 };
-use crate::{auth::Verifier, config::Config};
+use crate::{auth::Verifier, config::Config, descriptors};
 
 const PART: &str = "host";
-/// What a node opens besides its sessions: NATS, the store, logs, requests over HTTP.
-const SPARE: u64 = 256;
 
 pub(super) async fn examine(config: &Config) -> Vec<Finding> {
-    vec![descriptors(config), port(config).await, keys(config)]
+    vec![open_files(config), port(config).await, keys(config)]
 }
 
-fn descriptors(config: &Config) -> Finding {
-    let need = u64::from(config.limits.sessions_per_node) + SPARE;
-    let (soft, hard) = match limits() {
+fn open_files(config: &Config) -> Finding {
+    let clients = u64::from(config.limits.sessions_per_node) + u64::from(config.http.connections);
+    let need = clients + descriptors::reserve(usize::MAX) as u64;
+    let (soft, hard) = match descriptors::limits() {
         Ok(limits) => limits,
         Err(e) => {
-            return Finding::warn(PART, "descriptors", format!("cannot see the limit: {e}"), "look with ulimit -n");
+            return Finding::warn(PART, "descriptors", format!("cannot read the limit: {e}"), "check with ulimit -n");
         }
     };
-    let says = format!("{soft} allowed, {need} needed for limits.sessions_per_node");
-    if soft >= need {
+    let says = format!("{hard} allowed, {need} needed for limits.sessions_per_node and http.connections");
+    // A node raises the soft limit itself.
+    if soft.max(hard) >= need {
         return Finding::ok(PART, "descriptors", says);
     }
-    let raise = if hard >= need { "raise the soft limit" } else { "raise the hard limit too" };
-    let mend =
-        format!("{raise}: ulimit -n {need}, or LimitNOFILE={need} in the unit; or lower limits.sessions_per_node");
-    Finding::warn(PART, "descriptors", says, mend)
-}
-
-/// The soft and the hard limit of open files.
-fn limits() -> io::Result<(u64, u64)> {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: getrlimit writes only to the struct it is given.
-    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok((limit.rlim_cur, limit.rlim_max))
+    let fix = format!(
+        "raise the hard limit: ulimit -Hn {need}, or LimitNOFILE={need} in the unit; a node lowers \
+         limits.sessions_per_node to what fits"
+    );
+    Finding::warn(PART, "descriptors", says, fix)
 }
 
 /// Free, or held by the node that this configuration is of.
@@ -72,16 +63,16 @@ async fn holder(config: &Config) -> Finding {
     let listen = config.http.listen;
     let answer = ask(&reachable(listen).to_string(), "/readyz").await.ok();
     let Some(held) = answer.and_then(|answer| serde_json::from_str::<Readiness>(&answer.body).ok()) else {
-        let says = format!("{listen} is taken by something that is no natter");
+        let says = format!("{listen} is taken by something other than natter");
         return Finding::fail(PART, "port", says, "stop that, or set http.listen to another port");
     };
     let Readiness { ready, node } = held;
     if node != config.node.name.as_str() {
-        let says = format!("{listen} is taken by the node {node}, this configuration is of {}", config.node.name);
+        let says = format!("{listen} is taken by node {node}, but this configuration is for {}", config.node.name);
         return Finding::fail(PART, "port", says, "set http.listen to another port");
     }
     if ready {
-        Finding::ok(PART, "port", format!("{listen} is held by {node}, which runs and is ready"))
+        Finding::ok(PART, "port", format!("{listen} is held by {node}, which is running and ready"))
     } else {
         let says = format!("{listen} is held by {node}, which is not ready");
         Finding::fail(PART, "port", says, "natter health says why; it may be draining")

@@ -1,43 +1,39 @@
-//! What a node will meet on its NATS servers.
+//! What a node will find on its NATS servers.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use super::finding::{Finding, millis};
 use crate::{
-    bus::nats::probe::{NatsFault, NatsReport, ServerFound, probe},
-    config::{Config, ServerUrl},
+    bus::nats::{
+        NatsOptions,
+        probe::{NatsFault, NatsReport, ServerFound, probe},
+    },
+    config::Config,
     nats_server::OLDEST,
-    node::nats_options,
 };
 
 const PART: &str = "nats";
-/// Words around a body on its way, and its second encoding's overhead.
+/// Room for the rest of a frame around a body, and for the overhead of the other encoding.
 const AROUND_A_BODY: usize = 8 << 10;
-/// In one site a round trip takes less than one.
+/// Within one site, a round trip takes less than this.
 const SLOW: Duration = Duration::from_millis(50);
 
 pub(super) async fn examine(config: &Config) -> Vec<Finding> {
-    let asked = match nats_options(config, Arc::default()) {
-        Ok(options) => probe(&options).await.map_err(|e| e.to_string()),
-        Err(error) => Err(error.to_string()),
-    };
-    match asked {
+    let fix = "correct the keys of [nats]; natter config shows what set them";
+    match probe(&NatsOptions::from_config(config.node.name.as_str(), &config.nats)).await {
         Ok(report) => read(&report, config),
-        Err(error) => {
-            vec![Finding::fail(PART, "options", error, "correct the keys of [nats]; natter config shows what set them")]
-        }
+        Err(error) => vec![Finding::fail(PART, "options", error.to_string(), fix)],
     }
 }
 
 fn read(report: &NatsReport, config: &Config) -> Vec<Finding> {
     let found: Vec<&ServerFound> = report.servers.iter().filter_map(|(_, found)| found.as_ref().ok()).collect();
-    let shown = |url: &str| ServerUrl::new(url).masked();
     let mut findings: Vec<Finding> = report
         .servers
         .iter()
         .map(|(url, found)| match found {
-            Ok(found) => server(&shown(url), found),
-            Err(fault) => fault_of(&shown(url), fault),
+            Ok(found) => server(&url.masked(), found),
+            Err(fault) => fault_of(&url.masked(), fault),
         })
         .collect();
     findings.extend(found.iter().map(|server| permissions(server)));
@@ -45,6 +41,7 @@ fn read(report: &NatsReport, config: &Config) -> Vec<Finding> {
     findings.extend(found.iter().map(|server| server.cluster).max().map(|size| cluster(size, config.nats.urls.len())));
     findings.extend(found.iter().max_by_key(|server| server.round_trip).and_then(|server| round_trip(server)));
     findings.extend(report.propagation.as_ref().map(propagation));
+    findings.extend((!found.is_empty()).then(|| name(report.namesakes, config.node.name.as_str())));
     findings
 }
 
@@ -59,14 +56,14 @@ fn server(url: &str, found: &ServerFound) -> Finding {
 }
 
 fn fault_of(url: &str, fault: &NatsFault) -> Finding {
-    let mend = match fault {
+    let fix = match fault {
         NatsFault::Unauthorized => {
             "check nats.user and nats.password, or nats.token, nkey_file or creds_file, against the server's accounts.conf"
         }
         NatsFault::Tls(_) => "check nats.tls_ca_file, and that the certificate names the host of the URL",
-        NatsFault::Silent(_) => "start the server, or correct nats.urls; a firewall may be between",
+        NatsFault::Silent(_) => "start the server, or correct nats.urls; a firewall may be in between",
     };
-    Finding::fail(PART, "server", format!("{url}: {fault}"), mend)
+    Finding::fail(PART, "server", format!("{url}: {fault}"), fix)
 }
 
 fn permissions(server: &ServerFound) -> Finding {
@@ -84,10 +81,10 @@ fn permissions(server: &ServerFound) -> Finding {
 
 fn payload(server: &ServerFound, config: &Config) -> Finding {
     let (most, body) = (server.max_payload, config.limits.body_bytes);
-    let says = format!("{} takes messages of {most} bytes, bodies have up to {body}", server.name);
+    let says = format!("{} accepts messages of up to {most} bytes, bodies may have {body}", server.name);
     if most < body.saturating_add(AROUND_A_BODY) {
-        let mend = format!("raise max_payload of the servers to {} or lower limits.body_bytes", body + AROUND_A_BODY);
-        return Finding::fail(PART, "payload", says, mend);
+        let fix = format!("raise max_payload of the servers to {} or lower limits.body_bytes", body + AROUND_A_BODY);
+        return Finding::fail(PART, "payload", says, fix);
     }
     Finding::ok(PART, "payload", says)
 }
@@ -95,18 +92,18 @@ fn payload(server: &ServerFound, config: &Config) -> Finding {
 fn cluster(size: usize, urls: usize) -> Finding {
     let says = format!("{size} in the cluster, {urls} in nats.urls");
     if size < 3 {
-        let mend = "while the last server is away, messages arrive by reconcile, up to a minute late: run three";
-        return Finding::warn(PART, "cluster", says, mend);
+        let fix = "while the last server is away, messages arrive by reconcile, up to a minute late: run three";
+        return Finding::warn(PART, "cluster", says, fix);
     }
     if urls < size {
-        let mend = "name all servers in nats.urls, so that a node can start while one is away";
-        return Finding::warn(PART, "cluster", says, mend);
+        let fix = "name all servers in nats.urls, so that a node can start while one is away";
+        return Finding::warn(PART, "cluster", says, fix);
     }
     Finding::ok(PART, "cluster", says)
 }
 
 fn round_trip(server: &ServerFound) -> Option<Finding> {
-    // Where not even that is allowed, the permissions say so.
+    // If not even that is allowed, the permissions check reports it.
     let took = server.round_trip?;
     let says = format!("{} to {} and back", millis(took), server.name);
     Some(if took > SLOW {
@@ -114,6 +111,17 @@ fn round_trip(server: &ServerFound) -> Option<Finding> {
     } else {
         Finding::ok(PART, "round trip", says)
     })
+}
+
+fn name(namesakes: usize, node: &str) -> Finding {
+    match namesakes {
+        0 => Finding::ok(PART, "name", format!("no node called {node} runs")),
+        1 => Finding::ok(PART, "name", format!("one node called {node} runs")),
+        more => {
+            let says = format!("{more} nodes called {node} run on these servers");
+            Finding::fail(PART, "name", says, "give each node its own node.name and restart all but one")
+        }
+    }
 }
 
 fn propagation(found: &Result<Duration, String>) -> Finding {
@@ -162,6 +170,7 @@ mod tests {
             [cluster(3, 3), cluster(3, 1), cluster(1, 1)].map(|f| f.state),
             [State::Ok, State::Warn, State::Warn]
         );
+        assert_eq!([0, 1, 2].map(|count| name(count, "n1").state), [State::Ok, State::Ok, State::Fail]);
         assert_eq!(propagation(&Err("x".to_owned())).state, State::Fail);
     }
 }

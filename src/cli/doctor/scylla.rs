@@ -1,23 +1,20 @@
-//! The cluster that keeps the messages, as a node will meet it.
+//! The cluster that stores the messages, as a node will see it.
 
 use std::time::Duration;
 
-use super::{
-    super::stores::scylla_options,
-    finding::{Finding, millis},
-};
+use super::finding::{Finding, millis};
 use crate::{
     config::Scylla,
-    store::scylla::{Answers, Inspection, inspect},
+    store::scylla::{Answers, Inspection, ScyllaOptions, inspect},
 };
 
 const PART: &str = "store";
 const SLOW: Duration = Duration::from_millis(100);
-/// Nothing rests on clocks but people's reading, and tokens that expire.
+/// Clocks matter only for the times that people read, and for the expiry of tokens.
 const CLOCK_MS: i64 = 1_000;
 
 pub(super) async fn examine(scylla: &Scylla) -> Vec<Finding> {
-    match inspect(&scylla_options(scylla)).await {
+    match inspect(&ScyllaOptions::from(scylla)).await {
         Ok(seen) => read(&seen, scylla),
         Err(error) => vec![Finding::fail(
             PART,
@@ -53,8 +50,8 @@ fn servers(seen: &Inspection, scylla: &Scylla) -> Finding {
         let mut found: Vec<&str> = seen.servers.iter().map(|server| server.datacenter.as_str()).collect();
         found.sort_unstable();
         found.dedup();
-        let mend = format!("set store.scylla.datacenter to one of: {}", found.join(", "));
-        return Finding::fail(PART, "servers", format!("{says}, where there is none"), mend);
+        let fix = format!("set store.scylla.datacenter to one of: {}", found.join(", "));
+        return Finding::fail(PART, "servers", format!("{says}, but none is in that datacenter"), fix);
     }
     let silent: Vec<&str> =
         seen.servers.iter().filter(|server| server.answers.is_err()).map(|server| server.address.as_str()).collect();
@@ -67,7 +64,7 @@ fn servers(seen: &Inspection, scylla: &Scylla) -> Finding {
         );
     }
     if versions.len() > 1 {
-        return Finding::warn(PART, "servers", says, "finish the upgrade: a schema changes only on one version");
+        return Finding::warn(PART, "servers", says, "finish the upgrade: migrate needs all servers on one version");
     }
     Finding::ok(PART, "servers", says)
 }
@@ -75,7 +72,7 @@ fn servers(seen: &Inspection, scylla: &Scylla) -> Finding {
 fn schema(seen: &Inspection, scylla: &Scylla) -> Finding {
     let (have, want, keyspace) = (seen.schema, seen.schema_wanted, &scylla.keyspace);
     match have {
-        0 => Finding::fail(PART, "schema", format!("keyspace {keyspace} has none"), "run natter migrate"),
+        0 => Finding::fail(PART, "schema", format!("keyspace {keyspace} has no schema"), "run natter migrate"),
         have if have < want => {
             let says = format!("keyspace {keyspace} has version {have}, this natter needs {want}");
             Finding::fail(PART, "schema", says, "run natter migrate")
@@ -93,19 +90,19 @@ fn copies(seen: &Inspection, scylla: &Scylla) -> Option<Finding> {
     let (dc, keyspace) = (&scylla.datacenter, &scylla.keyspace);
     let replication = &seen.replication;
     if replication.is_empty() {
-        // There is no keyspace: the schema says so.
+        // There is no keyspace: the schema check reports that.
         return None;
     }
     let copies = replication.get(dc).or_else(|| replication.get("")).copied().unwrap_or(0);
     let says = format!("{copies} of each row on {there} servers in {dc}");
     Some(match copies {
         0 => {
-            let mend = format!("ALTER KEYSPACE {keyspace} so that it has copies in {dc}");
-            Finding::fail(PART, "copies", says, mend)
+            let fix = format!("ALTER KEYSPACE {keyspace} so that it has copies in {dc}");
+            Finding::fail(PART, "copies", says, fix)
         }
         copies if copies > there => {
-            let mend = format!("add servers, or ALTER KEYSPACE {keyspace}: a quorum may not be had");
-            Finding::fail(PART, "copies", says, mend)
+            let fix = format!("add servers, or ALTER KEYSPACE {keyspace}: a quorum may be impossible");
+            Finding::fail(PART, "copies", says, fix)
         }
         1 => Finding::warn(PART, "copies", says, "a lost disk loses messages: use 3 outside development"),
         2 => Finding::warn(PART, "copies", says, "a quorum needs both, so no server may be away: use 3"),
@@ -117,7 +114,7 @@ fn latency(seen: &Inspection) -> Option<Finding> {
     let took = seen.read?;
     let says = format!("{} for a quorum read", millis(took));
     Some(if took > SLOW {
-        Finding::warn(PART, "read", says, "look at the servers' load and disks, and at the network between")
+        Finding::warn(PART, "read", says, "look at the servers' load and disks, and at the network between them")
     } else {
         Finding::ok(PART, "read", says)
     })
@@ -127,9 +124,9 @@ fn conditional(seen: &Inspection) -> Option<Finding> {
     Some(match seen.lwt.as_ref()? {
         Ok(took) => Finding::ok(PART, "conditional write", millis(*took)),
         Err(why) if seen.tablets => {
-            let mend =
-                "ScyllaDB before 2025.4 has none on tablets: make the keyspace with tablets off, as migrate does";
-            Finding::fail(PART, "conditional write", why.clone(), mend)
+            let fix =
+                "ScyllaDB before 2025.4 has none on tablets: create the keyspace with tablets off, as migrate does";
+            Finding::fail(PART, "conditional write", why.clone(), fix)
         }
         Err(why) => {
             Finding::fail(PART, "conditional write", why.clone(), "no message can be stored; see the servers' logs")
@@ -137,7 +134,7 @@ fn conditional(seen: &Inspection) -> Option<Finding> {
     })
 }
 
-/// A setting by its name on each server that shows it.
+/// The distinct values of a setting on the servers that show it.
 fn setting<'a>(seen: &'a Inspection, name: &str) -> Vec<&'a str> {
     let set = |answers: &'a Answers| answers.settings.get(name).map(String::as_str);
     let mut values: Vec<&str> = answering(seen).filter_map(set).collect();
@@ -149,7 +146,7 @@ fn setting<'a>(seen: &'a Inspection, name: &str) -> Vec<&'a str> {
 fn commit_log(seen: &Inspection, scylla: &Scylla) -> Finding {
     let sync = setting(seen, "commitlog_sync");
     let copies = seen.replication.get(&scylla.datacenter).copied().unwrap_or(0);
-    let mend = "set commitlog_sync: batch on each server if that must not happen";
+    let fix = "set commitlog_sync: batch on each server if that must not happen";
     match sync.as_slice() {
         [] => Finding::warn(
             PART,
@@ -162,9 +159,9 @@ fn commit_log(seen: &Inspection, scylla: &Scylla) -> Finding {
         }
         _ if copies > 1 => {
             let says = "periodic: a power cut of a majority of the copies at once loses its last seconds";
-            Finding::warn(PART, "commit log", says, mend)
+            Finding::warn(PART, "commit log", says, fix)
         }
-        _ => Finding::warn(PART, "commit log", "periodic: with one copy, a power cut loses the last seconds", mend),
+        _ => Finding::warn(PART, "commit log", "periodic: with one copy, a power cut loses the last seconds", fix),
     }
 }
 
@@ -175,17 +172,17 @@ fn guardrail(seen: &Inspection) -> Finding {
     }
     let on =
         |name: &str| setting(seen, name).into_iter().find(|value| !matches!(*value, "" | "null")).map(str::to_owned);
-    let mend = "heads and cursors are written USING TIMESTAMP 1, 2, 3 …: unset minimum_timestamp_warn_threshold \
+    let fix = "heads and cursors are written USING TIMESTAMP 1, 2, 3 …: unset minimum_timestamp_warn_threshold \
                 and minimum_timestamp_fail_threshold in cassandra.yaml";
     if let Some(limit) = on("minimum_timestamp_fail_threshold") {
-        return Finding::fail(PART, CHECK, format!("refused: minimum_timestamp_fail_threshold is {limit}"), mend);
+        return Finding::fail(PART, CHECK, format!("refused: minimum_timestamp_fail_threshold is {limit}"), fix);
     }
     if let Some(limit) = on("minimum_timestamp_warn_threshold") {
-        return Finding::warn(PART, CHECK, format!("warned of: minimum_timestamp_warn_threshold is {limit}"), mend);
+        return Finding::warn(PART, CHECK, format!("warned about: minimum_timestamp_warn_threshold is {limit}"), fix);
     }
     if answering(seen).all(|answers| answers.settings.is_empty()) {
         let says = "the servers do not show minimum_timestamp_fail_threshold";
-        return Finding::warn(PART, CHECK, says, mend);
+        return Finding::warn(PART, CHECK, says, fix);
     }
     Finding::ok(PART, CHECK, "no guardrail refuses them")
 }
@@ -193,7 +190,7 @@ fn guardrail(seen: &Inspection) -> Finding {
 fn clock(seen: &Inspection) -> Finding {
     let worst = seen.servers.iter().filter_map(|server| Some((server, server.answers.as_ref().ok()?)));
     let Some((server, answers)) = worst.max_by_key(|(_, answers)| answers.ahead_ms.abs()) else {
-        return Finding::warn(PART, "clock", "no server told its time", "see nodetool status");
+        return Finding::warn(PART, "clock", "no server reported its time", "see nodetool status");
     };
     let way = if answers.ahead_ms < 0 { "behind" } else { "ahead of" };
     let says = format!(

@@ -1,4 +1,4 @@
-//! A listener that speaks the protocol word by word as the test says.
+//! A listener that speaks the protocol exactly as the test scripts it.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ use crate::{
     client::{Client, ClientOptions},
     model::{DeviceId, Seq, SessionId, UserId},
     protocol::{
-        Body, ClientFrame, CloseReason, Encoding, ErrorCode, Message, Request, ServerFrame,
+        Ask, Body, ClientFrame, CloseReason, Encoding, ErrorCode, Message, Request, ServerFrame, ask,
         server::{Limits, Signal, Welcome},
     },
 };
@@ -109,8 +109,8 @@ impl Peer {
     pub(super) async fn recv(&mut self) -> Request {
         loop {
             match timeout(LONG, self.socket.next()).await.expect("the client says nothing").unwrap().unwrap() {
-                WsMessage::Text(text) => return Request::decode(self.encoding, text.as_bytes(), 1 << 20).unwrap(),
-                WsMessage::Binary(payload) => return Request::decode(self.encoding, &payload, 1 << 20).unwrap(),
+                WsMessage::Text(text) => return Request::decode(self.encoding, text.as_bytes()).unwrap(),
+                WsMessage::Binary(payload) => return Request::decode(self.encoding, &payload).unwrap(),
                 WsMessage::Ping(_) | WsMessage::Pong(_) => {}
                 other => panic!("{other:?} instead of a frame"),
             }
@@ -140,7 +140,7 @@ impl Peer {
 
     pub(super) async fn error(&mut self, reference: Option<u64>, code: ErrorCode) {
         let message = "refused by the script".into();
-        self.say(&ServerFrame::Error { reference, code, message, retry: code.retry() }).await;
+        self.say(&ServerFrame::Error { reference, code, message, retry: code.retry(), retry_after_ms: None }).await;
     }
 
     pub(super) async fn message(&mut self, seq: Seq) {
@@ -154,12 +154,13 @@ impl Peer {
     pub(super) async fn answer(&mut self, request: Request) {
         let reference = request.reference;
         let frame = match request.frame {
-            ClientFrame::History { conv, .. } => {
+            ClientFrame::Ask(Ask::History(ask::History { conv, .. })) => {
                 ServerFrame::History { reference, conv, messages: vec![message(1, "x")], more: true }
             }
-            ClientFrame::Conversations { .. } => {
+            ClientFrame::Ask(Ask::Conversations(_)) => {
                 ServerFrame::Conversations { reference, items: vec![], next: Some("y".into()) }
             }
+            ClientFrame::Ping => ServerFrame::Pong { reference },
             ClientFrame::Token { .. } => ServerFrame::TokenOk { reference, exp: 77 },
             other => panic!("{other:?} has no answer"),
         };
@@ -169,7 +170,7 @@ impl Peer {
     pub(super) async fn close(mut self, reason: CloseReason) {
         let frame = CloseFrame { code: reason.code().into(), reason: Utf8Bytes::from_static(reason.text()) };
         self.socket.send(WsMessage::Close(Some(frame))).await.unwrap();
-        // Until the client has answered, or it might see a reset instead of the code.
+        // Wait until the client has answered, or it might see a reset instead of the code.
         while timeout(LONG, self.socket.next()).await.unwrap().is_some_and(|frame| frame.is_ok()) {}
     }
 }

@@ -1,10 +1,11 @@
-// The chat page: what the node says, sending, conversations, what is shown, what a person does. The connection is
-// link.mjs; here is no state of it but what it tells.
+// The chat page: what the node says, sending, conversations, what a person does. The connection is link.mjs, what is
+// shown is view.mjs; here is no state of theirs.
 
 import { GONE, ask, connect, isName, me, prepare, randomId, say, welcome } from "./link.mjs";
+import { $, canWrite, notice, place, showConversation, showList, showState, showTick, showTyping, showWait } from "./view.mjs";
 
-const $ = (id) => document.getElementById(id);
 const PAGE = 50; // messages of one `history` answer
+const LIST_PAGE = 100; // conversations of one answer, the most that a node gives
 
 // ---- What the node says
 
@@ -14,7 +15,7 @@ const on = {
     for (const conv of convs.values()) conv.asked = 0; // what was on its way may not have arrived
     $("who").textContent = `${frame.user} on ${frame.node}`;
     sendAll();
-    listConversations();
+    listAgain();
     if (current && !current.loaded) loadOlder(current);
   },
   message(frame) {
@@ -24,21 +25,21 @@ const on = {
     say({ op: "ack", conv: conv.id, seq: frame.seq });
     if (frame.from === conv.peer) conv.typingUntil = 0;
     if (conv === current) markRead(conv);
-    showTyping();
-    showList();
+    showTyping(current);
+    showList(convs, current, open);
   },
   receipt({ conv: id, user, delivered = 0, read = 0 }) {
     const conv = conversation(id);
     if (user === me) conv.read = Math.max(conv.read, read);
     if (user === conv.peer) marks(conv, { delivered, read });
-    showList();
+    showList(convs, current, open);
   },
   signal(frame) {
     const conv = frame.type === "typing" && convs.get(frame.conv);
     if (!conv || frame.from !== conv.peer) return;
     conv.typingUntil = Date.now() + 4000;
-    showTyping();
-    setTimeout(showTyping, 4100);
+    showTyping(current);
+    setTimeout(() => showTyping(current), 4100);
   },
   truncated({ conv: id, from }) {
     const conv = conversation(id);
@@ -46,7 +47,7 @@ const on = {
     // What is shown has no holes: all from here on comes by itself, the older part through `history`.
     conv.messages.clear();
     Object.assign(conv, { low: Infinity, more: true });
-    if (conv === current) showConversation();
+    if (conv === current) showConversation(conv);
   },
   error(frame) {
     if (welcome) notice(frame.message);
@@ -63,6 +64,7 @@ function keepOutbox() {
 }
 
 function compose(text) {
+  if (!current || !canWrite()) return; // the composer is off then, but a script can still submit it
   const limit = welcome?.limits.body ?? 65_536;
   const item = { to: `@${current.peer}`, cid: randomId(), body: { text: text.toWellFormed() } };
   const size = new TextEncoder().encode(JSON.stringify(item.body)).length;
@@ -177,144 +179,58 @@ async function loadOlder(conv) {
   markRead(conv);
 }
 
-async function listConversations() {
-  const answer = await ask({ op: "conversations", limit: 100 });
-  if (answer.op !== "conversations") return;
+let pages = 1; // of the list of conversations, as far as a person asked for it
+let next; // where the page after those begins; undefined when there is none
+
+/** One page, into what is known. Says where the next one begins; false when there was no answer. */
+async function listPage(after) {
+  const answer = await ask({ op: "conversations", limit: LIST_PAGE, ...(after && { after }) });
+  if (answer.op !== "conversations") {
+    if (answer !== GONE) notice(answer.message);
+    return false;
+  }
   for (const { conv: id, head, ts, read, peer } of answer.items) {
     const conv = conversation(id);
     Object.assign(conv, { head: Math.max(conv.head, head), ts: Math.max(conv.ts, ts), read: Math.max(conv.read, read) });
     if (peer) marks(conv, peer);
   }
-  showList();
+  showList(convs, current, open);
+  return answer.next;
 }
 
+/** After a connection: all pages that are shown, since what was read on other devices meanwhile is told by the list alone. */
+async function listAgain() {
+  let after;
+  for (let page = 0; page < pages; page += 1) {
+    after = await listPage(after);
+    if (!after) break;
+  }
+  ended(after);
+}
+
+async function listMore() {
+  const after = await listPage(next);
+  if (after !== false) pages += 1;
+  ended(after);
+}
+
+function ended(after) {
+  if (after !== false) next = after;
+  $("more").hidden = !next;
+}
+
+/** Whom one can write to. `null` and `undefined` are what a script writes into a link when it has no name. */
+const isPeer = (name) => isName(name) && name !== "null" && name !== "undefined";
+
 function open(peer) {
+  if (!isPeer(peer)) return notice(`nobody can be called ${JSON.stringify(peer)}: 1 to 64 letters, digits, _ and -`);
   sessionStorage.setItem("natter.peer", peer);
   current = conversation(idWith(peer));
-  showConversation();
-  showList();
+  showConversation(current);
+  showList(convs, current, open);
   if (!current.loaded) loadOlder(current);
   markRead(current);
   $("text").focus();
-}
-
-// ---- What is shown
-
-function notice(text) {
-  $("notice").textContent = text;
-}
-
-let retryAt = null;
-
-/** The states of link.mjs, and "no token". */
-function show(state, { at = null, why, code } = {}) {
-  const login = state === "no token" || code === 4100 || code === 4101;
-  $("state").dataset.state = state;
-  $("state").textContent = why ? `${state}: ${why}` : state;
-  $("login").hidden = !login;
-  $("now").hidden = login || (state !== "reconnecting" && state !== "closed");
-  if (login) $("token").focus();
-  retryAt = at;
-  showWait();
-}
-
-function showWait() {
-  $("wait").textContent = retryAt ? `in ${Math.max(0, Math.ceil((retryAt - Date.now()) / 1000))} s` : "";
-}
-
-const textOf = (body) => (typeof body === "string" ? body : typeof body?.text === "string" ? body.text : JSON.stringify(body));
-
-function element(name, className, text = "") {
-  const made = document.createElement(name);
-  made.className = className;
-  made.textContent = text; // never as HTML: others wrote it
-  return made;
-}
-
-function showMessage(message) {
-  const when = new Date(message.ts);
-  const today = when.toDateString() === new Date().toDateString();
-  const item = message.item ?? element("li", message.from === me ? "own" : "other");
-  const time = element("time", "", when.toLocaleString([], { dateStyle: today ? undefined : "medium", timeStyle: "short" }));
-  time.dateTime = when.toISOString();
-  const meta = element("div", "meta");
-  meta.append(element("span", "only-read", message.from), " ", time, " ", element("span", "tick"));
-  item.replaceChildren(element("div", "text", textOf(message.body)), meta);
-  message.item = item;
-  item.message = message;
-  showTick(message);
-}
-
-const TICKS = { sending: "…", sent: "✓", delivered: "✓✓", read: "✓✓" };
-
-function showTick(message) {
-  if (!message.item || message.from !== me) return;
-  const { seq, failed, conv } = message;
-  const reached = (mark) => seq <= conv.peerMarks[mark];
-  const state = failed ? "failed" : seq === Infinity ? "sending" : reached("read") ? "read" : reached("delivered") ? "delivered" : "sent";
-  if (message.item.dataset.tick === state) return;
-  message.item.dataset.tick = state;
-  const tick = element("span", "", failed ? `not sent: ${failed}` : TICKS[state]);
-  tick.ariaHidden = String(!failed);
-  const text = message.item.querySelector(".tick");
-  text.replaceChildren(tick, element("span", "only-read", failed ? "" : state));
-  text.title = state;
-}
-
-/** Puts a message into its place by seq; those on their way stand last, in the order they were written. */
-function place(message) {
-  message.item?.remove();
-  delete message.item?.dataset.tick;
-  showMessage(message);
-  let before = $("messages").lastElementChild;
-  while (before && before.message.seq > message.seq) before = before.previousElementSibling;
-  if (before) before.after(message.item);
-  else $("messages").prepend(message.item);
-}
-
-function showConversation() {
-  $("chat").hidden = false;
-  $("title").textContent = current.peer === me ? `${me} (yourself)` : current.peer;
-  $("messages").replaceChildren();
-  for (const message of [...current.messages.values(), ...current.pending.values()]) place(message);
-  $("log").scrollTop = 0;
-  $("older").hidden = !current.more;
-  showTyping();
-}
-
-let listTimer;
-
-/** Soon, and once for many messages. */
-function showList() {
-  listTimer ??= setTimeout(() => {
-    listTimer = undefined;
-    const recent = [...convs.values()].filter((conv) => conv.ts > 0 || conv === current).sort((one, other) => other.ts - one.ts);
-    const rows = recent.map(showRow);
-    // Only when the order has changed: a button that is put back loses the keyboard's focus.
-    if (rows.some((row, i) => row !== $("conversations").children[i])) $("conversations").replaceChildren(...rows);
-    const unread = recent.reduce((sum, conv) => sum + Math.max(0, conv.head - conv.read), 0);
-    document.title = unread > 0 ? `(${unread}) natter` : "natter";
-  }, 50);
-}
-
-function showRow(conv) {
-  if (!conv.row) {
-    conv.row = element("li", "");
-    const button = element("button", "");
-    button.type = "button";
-    button.append(element("span", "name", conv.peer), element("span", "badge"));
-    button.onclick = () => open(conv.peer);
-    conv.row.append(button);
-  }
-  const unread = Math.max(0, conv.head - conv.read);
-  conv.row.querySelector(".badge").textContent = unread > 0 ? unread : "";
-  conv.row.firstChild.ariaCurrent = String(conv === current);
-  conv.row.firstChild.ariaLabel = unread > 0 ? `${conv.peer}, ${unread} unread` : conv.peer;
-  return conv.row;
-}
-
-function showTyping() {
-  $("typing").textContent = current && current.typingUntil > Date.now() ? `${current.peer} is typing …` : "";
 }
 
 // ---- What a person does, and the start
@@ -324,6 +240,7 @@ let typedAt = 0;
 function listen() {
   const submit = (id, act) => $(id).addEventListener("submit", (event) => (event.preventDefault(), act()));
   submit("login", () => {
+    sessionStorage.removeItem("natter.user");
     sessionStorage.setItem("natter.token", $("token").value.trim());
     location.reload();
   });
@@ -338,19 +255,31 @@ function listen() {
     $("compose").requestSubmit();
   });
   $("text").addEventListener("input", () => {
-    if (!welcome || current.peer === me || Date.now() - typedAt < 3000) return;
+    if (!welcome || !current || current.peer === me || Date.now() - typedAt < 3000) return;
     typedAt = Date.now();
     say({ op: "signal", to: `@${current.peer}`, type: "typing" });
   });
   $("older").addEventListener("click", () => loadOlder(current));
+  $("more").addEventListener("click", listMore);
+  $("logout").addEventListener("click", logOut);
+  $("skip").addEventListener("click", () => $(current ? "text" : "peer").focus());
   $("now").addEventListener("click", connect);
   addEventListener("hashchange", () => location.reload()); // another link pasted into this tab
   document.addEventListener("visibilitychange", () => current && markRead(current));
 }
 
+/** Forgets the person on this tab. The device stays: its next login gets what it has missed, and no more. */
+function logOut() {
+  const unsent = `${outbox.length} messages are not sent yet and would be lost. Log out all the same?`;
+  if (outbox.length > 0 && !confirm(unsent)) return;
+  for (const name of ["token", "user", "peer", `outbox.${me}`]) sessionStorage.removeItem(`natter.${name}`);
+  location.reload();
+}
+
 /** Takes token and peer from the link, out of the address bar: that ends in bookmarks and screenshots. */
 function readLink() {
   const link = new URLSearchParams(location.hash.slice(1));
+  if (link.has("token")) sessionStorage.removeItem("natter.user");
   for (const name of ["token", "peer"]) {
     if (link.has(name)) sessionStorage.setItem(`natter.${name}`, link.get(name));
   }
@@ -361,17 +290,17 @@ function readLink() {
 async function start() {
   listen();
   const token = readLink();
-  if (!token) {
-    $("open").inert = true;
-    return show("no token");
-  }
-  await prepare(token, on, show);
-  outbox = JSON.parse(sessionStorage.getItem(`natter.outbox.${me}`) ?? "[]");
+  if (!token) return showState("no token");
+  await prepare(token, on, showState);
+  // Earlier pages could write to `null`: what they left unsent goes nowhere.
+  outbox = JSON.parse(sessionStorage.getItem(`natter.outbox.${me}`) ?? "[]").filter(({ to }) => isPeer(to.slice(1)));
+  keepOutbox();
   for (const item of outbox) pend(conversation(idWith(item.to.slice(1))), item);
-  const peer = sessionStorage.getItem("natter.peer");
-  if (isName(peer)) open(peer);
   setInterval(showWait, 1000);
   connect();
+  const peer = sessionStorage.getItem("natter.peer");
+  if (isPeer(peer)) open(peer);
+  else $("peer").focus();
 }
 
 start();

@@ -7,7 +7,7 @@ const RECONNECT = new Set([1001, 1005, 1006, 1011, 1012, 1013]); // and 4000–4
 
 /** What a question gets when the connection ends before its answer. */
 export const GONE = { op: "error", code: "gone", message: "the connection ended", retry: true };
-export let me; // the user, from the token
+export let me; // the user: from the token, or as the node said it if that differs
 export let welcome = null; // as the node said it; null while not connected
 
 let token, device, attempts, on, onState;
@@ -22,7 +22,7 @@ let heardAt = 0;
 let lastRef = 0;
 const waiting = new Map(); // ref → who waits for the answer
 
-export const isName = (text) => NAME.test(text);
+export const isName = (text) => typeof text === "string" && NAME.test(text);
 
 export function randomId() {
   return [...crypto.getRandomValues(new Uint8Array(12))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
@@ -30,14 +30,16 @@ export function randomId() {
 
 /**
  * Finds user and device; `connect` does the rest. `handlers` has a function per `op` of a frame that answers no
- * question. `show(state, detail)`: connecting, "catching up", live, reconnecting (detail: at), closed (detail: why, code).
+ * question. `show(state, detail)`: connecting, "catching up", live, reconnecting and offline (detail: at), closed (detail:
+ * why, code).
  */
 export async function prepare(jwt, handlers, show) {
   [token, on, onState] = [jwt, handlers, show];
-  me = subjectOf(token);
+  me = sessionStorage.getItem("natter.user") ?? subjectOf(token);
   await claimDevice();
   setInterval(watch, 1000);
   addEventListener("online", lookAlive);
+  addEventListener("offline", lostNetwork);
   document.addEventListener("visibilitychange", lookAlive);
 }
 
@@ -132,6 +134,11 @@ function hear(frame) {
   const answer = waiting.get(frame.ref);
   waiting.delete(frame.ref);
   if (answer) return answer(frame);
+  if (frame.op === "welcome" && frame.user !== me) {
+    // The node may take the user from another claim: begin again as the one that it named.
+    sessionStorage.setItem("natter.user", frame.user);
+    return location.reload();
+  }
   if (frame.op === "welcome") {
     welcome = frame;
     turn("catching up");
@@ -159,23 +166,31 @@ function reconnectLater() {
   const wait = returnIn ?? Math.min(30_000, 500 * 2 ** failures) * (0.5 + Math.random() / 2);
   failures += 1;
   retryTimer = setTimeout(connect, wait);
-  turn("reconnecting", { at: Date.now() + wait });
+  turn(navigator.onLine ? "reconnecting" : "offline", { at: Date.now() + wait });
 }
 
-/** A browser does not tell of pings, so a silent connection is asked something small. */
+/** A socket would find out only after minutes. The tries go on: a node on the same machine can still be reached. */
+function lostNetwork() {
+  if (state === "closed") return;
+  clearTimeout(retryTimer);
+  drop();
+  reconnectLater();
+}
+
+/** A browser does not tell of pings, so a silent connection is asked for a sign of life. */
 function watch() {
   const now = Date.now();
   if (now > deadline) {
     drop();
     reconnectLater();
   } else if (welcome && now - heardAt > 2000 * welcome.ping_secs) {
-    ask({ op: "conversations", limit: 1 });
+    ask({ op: "ping" });
   }
 }
 
 /** The machine woke up, the network is back, or somebody looks at the page again. */
 function lookAlive() {
   if (document.visibilityState !== "visible") return;
-  if (state === "reconnecting") connect();
-  else ask({ op: "conversations", limit: 1 });
+  if (state === "reconnecting" || state === "offline") connect();
+  else ask({ op: "ping" });
 }

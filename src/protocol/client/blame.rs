@@ -8,8 +8,8 @@ use serde::{
     de::{self, IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
 
-use super::{Fault, FrameError};
-use crate::protocol::{Encoding, ErrorCode, strict::Text};
+use super::FrameError;
+use crate::protocol::{Encoding, ErrorCode, Refused, strict::Text};
 
 /// Fields that are strings, integers, or one of both.
 const TEXTS: [&str; 8] = ["op", "to", "cid", "conv", "token", "device", "client", "type"];
@@ -18,15 +18,14 @@ const EITHER: [&str; 1] = ["after"];
 
 /// What to answer to a frame that could not be read. `words` are the decoder's own.
 pub(super) fn blame(encoding: Encoding, payload: &[u8], words: &str) -> FrameError {
-    let fields: Fields = match encoding.decode(payload) {
+    let fields: Fields = match encoding.decode_lenient(payload) {
         Ok(fields) => fields,
         Err(words) => {
             let message = format!("not one {} map: {words}", encoding.subprotocol());
-            return FrameError { reference: None, code: ErrorCode::BadFrame, message };
+            return FrameError { reference: None, refused: Refused::new(ErrorCode::BadFrame, message) };
         }
     };
-    let (code, message) = fields.fault(words);
-    FrameError { reference: fields.reference(), code, message }
+    FrameError { reference: fields.reference(), refused: fields.fault(words) }
 }
 
 /// The fields of a frame that are known by name, and what kind of value each has.
@@ -48,10 +47,10 @@ impl Fields {
         })
     }
 
-    fn fault(&self, words: &str) -> Fault {
+    fn fault(&self, words: &str) -> Refused {
         for (at, (name, kind)) in self.0.iter().enumerate() {
             if self.0[..at].iter().any(|(before, _)| before == name) {
-                return (ErrorCode::BadFrame, format!("{name}: given twice"));
+                return Refused::new(ErrorCode::BadFrame, format!("{name}: given twice"));
             }
             let text = TEXTS.contains(name) || EITHER.contains(name);
             let number = NUMBERS.contains(name) || EITHER.contains(name);
@@ -67,11 +66,14 @@ impl Fields {
                 (false, _) => "an integer of 0 or more",
             };
             if !fits {
-                return (ErrorCode::BadFrame, format!("{name}: must be {must}"));
+                return Refused::new(ErrorCode::BadFrame, format!("{name}: must be {must}"));
             }
         }
+        if !self.0.iter().any(|(name, _)| *name == "body") {
+            return Refused::new(ErrorCode::BadFrame, words.to_owned());
+        }
         // Every other field can be read, so it is the body.
-        (ErrorCode::BadBody, format!("body: {words}"))
+        Refused::new(ErrorCode::BadBody, format!("body: {words}"))
     }
 }
 

@@ -60,6 +60,10 @@ pub enum Outgoing<'a> {
         reference: Option<u64>,
         token: &'a str,
     },
+    Ping {
+        #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
+        reference: Option<u64>,
+    },
     Presence {
         #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
         reference: Option<u64>,

@@ -1,9 +1,9 @@
-//! Comparing heads with cursors, page by page: at the start, after doubts about the bus, and slowly all the time.
+//! Comparing heads with cursors, page by page: at the start, whenever the bus may have lost notices, and slowly all the time.
 
 use super::{At, Conv, Delivery, Out};
 use crate::{
-    model::{ConvId, Seq},
-    session::{Cause, Effect},
+    model::{ConvId, Gap},
+    session::{Cause, Effect, Upkeep},
 };
 
 /// How far a comparison of heads has come.
@@ -17,16 +17,20 @@ pub(super) enum Compare {
     Holding(ConvId),
 }
 
+fn page_of(after: Option<ConvId>, cause: Cause) -> Effect {
+    Effect::Upkeep(Upkeep::Compare { after, cause, urgency: cause.urgency() })
+}
+
 impl Delivery {
     /// Compares all heads with the cursors; when a comparison is under way, once more after it.
-    pub fn compare<L, R>(&mut self, cause: Cause, out: &mut Out<L, R>) {
+    pub fn compare(&mut self, cause: Cause, out: &mut Out) {
         if self.compare != Compare::Idle {
             self.again = Some(self.again.unwrap_or(cause));
             return;
         }
         self.compare = Compare::Reading;
         self.cause = cause;
-        out.push(Effect::Compare { after: None, cause });
+        out.push(page_of(None, cause));
     }
 
     /// The page could not be read: the comparison ends, the caller compares again later.
@@ -36,15 +40,9 @@ impl Delivery {
 
     /// One page of (conversation, head, cursor) with head above cursor, and where the next page starts. Returns
     /// how many conversations turned out to be behind.
-    pub fn on_gaps<L, R>(
-        &mut self,
-        gaps: Vec<(ConvId, Seq, Seq)>,
-        next: Option<ConvId>,
-        at: At<'_>,
-        out: &mut Out<L, R>,
-    ) -> usize {
+    pub fn on_gaps(&mut self, gaps: Vec<Gap>, next: Option<ConvId>, at: At<'_>, out: &mut Out) -> usize {
         let mut found = 0;
-        for (conv, head, cursor) in gaps {
+        for Gap { conv, head, cursor } in gaps {
             // R8: the stored cursor is the position of a conversation without one. No position was forgotten
             // since the page was asked for ([`Delivery::make_room`] waits), so the cursor cannot lie below one.
             let entry = self.convs.entry(conv.clone()).or_insert_with(|| Conv::at(cursor));
@@ -57,7 +55,8 @@ impl Delivery {
             if !was_behind {
                 self.behind += 1;
             }
-            if !self.caught_up && self.cause == Cause::Login && entry.login_head.is_none() {
+            // Whatever the cause: where the login's own comparison failed, the next one stands in for it.
+            if !self.caught_up && entry.login_head.is_none() {
                 entry.login_head = Some(head);
                 self.login_left += 1;
             }
@@ -73,13 +72,14 @@ impl Delivery {
         found
     }
 
-    pub(super) fn resume_compare<L, R>(&mut self, at: At<'_>, out: &mut Out<L, R>) {
+    pub(super) fn resume_compare(&mut self, at: At<'_>, out: &mut Out) {
         match &self.compare {
             Compare::Reading => {}
             Compare::Holding(next) => {
                 if self.behind < at.rules.behind {
-                    self.convs.retain(|_, entry| !entry.may_be_forgotten());
-                    out.push(Effect::Compare { after: Some(next.clone()), cause: self.cause });
+                    let next = next.clone();
+                    self.forget();
+                    out.push(page_of(Some(next), self.cause));
                     self.compare = Compare::Reading;
                 }
             }

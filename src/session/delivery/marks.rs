@@ -4,33 +4,33 @@
 use super::{At, Conv, Delivery, Out};
 use crate::{
     model::{ConvId, Seq},
-    session::Effect,
+    session::{Effect, Upkeep},
 };
 
 impl Delivery {
-    /// The client acknowledged. `false` when the answer needs the top of the log ([`Delivery::on_top`]).
+    /// The client acknowledged. `false` when the answer needs the top of the log: then exactly one of
+    /// [`Delivery::on_top`] and [`Delivery::on_check_failed`] follows.
     #[must_use]
-    pub fn on_ack<L, R>(&mut self, conv: &ConvId, seq: Seq, at: At<'_>, out: &mut Out<L, R>) -> bool {
-        let Some(entry) = self.convs.get(conv) else { return false };
-        match entry.position {
-            Some(position) if seq <= position => self.acknowledge(conv, seq, at, out),
-            _ => return false,
+    pub fn on_ack(&mut self, conv: &ConvId, seq: Seq, at: At<'_>, out: &mut Out) -> bool {
+        let position = self.convs.get(conv).and_then(|entry| entry.position);
+        if position.is_none_or(|position| seq > position) {
+            self.checks += 1;
+            return false;
         }
+        self.acknowledge(conv, seq, at, out);
         true
+    }
+
+    /// The top and the cursor could not be read: the acknowledgement is refused.
+    pub fn on_check_failed(&mut self) {
+        self.checks -= 1;
     }
 
     /// The top and the stored cursor for an acknowledgement above the position, or where no position is known
     /// (R7). `false` when it is above the top: an error, and nothing changes.
     #[must_use]
-    pub fn on_top<L, R>(
-        &mut self,
-        conv: &ConvId,
-        seq: Seq,
-        top: Seq,
-        cursor: Seq,
-        at: At<'_>,
-        out: &mut Out<L, R>,
-    ) -> bool {
+    pub fn on_top(&mut self, conv: &ConvId, seq: Seq, top: Seq, cursor: Seq, at: At<'_>, out: &mut Out) -> bool {
+        self.checks -= 1;
         if seq > top {
             return false;
         }
@@ -52,7 +52,7 @@ impl Delivery {
         true
     }
 
-    pub(super) fn acknowledge<L, R>(&mut self, conv: &ConvId, seq: Seq, at: At<'_>, out: &mut Out<L, R>) {
+    pub(super) fn acknowledge(&mut self, conv: &ConvId, seq: Seq, at: At<'_>, out: &mut Out) {
         let Some(entry) = self.convs.get_mut(conv) else { return };
         if seq <= entry.acked {
             return;
@@ -65,7 +65,7 @@ impl Delivery {
     }
 
     /// Writes the cursor now, or when the coalescing time is over.
-    pub(super) fn write_cursor<L, R>(&mut self, conv: &ConvId, at: At<'_>, out: &mut Out<L, R>) {
+    pub(super) fn write_cursor(&mut self, conv: &ConvId, at: At<'_>, out: &mut Out) {
         let Some(entry) = self.convs.get_mut(conv) else { return };
         if entry.writing || !entry.is_dirty() {
             return;
@@ -77,11 +77,11 @@ impl Delivery {
         }
         entry.writing = true;
         entry.wrote_at = Some(at.now);
-        out.push(Effect::RaiseCursor { conv: conv.clone(), seq: entry.acked });
+        out.push(Effect::Upkeep(Upkeep::RaiseCursor { conv: conv.clone(), seq: entry.acked }));
     }
 
     /// The store confirmed a cursor, or did not: then it is written again after the coalescing time.
-    pub fn on_cursor<L, R>(&mut self, conv: &ConvId, stored: Option<Seq>, at: At<'_>, out: &mut Out<L, R>) {
+    pub fn on_cursor(&mut self, conv: &ConvId, stored: Option<Seq>, at: At<'_>, out: &mut Out) {
         let Some(entry) = self.convs.get_mut(conv) else { return };
         entry.writing = false;
         entry.stored = entry.stored.max(stored.unwrap_or(0));

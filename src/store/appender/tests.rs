@@ -4,18 +4,12 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::{
-    model::{Cid, UserId},
-    protocol::Body,
+    model::{Body, Cid, UserId},
     store::embedded::{EmbeddedOptions, EmbeddedStore},
 };
 
 fn message(cid: &str, body: &str) -> NewMessage {
-    NewMessage {
-        sender: UserId::new("alice").unwrap(),
-        cid: Cid::new(cid).unwrap(),
-        ts: 1,
-        body: Body::text(body).into_msgpack(),
-    }
+    NewMessage { sender: UserId::new("alice").unwrap(), cid: Cid::new(cid).unwrap(), ts: 1, body: Body::text(body) }
 }
 
 struct Bench {
@@ -47,8 +41,8 @@ impl Bench {
 
     fn submit(&self, message: NewMessage) {
         let answers = self.answers.0.clone();
-        let answer = Box::new(move |result: &StoreResult<Appended>| drop(answers.send(result.clone())));
-        self.appender.submit(self.conv.clone(), message, answer);
+        let on_stored = Box::new(move |result: &StoreResult<Appended>| drop(answers.send(result.clone())));
+        self.appender.submit(self.conv.clone(), message, on_stored);
     }
 }
 

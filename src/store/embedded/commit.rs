@@ -1,8 +1,8 @@
 //! One commit: what was waiting, given its seqs and gathered into a single batch of the engine. Called by the
 //! writer thread, the only place that writes.
 //!
-//! Whatever is written more than once (a head, a cursor, a read mark) is kept aside here and goes into the batch
-//! once, with its last value: a hundred messages of one conversation cost two heads, not two hundred.
+//! What changes more than once within a commit (a head, a cursor, a read mark) is collected here and goes into the
+//! batch once, with its last value: a hundred messages of one conversation cost two heads, not two hundred.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -12,22 +12,22 @@ use super::{
     keys,
     log_end::LogEnd,
     recent::Recent,
-    rows::{self, Inbox, Stored},
+    rows::{self, InboxValue, StoredMessage},
     tables::{Tables, unavailable},
 };
 use crate::{
-    model::{ConvId, DeviceId, Millis, Seq, UserId},
-    store::{Appended, StoreError, StoreResult},
+    model::{Audience, ConvId, Device, Millis, Seq, UserId},
+    store::{Appended, StoreError, StoreResult, audience_of},
 };
 
 /// How many conversations and how many cursors the writer remembers (twice that at most): some 10 MB.
 const REMEMBERED: usize = 32_768;
 
 /// A message on its way in, with its stored form and key made by the caller's task: the writer is one thread.
-pub(super) struct Incoming {
+pub(super) struct QueuedMessage {
     /// Who wrote it.
     pub(super) sender: UserId,
-    /// Where its cid is found.
+    /// The key of its row in the table of cids.
     pub(super) cid: Slice,
     /// The stored row.
     pub(super) row: Slice,
@@ -53,7 +53,7 @@ pub(super) struct Commit<'a> {
     tables: &'a Tables,
     memory: &'a mut Memory,
     batch: OwnedWriteBatch,
-    /// The rows of this commit by their cids: the tables do not know them yet.
+    /// The rows of this commit by their cids: they are not in the tables yet.
     fresh: HashMap<Slice, (Seq, Slice)>,
     logs: HashMap<ConvId, LogEnd>,
     cursors: BTreeMap<Slice, Seq>,
@@ -83,21 +83,33 @@ impl<'a> Commit<'a> {
     }
 
     /// Gives each message its seq, in order, or finds the one it already has.
-    pub(super) fn append(&mut self, conv: &ConvId, messages: Vec<Incoming>) -> Vec<StoreResult<Appended>> {
-        let mut end = match self.end_of(conv) {
-            Ok(end) => end,
-            Err(error) => return messages.iter().map(|_| Err(error.clone())).collect(),
+    pub(super) fn append(&mut self, conv: &ConvId, messages: Vec<QueuedMessage>) -> Vec<StoreResult<Appended>> {
+        let open = || {
+            let audience = audience_of(conv)?;
+            let end = self.end_of(conv, &audience)?;
+            Ok((audience, end))
         };
-        let answers = messages.into_iter().map(|message| self.append_one(conv, &mut end, message)).collect();
+        let (audience, mut end) = match open() {
+            Ok(opened) => opened,
+            Err(error) => return vec![Err(error); messages.len()],
+        };
+        let append = |message| self.append_one(conv, &audience, &mut end, message);
+        let answers = messages.into_iter().map(append).collect();
         self.keep(conv, end);
         answers
     }
 
-    fn append_one(&mut self, conv: &ConvId, end: &mut LogEnd, message: Incoming) -> StoreResult<Appended> {
+    fn append_one(
+        &mut self,
+        conv: &ConvId,
+        audience: &Audience,
+        end: &mut LogEnd,
+        message: QueuedMessage,
+    ) -> StoreResult<Appended> {
         if let Some((seq, stored)) = self.stored(conv, &message.cid)? {
-            return same_again(seq, &stored, &message.row);
+            return answer_retry(seq, &stored, &message.row);
         }
-        let seq = end.push(conv, &message.sender, message.ts);
+        let seq = end.push(audience, &message.sender, message.ts);
         self.bytes += message.row.len();
         self.batch.insert(&self.tables.messages, keys::message(conv, seq), message.row.clone());
         self.batch.insert(&self.tables.cids, message.cid.clone(), rows::encode_seq(seq));
@@ -106,9 +118,9 @@ impl<'a> Commit<'a> {
     }
 
     /// Where a log ends: as this commit has it, as the writer remembers it, or as it is stored.
-    fn end_of(&self, conv: &ConvId) -> StoreResult<LogEnd> {
+    fn end_of(&self, conv: &ConvId, audience: &Audience) -> StoreResult<LogEnd> {
         let known = self.logs.get(conv).copied().or_else(|| self.memory.logs.get(conv));
-        known.map_or_else(|| LogEnd::read(self.tables, conv), Ok)
+        known.map_or_else(|| LogEnd::read(self.tables, conv, audience), Ok)
     }
 
     fn keep(&mut self, conv: &ConvId, end: LogEnd) {
@@ -129,23 +141,18 @@ impl<'a> Commit<'a> {
     }
 
     /// Raises a read mark; a smaller seq changes nothing.
-    pub(super) fn raise_mark(&mut self, user: &UserId, conv: &ConvId, seq: Seq) -> StoreResult<()> {
-        let mut end = self.end_of(conv)?;
-        end.raise_mark(conv, user, seq);
+    pub(super) fn raise_read_mark(&mut self, user: &UserId, conv: &ConvId, seq: Seq) -> StoreResult<()> {
+        let audience = audience_of(conv)?;
+        let mut end = self.end_of(conv, &audience)?;
+        end.raise_read_mark(&audience, user, seq);
         self.keep(conv, end);
         Ok(())
     }
 
     /// Raises a device's cursor and with it the largest of all the user's devices; a smaller seq changes nothing.
-    pub(super) fn raise_cursor(
-        &mut self,
-        user: &UserId,
-        device: &DeviceId,
-        conv: &ConvId,
-        seq: Seq,
-    ) -> StoreResult<()> {
-        self.raise_in_cursors(keys::cursor(user, device, conv), seq)?;
-        self.raise_in_cursors(keys::delivered(user, conv), seq)
+    pub(super) fn raise_cursor(&mut self, device: &Device, conv: &ConvId, seq: Seq) -> StoreResult<()> {
+        self.raise_in_cursors(keys::cursor(device, conv), seq)?;
+        self.raise_in_cursors(keys::delivered(&device.user, conv), seq)
     }
 
     fn raise_in_cursors(&mut self, key: Slice, seq: Seq) -> StoreResult<()> {
@@ -157,19 +164,19 @@ impl<'a> Commit<'a> {
     }
 
     /// Makes a device known and gives it cursors at the user's read marks; false where it is known already. Marks
-    /// that are raised in this same commit count as raised after it: nobody was told of them yet. All of it is
+    /// that are raised in this same commit count as raised after it: their writers have no answer yet. All of it is
     /// in one commit, so a crash leaves a device with its cursors, or neither.
-    pub(super) fn register(&mut self, user: &UserId, device: &DeviceId) -> StoreResult<bool> {
-        let key = keys::device(user, device);
+    pub(super) fn register(&mut self, device: &Device) -> StoreResult<bool> {
+        let key = keys::device(device);
         if self.devices.contains(&key) || self.tables.devices.contains_key(&key).map_err(unavailable)? {
             return Ok(false);
         }
-        for item in self.tables.db.snapshot().range(&self.tables.inbox, keys::inboxes(user, None)) {
+        for item in self.tables.db.snapshot().range(&self.tables.inbox, keys::inboxes(&device.user, None)) {
             let (key, value) = item.into_inner().map_err(unavailable)?;
-            let read = Inbox::decode(&value)?.read;
+            let read = InboxValue::decode(&value)?.read;
             if read > 0 {
                 let conv = keys::conv_of(&key).ok_or_else(rows::unreadable)?;
-                self.raise_cursor(user, device, &conv, read)?;
+                self.raise_cursor(device, &conv, read)?;
             }
         }
         self.devices.insert(key);
@@ -191,7 +198,8 @@ impl<'a> Commit<'a> {
     pub(super) fn write(mut self) -> StoreResult<()> {
         let mode = if self.is_durable() { PersistMode::SyncData } else { PersistMode::Buffer };
         for (conv, end) in self.logs {
-            for (key, row) in end.changed_rows(&conv) {
+            let audience = audience_of(&conv)?;
+            for (key, row) in end.changed_rows(&conv, &audience) {
                 self.batch.insert(&self.tables.inbox, key, row.encode());
             }
             self.memory.logs.put(conv, end.written());
@@ -203,17 +211,17 @@ impl<'a> Commit<'a> {
         for key in self.devices {
             self.batch.insert(&self.tables.devices, key, Slice::from([]));
         }
-        // What is remembered is ahead of the tables until this succeeds. If it does not, nothing is written any
-        // more, so nothing is read from the memory either.
+        // The memory is ahead of the tables until this succeeds. If it fails, the store takes no more writes, so the
+        // memory is never used again.
         self.batch.durability(Some(mode)).commit().map_err(unavailable)
     }
 }
 
-/// The answer to a cid that is stored: the same place for the same body (I4). Its heads and marks were in the
-/// same commit as its row, so there is nothing to raise (R3).
-fn same_again(seq: Seq, stored: &Slice, retried: &Slice) -> StoreResult<Appended> {
-    let first = Stored::read(stored)?;
-    if first.body == Stored::read(retried)?.body {
+/// The answer to a message whose cid is stored: the same place for the same body (I4). Its heads and marks were in
+/// the same commit as its row, so there is nothing to raise (R3).
+fn answer_retry(seq: Seq, stored: &Slice, retried: &Slice) -> StoreResult<Appended> {
+    let first = StoredMessage::split(stored)?;
+    if first.body == StoredMessage::split(retried)?.body {
         Ok(Appended { seq, ts: first.ts, fresh: false })
     } else {
         Err(StoreError::CidReused { seq })

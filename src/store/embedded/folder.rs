@@ -1,9 +1,10 @@
-//! The data folder: who holds it, which format it has, and whether it is ours at all. Called when a store is
-//! opened, before the engine below touches a file.
+//! The data folder: which process holds it, which format it has, and whether it is a natter store at all. Called
+//! when a store is opened, before the engine touches a file.
 //!
 //! ```text
 //! <dir>/FORMAT   written last, when the store was created completely
 //! <dir>/LOCK     locked by the process that has the store open; holds its pid, for people
+//! <dir>/ROOM     there for a moment, to see whether the disk takes a write
 //! <dir>/data/    the engine's own files
 //! ```
 
@@ -21,6 +22,9 @@ const FORMAT_NEW: &str = "FORMAT.new";
 const FORMAT_WORDS: &str = "natter embedded store, format ";
 const LOCK_FILE: &str = "LOCK";
 const DATA: &str = "data";
+/// Written and removed to see whether the disk has room: so many bytes.
+const ROOM_FILE: &str = "ROOM";
+const ROOM: usize = 2 * 1024 * 1024;
 
 /// Why the store could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -34,7 +38,7 @@ pub enum OpenError {
         holder: String,
     },
     /// The folder holds something else.
-    #[error("{dir} holds files that are no natter store ({example}); choose an empty or a new folder")]
+    #[error("{dir} holds files that are not a natter store ({example}); choose an empty or a new folder")]
     Foreign {
         /// The data folder.
         dir: PathBuf,
@@ -74,7 +78,7 @@ pub enum OpenError {
     },
 }
 
-/// What a folder is, looked at without touching it.
+/// What a folder holds, found without changing it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FolderState {
     /// There is no store yet: one is made when it is opened.
@@ -85,7 +89,7 @@ pub enum FolderState {
     Held(String),
 }
 
-/// Looks at a folder for `natter doctor`. Creates nothing and waits for nobody.
+/// Looks at a folder for `natter doctor`. Creates nothing and does not wait for a lock.
 ///
 /// # Errors
 /// What [`super::EmbeddedStore::open`] would refuse, but not that the folder is in use.
@@ -103,7 +107,7 @@ pub fn look(dir: &Path) -> Result<FolderState, OpenError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(FolderState::Free),
         other => other.map_err(failed("look for the lock"))?,
     };
-    // Shared, and given back at once: it holds up nobody who opens the store but for this instant.
+    // WriterState, and released at once: a process that opens the store in this instant may be refused, and tries again.
     match file.try_lock_shared() {
         Ok(()) => Ok(FolderState::Free),
         Err(TryLockError::WouldBlock) => Ok(FolderState::Held(holder(file))),
@@ -111,7 +115,7 @@ pub fn look(dir: &Path) -> Result<FolderState, OpenError> {
     }
 }
 
-/// The pid that whoever locked the file wrote into it.
+/// The pid in the lock file, written by the process that holds it.
 fn holder(file: File) -> String {
     let mut pid = String::new();
     let read = file.take(20).read_to_string(&mut pid);
@@ -127,11 +131,11 @@ pub(super) struct Folder {
 }
 
 impl Folder {
-    /// Claims `dir`, creating it where it does not exist. What a creation that was cut short left behind is
-    /// removed: nothing can have been answered before the format was written.
+    /// Claims `dir`, creating it where it does not exist. What an interrupted creation left behind is
+    /// removed: no message can have been answered before the format was written.
     pub(super) fn claim(dir: &Path) -> Result<Self, OpenError> {
         let failed = |what| move |source| OpenError::Io { dir: dir.into(), what, source };
-        create_private(dir).map_err(failed("create the folder"))?;
+        fs::create_dir_all(dir).map_err(failed("create the folder"))?;
         let created = dir.join(FORMAT_FILE).try_exists().map_err(failed("look for the format"))?;
         if !created {
             refuse_foreign(dir)?;
@@ -143,6 +147,13 @@ impl Folder {
         } else {
             remove_if_there(&dir.join(DATA)).map_err(failed("remove an unfinished store"))?;
         }
+        // Only now: what is not natter's is left as it is.
+        keep_private(dir);
+        // A store that opens on a full disk would say that it is ready, and fail at the first message.
+        let room = dir.join(ROOM_FILE);
+        let written = write_and_sync(&room);
+        let _ = fs::remove_file(&room);
+        written.map_err(failed("write to the disk"))?;
         Ok(Self { dir: dir.into(), _lock: lock })
     }
 
@@ -156,7 +167,7 @@ impl Folder {
         &self.dir
     }
 
-    /// Says that the store exists now: atomically and durably, by a rename.
+    /// Records that the store was created completely: atomically and durably, by a rename.
     pub(super) fn mark_created(&self) -> Result<(), OpenError> {
         let write = || -> io::Result<()> {
             if self.dir.join(FORMAT_FILE).try_exists()? {
@@ -172,18 +183,34 @@ impl Folder {
     }
 }
 
-/// People's messages: nobody but the owner may look into a folder that we create.
-fn create_private(dir: &Path) -> io::Result<()> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(dir)
+/// The folder holds people's messages: only its owner may read them, also where the folder was there before. A file
+/// system that knows no owners is no reason not to start.
+fn keep_private(path: &Path) {
+    use std::os::unix::fs::PermissionsExt as _;
+    let set = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode));
+    let is_dir = path.is_dir();
+    if let Err(error) = set(path, if is_dir { 0o700 } else { 0o600 }) {
+        tracing::warn!(path = %path.display(), %error, "others may be able to read the store");
+    }
+    let inside = if is_dir { fs::read_dir(path).ok() } else { None };
+    for entry in inside.into_iter().flatten().flatten() {
+        // A link leads to what is not the store's.
+        if entry.file_type().is_ok_and(|kind| !kind.is_symlink()) {
+            keep_private(&entry.path());
+        }
+    }
+}
+
+fn write_and_sync(path: &Path) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    // Not zeros: some file systems store those in no space at all.
+    file.write_all(&vec![0x5a; ROOM])?;
+    file.sync_all()
 }
 
 fn refuse_foreign(dir: &Path) -> Result<(), OpenError> {
     let failed = |source| OpenError::Io { dir: dir.into(), what: "list the files", source };
-    let ours = |name: &str| [LOCK_FILE, FORMAT_FILE, FORMAT_NEW].contains(&name);
+    let ours = |name: &str| [LOCK_FILE, FORMAT_FILE, FORMAT_NEW, ROOM_FILE].contains(&name);
     let mut foreign = None;
     let (mut locked, mut data) = (false, false);
     for entry in fs::read_dir(dir).map_err(failed)? {
@@ -194,7 +221,7 @@ fn refuse_foreign(dir: &Path) -> Result<(), OpenError> {
             foreign = Some(name);
         }
     }
-    // A folder `data` is ours only beside our lock, which is always made first.
+    // A folder `data` is ours only next to our lock file, which is always created first.
     if data && !locked {
         foreign = Some(DATA.into());
     }

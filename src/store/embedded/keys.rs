@@ -8,13 +8,13 @@
 //! | cursors | #user user 00 device 00 conv | seq |
 //! | devices | #user user 00 device | nothing |
 //!
-//! Parts are joined by a 0 byte, which no name, conversation id or cid can hold (`model` checks them). So no key's
-//! first part can run into another's second, `a` sorts before `a-b` with everything below it, and "all of a
+//! Parts are joined by a 0 byte, which no name, conversation id or cid can hold (`model` checks them). So two
+//! different lists of parts never make the same key, all keys of user `a` sort before those of `a-b`, and "all of a
 //! user" is the range from `user 00` up to `user 01`.
 //!
-//! `#x` is a hash of x in four bytes. The engine keeps the first four bytes of a key beside its place in memory
-//! and follows a pointer only where they are equal, which with keys that all begin with `dm:` is every time. Nothing
-//! needs an order of conversations or of users among each other.
+//! `#x` is a hash of x in four bytes. The engine keeps the first four bytes of a key next to the pointer to it and
+//! follows the pointer only where they are equal, which with keys that all begin with `dm:` is every time. The order
+//! of conversations or of users among each other does not matter to anybody.
 //!
 //! A device's name is never empty, so `user 00 00 conv` in the cursors is free for the largest cursor of all the
 //! user's devices: what receipts call `delivered` is one row to read, whatever the number of devices.
@@ -23,7 +23,7 @@ use std::ops::Range;
 
 use fjall::Slice;
 
-use crate::model::{Cid, ConvId, DeviceId, Seq, UserId};
+use crate::model::{Cid, ConvId, Device, Seq, UserId};
 
 /// The longest key is a cid's, with a conversation of two 64-byte names and 64 characters of four bytes.
 const MAX_KEY: usize = 512;
@@ -32,7 +32,7 @@ const SEPARATOR: &[u8] = &[0];
 /// One above the separator: the end of a range of everything below a prefix.
 const END: &[u8] = &[1];
 
-/// Joins on the stack: one allocation per key, none for keys of up to 20 bytes.
+/// Joins the parts on the stack: one allocation per key, none for keys of up to 20 bytes.
 fn join(parts: &[&[u8]]) -> Slice {
     let mut buffer = [0; MAX_KEY];
     let mut len = 0;
@@ -43,7 +43,7 @@ fn join(parts: &[&[u8]]) -> Slice {
     Slice::from(&buffer[..len])
 }
 
-/// FNV-1a: it is short, and the same on every machine and in every version, which a stored hash must be.
+/// FNV-1a: short, and the same on every machine and in every version, as a stored hash must be.
 fn hash(text: &str) -> [u8; 4] {
     let hash = text.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
     hash.to_be_bytes()
@@ -86,13 +86,13 @@ pub(super) fn inboxes(user: &UserId, after: Option<&ConvId>) -> Range<Slice> {
 }
 
 /// A device's cursor.
-pub(super) fn cursor(user: &UserId, device: &DeviceId, conv: &ConvId) -> Slice {
-    below(user, &[device.as_str().as_bytes(), SEPARATOR, conv.as_str().as_bytes()])
+pub(super) fn cursor(device: &Device, conv: &ConvId) -> Slice {
+    below(&device.user, &[device.device.as_str().as_bytes(), SEPARATOR, conv.as_str().as_bytes()])
 }
 
 /// A device's cursors after a conversation, or all of them.
-pub(super) fn cursors(user: &UserId, device: &DeviceId, after: Option<&ConvId>) -> Range<Slice> {
-    let device = device.as_str().as_bytes();
+pub(super) fn cursors(device: &Device, after: Option<&ConvId>) -> Range<Slice> {
+    let (user, device) = (&device.user, device.device.as_str().as_bytes());
     let start = match after {
         Some(conv) => below(user, &[device, SEPARATOR, conv.as_str().as_bytes(), SEPARATOR]),
         None => below(user, &[device, SEPARATOR]),
@@ -106,8 +106,8 @@ pub(super) fn delivered(user: &UserId, conv: &ConvId) -> Slice {
 }
 
 /// A device that is known.
-pub(super) fn device(user: &UserId, device: &DeviceId) -> Slice {
-    below(user, &[device.as_str().as_bytes()])
+pub(super) fn device(device: &Device) -> Slice {
+    below(&device.user, &[device.device.as_str().as_bytes()])
 }
 
 /// A key among those of a user.
@@ -135,6 +135,7 @@ pub(super) fn conv_of(key: &[u8]) -> Option<ConvId> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::DeviceId;
 
     fn user(name: &str) -> UserId {
         UserId::new(name).unwrap()
@@ -146,11 +147,10 @@ mod tests {
         let of_a = inboxes(&a, None);
         assert!(of_a.contains(&inbox(&a, &ConvId::direct(&a, &z))));
         assert!(!of_a.contains(&inbox(&ab, &ConvId::direct(&ab, &z))));
-        let device = DeviceId::new("phone").unwrap();
-        let other = DeviceId::new("phone-2").unwrap();
-        let of_phone = cursors(&a, &device, None);
-        assert!(of_phone.contains(&cursor(&a, &device, &ConvId::direct(&a, &z))));
-        assert!(!of_phone.contains(&cursor(&a, &other, &ConvId::direct(&a, &z))));
+        let device = |name| Device { user: a.clone(), device: DeviceId::new(name).unwrap() };
+        let of_phone = cursors(&device("phone"), None);
+        assert!(of_phone.contains(&cursor(&device("phone"), &ConvId::direct(&a, &z))));
+        assert!(!of_phone.contains(&cursor(&device("phone-2"), &ConvId::direct(&a, &z))));
         assert!(!of_phone.contains(&delivered(&a, &ConvId::direct(&a, &z))));
     }
 

@@ -1,5 +1,5 @@
 //! What the store answers without writing. Every function here may wait for the disk and runs on a blocking
-//! thread; [`super::EmbeddedStore`] calls them.
+//! thread; [`super::traits`] calls them.
 //!
 //! Each works on one snapshot: a commit becomes visible as a whole, so nobody sees a row without its heads (R4).
 
@@ -7,22 +7,22 @@ use fjall::{Guard, Iter, Readable, Slice};
 
 use super::{
     keys,
-    rows::{self, Inbox, Stored},
+    rows::{self, InboxValue, StoredMessage},
     tables::{Tables, unavailable},
 };
 use crate::{
-    model::{ConvId, DeviceId, Seq, UserId},
-    store::{Gap, Head, Page, Row, Span, StoreResult},
+    model::{ConvId, Device, Gap, Row, Seq, UserId},
+    store::{InboxRow, Page, Span, StoreResult},
 };
 
-/// [`crate::store::Store::read_after`].
+/// [`crate::store::Logs::read_after`].
 pub(super) fn read_after(tables: &Tables, conv: &ConvId, after: Seq, span: Span) -> StoreResult<Vec<Row>> {
     let Some(first) = after.checked_add(1) else { return Ok(Vec::new()) };
     let found = tables.db.snapshot().range(&tables.messages, keys::messages(conv, first, Seq::MAX));
     take_span(found, span, Some(first), |seq| seq.checked_add(1))
 }
 
-/// [`crate::store::Store::read_before`].
+/// [`crate::store::Logs::read_before`].
 pub(super) fn read_before(tables: &Tables, conv: &ConvId, before: Seq, span: Span) -> StoreResult<Vec<Row>> {
     let found = tables.db.snapshot().range(&tables.messages, keys::messages(conv, 0, before));
     // Where the log ends below `before`, its last row is the first that is read.
@@ -45,8 +45,8 @@ fn take_span(
         if expected.is_some_and(|expected| expected != seq) {
             break;
         }
-        let row = Stored::read(&value)?.to_row(seq)?;
-        bytes += row.body.len();
+        let row = StoredMessage::split(&value)?.to_row(seq)?;
+        bytes += row.body.size();
         rows.push(row);
         expected = next(seq);
         if rows.len() >= span.rows || bytes >= span.bytes {
@@ -56,31 +56,30 @@ fn take_span(
     Ok(rows)
 }
 
-/// [`crate::store::Store::inbox`]. A row that holds a read mark alone is no conversation yet.
-pub(super) fn inbox(tables: &Tables, user: &UserId, after: Option<&ConvId>, limit: usize) -> StoreResult<Page<Head>> {
+/// [`crate::store::Inbox::conversations`]. A row that holds a read mark alone is no conversation yet.
+pub(super) fn conversations(
+    tables: &Tables,
+    user: &UserId,
+    after: Option<&ConvId>,
+    limit: usize,
+) -> StoreResult<Page<InboxRow>> {
     let mut found = tables.db.snapshot().range(&tables.inbox, keys::inboxes(user, after));
-    let mut items = found.by_ref().take(limit.max(1)).map(read_head).collect::<StoreResult<Vec<_>>>()?;
-    let (last, scanned) = (items.last().map(|head| head.conv.clone()), items.len());
-    items.retain(|head| head.head > 0);
+    let mut items = found.by_ref().take(limit.max(1)).map(inbox_row).collect::<StoreResult<Vec<_>>>()?;
+    let (last, scanned) = (items.last().map(|row| row.conv.clone()), items.len());
+    items.retain(|row| row.head > 0);
     Ok(Page { next: last.filter(|_| found.next().is_some()), items, scanned })
 }
 
-/// [`crate::store::Store::gaps`]: the user's heads and the device's cursors side by side, both in the order of the
+/// [`crate::store::Inbox::gaps`]: the user's heads and the device's cursors side by side, both in the order of the
 /// conversations, so that no head costs a look-up of its own.
-pub(super) fn gaps(
-    tables: &Tables,
-    user: &UserId,
-    device: &DeviceId,
-    after: Option<&ConvId>,
-    limit: usize,
-) -> StoreResult<Page<Gap>> {
+pub(super) fn gaps(tables: &Tables, device: &Device, after: Option<&ConvId>, limit: usize) -> StoreResult<Page<Gap>> {
     let view = tables.db.snapshot();
-    let mut heads = view.range(&tables.inbox, keys::inboxes(user, after));
-    let mut cursors = Cursors::new(view.range(&tables.cursors, keys::cursors(user, device, after)))?;
+    let mut heads = view.range(&tables.inbox, keys::inboxes(&device.user, after));
+    let mut cursors = Cursors::new(view.range(&tables.cursors, keys::cursors(device, after)))?;
     let mut page = Page { items: Vec::new(), next: None, scanned: 0 };
     let mut last = None;
     for item in heads.by_ref().take(limit.max(1)) {
-        let Head { conv, head, .. } = read_head(item)?;
+        let InboxRow { conv, head, .. } = inbox_row(item)?;
         page.scanned += 1;
         let cursor = cursors.at(&conv)?;
         if head > cursor {
@@ -93,7 +92,7 @@ pub(super) fn gaps(
     Ok(page)
 }
 
-/// A device's cursors, walked along with the heads.
+/// A device's cursors, read in step with the heads.
 struct Cursors {
     rest: Iter,
     current: Option<(ConvId, Seq)>,
@@ -128,10 +127,10 @@ impl Cursors {
     }
 }
 
-fn read_head(item: Guard) -> StoreResult<Head> {
+fn inbox_row(item: Guard) -> StoreResult<InboxRow> {
     let (key, value) = item.into_inner().map_err(unavailable)?;
-    let row = Inbox::decode(&value)?;
-    Ok(Head { conv: conv_of(&key)?, head: row.head, ts: row.ts })
+    let row = InboxValue::decode(&value)?;
+    Ok(InboxRow { conv: conv_of(&key)?, head: row.head, ts: row.ts })
 }
 
 fn conv_of(key: &Slice) -> StoreResult<ConvId> {

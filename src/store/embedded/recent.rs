@@ -1,10 +1,10 @@
-//! A bounded memory of recently written values, so that the writer does not read what it wrote a moment ago.
+//! A bounded cache of recently written values, so that the writer does not read what it wrote a moment ago.
 //! Used by the writer thread only.
 
 use std::{collections::HashMap, hash::Hash, mem};
 
 /// Keeps at least the last `half` entries that were put in, and at most twice as many: when the young half is
-/// full it becomes the old one, and what was old is forgotten. No list to maintain, no cost per hit.
+/// full it replaces the old one. Nothing to maintain per entry, and a hit costs a look-up or two.
 #[derive(Debug)]
 pub(super) struct Recent<K, V> {
     young: HashMap<K, V>,
@@ -13,7 +13,7 @@ pub(super) struct Recent<K, V> {
 }
 
 impl<K: Eq + Hash, V: Copy> Recent<K, V> {
-    /// An empty memory of `half` to twice `half` entries.
+    /// An empty cache of `half` to twice `half` entries.
     pub(super) fn new(half: usize) -> Self {
         Self { young: HashMap::new(), old: HashMap::new(), half }
     }

@@ -10,15 +10,15 @@ use bytes::Bytes;
 use fjall::Slice;
 
 use crate::{
-    model::{Cid, MAX_SEQ, Millis, Seq, UserId},
-    store::{NewMessage, Row, StoreError, StoreResult},
+    model::{Body, Cid, MAX_SEQ, Millis, NewMessage, Row, Seq, UserId},
+    store::{StoreError, StoreResult},
 };
 
 const HEADER: usize = 8 + 1 + 2;
 /// The last time that fits in six bytes, in the year 10889.
 const MAX_MILLIS: Millis = (1 << 48) - 1;
 
-/// The stored form of a message. The body is copied here, and never again on its way into the log.
+/// The stored form of a message. This is the only copy of the body on its way into the log.
 pub(super) fn encode(message: &NewMessage) -> StoreResult<Slice> {
     let (sender, cid) = (message.sender.as_str().as_bytes(), message.cid.as_str().as_bytes());
     let sender_len = u8::try_from(sender.len()).map_err(StoreError::unavailable)?;
@@ -27,13 +27,13 @@ pub(super) fn encode(message: &NewMessage) -> StoreResult<Slice> {
     header[..8].copy_from_slice(&message.ts.to_be_bytes());
     header[8] = sender_len;
     header[9..].copy_from_slice(&cid_len.to_be_bytes());
-    let len = HEADER + sender.len() + cid.len() + message.body.len();
-    let mut parts = header.as_slice().chain(sender).chain(cid).chain(message.body.as_ref());
+    let len = HEADER + sender.len() + cid.len() + message.body.size();
+    let mut parts = header.as_slice().chain(sender).chain(cid).chain(message.body.as_msgpack().as_ref());
     Slice::from_reader(&mut parts, len).map_err(StoreError::unavailable)
 }
 
-/// A message row as it was stored, looked into without copying.
-pub(super) struct Stored<'a> {
+/// The parts of a stored message, not copied.
+pub(super) struct StoredMessage<'a> {
     /// When a node took it.
     pub(super) ts: Millis,
     sender: &'a [u8],
@@ -42,13 +42,13 @@ pub(super) struct Stored<'a> {
     pub(super) body: &'a [u8],
 }
 
-impl<'a> Stored<'a> {
+impl<'a> StoredMessage<'a> {
     /// Splits a value into its parts.
-    pub(super) fn read(value: &'a [u8]) -> StoreResult<Self> {
-        Self::split(value).ok_or_else(unreadable)
+    pub(super) fn split(value: &'a [u8]) -> StoreResult<Self> {
+        Self::parts(value).ok_or_else(unreadable)
     }
 
-    fn split(value: &'a [u8]) -> Option<Self> {
+    fn parts(value: &'a [u8]) -> Option<Self> {
         let (ts, rest) = value.split_first_chunk()?;
         let ([sender_len], rest) = rest.split_first_chunk()?;
         let (cid_len, rest) = rest.split_first_chunk()?;
@@ -57,19 +57,19 @@ impl<'a> Stored<'a> {
         Some(Self { ts: Millis::from_be_bytes(*ts), sender, cid, body })
     }
 
-    /// The row as the trait knows it. The body is copied out: a slice of the store's own memory would keep a
+    /// The row that the store hands out. The body is copied: a slice of the engine's own memory would keep a
     /// whole block alive for as long as one message is waiting.
     pub(super) fn to_row(&self, seq: Seq) -> StoreResult<Row> {
         let sender = std::str::from_utf8(self.sender).ok().and_then(|text| UserId::new(text).ok());
         let cid = std::str::from_utf8(self.cid).ok().and_then(|text| Cid::new(text).ok());
         let (Some(sender), Some(cid)) = (sender, cid) else { return Err(unreadable()) };
-        Ok(Row { seq, sender, cid, ts: self.ts, body: Bytes::copy_from_slice(self.body) })
+        Ok(Row { seq, sender, cid, ts: self.ts, body: Body::from_stored(Bytes::copy_from_slice(self.body)) })
     }
 }
 
-/// A user's row for a conversation.
+/// The value of an inbox row: what a user knows of a conversation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Inbox {
+pub(super) struct InboxValue {
     /// The top of the log; 0 where only a read mark was set.
     pub(super) head: Seq,
     /// The time of the message at the head.
@@ -78,8 +78,8 @@ pub(super) struct Inbox {
     pub(super) read: Seq,
 }
 
-impl Inbox {
-    /// The stored form. What is too large for its bytes, and for any client, becomes the largest there is.
+impl InboxValue {
+    /// The stored form. A number that does not fit is stored as the largest that does.
     pub(super) fn encode(&self) -> Slice {
         let mut value = [0; 20];
         value[..7].copy_from_slice(&self.head.min(MAX_SEQ).to_be_bytes()[1..]);
@@ -109,7 +109,7 @@ pub(super) fn decode_seq(value: &[u8]) -> StoreResult<Seq> {
     Ok(Seq::from_be_bytes(bytes))
 }
 
-/// A row that this version did not write, or that the disk has changed.
+/// The error for a row that this version did not write, or that the disk has changed.
 pub(super) fn unreadable() -> StoreError {
     StoreError::unavailable("a stored row cannot be read; check the disk and restore the data folder from a copy")
 }
@@ -124,10 +124,10 @@ mod tests {
             sender: UserId::new(&"s".repeat(64)).unwrap(),
             cid: Cid::new(&"\u{1F600}".repeat(64)).unwrap(),
             ts: 1_700_000_000_123,
-            body: Bytes::from(vec![0xc0; 65_536]),
+            body: Body::text(&"x".repeat(65_536)),
         };
         let value = encode(&message).unwrap();
-        let row = Stored::read(&value).unwrap().to_row(9).unwrap();
+        let row = StoredMessage::split(&value).unwrap().to_row(9).unwrap();
         assert_eq!((row.seq, row.ts, &row.sender, &row.cid), (9, message.ts, &message.sender, &message.cid));
         assert_eq!(row.body, message.body);
     }
@@ -138,22 +138,23 @@ mod tests {
             sender: UserId::new("alice").unwrap(),
             cid: Cid::new("c1").unwrap(),
             ts: 1,
-            body: Bytes::new(),
+            body: Body::text(""),
         };
         let value = encode(&message).unwrap();
-        for cut in 0..value.len() {
-            assert!(Stored::read(&value[..cut]).is_err(), "cut at {cut}");
+        // Only to the body: that may have any length.
+        for cut in 0..value.len() - message.body.size() {
+            assert!(StoredMessage::split(&value[..cut]).is_err(), "cut at {cut}");
         }
-        assert!(Inbox::decode(&[0; 19]).is_err());
+        assert!(InboxValue::decode(&[0; 19]).is_err());
         assert!(decode_seq(&[0; 9]).is_err());
     }
 
     #[test]
     fn an_inbox_row_keeps_its_numbers_apart() {
-        let row = Inbox { head: MAX_SEQ, ts: 1_700_000_000_123, read: 0x0102_0304_0506 };
-        assert_eq!(Inbox::decode(&row.encode()), Ok(row));
-        let beyond = Inbox { head: 1, ts: u64::MAX, read: u64::MAX };
-        let largest = Inbox { head: 1, ts: MAX_MILLIS, read: MAX_SEQ };
-        assert_eq!(Inbox::decode(&beyond.encode()), Ok(largest));
+        let row = InboxValue { head: MAX_SEQ, ts: 1_700_000_000_123, read: 0x0102_0304_0506 };
+        assert_eq!(InboxValue::decode(&row.encode()), Ok(row));
+        let beyond = InboxValue { head: 1, ts: u64::MAX, read: u64::MAX };
+        let largest = InboxValue { head: 1, ts: MAX_MILLIS, read: MAX_SEQ };
+        assert_eq!(InboxValue::decode(&beyond.encode()), Ok(largest));
     }
 }

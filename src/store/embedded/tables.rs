@@ -7,16 +7,17 @@ use super::{
     EmbeddedOptions,
     folder::{Folder, OpenError},
     keys,
-    rows::{self, Inbox},
+    rows::{self, InboxValue},
 };
 use crate::{
+    descriptors,
     model::{ConvId, Seq, UserId},
     store::{StoreError, StoreResult},
 };
 
 const MIB: u64 = 1024 * 1024;
-/// The engine refuses less: a journal file is 64 MiB.
-const MIN_JOURNAL: u64 = 64 * MIB;
+/// Roughly the most that the journals take on the disk before tables are written out: two files of 64 MiB.
+const JOURNAL_BYTES: u64 = 128 * MIB;
 
 /// All tables; [`super::keys`] says what is in them.
 pub(super) struct Tables {
@@ -26,18 +27,19 @@ pub(super) struct Tables {
     pub(super) inbox: Keyspace,
     pub(super) cursors: Keyspace,
     pub(super) devices: Keyspace,
-    /// Last, so that the folder is given up only after the database is closed.
+    /// The last field, so that the folder is released only after the database is closed.
     _folder: Folder,
 }
 
 impl Tables {
-    /// Opens the database in a folder that is ours, creating what is not there.
+    /// Opens the database in a claimed folder, creating the tables that do not exist.
     pub(super) fn open(folder: Folder, options: EmbeddedOptions) -> Result<Self, OpenError> {
         let failed = |error: fjall::Error| OpenError::Engine { dir: folder.dir().into(), cause: error.to_string() };
         let db = Database::builder(folder.data())
             .cache_size(options.cache_bytes)
-            .max_journaling_size(options.journal_bytes.max(MIN_JOURNAL))
+            .max_journaling_size(JOURNAL_BYTES)
             .worker_threads(2)
+            .max_cached_files(Some(descriptors::store_files(descriptors::allowed())))
             .open()
             .map_err(failed)?;
         // Inbox rows and cursors are written again and again under one key, and a scan steps over every version
@@ -56,9 +58,9 @@ impl Tables {
     }
 
     /// A user's row for a conversation; all zero where there is none.
-    pub(super) fn inbox(&self, user: &UserId, conv: &ConvId) -> StoreResult<Inbox> {
+    pub(super) fn inbox_row(&self, user: &UserId, conv: &ConvId) -> StoreResult<InboxValue> {
         let found = self.inbox.get(keys::inbox(user, conv)).map_err(unavailable)?;
-        found.map_or(Ok(Inbox::default()), |value| Inbox::decode(&value))
+        found.map_or(Ok(InboxValue::default()), |value| InboxValue::decode(&value))
     }
 
     /// The highest seq whose row exists; 0 in an empty log.
@@ -74,7 +76,7 @@ fn table_options(memory: u64) -> KeyspaceCreateOptions {
     KeyspaceCreateOptions::default().max_memtable_size(memory)
 }
 
-/// An error of the engine as the trait knows it.
+/// An error of the engine as the store reports it.
 pub(super) fn unavailable(error: fjall::Error) -> StoreError {
     match error {
         fjall::Error::Io(error) => StoreError::unavailable(error),

@@ -1,4 +1,4 @@
-//! A thread whose end can be waited for, by a task and by whoever drops its owner. Called by
+//! A thread whose end can be waited for: by a task, and by the drop of its owner. Called by
 //! [`super::EmbeddedStore`].
 
 use std::{
@@ -12,41 +12,41 @@ use crate::store::STORE_DEADLINE;
 #[derive(Debug, Default)]
 struct Ended {
     over: Mutex<bool>,
-    told: Condvar,
+    changed: Condvar,
 }
 
 impl Ended {
-    /// Waits, but not for ever: a thread that hangs in a broken engine must not hang its owner too.
+    /// Waits, but not forever: a thread that hangs in a broken engine must not hang its owner too.
     fn wait(&self) -> bool {
         let over = self.over.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = self.told.wait_timeout_while(over, STORE_DEADLINE, |over| !*over);
+        let waited = self.changed.wait_timeout_while(over, STORE_DEADLINE, |over| !*over);
         let (over, _) = waited.unwrap_or_else(PoisonError::into_inner);
         *over
     }
 }
 
-struct TellAtEnd(Arc<Ended>);
+struct NotifyOnDrop(Arc<Ended>);
 
-impl Drop for TellAtEnd {
+impl Drop for NotifyOnDrop {
     fn drop(&mut self) {
         *self.0.over.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        self.0.told.notify_all();
+        self.0.changed.notify_all();
     }
 }
 
-/// A running thread. Dropping it waits for its end: what makes it end must be dropped before.
+/// A running thread. Dropping it waits for its end, so whatever makes it end must be dropped before.
 #[derive(Debug)]
 pub(super) struct Thread {
     ended: Arc<Ended>,
 }
 
 impl Thread {
-    /// Starts `work`; all that it owns is dropped before its end is told.
+    /// Starts `work`. Everything that it owns is dropped before the thread counts as ended.
     pub(super) fn start(work: impl FnOnce() + Send + 'static) -> io::Result<Self> {
         let ended = Arc::new(Ended::default());
-        let tell = TellAtEnd(ended.clone());
+        let notify = NotifyOnDrop(ended.clone());
         std::thread::Builder::new().name("natter-store".into()).spawn(move || {
-            let _tell = tell;
+            let _notify = notify;
             work();
         })?;
         Ok(Self { ended })
@@ -62,7 +62,7 @@ impl Thread {
 impl Drop for Thread {
     fn drop(&mut self) {
         if !self.ended.wait() {
-            tracing::warn!("the store's writer thread does not end; it is left behind");
+            tracing::warn!("the store's writer thread does not end; it is left running");
         }
     }
 }

@@ -13,22 +13,22 @@ use fjall::PersistMode;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    commit::{Commit, Incoming, Memory},
+    commit::{Commit, Memory, QueuedMessage},
     tables::{Tables, unavailable},
 };
 use crate::{
-    model::{ConvId, DeviceId, Seq, UserId},
+    model::{ConvId, Device, Seq, UserId},
     store::{Appended, StoreError, StoreResult},
 };
 
-/// Requests that may wait. Beyond it callers wait to get in, which holds them back without losing anything.
+/// Requests that may wait. When the queue is full, callers wait for a place in it: nothing is lost.
 pub(super) const QUEUE: usize = 4_096;
 /// Requests that one commit takes from the queue.
 const PER_COMMIT: usize = 4_096;
-/// Rows of one commit: large bodies must not make everybody behind them wait for one long write.
+/// Bytes of rows in one commit: large bodies must not make the requests behind them wait for one long write.
 const COMMIT_BYTES: usize = 4 * 1024 * 1024;
 
-/// Where an answer goes. The asker may be gone; then it is dropped.
+/// Where an answer goes. Dropped where the caller no longer waits.
 pub(super) type Reply<T> = oneshot::Sender<StoreResult<T>>;
 
 /// A request for the writer.
@@ -38,16 +38,14 @@ pub(super) enum Command {
         /// The conversation.
         conv: ConvId,
         /// The messages, in order.
-        messages: Vec<Incoming>,
+        messages: Vec<QueuedMessage>,
         /// An answer per message.
         reply: oneshot::Sender<Vec<StoreResult<Appended>>>,
     },
     /// Raises a device's cursor.
     RaiseCursor {
         /// Whose.
-        user: UserId,
-        /// Of which device.
-        device: DeviceId,
+        device: Device,
         /// Where.
         conv: ConvId,
         /// To what.
@@ -56,7 +54,7 @@ pub(super) enum Command {
         reply: Reply<()>,
     },
     /// Raises a read mark.
-    RaiseMark {
+    RaiseReadMark {
         /// Whose.
         user: UserId,
         /// Where.
@@ -68,10 +66,8 @@ pub(super) enum Command {
     },
     /// Makes a device known.
     Register {
-        /// Whose.
-        user: UserId,
         /// Which.
-        device: DeviceId,
+        device: Device,
         /// True when it is new.
         reply: Reply<bool>,
     },
@@ -81,10 +77,10 @@ pub(super) enum Command {
     Close(Reply<()>),
 }
 
-/// What everyone may know of the writer.
+/// What the store reads of the writer.
 #[derive(Debug, Default)]
-pub(super) struct Shared {
-    /// Why the store takes no more writes, once it does not. Set once.
+pub(super) struct WriterState {
+    /// Why the store takes no more writes; set once, by the first write that fails.
     pub(super) failure: OnceLock<StoreError>,
     /// Commits that waited for the disk.
     pub(super) syncs: AtomicU64,
@@ -96,12 +92,12 @@ pub(super) struct Shared {
 pub(super) struct Writer {
     tables: Arc<Tables>,
     queue: mpsc::Receiver<Command>,
-    shared: Arc<Shared>,
+    shared: Arc<WriterState>,
     memory: Memory,
 }
 
 /// An answer that is given once its commit is written.
-enum Held {
+enum Deferred {
     Appended(oneshot::Sender<Vec<StoreResult<Appended>>>, Vec<StoreResult<Appended>>),
     Done(Reply<()>, StoreResult<()>),
     Registered(Reply<bool>, StoreResult<bool>),
@@ -109,18 +105,18 @@ enum Held {
 
 impl Writer {
     /// A writer that takes from `queue`.
-    pub(super) fn new(tables: Arc<Tables>, queue: mpsc::Receiver<Command>, shared: Arc<Shared>) -> Self {
+    pub(super) fn new(tables: Arc<Tables>, queue: mpsc::Receiver<Command>, shared: Arc<WriterState>) -> Self {
         Self { tables, queue, shared, memory: Memory::new() }
     }
 
-    /// Works until it is told to close or nobody is left who could ask.
+    /// Works until it is told to close or every sender of commands is dropped.
     pub(super) fn run(mut self) {
         let mut waiting = Vec::new();
         while self.queue.blocking_recv_many(&mut waiting, PER_COMMIT) > 0 {
             let mut commands = waiting.drain(..);
             while commands.len() > 0 {
                 if let Some(closed) = self.commit_some(&mut commands) {
-                    // What is still queued finds its answer dropped, which says that the store is closed.
+                    // The replies of what is still queued are dropped, which callers read as "closed".
                     let _ = closed.send(self.flush());
                     return;
                 }
@@ -131,27 +127,27 @@ impl Writer {
         }
     }
 
-    /// Commits as many commands as fit in one commit and answers them. Gives back the reply of a `Close`, with
+    /// Commits as many commands as fit in one commit and answers them. Returns the reply of a `Close`, with
     /// everything before it written.
     fn commit_some(&mut self, commands: &mut impl Iterator<Item = Command>) -> Option<Reply<()>> {
-        let (mut held, mut pings) = (Vec::new(), Vec::new());
+        let (mut deferred, mut pings) = (Vec::new(), Vec::new());
         let mut closing = None;
         let mut commit = Commit::new(&self.tables, &mut self.memory);
         for command in commands {
             match command {
                 Command::Ping(reply) => pings.push(reply),
                 Command::Close(reply) => closing = Some(reply),
-                Command::Register { user, device, reply } => {
-                    held.push(Held::Registered(reply, commit.register(&user, &device)));
+                Command::Register { device, reply } => {
+                    deferred.push(Deferred::Registered(reply, commit.register(&device)));
                 }
                 Command::Append { conv, messages, reply } => {
-                    held.push(Held::Appended(reply, commit.append(&conv, messages)));
+                    deferred.push(Deferred::Appended(reply, commit.append(&conv, messages)));
                 }
-                Command::RaiseCursor { user, device, conv, seq, reply } => {
-                    held.push(Held::Done(reply, commit.raise_cursor(&user, &device, &conv, seq)));
+                Command::RaiseCursor { device, conv, seq, reply } => {
+                    deferred.push(Deferred::Done(reply, commit.raise_cursor(&device, &conv, seq)));
                 }
-                Command::RaiseMark { user, conv, seq, reply } => {
-                    held.push(Held::Done(reply, commit.raise_mark(&user, &conv, seq)));
+                Command::RaiseReadMark { user, conv, seq, reply } => {
+                    deferred.push(Deferred::Done(reply, commit.raise_read_mark(&user, &conv, seq)));
                 }
             }
             if closing.is_some() || commit.bytes() >= COMMIT_BYTES {
@@ -163,7 +159,7 @@ impl Writer {
             None => write_and_count(commit, &self.shared),
         };
         let written = self.remember_failure(written);
-        for answer in held {
+        for answer in deferred {
             answer.give(&written);
         }
         if !pings.is_empty() {
@@ -177,7 +173,7 @@ impl Writer {
         self.persist(PersistMode::SyncAll)
     }
 
-    /// Writes out the journal. This also learns of a failure in the engine's own threads.
+    /// Writes out the journal. This also reports a failure in the engine's own threads.
     fn persist(&self, mode: PersistMode) -> StoreResult<()> {
         let written = match self.shared.failure.get() {
             Some(failure) => Err(failure.clone()),
@@ -186,7 +182,7 @@ impl Writer {
         self.remember_failure(written)
     }
 
-    /// After one failed write nobody knows what the disk holds, so there must be no second: the store stays
+    /// After a failed write nobody knows what is on the disk, so no further write is tried: the store stays
     /// readable, and a restart reads what is really there.
     fn remember_failure(&self, written: StoreResult<()>) -> StoreResult<()> {
         let Err(error) = written else { return Ok(()) };
@@ -200,7 +196,7 @@ impl Writer {
     }
 }
 
-fn write_and_count(commit: Commit<'_>, shared: &Shared) -> StoreResult<()> {
+fn write_and_count(commit: Commit<'_>, shared: &WriterState) -> StoreResult<()> {
     let (messages, durable) = (commit.messages(), commit.is_durable());
     commit.write()?;
     shared.messages.fetch_add(messages as u64, Ordering::Relaxed);
@@ -208,7 +204,7 @@ fn write_and_count(commit: Commit<'_>, shared: &Shared) -> StoreResult<()> {
     Ok(())
 }
 
-impl Held {
+impl Deferred {
     /// Sends the answer, or the error if what it rests on was not written.
     fn give(self, written: &StoreResult<()>) {
         match (self, written) {

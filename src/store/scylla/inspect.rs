@@ -1,7 +1,7 @@
 //! What an operator wants to know of a cluster before nodes run on it. Called by `natter doctor`, and by the store
 //! for its replication factor.
 //!
-//! Reads system tables, and writes one row: slot −1 of `health`, which is the doctor's and nobody else's.
+//! Reads system tables, and writes one row: slot −1 of `health`, which only the doctor uses.
 
 use std::{
     collections::BTreeMap,
@@ -73,7 +73,7 @@ pub struct Answers {
 /// # Errors
 /// When no server can be used at all, or the schema cannot be asked for.
 pub async fn inspect(options: &ScyllaOptions) -> Result<Inspection, ScyllaError> {
-    // Without a datacenter, so that a slip in its name is told as such.
+    // Without a datacenter, so that a misspelt one can be reported as such.
     let anywhere = ScyllaOptions { datacenter: None, ..options.clone() };
     let session = anywhere.session(options.request_timeout).await?;
     let schema = schema::version(&session, options).await?;

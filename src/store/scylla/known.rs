@@ -1,5 +1,5 @@
-//! What this node knows of each log: the top, and how far the heads are raised. Bounded, and safe to forget:
-//! everything in it is true for ever once learnt, and can be learnt again from the store.
+//! What this node knows of each log: the top, and how far the heads are raised. A bounded cache that may forget
+//! anything: whatever is in it stays true and can be read again from the store.
 //!
 //! Used by the append (where is the next free seq?) and by everything that hands out rows (is this row above a
 //! head? R4).
@@ -9,95 +9,100 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use crate::model::{ConvId, Millis, Parties, Seq, UserId};
-use crate::store::{StoreError, StoreResult};
+use crate::{
+    model::{Audience, ConvId, Millis, Seq, UserId},
+    store::{StoreResult, audience_of},
+};
 
 /// Conversations per generation; two generations are kept.
 const GENERATION: usize = 32_768;
 
-/// A direct conversation with its two users at hand.
-pub(super) struct Direct<'a> {
+/// A conversation and its audience.
+pub(super) struct Log<'a> {
     pub(super) id: &'a ConvId,
-    /// The smaller name first; the same twice when one writes to oneself.
-    pub(super) users: [UserId; 2],
+    pub(super) audience: Audience,
 }
 
-impl<'a> Direct<'a> {
+impl<'a> Log<'a> {
+    /// The log of a conversation that the store serves.
     pub(super) fn of(id: &'a ConvId) -> StoreResult<Self> {
-        match id.parties() {
-            Parties::Direct(a, b) => Ok(Self { id, users: [a, b] }),
-            Parties::Room(_) => Err(StoreError::Unsupported("rooms")),
-        }
+        Ok(Self { id, audience: audience_of(id)? })
     }
 
-    /// Which of the two wrote a row.
-    pub(super) fn slot_of(&self, sender: &str) -> usize {
-        usize::from(sender == self.users[1].as_str() && self.users[0] != self.users[1])
+    /// Where state about a sender is kept. Only members send; a row by anybody else would count as the first user's.
+    pub(super) fn place_of(&self, sender: &str) -> usize {
+        self.audience.position(sender).unwrap_or(0)
     }
 }
 
-/// A row as far as heads are concerned.
+/// What a head says: a row's place and time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Mark {
+pub(super) struct Head {
     pub(super) seq: Seq,
     pub(super) ts: Millis,
 }
 
 /// One write to a head: whose, and up to which row.
-pub(super) type Raise = (usize, Mark);
+pub(super) type Raise<'a> = (&'a UserId, Head);
 
 /// What is known of one log.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Known {
     /// A row with this seq exists, and so does every row below it.
     pub(super) top: Seq,
-    /// Both users' heads are at least here.
+    /// All users' heads are at least here.
     pub(super) heads: Seq,
     /// All buckets below this are full, and a serial read has made every write in them visible to quorums (R15).
     pub(super) sealed: Seq,
-    /// The replica that conditional inserts go to: the next one after each that did not answer.
-    pub(super) turn: usize,
-    /// The rows after `met_from` up to `met_to` were all seen, and `sent` has the last one of each sender.
-    pub(super) met_from: Seq,
-    met_to: Seq,
-    sent: [Mark; 2],
+    /// How many replicas conditional inserts skip: one more after each that did not answer.
+    pub(super) skip: usize,
+    /// This node has seen every row after `seen_from` up to `seen_to`, and `last` has the last one of each sender.
+    pub(super) seen_from: Seq,
+    seen_to: Seq,
+    last: [Head; Audience::MAX],
 }
 
 impl Known {
-    /// Knows nothing but the heads, and will meet the rows after them.
+    /// Knows nothing but the heads; the rows after them are to be seen next.
     pub(super) fn starting_at(heads: Seq) -> Self {
-        Self { heads, met_from: heads, met_to: heads, ..Self::default() }
+        Self { heads, seen_from: heads, seen_to: heads, ..Self::default() }
     }
 
-    /// A row was read or written.
-    pub(super) fn meet(&mut self, slot: usize, mark: Mark) {
-        self.top = self.top.max(mark.seq);
-        if mark.seq <= self.met_to {
+    /// A row was read or written: `sender` is its [`Log::place_of`].
+    pub(super) fn see(&mut self, sender: usize, row: Head) {
+        self.top = self.top.max(row.seq);
+        if row.seq <= self.seen_to {
             return;
         }
-        if mark.seq > self.met_to + 1 {
-            self.met_from = mark.seq - 1;
-            self.sent = [Mark::default(); 2];
+        if row.seq > self.seen_to + 1 {
+            self.seen_from = row.seq - 1;
+            self.last = [Head::default(); Audience::MAX];
         }
-        self.met_to = mark.seq;
-        self.sent[slot] = mark;
+        self.seen_to = row.seq;
+        self.last[sender] = row;
     }
 
-    /// The writes that bring both heads to the last row met, and that row's seq. Their order is what R2 asks
-    /// for: a head that shows a row to its sender comes after the one that shows it to the recipient.
-    pub(super) fn raises(&self) -> (Vec<Raise>, Seq) {
-        let mut news: Vec<Raise> =
-            self.sent.into_iter().enumerate().filter(|(_, mark)| mark.seq > self.heads).collect();
-        news.sort_by_key(|(_, mark)| mark.seq);
-        let mut raises: Vec<Raise> = news.iter().map(|(sender, mark)| (1 - sender, *mark)).collect();
-        raises.extend(news.last());
-        (raises, self.met_to)
+    /// The writes that bring all heads to the last row seen, and that row's seq. Their order keeps R2 for every row:
+    /// a head that shows a row to its sender comes after those that show it to its recipients. So each sender's last
+    /// row first goes to the others, the oldest row first, and the newest row goes to its sender at the very end.
+    pub(super) fn raises<'a>(&self, audience: &'a Audience) -> (Vec<Raise<'a>>, Seq) {
+        let mut news: Vec<Raise> = audience.users().zip(self.last).filter(|(_, row)| row.seq > self.heads).collect();
+        news.sort_by_key(|(_, row)| row.seq);
+        let mut raises = Vec::new();
+        let newest = news.pop();
+        for (sender, row) in news {
+            raises.extend(audience.others(sender).map(|user| (user, row)));
+        }
+        if let Some((sender, row)) = newest {
+            raises.extend(audience.recipients_first(sender).map(|user| (user, row)));
+        }
+        (raises, self.seen_to)
     }
 }
 
-/// Bounded memory of all logs this node met lately: when a generation is full the one before it is forgotten.
+/// What is known of all logs that this node used lately: when a generation is full the one before it is forgotten.
 #[derive(Default)]
-pub(super) struct Registry(Mutex<Generations>);
+pub(super) struct KnownLogs(Mutex<Generations>);
 
 #[derive(Default)]
 struct Generations {
@@ -105,15 +110,15 @@ struct Generations {
     old: HashMap<ConvId, Known>,
 }
 
-impl Registry {
-    /// What is known now; nothing at all for a log not met lately.
+impl KnownLogs {
+    /// What is known now; nothing at all for a log not used lately.
     pub(super) fn get(&self, conv: &ConvId) -> Known {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         all.young.get(conv).or_else(|| all.old.get(conv)).copied().unwrap_or_default()
     }
 
-    /// Adds to what is known and gives the result.
-    pub(super) fn learn(&self, conv: &ConvId, change: impl FnOnce(&mut Known)) -> Known {
+    /// Adds to what is known and returns the result.
+    pub(super) fn update(&self, conv: &ConvId, change: impl FnOnce(&mut Known)) -> Known {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if !all.young.contains_key(conv) {
             let known = all.old.remove(conv).unwrap_or_default();
@@ -132,44 +137,63 @@ impl Registry {
 mod tests {
     use super::*;
 
-    fn mark(seq: Seq) -> Mark {
-        Mark { seq, ts: seq * 10 }
+    fn row(seq: Seq) -> Head {
+        Head { seq, ts: seq * 10 }
+    }
+
+    fn raises(known: &Known, audience: &Audience) -> (Vec<(String, Head)>, Seq) {
+        let (raises, reached) = known.raises(audience);
+        (raises.into_iter().map(|(user, row)| (user.to_string(), row)).collect(), reached)
     }
 
     #[test]
     fn the_recipient_s_head_comes_first() {
+        let conv = ConvId::new("dm:a:b").unwrap();
+        let audience = Audience::of(&conv).unwrap();
+        let (a, b) = ("a".to_owned(), "b".to_owned());
         let mut known = Known::default();
-        known.meet(0, mark(1));
-        assert_eq!(known.raises(), (vec![(1, mark(1)), (0, mark(1))], 1));
-        known.meet(1, mark(2));
-        // Row 1 is shown to 1 before 2 is shown to 0, who wrote 1.
-        assert_eq!(known.raises(), (vec![(1, mark(1)), (0, mark(2)), (1, mark(2))], 2));
+        known.see(0, row(1));
+        assert_eq!(raises(&known, &audience), (vec![(b.clone(), row(1)), (a.clone(), row(1))], 1));
+        known.see(1, row(2));
+        // b sees row 1 before a sees row 2: a wrote row 1.
+        assert_eq!(raises(&known, &audience), (vec![(b.clone(), row(1)), (a, row(2)), (b, row(2))], 2));
         known.heads = 2;
-        assert_eq!(known.raises(), (vec![], 2));
+        assert_eq!(raises(&known, &audience), (vec![], 2));
     }
 
     #[test]
-    fn rows_that_were_jumped_over_are_not_counted_as_met() {
+    fn with_oneself_there_is_one_head() {
+        let conv = ConvId::new("dm:a:a").unwrap();
+        let audience = Audience::of(&conv).unwrap();
         let mut known = Known::default();
-        known.meet(0, mark(1));
-        known.meet(1, mark(5));
-        assert_eq!((known.met_from, known.top), (4, 5));
-        known.meet(0, mark(3));
-        assert_eq!((known.met_from, known.raises().1), (4, 5));
+        known.see(0, row(1));
+        assert_eq!(raises(&known, &audience), (vec![("a".to_owned(), row(1))], 1));
+    }
+
+    #[test]
+    fn rows_that_were_jumped_over_do_not_count_as_seen() {
+        let conv = ConvId::new("dm:a:b").unwrap();
+        let audience = Audience::of(&conv).unwrap();
+        let mut known = Known::default();
+        known.see(0, row(1));
+        known.see(1, row(5));
+        assert_eq!((known.seen_from, known.top), (4, 5));
+        known.see(0, row(3));
+        assert_eq!((known.seen_from, known.raises(&audience).1), (4, 5));
     }
 
     #[test]
     fn memory_is_bounded_and_forgets_the_oldest() {
-        let registry = Registry::default();
+        let logs = KnownLogs::default();
         let conv = |n: usize| ConvId::new(&format!("dm:a:u{n}")).unwrap();
         for n in 0..3 * GENERATION {
-            registry.learn(&conv(n), |known| known.top = 7);
-            registry.learn(&conv(0), |_| ());
+            logs.update(&conv(n), |known| known.top = 7);
+            logs.update(&conv(0), |_| ());
         }
-        let all = registry.0.lock().unwrap();
+        let all = logs.0.lock().unwrap();
         assert!(all.young.len() <= GENERATION && all.old.len() <= GENERATION);
         drop(all);
-        assert_eq!(registry.get(&conv(0)).top, 7, "what is used stays");
-        assert_eq!(registry.get(&conv(1)).top, 0);
+        assert_eq!(logs.get(&conv(0)).top, 7, "what is used stays");
+        assert_eq!(logs.get(&conv(1)).top, 0);
     }
 }

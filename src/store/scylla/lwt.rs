@@ -17,10 +17,9 @@ use tokio::time::timeout;
 
 use super::{
     Inner, bucket_of,
+    rotated::Rotated,
     rows::{self, CqlError},
-    signed,
-    turn::InTurn,
-    unsigned,
+    signed, unsigned,
     work::Work,
 };
 use crate::model::{ConvId, Seq};
@@ -30,7 +29,7 @@ use crate::model::{ConvId, Seq};
 pub(super) enum Outcome {
     /// All rows were inserted.
     Applied,
-    /// None was. These cids of the batch, as cid row's key and seq, are stored already; perhaps not all that are.
+    /// None was. These messages of the batch, as key of the cid row and seq, are stored already; perhaps others too.
     Refused(Vec<(String, Seq)>),
 }
 
@@ -53,9 +52,9 @@ impl SerializeRow for Values<'_> {
     }
 }
 
-/// How long a try stays alone. Then the next replica is asked too, while the first may still answer.
+/// How long the first try runs alone. Then the next replica is asked too, while the first may still answer.
 const ALONE: Duration = Duration::from_millis(700);
-/// Tries in flight at once. More would only fight each other for the row.
+/// Tries in flight at once. More would only compete with each other for the row.
 const TRIES: usize = 3;
 
 impl Inner {
@@ -80,7 +79,7 @@ impl Inner {
                 Ok(Some(Err(_))) => {}
                 Ok(None) => return Err(CqlError::new("no try is left")),
                 Err(_) if tries.len() < TRIES => {
-                    self.known.learn(conv, |known| known.turn += 1);
+                    self.known.update(conv, |known| known.skip += 1);
                     tries.push(self.insert_once(conv, first, work, items));
                 }
                 Err(_) => {}
@@ -92,29 +91,30 @@ impl Inner {
         let bucket = signed(bucket_of(first));
         let mut batch = Batch::new(BatchType::Unlogged);
         batch.set_execution_profile_handle(Some(self.lwt.clone()));
-        let turn = self.known.get(conv).turn;
-        batch.set_load_balancing_policy(Some(Arc::new(InTurn { plan: self.replicas.clone(), turn })));
+        let skip = self.known.get(conv).skip;
+        batch.set_load_balancing_policy(Some(Arc::new(Rotated { plan: self.replicas.clone(), skip })));
         let mut values = Vec::with_capacity(items.len() * 2);
         for (seq, item) in (first..).zip(items) {
             let message = work.message(*item);
             let (sender, cid) = (message.sender.as_str(), message.cid.as_str());
+            let body = message.body.as_msgpack().as_ref();
             let seq = signed(seq);
             batch.append_statement(self.cql.insert_message.clone());
-            values.push(Values::Message((conv.as_str(), bucket, seq, sender, cid, signed(message.ts), &message.body)));
+            values.push(Values::Message((conv.as_str(), bucket, seq, sender, cid, signed(message.ts), body)));
             batch.append_statement(self.cql.insert_cid.clone());
             values.push(Values::Cid((conv.as_str(), bucket, work.key(*item), seq)));
         }
         let result = self.session.batch(&batch, values).await.map_err(|e| {
             // The next try goes elsewhere, unless a later one has moved on already.
-            self.known.learn(conv, |known| known.turn = known.turn.max(turn + 1));
+            self.known.update(conv, |known| known.skip = known.skip.max(skip + 1));
             CqlError::new(e)
         })?;
         outcome(&rows::rows_of(result)?)
     }
 }
 
-/// Whether a conditional statement was applied. The column is there whatever happened, the others are not:
-/// Cassandra gives them only for rows that stood in the way, ScyllaDB always.
+/// Whether a conditional statement was applied. This column is in every answer; the others are not: Cassandra
+/// returns them only for rows that existed already, ScyllaDB always.
 pub(super) fn applied(result: &QueryRowsResult) -> Result<bool, CqlError> {
     let mut row = result.first_row::<CqlRow>().map_err(CqlError::new)?;
     match column(&names(result), &mut row, "[applied]") {
@@ -139,11 +139,11 @@ fn names(result: &QueryRowsResult) -> Vec<String> {
     result.column_specs().iter().map(|spec| spec.name().to_owned()).collect()
 }
 
-/// `None` for a message row, and for a row of nulls: ScyllaDB's way of saying that nothing stood there.
+/// `None` for a message row, and for a row of nulls, which ScyllaDB returns where nothing was stored.
 fn stored_cid(names: &[String], mut row: CqlRow) -> Option<(String, Seq)> {
-    let key = column(names, &mut row, "cid")?.into_string()?;
-    let at = column(names, &mut row, "at")?.as_bigint()?;
-    Some((key, unsigned(at)))
+    let key = column(names, &mut row, "cid_key")?.into_string()?;
+    let seq = column(names, &mut row, "message_seq")?.as_bigint()?;
+    Some((key, unsigned(seq)))
 }
 
 fn column(names: &[String], row: &mut CqlRow, name: &str) -> Option<CqlValue> {

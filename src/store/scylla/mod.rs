@@ -1,27 +1,28 @@
-//! The store on ScyllaDB (and, in tests, on Apache Cassandra 5): many nodes, one truth.
+//! The store on ScyllaDB (and, in tests, on Apache Cassandra 5), shared by any number of nodes.
 //!
-//! `append` decides every message's seq with one conditional batch per try (`lwt`); `heads` keeps what a node
-//! knows of a log (`known`) and raises the heads; `pages` reads logs, `registers` cursors, read marks and
-//! devices; identical reads share one query (`flight`). `schema` makes the tables.
+//! `traits` bounds each call's time. `append` decides every message's seq with one conditional batch per try (`lwt`);
+//! `heads` keeps what a node knows of a log (`known`) and raises the heads; `pages` reads logs, `registers` inboxes,
+//! cursors, read marks and devices; identical reads share one query (`shared_query`). `schema` makes the tables.
 
 use std::sync::{
     Arc,
     atomic::{AtomicBool, Ordering},
 };
 
-use futures_util::future::BoxFuture;
 use scylla::{
     client::{execution_profile::ExecutionProfileHandle, session::Session},
     policies::load_balancing::LoadBalancingPolicy,
 };
 
-use self::{flight::Flight, known::Registry, statements::Statements};
-use super::{Appended, Gap, Head, NewMessage, Page, Row, STORE_DEADLINE, Span, Store, StoreError, StoreResult};
-use crate::model::{ConvId, DeviceId, Seq, UserId};
+use self::{known::KnownLogs, shared_query::SharedQuery, statements::Statements};
+use super::{STORE_DEADLINE, StoreError, StoreFuture, StoreResult};
+use crate::{
+    metrics::StoreDriver,
+    model::{ConvId, Row, Seq},
+};
 
 mod append;
 mod error;
-mod flight;
 mod heads;
 mod inspect;
 mod known;
@@ -31,16 +32,17 @@ mod options;
 mod pages;
 mod registers;
 mod retry;
+mod rotated;
 mod rows;
 mod schema;
+mod shared_query;
 mod statements;
-mod turn;
+mod traits;
 mod work;
 
 pub use self::{
     error::ScyllaError,
     inspect::{Answers, Inspection, Server, inspect},
-    metrics::DriverMetrics,
     options::{ScyllaOptions, Step, TlsOptions},
     schema::{Migrated, migrate},
 };
@@ -62,7 +64,7 @@ fn unsigned(number: i64) -> u64 {
     u64::try_from(number).unwrap_or(0)
 }
 
-/// What a shared query gives when the runtime ends under it.
+/// What a shared query returns when the runtime shuts down.
 fn shutting_down<T>() -> StoreResult<T> {
     Err(StoreError::unavailable("the node is shutting down"))
 }
@@ -80,9 +82,9 @@ struct Inner {
     lwt: ExecutionProfileHandle,
     /// The replicas of a conversation, always in the same order.
     replicas: Arc<dyn LoadBalancingPolicy>,
-    known: Registry,
-    pages: Flight<pages::PageKey, StoreResult<Arc<[Row]>>>,
-    heads: Flight<ConvId, StoreResult<Seq>>,
+    known: KnownLogs,
+    pages: SharedQuery<pages::PageKey, StoreResult<Arc<[Row]>>>,
+    heads: SharedQuery<ConvId, StoreResult<Seq>>,
     stop_after: Option<Step>,
 }
 
@@ -100,17 +102,17 @@ impl ScyllaStore {
             session,
             lwt,
             replicas: options.balancing(false),
-            known: Registry::default(),
-            pages: Flight::default(),
-            heads: Flight::default(),
+            known: KnownLogs::default(),
+            pages: SharedQuery::default(),
+            heads: SharedQuery::default(),
             stop_after: options.stop_after,
         };
         Ok(Arc::new(Self { inner: Arc::new(inner), keyspace: options.keyspace, closed: AtomicBool::new(false) }))
     }
 
-    /// What the driver counted since the start.
-    pub fn driver_metrics(&self) -> DriverMetrics {
-        DriverMetrics::of(&self.inner.session)
+    /// What the driver counts, for [`crate::metrics::Metrics::show_driver`].
+    pub fn driver(&self) -> Arc<dyn StoreDriver> {
+        Arc::new(metrics::ScyllaDriver(self.inner.session.get_metrics()))
     }
 
     /// How many copies of each row the keyspace keeps in `datacenter`, `None` where the driver does not know.
@@ -122,7 +124,7 @@ impl ScyllaStore {
     fn bounded<'a, T: Send + 'a>(
         &'a self,
         call: impl Future<Output = StoreResult<T>> + Send + 'a,
-    ) -> BoxFuture<'a, StoreResult<T>> {
+    ) -> StoreFuture<'a, T> {
         Box::pin(async move {
             self.check_open()?;
             let answered = tokio::time::timeout(STORE_DEADLINE, call).await;
@@ -132,92 +134,5 @@ impl ScyllaStore {
 
     fn check_open(&self) -> StoreResult<()> {
         if self.closed.load(Ordering::Relaxed) { Err(StoreError::unavailable("the store is closed")) } else { Ok(()) }
-    }
-}
-
-impl Store for ScyllaStore {
-    fn append<'a>(&'a self, conv: &'a ConvId, batch: Vec<NewMessage>) -> BoxFuture<'a, Vec<StoreResult<Appended>>> {
-        Box::pin(async move {
-            match self.check_open() {
-                Ok(()) => self.inner.append(conv, batch).await,
-                Err(e) => vec![Err(e); batch.len()],
-            }
-        })
-    }
-
-    fn read_after<'a>(&'a self, conv: &'a ConvId, after: Seq, span: Span) -> BoxFuture<'a, StoreResult<Vec<Row>>> {
-        self.bounded(self.inner.read_after(conv, after, span))
-    }
-
-    fn read_before<'a>(&'a self, conv: &'a ConvId, before: Seq, span: Span) -> BoxFuture<'a, StoreResult<Vec<Row>>> {
-        self.bounded(self.inner.read_before(conv, before, span))
-    }
-
-    fn top<'a>(&'a self, conv: &'a ConvId) -> BoxFuture<'a, StoreResult<Seq>> {
-        self.bounded(self.inner.find_top(conv))
-    }
-
-    fn inbox<'a>(
-        &'a self,
-        user: &'a UserId,
-        after: Option<&'a ConvId>,
-        limit: usize,
-    ) -> BoxFuture<'a, StoreResult<Page<Head>>> {
-        self.bounded(self.inner.inbox(user, after, limit))
-    }
-
-    fn gaps<'a>(
-        &'a self,
-        user: &'a UserId,
-        device: &'a DeviceId,
-        after: Option<&'a ConvId>,
-        limit: usize,
-    ) -> BoxFuture<'a, StoreResult<Page<Gap>>> {
-        self.bounded(self.inner.gaps(user, device, after, limit))
-    }
-
-    fn cursor<'a>(
-        &'a self,
-        user: &'a UserId,
-        device: &'a DeviceId,
-        conv: &'a ConvId,
-    ) -> BoxFuture<'a, StoreResult<Seq>> {
-        self.bounded(self.inner.cursor(user, device, conv))
-    }
-
-    fn raise_cursor<'a>(
-        &'a self,
-        user: &'a UserId,
-        device: &'a DeviceId,
-        conv: &'a ConvId,
-        seq: Seq,
-    ) -> BoxFuture<'a, StoreResult<()>> {
-        self.bounded(self.inner.raise_cursor(user, device, conv, seq))
-    }
-
-    fn delivered<'a>(&'a self, user: &'a UserId, conv: &'a ConvId) -> BoxFuture<'a, StoreResult<Seq>> {
-        self.bounded(self.inner.delivered(user, conv))
-    }
-
-    fn read_mark<'a>(&'a self, user: &'a UserId, conv: &'a ConvId) -> BoxFuture<'a, StoreResult<Seq>> {
-        self.bounded(self.inner.read_mark(user, conv))
-    }
-
-    fn raise_read_mark<'a>(&'a self, user: &'a UserId, conv: &'a ConvId, seq: Seq) -> BoxFuture<'a, StoreResult<()>> {
-        self.bounded(self.inner.raise_read_mark(user, conv, seq))
-    }
-
-    fn register_device<'a>(&'a self, user: &'a UserId, device: &'a DeviceId) -> BoxFuture<'a, StoreResult<bool>> {
-        self.bounded(self.inner.register_device(user, device))
-    }
-
-    fn health(&self) -> BoxFuture<'_, StoreResult<()>> {
-        self.bounded(self.inner.health())
-    }
-
-    fn close(&self) -> BoxFuture<'_, StoreResult<()>> {
-        // Nothing is kept back here: every answer given is already durable.
-        self.closed.store(true, Ordering::Relaxed);
-        Box::pin(async { Ok(()) })
     }
 }

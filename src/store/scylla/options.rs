@@ -19,8 +19,10 @@ use scylla::{
 };
 
 use super::ScyllaError;
+use crate::config;
 
-/// Where the cluster is and how to speak to it.
+/// Where the cluster is and how to speak to it. Made from `[store.scylla]` of the configuration, which holds every
+/// default.
 #[derive(Clone)]
 pub struct ScyllaOptions {
     /// `host:port` of some servers; the driver finds the others.
@@ -35,7 +37,7 @@ pub struct ScyllaOptions {
     pub password: Option<String>,
     /// TLS to every server.
     pub tls: Option<TlsOptions>,
-    /// How long one request may take, 2 to 5 s.
+    /// How long one request may take.
     pub request_timeout: Duration,
     /// Replicas per datacenter. Used only when `migrate` makes the keyspace.
     pub replication_factor: u8,
@@ -65,19 +67,30 @@ pub struct TlsOptions {
     pub key_file: Option<PathBuf>,
 }
 
-impl Default for ScyllaOptions {
-    fn default() -> Self {
+impl From<&config::Scylla> for ScyllaOptions {
+    fn from(scylla: &config::Scylla) -> Self {
         Self {
-            contact_points: vec!["127.0.0.1:9042".to_owned()],
-            keyspace: "natter".to_owned(),
-            datacenter: None,
-            user: None,
-            password: None,
-            tls: None,
-            request_timeout: Duration::from_secs(2),
-            replication_factor: 3,
+            contact_points: scylla.contact_points.clone(),
+            keyspace: scylla.keyspace.clone(),
+            datacenter: Some(scylla.datacenter.clone()),
+            user: scylla.user.clone(),
+            password: scylla.password.as_ref().map(|password| password.expose().to_owned()),
+            tls: scylla.tls_ca_file.clone().map(|ca_file| TlsOptions {
+                ca_file,
+                cert_file: scylla.tls_cert_file.clone(),
+                key_file: scylla.tls_key_file.clone(),
+            }),
+            request_timeout: Duration::from_millis(scylla.request_timeout_ms),
+            // The configuration allows 15 at most.
+            replication_factor: u8::try_from(scylla.replication_factor).unwrap_or(u8::MAX),
             stop_after: None,
         }
+    }
+}
+
+impl Default for ScyllaOptions {
+    fn default() -> Self {
+        Self::from(&config::Scylla::default())
     }
 }
 
@@ -97,7 +110,7 @@ impl fmt::Debug for ScyllaOptions {
 }
 
 impl ScyllaOptions {
-    /// Names stand in CQL text, so they are checked before anything is sent.
+    /// Names become part of CQL text, so they are checked before anything is sent.
     fn check(&self) -> Result<(), ScyllaError> {
         let word = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
         let ks = self.keyspace.as_bytes();
@@ -137,7 +150,8 @@ impl ScyllaOptions {
         Ok(session)
     }
 
-    /// A slip in the datacenter's name leaves the driver without a server, and each request with a riddle.
+    /// With a misspelt datacenter the driver has no server to ask, and each request fails with an error that does not
+    /// say so.
     fn check_datacenter(&self, session: &Session) -> Result<(), ScyllaError> {
         let Some(wanted) = &self.datacenter else { return Ok(()) };
         let state = session.get_cluster_state();
@@ -192,7 +206,7 @@ fn tls_config(options: &TlsOptions) -> Result<Arc<rustls::ClientConfig>, ScyllaE
     for cert in certs(&options.ca_file)? {
         roots.add(cert).map_err(|e| fault(&e))?;
     }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|e| fault(&e))?
@@ -206,4 +220,35 @@ fn tls_config(options: &TlsOptions) -> Result<Arc<rustls::ClientConfig>, ScyllaE
         _ => return Err(ScyllaError::Option("tls needs cert_file and key_file together, or neither")),
     };
     Ok(Arc::new(config))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Scylla, Secret};
+
+    #[test]
+    fn every_key_reaches_the_driver() {
+        let scylla = Scylla {
+            contact_points: vec!["db:9042".to_owned()],
+            keyspace: "k".to_owned(),
+            datacenter: "dc7".to_owned(),
+            replication_factor: 5,
+            user: Some("u".to_owned()),
+            password: Some(Secret::new("p")),
+            tls_ca_file: Some("ca".into()),
+            tls_cert_file: Some("cert".into()),
+            tls_key_file: Some("key".into()),
+            request_timeout_ms: 1_234,
+        };
+        let options = ScyllaOptions::from(&scylla);
+        assert_eq!(options.contact_points, scylla.contact_points);
+        assert_eq!((options.keyspace.as_str(), options.datacenter.as_deref()), ("k", Some("dc7")));
+        assert_eq!((options.user.as_deref(), options.password.as_deref()), (Some("u"), Some("p")));
+        assert_eq!((options.replication_factor, options.request_timeout), (5, Duration::from_millis(1_234)));
+        let tls = options.tls.unwrap();
+        assert_eq!((Some(tls.ca_file), tls.cert_file), (scylla.tls_ca_file, scylla.tls_cert_file));
+        assert_eq!(tls.key_file, scylla.tls_key_file);
+        assert!(ScyllaOptions::from(&Scylla::default()).tls.is_none());
+    }
 }

@@ -1,4 +1,4 @@
-//! Reading logs, forwards and backwards. Called through the trait by sessions that fill or show history.
+//! Reading logs, forwards and backwards. Called through [`Logs`](crate::store::Logs).
 
 use std::sync::Arc;
 
@@ -12,12 +12,14 @@ use scylla::{
 
 use super::{
     BUCKET, Inner, bucket_of,
-    known::{Direct, Mark},
+    known::{Head, Log},
     rows::{self, CqlError},
     shutting_down, signed, unsigned,
 };
-use crate::model::{Cid, ConvId, MAX_SEQ, Seq, UserId};
-use crate::store::{Row, Span, StoreError, StoreResult};
+use crate::{
+    model::{Body, Cid, ConvId, MAX_SEQ, Row, Seq, UserId},
+    store::{Span, StoreError, StoreResult},
+};
 
 /// What two calls must have in common to share a query.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -31,13 +33,13 @@ pub(super) struct PageKey {
 type Columns = (i64, String, String, i64, Vec<u8>);
 
 /// How much of a span is left.
-struct Room(Span);
+struct Remaining(Span);
 
-impl Room {
-    /// Takes the row in; false when it was the last that fits.
+impl Remaining {
+    /// Takes a row off; false when it was the last that fits.
     fn take(&mut self, row: &Row) -> bool {
         self.0.rows = self.0.rows.saturating_sub(1);
-        self.0.bytes = self.0.bytes.saturating_sub(row.body.len());
+        self.0.bytes = self.0.bytes.saturating_sub(row.body.size());
         self.0.rows > 0 && self.0.bytes > 0
     }
 
@@ -62,33 +64,34 @@ impl Inner {
     }
 
     async fn page_after(self: &Arc<Self>, conv: &ConvId, after: Seq, span: Span) -> StoreResult<Vec<Row>> {
-        let direct = Direct::of(conv)?;
-        let (mut page, mut room) = (Vec::new(), Room(span));
+        let log = Log::of(conv)?;
+        let (mut page, mut remaining) = (Vec::new(), Remaining(span));
         loop {
             let last = page.last().map_or(after, |row: &Row| row.seq);
-            let values = (conv.as_str(), signed(bucket_of(last + 1)), signed(last), room.rows());
+            let values = (conv.as_str(), signed(bucket_of(last + 1)), signed(last), remaining.rows());
             let full =
-                self.collect(&self.cql.rows_after, values, &mut page, &mut room, last + 1, |seq| seq + 1).await?;
+                self.collect(&self.cql.rows_after, values, &mut page, &mut remaining, last + 1, |seq| seq + 1).await?;
             let reached = page.last().map_or(after, |row| row.seq);
             // The next bucket counts only after the last row of this one was handed out (R18).
             if full || reached == last || reached % BUCKET != 0 {
                 break;
             }
         }
-        self.show(&direct, &page).await?;
+        self.announce_page(&log, &page).await?;
         Ok(page)
     }
 
     pub(super) async fn read_before(self: &Arc<Self>, conv: &ConvId, before: Seq, span: Span) -> StoreResult<Vec<Row>> {
-        let direct = Direct::of(conv)?;
+        let log = Log::of(conv)?;
         let wanted = before.min(MAX_SEQ).saturating_sub(1);
         let known = self.known.get(conv).top;
         let top = if wanted <= known { known } else { self.find_top(conv).await? };
-        let (mut page, mut room) = (Vec::new(), Room(span));
+        let (mut page, mut remaining) = (Vec::new(), Remaining(span));
         let mut next = wanted.min(top);
         while next > 0 {
-            let values = (conv.as_str(), signed(bucket_of(next)), signed(next), room.rows());
-            let full = self.collect(&self.cql.rows_until, values, &mut page, &mut room, next, |seq| seq - 1).await?;
+            let values = (conv.as_str(), signed(bucket_of(next)), signed(next), remaining.rows());
+            let full =
+                self.collect(&self.cql.rows_until, values, &mut page, &mut remaining, next, |seq| seq - 1).await?;
             let reached = page.last().map_or(next, |row: &Row| row.seq - 1);
             if reached == next {
                 return Err(StoreError::unavailable("a row below the top is not visible yet"));
@@ -99,7 +102,7 @@ impl Inner {
             }
         }
         page.reverse();
-        self.show(&direct, &page).await?;
+        self.announce_page(&log, &page).await?;
         Ok(page)
     }
 
@@ -111,13 +114,13 @@ impl Inner {
     }
 
     /// Adds rows of one bucket to `page` while each is the one that must come, beginning with `expected`.
-    /// True when the room is used up.
+    /// True when nothing remains of the span.
     async fn collect(
         &self,
         statement: &PreparedStatement,
         values: impl SerializeRow,
         page: &mut Vec<Row>,
-        room: &mut Room,
+        remaining: &mut Remaining,
         mut expected: Seq,
         step: impl Fn(Seq) -> Seq,
     ) -> Result<bool, CqlError> {
@@ -131,7 +134,7 @@ impl Inner {
                     return Ok(false);
                 }
                 expected = step(expected);
-                let fits = room.take(&row);
+                let fits = remaining.take(&row);
                 page.push(row);
                 if !fits {
                     return Ok(true);
@@ -144,15 +147,15 @@ impl Inner {
         }
     }
 
-    /// What is handed out must not stand above a head: raises the heads first where it does (R4).
-    async fn show(self: &Arc<Self>, direct: &Direct<'_>, page: &[Row]) -> StoreResult<()> {
+    /// No row may be handed out above a head: raises the heads to the end of the page first (R4).
+    async fn announce_page(self: &Arc<Self>, log: &Log<'_>, page: &[Row]) -> StoreResult<()> {
         let Some(last) = page.last() else { return Ok(()) };
-        self.known.learn(direct.id, |known| {
+        self.known.update(log.id, |known| {
             for row in page {
-                known.meet(direct.slot_of(row.sender.as_str()), Mark { seq: row.seq, ts: row.ts });
+                known.see(log.place_of(row.sender.as_str()), Head { seq: row.seq, ts: row.ts });
             }
         });
-        self.ensure_heads(direct, last.seq, true).await
+        self.ensure_heads(log, last.seq, true).await
     }
 }
 
@@ -162,6 +165,6 @@ fn to_row((seq, sender, cid, ts, body): Columns) -> Result<Row, CqlError> {
         sender: UserId::new(&sender).map_err(CqlError::new)?,
         cid: Cid::new(&cid).map_err(CqlError::new)?,
         ts: unsigned(ts),
-        body: Bytes::from(body),
+        body: Body::from_stored(Bytes::from(body)),
     })
 }

@@ -16,14 +16,14 @@ use scylla::{
 use tokio::time::timeout;
 
 use super::{
-    Inner,
-    known::Direct,
-    lwt,
+    Inner, lwt,
     rows::{self, CqlError},
     signed, unsigned,
 };
-use crate::model::{ConvId, DeviceId, Seq, UserId, now_millis};
-use crate::store::{Gap, Head, Page, StoreError, StoreResult};
+use crate::{
+    model::{ConvId, Device, Gap, Seq, UserId, now_millis},
+    store::{InboxRow, Page, StoreError, StoreResult, audience_of},
+};
 
 /// Cursors written at once for a new device; all in the user's partition.
 const CURSOR_BATCH: usize = 64;
@@ -35,7 +35,12 @@ const ANY_DEVICE: &str = "";
 const HEALTH_SLOTS: i32 = 16;
 
 impl Inner {
-    pub(super) async fn inbox(&self, user: &UserId, after: Option<&ConvId>, limit: usize) -> StoreResult<Page<Head>> {
+    pub(super) async fn conversations(
+        &self,
+        user: &UserId,
+        after: Option<&ConvId>,
+        limit: usize,
+    ) -> StoreResult<Page<InboxRow>> {
         let limit = limit.max(1);
         let from = after.map_or("", ConvId::as_str);
         // One row more than asked for tells whether there is a next page.
@@ -44,117 +49,115 @@ impl Inner {
         let more = found.len() > limit;
         let items = found.into_iter().take(limit).map(|(conv, head, ts)| {
             let conv = ConvId::new(&conv).map_err(CqlError::new)?;
-            Ok(Head { conv, head: unsigned(head), ts: unsigned(ts) })
+            Ok(InboxRow { conv, head: unsigned(head), ts: unsigned(ts) })
         });
-        let items = items.collect::<Result<Vec<Head>, CqlError>>()?;
-        let next = items.last().filter(|_| more).map(|head| head.conv.clone());
+        let items = items.collect::<Result<Vec<InboxRow>, CqlError>>()?;
+        let next = items.last().filter(|_| more).map(|row| row.conv.clone());
         Ok(Page { scanned: items.len(), items, next })
     }
 
     /// Two reads in the user's partitions per page: a stretch of the inbox, and the cursors of the same stretch.
-    pub(super) async fn gaps(
-        &self,
-        user: &UserId,
-        device: &DeviceId,
-        after: Option<&ConvId>,
-        limit: usize,
-    ) -> StoreResult<Page<Gap>> {
-        let heads = self.inbox(user, after, limit).await?;
-        let Some(last) = heads.items.last().map(|head| head.conv.clone()) else {
+    pub(super) async fn gaps(&self, device: &Device, after: Option<&ConvId>, limit: usize) -> StoreResult<Page<Gap>> {
+        let heads = self.conversations(&device.user, after, limit).await?;
+        let Some(last) = heads.items.last().map(|row| row.conv.clone()) else {
             return Ok(Page { items: Vec::new(), next: None, scanned: 0 });
         };
         let from = after.map_or("", ConvId::as_str);
-        let asked = (user.as_str(), device.as_str(), from, last.as_str());
+        let asked = (device.user.as_str(), device.device.as_str(), from, last.as_str());
         let found: Vec<(String, i64)> = self.all_pages(&self.cql.cursors_between, asked).await?;
         let scanned = heads.scanned + found.len();
         let cursors: HashMap<String, Seq> = found.into_iter().map(|(conv, seq)| (conv, unsigned(seq))).collect();
-        let gap = |Head { conv, head, .. }: Head| {
+        let gap = |InboxRow { conv, head, .. }: InboxRow| {
             let cursor = cursors.get(conv.as_str()).copied().unwrap_or(0);
             (head > cursor).then_some(Gap { conv, head, cursor })
         };
         Ok(Page { items: heads.items.into_iter().filter_map(gap).collect(), next: heads.next, scanned })
     }
 
-    pub(super) async fn cursor(&self, user: &UserId, device: &DeviceId, conv: &ConvId) -> StoreResult<Seq> {
-        let direct = Direct::of(conv)?;
-        self.register(&self.cql.cursor, (user.as_str(), device.as_str(), direct.id.as_str())).await
+    pub(super) async fn cursor(&self, device: &Device, conv: &ConvId) -> StoreResult<Seq> {
+        audience_of(conv)?;
+        self.register(&self.cql.cursor, (device.user.as_str(), device.device.as_str(), conv.as_str())).await
     }
 
-    pub(super) async fn raise_cursor(
-        &self,
-        user: &UserId,
-        device: &DeviceId,
-        conv: &ConvId,
-        seq: Seq,
-    ) -> StoreResult<()> {
-        let direct = Direct::of(conv)?;
+    pub(super) async fn raise_cursor(&self, device: &Device, conv: &ConvId, seq: Seq) -> StoreResult<()> {
+        audience_of(conv)?;
         if seq == 0 {
             return Ok(());
         }
-        self.raise_cursors(user, device, &[(direct.id.as_str(), signed(seq))]).await
+        self.raise_cursors(device, &[(conv.as_str(), signed(seq))]).await
     }
 
     /// The highest of the cursors that the user's devices have in the conversation.
     pub(super) async fn delivered(&self, user: &UserId, conv: &ConvId) -> StoreResult<Seq> {
-        let direct = Direct::of(conv)?;
-        self.register(&self.cql.cursor, (user.as_str(), ANY_DEVICE, direct.id.as_str())).await
+        audience_of(conv)?;
+        self.register(&self.cql.cursor, (user.as_str(), ANY_DEVICE, conv.as_str())).await
     }
 
     pub(super) async fn read_mark(&self, user: &UserId, conv: &ConvId) -> StoreResult<Seq> {
-        let direct = Direct::of(conv)?;
-        self.register(&self.cql.read_mark, (user.as_str(), direct.id.as_str())).await
+        audience_of(conv)?;
+        self.register(&self.cql.read_mark, (user.as_str(), conv.as_str())).await
     }
 
     /// Nothing is written for 0: no register starts below it.
     pub(super) async fn raise_read_mark(&self, user: &UserId, conv: &ConvId, seq: Seq) -> StoreResult<()> {
-        let direct = Direct::of(conv)?;
+        audience_of(conv)?;
         if seq > 0 {
             let value = signed(seq);
-            self.ask(&self.cql.raise_read_mark, (user.as_str(), direct.id.as_str(), value, value)).await?;
+            self.ask(&self.cql.raise_read_mark, (user.as_str(), conv.as_str(), value, value)).await?;
         }
         Ok(())
     }
 
-    /// The marks are read before the device is seen to be unknown, and the device is added last. So no cursor is
-    /// ever taken from a mark that the person moved after the device became known: it would skip what the device
-    /// never had. And a device that is known has its cursors.
-    pub(super) async fn register_device(&self, user: &UserId, device: &DeviceId) -> StoreResult<bool> {
-        if self.knows_device(user, device).await? {
+    /// The marks are read before a second look at whether the device is known, and the device is added last. So no
+    /// cursor is taken from a mark that the person moved after the device became known, which would skip what the
+    /// device never had. And a device that is known has its cursors.
+    pub(super) async fn register_device(&self, device: &Device) -> StoreResult<bool> {
+        if self.knows_device(device).await? {
             return Ok(false);
         }
-        let marks: Vec<(String, i64)> = self.all_pages(&self.cql.read_marks, (user.as_str(),)).await?;
-        if self.knows_device(user, device).await? {
+        let marks: Vec<(String, i64)> = self.all_pages(&self.cql.read_marks, (device.user.as_str(),)).await?;
+        if self.knows_device(device).await? {
             return Ok(false);
         }
         let marks: Vec<(&str, i64)> = marks.iter().map(|(conv, seq)| (conv.as_str(), *seq)).collect();
-        let writes: Vec<_> = marks.chunks(CURSOR_BATCH).map(|some| self.raise_cursors(user, device, some)).collect();
+        let writes: Vec<_> = marks.chunks(CURSOR_BATCH).map(|some| self.raise_cursors(device, some)).collect();
         stream::iter(writes).buffer_unordered(CURSOR_BATCHES).try_collect::<()>().await?;
-        let added = self.ask(&self.cql.add_device, (user.as_str(), device.as_str())).await?;
+        let added = self.ask(&self.cql.add_device, (device.user.as_str(), device.device.as_str())).await?;
         Ok(lwt::applied(&rows::rows_of(added)?)?)
     }
 
-    async fn knows_device(&self, user: &UserId, device: &DeviceId) -> StoreResult<bool> {
-        let known = self.ask(&self.cql.device, (user.as_str(), device.as_str())).await?;
+    /// One above what a quorum knows, written to a quorum before it is used. Without a conditional write: two at the
+    /// same moment may get the same number, and R11 has other means to tell those apart.
+    pub(super) async fn next_connection(&self, device: &Device) -> StoreResult<u64> {
+        let (user, device) = (device.user.as_str(), device.device.as_str());
+        let number = self.register(&self.cql.connection, (user, device)).await? + 1;
+        let value = signed(number);
+        self.ask(&self.cql.raise_connection, (user, device, value, value)).await?;
+        Ok(number)
+    }
+
+    async fn knows_device(&self, device: &Device) -> StoreResult<bool> {
+        let known = self.ask(&self.cql.device, (device.user.as_str(), device.device.as_str())).await?;
         Ok(rows::first::<(String,)>(known)?.is_some())
     }
 
     /// Raises cursors of one device, and with each the highest of all the user's devices. One partition, so the
     /// batch is one write.
-    async fn raise_cursors(&self, user: &UserId, device: &DeviceId, marks: &[(&str, i64)]) -> StoreResult<()> {
+    async fn raise_cursors(&self, device: &Device, marks: &[(&str, i64)]) -> StoreResult<()> {
         let mut batch = Batch::new(BatchType::Unlogged);
         batch.set_is_idempotent(true);
         let mut values = Vec::with_capacity(marks.len() * 2);
         for (conv, seq) in marks {
-            for device in [device.as_str(), ANY_DEVICE] {
+            for name in [device.device.as_str(), ANY_DEVICE] {
                 batch.append_statement(self.cql.raise_cursor.clone());
-                values.push((user.as_str(), device, *conv, *seq, *seq));
+                values.push((device.user.as_str(), name, *conv, *seq, *seq));
             }
         }
         self.session.batch(&batch, values).await.map_err(CqlError::new)?;
         Ok(())
     }
 
-    /// A write that a quorum takes. Each check writes to another place of the ring.
+    /// A write that a quorum takes. Each check takes a random slot, so that checks reach all replicas in time.
     pub(super) async fn health(&self) -> StoreResult<()> {
         let values = (rand::random_range(0..HEALTH_SLOTS), signed(now_millis()));
         let written = timeout(Duration::from_secs(1), self.ask(&self.cql.beat, values)).await;

@@ -4,15 +4,15 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-/// The first wait is at most this: whoever lost a seq to another node may well win the next while the other is
+/// The first wait is at most this: a node that lost a seq to another one may well win the next seq while the other is
 /// still raising heads.
 const FIRST: Duration = Duration::from_millis(1);
-/// No wait for another node is longer: it holds nothing, it was only first.
-pub(super) const CONFLICT: Duration = Duration::from_millis(32);
-/// No wait after an error is longer.
-pub(super) const TROUBLE: Duration = Duration::from_millis(250);
+/// The longest wait after a seq was lost to another node: that node holds no lock, it was only first.
+pub(super) const AFTER_CONFLICT: Duration = Duration::from_millis(32);
+/// The longest wait after an error.
+pub(super) const AFTER_ERROR: Duration = Duration::from_millis(250);
 
-/// Growing waits with full jitter: nodes that met once on a row must not meet again in step.
+/// Growing waits with full jitter: nodes that collided on a row must not collide again at the next try.
 pub(super) struct Backoff(Duration);
 
 impl Backoff {

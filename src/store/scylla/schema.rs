@@ -14,7 +14,8 @@ use super::{ScyllaError, ScyllaOptions};
 use crate::model::now_millis;
 
 /// All migrations, the oldest first; a file's place in this list is its version. Files are added, never changed.
-const MIGRATIONS: &[&str] = &[include_str!("../../../schema/001_logs.cql")];
+const MIGRATIONS: &[&str] =
+    &[include_str!("../../../schema/001_logs.cql"), include_str!("../../../schema/002_connections.cql")];
 
 /// Schema changes take seconds on a loaded cluster.
 const DDL_TIMEOUT: Duration = Duration::from_secs(60);
@@ -76,8 +77,8 @@ pub(super) fn wanted() -> i32 {
     i32::try_from(MIGRATIONS.len()).unwrap_or(i32::MAX)
 }
 
-/// Two servers that make the same table at the same moment make two tables of one name; so whoever migrates
-/// sends its statements to the same server, the one with the smallest id.
+/// Two servers that make the same table at the same moment make two tables of one name; so every node
+/// sends its migration to the same server, the one with the smallest id.
 fn coordinator(session: &Session) -> Option<NodeIdentifier> {
     let state = session.get_cluster_state();
     let up = state.get_nodes_info().iter().filter(|node| node.is_connected());
@@ -91,8 +92,8 @@ struct Migration<'a> {
 }
 
 impl Migration<'_> {
-    /// `IF NOT EXISTS` is sent even where a look says that there is nothing to make: the answer comes after a change
-    /// that another node has under way, which a look at the system tables does not wait for.
+    /// `IF NOT EXISTS` is sent even where the system tables show that there is nothing to make: its answer comes after
+    /// a change that another node has under way, and a look at the system tables does not wait for that.
     async fn make_keyspace(&self) -> Result<(), ScyllaError> {
         let Self { session, options, .. } = self;
         let (ks, rf) = (&options.keyspace, options.replication_factor);
@@ -128,7 +129,7 @@ impl Migration<'_> {
         Ok(())
     }
 
-    /// A server lists a table a moment before it can be asked, which matters when another node is making it.
+    /// A server lists a table a moment before the table can be queried, which matters when another node makes it.
     async fn wait_for(&self, table: &str) -> Result<(), ScyllaError> {
         let cql = format!("SELECT id FROM {}.{table} WHERE id = 0", self.options.keyspace);
         let deadline = Instant::now() + TABLE_WAIT;
@@ -177,7 +178,7 @@ impl Migration<'_> {
         let take =
             format!("INSERT INTO {ks}.schema_lock (id, owner) VALUES (0, ?) IF NOT EXISTS USING TTL {LOCK_SECONDS}");
         let deadline = Instant::now() + LOCK_WAIT;
-        // An owner that meets its own name took the lock with an insert that was not answered in time.
+        // An owner that finds its own name took the lock with an insert that was not answered in time.
         while !self.conditional(&take, (owner,)).await.is_ok_and(|applied| applied) && !self.renewed(owner).await? {
             if Instant::now() > deadline {
                 return Err(ScyllaError::Locked);

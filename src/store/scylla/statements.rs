@@ -7,7 +7,7 @@ use scylla::{
 
 use super::ScyllaError;
 
-/// Rows per page on the wire; how much is read altogether the caller decides.
+/// Rows per page on the wire; the caller decides how many are read in all.
 const PAGE_ROWS: i32 = 512;
 /// Message rows carry bodies of up to 64 KiB, so fewer of them make a page.
 const BODY_PAGE_ROWS: i32 = 64;
@@ -23,12 +23,12 @@ pub(super) struct Statements {
     /// Message rows of a bucket up to a seq, newest first.
     pub(super) rows_until: PreparedStatement,
     /// The same as `rows_after` without the bodies.
-    pub(super) marks_after: PreparedStatement,
+    pub(super) light_rows_after: PreparedStatement,
     /// One message row.
     pub(super) row: PreparedStatement,
     /// One message row's seq, read with LOCAL_SERIAL: makes all conditional writes before it visible to quorums.
     pub(super) row_serial: PreparedStatement,
-    /// Where cids of a bucket stand.
+    /// Which messages of a bucket have these cids: cid rows by their keys.
     pub(super) cids: PreparedStatement,
     /// A head.
     pub(super) head: PreparedStatement,
@@ -52,7 +52,11 @@ pub(super) struct Statements {
     pub(super) device: PreparedStatement,
     /// Conditional: makes a device known.
     pub(super) add_device: PreparedStatement,
-    /// A write that matters to nobody.
+    /// The number of a device's last connection.
+    pub(super) connection: PreparedStatement,
+    /// Raises it.
+    pub(super) raise_connection: PreparedStatement,
+    /// A write that only shows whether writes are taken.
     pub(super) beat: PreparedStatement,
 }
 
@@ -74,40 +78,41 @@ impl Statements {
         let conditional =
             |cql: String| async move { session.prepare(cql.as_str()).await.map_err(ScyllaError::statement(&cql)) };
         let in_bucket = "FROM $.messages WHERE conv = ? AND bucket = ?";
-        let mut row_serial = plain(&format!("SELECT seq {in_bucket} AND kind = 0 AND seq = ? AND cid = ''")).await?;
+        let mut row_serial =
+            plain(&format!("SELECT seq {in_bucket} AND kind = 0 AND seq = ? AND cid_key = ''")).await?;
         row_serial.set_consistency(Consistency::LocalSerial);
         let add_device = format!("INSERT INTO {ks}.devices (user, device) VALUES (?, ?) IF NOT EXISTS");
         let mut add_device = conditional(add_device).await?;
         add_device.set_execution_profile_handle(Some(lwt.clone()));
         Ok(Self {
             insert_message: conditional(format!(
-                "INSERT INTO {ks}.messages (conv, bucket, kind, seq, cid, sender, sent_as, ts, payload) \
+                "INSERT INTO {ks}.messages (conv, bucket, kind, seq, cid_key, sender, cid, ts, body) \
                  VALUES (?, ?, 0, ?, '', ?, ?, ?, ?) IF NOT EXISTS"
             ))
             .await?,
             insert_cid: conditional(format!(
-                "INSERT INTO {ks}.messages (conv, bucket, kind, seq, cid, at) VALUES (?, ?, 1, 0, ?, ?) IF NOT EXISTS"
+                "INSERT INTO {ks}.messages (conv, bucket, kind, seq, cid_key, message_seq) VALUES (?, ?, 1, 0, ?, ?) IF NOT EXISTS"
             ))
             .await?,
             rows_after: bodies(&format!(
-                "SELECT seq, sender, sent_as, ts, payload {in_bucket} AND kind = 0 AND seq > ? LIMIT ?"
+                "SELECT seq, sender, cid, ts, body {in_bucket} AND kind = 0 AND seq > ? LIMIT ?"
             ))
             .await?,
             rows_until: bodies(&format!(
-                "SELECT seq, sender, sent_as, ts, payload {in_bucket} AND kind = 0 AND seq <= ? \
+                "SELECT seq, sender, cid, ts, body {in_bucket} AND kind = 0 AND seq <= ? \
                  ORDER BY kind DESC, seq DESC LIMIT ?"
             ))
             .await?,
-            marks_after: plain(&format!(
-                "SELECT seq, sender, sent_as, ts {in_bucket} AND kind = 0 AND seq > ? LIMIT ?"
+            light_rows_after: plain(&format!(
+                "SELECT seq, sender, cid, ts {in_bucket} AND kind = 0 AND seq > ? LIMIT ?"
             ))
             .await?,
             row: plain(&format!(
-                "SELECT seq, sender, sent_as, ts, payload {in_bucket} AND kind = 0 AND seq = ? AND cid = ''"
+                "SELECT seq, sender, cid, ts, body {in_bucket} AND kind = 0 AND seq = ? AND cid_key = ''"
             ))
             .await?,
             row_serial,
-            cids: plain(&format!("SELECT cid, at {in_bucket} AND kind = 1 AND seq = 0 AND cid IN ?")).await?,
+            cids: plain(&format!("SELECT cid_key, message_seq {in_bucket} AND kind = 1 AND seq = 0 AND cid_key IN ?")).await?,
             head: plain("SELECT head FROM $.inbox WHERE user = ? AND conv = ?").await?,
             raise_head: plain("INSERT INTO $.inbox (user, conv, head, ts) VALUES (?, ?, ?, ?) USING TIMESTAMP ?")
                 .await?,
@@ -126,6 +131,11 @@ impl Statements {
             raise_read_mark: plain("INSERT INTO $.reads (user, conv, seq) VALUES (?, ?, ?) USING TIMESTAMP ?").await?,
             device: plain("SELECT device FROM $.devices WHERE user = ? AND device = ?").await?,
             add_device,
+            connection: plain("SELECT number FROM $.connections WHERE user = ? AND device = ?").await?,
+            raise_connection: plain(
+                "INSERT INTO $.connections (user, device, number) VALUES (?, ?, ?) USING TIMESTAMP ?",
+            )
+            .await?,
             beat: plain("INSERT INTO $.health (slot, beat) VALUES (?, ?)").await?,
         })
     }

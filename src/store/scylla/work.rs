@@ -2,15 +2,17 @@
 
 use std::collections::HashMap;
 
-use crate::model::{Cid, Seq, UserId};
-use crate::store::{Appended, NewMessage, StoreError, StoreResult};
+use crate::{
+    model::{Cid, NewMessage, Seq, UserId},
+    store::{Appended, StoreError, StoreResult},
+};
 
 /// Messages per conditional batch; each is two rows.
 const MAX_ROWS: usize = 64;
 /// Bytes of bodies per conditional batch: it travels through every replica three times.
 const MAX_BYTES: usize = 256 * 1024;
 
-/// What names a message in its conversation, and its cid row: senders have no '/' in them.
+/// What identifies a message in its conversation, and the `cid_key` of its cid row. A sender's name has no '/'.
 pub(super) fn key_of(sender: &UserId, cid: &Cid) -> String {
     format!("{sender}/{cid}")
 }
@@ -29,7 +31,7 @@ struct Slot {
     repeated: bool,
 }
 
-/// One append: distinct messages in order, and for each message asked for, which of them it is.
+/// One append: its distinct messages in order, and for each message of the batch, which of them it is.
 pub(super) struct Work {
     items: Vec<Item>,
     slots: Vec<Slot>,
@@ -60,8 +62,8 @@ impl Work {
         self.undecided()
             .take(room.min(MAX_ROWS))
             .take_while(|item| {
-                let fits = bytes == 0 || bytes + self.message(*item).body.len() <= MAX_BYTES;
-                bytes += self.message(*item).body.len();
+                let fits = bytes == 0 || bytes + self.message(*item).body.size() <= MAX_BYTES;
+                bytes += self.message(*item).body.size();
                 fits
             })
             .collect()
@@ -101,7 +103,7 @@ impl Work {
         highest
     }
 
-    /// Takes back every good answer: the heads could not be raised, so nothing may be answered `sent`.
+    /// Replaces every `Ok` answer: the heads could not be raised, so nothing may be answered `sent`.
     pub(super) fn withdraw(&mut self, error: &StoreError) {
         for item in &mut self.items {
             if matches!(item.decided, Some(Ok(_))) {
@@ -110,10 +112,10 @@ impl Work {
         }
     }
 
-    /// An answer for each message asked for; `open` for those never decided.
-    pub(super) fn answers(self, open: &StoreError) -> Vec<StoreResult<Appended>> {
+    /// An answer for each message of the batch; `otherwise` for those never decided.
+    pub(super) fn answers(self, otherwise: &StoreError) -> Vec<StoreResult<Appended>> {
         let answer = |slot: &Slot| {
-            let decided = self.items[slot.item].decided.clone().unwrap_or_else(|| Err(open.clone()));
+            let decided = self.items[slot.item].decided.clone().unwrap_or_else(|| Err(otherwise.clone()));
             match decided {
                 Ok(appended) if !slot.same_body => Err(StoreError::CidReused { seq: appended.seq }),
                 Ok(appended) if slot.repeated => Ok(Appended { fresh: false, ..appended }),
@@ -126,18 +128,17 @@ impl Work {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-
     use super::*;
+    use crate::model::Body;
 
-    fn message(cid: &str, body: &'static [u8]) -> NewMessage {
+    fn message(cid: &str, body: &str) -> NewMessage {
         let (sender, cid) = (UserId::new("alice").unwrap(), Cid::new(cid).unwrap());
-        NewMessage { sender, cid, ts: 1, body: Bytes::from_static(body) }
+        NewMessage { sender, cid, ts: 1, body: Body::text(body) }
     }
 
     #[test]
     fn repeated_cids_share_a_seq_and_other_bodies_are_refused() {
-        let mut work = Work::new(vec![message("x", b"1"), message("y", b"2"), message("x", b"1"), message("x", b"3")]);
+        let mut work = Work::new(vec![message("x", "1"), message("y", "2"), message("x", "1"), message("x", "3")]);
         assert_eq!(work.chunk(10), [0, 1]);
         work.decide(0, Ok(Appended { seq: 7, ts: 1, fresh: true }));
         let down = StoreError::unavailable("down");
@@ -150,12 +151,12 @@ mod tests {
 
     #[test]
     fn chunks_keep_to_room_rows_and_bytes() {
-        static BIG: [u8; MAX_BYTES] = [0; MAX_BYTES];
-        let many = (0..100).map(|n| message(&n.to_string(), b"x")).collect();
+        let big = "x".repeat(MAX_BYTES);
+        let many = (0..100).map(|n| message(&n.to_string(), "x")).collect();
         let work = Work::new(many);
         assert_eq!(work.chunk(3).len(), 3);
         assert_eq!(work.chunk(usize::MAX).len(), MAX_ROWS);
-        let work = Work::new(vec![message("a", &BIG), message("b", b"x")]);
+        let work = Work::new(vec![message("a", &big), message("b", "x")]);
         assert_eq!(work.chunk(9), [0], "one message always fits");
     }
 }

@@ -1,4 +1,4 @@
-//! A headless Chromium with a profile of its own, and its tabs.
+//! A headless Chromium with its own profile, and its tabs.
 
 use std::{
     env,
@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use super::devtools::DevTools;
 use crate::harness::{process::Process, wait::try_until};
 
-/// How long a test waits for what must become true.
+/// How long a test waits for something to become true.
 const PATIENCE: Duration = Duration::from_secs(30);
 const FLAGS: &[&str] = &[
     "--headless=new",
@@ -29,7 +29,7 @@ const FLAGS: &[&str] = &[
     "--remote-debugging-port=0",
 ];
 
-/// The browser's program: `NATTER_CHROMIUM`, or the first of the usual names on `PATH`.
+/// The browser program: `NATTER_CHROMIUM`, or the first of the usual names on `PATH`.
 fn find() -> Result<PathBuf, String> {
     if let Some(named) = env::var_os("NATTER_CHROMIUM").filter(|value| !value.is_empty()) {
         let path = PathBuf::from(named);
@@ -43,22 +43,22 @@ fn find() -> Result<PathBuf, String> {
         .ok_or_else(|| "no chromium on PATH: install it, or name one in NATTER_CHROMIUM".to_owned())
 }
 
-/// Whether these tests can run here, or else why not.
+/// Whether these tests can run here, and if not, why.
 pub fn available() -> Result<(), String> {
     find().map(drop)
 }
 
-/// A running browser; a drop ends it and removes its profile.
+/// A running browser; dropping it ends the browser and removes its profile.
 pub struct Browser {
     devtools: DevTools,
     host: String,
-    // Dropped in this order: the profile is removed when nothing writes there any more.
+    // Dropped in this order: the profile is removed when nothing writes to it any more.
     _process: Process,
     _profile: TempDir,
 }
 
 impl Browser {
-    /// Starts one and waits until it takes commands.
+    /// Starts a browser and waits until it accepts commands.
     pub async fn start() -> Self {
         let profile = tempfile::tempdir().unwrap();
         let mut command = Command::new(find().unwrap());
@@ -74,7 +74,7 @@ impl Browser {
         Self { devtools, host, _process: process, _profile: profile }
     }
 
-    /// Opens a tab in a window of its own, so that every page counts as visible.
+    /// Opens a tab in its own window, so that every page counts as visible.
     pub async fn open(&mut self, url: &str) -> Tab {
         let window = json!({"url": "about:blank", "newWindow": true});
         let made = self.devtools.call("Target.createTarget", window).await;
@@ -92,9 +92,9 @@ impl Browser {
     }
 }
 
-/// Where it takes commands, once it has said so.
+/// Where it accepts commands, once it has written that down.
 fn port_and_path(file: &Path) -> Option<(String, String)> {
-    // Two lines; the second one says that the file is whole.
+    // Two lines; once the second is there, the file is complete.
     let text = std::fs::read_to_string(file).ok()?;
     text.trim().split_once('\n').map(|(port, path)| (port.to_owned(), path.to_owned()))
 }
@@ -114,10 +114,10 @@ impl Tab {
         answer["result"]["value"].clone()
     }
 
-    /// Waits until an expression has a value, and fails with what the page shows.
+    /// Waits until an expression has a value; on failure, shows what the page shows.
     pub async fn until(&mut self, expression: &str, wanted: impl Into<Value>) {
         let wanted = wanted.into();
-        // A page that is just being loaded has no elements yet: that is no failure.
+        // A page that is still loading has no elements yet: that is not a failure.
         let guarded = format!("(() => {{ try {{ return {expression} }} catch {{ return null }} }})()");
         let reached = try_until(PATIENCE, async || {
             let value = self.eval(&guarded).await;
@@ -137,6 +137,20 @@ impl Tab {
             let key = json!({"type": kind, "key": "Enter", "code": "Enter", "text": "\r", "windowsVirtualKeyCode": 13});
             self.devtools.call("Input.dispatchKeyEvent", key).await;
         }
+    }
+
+    /// Does what loads the page anew, and waits until it is loaded: a question to a page that is just going has no answer.
+    pub async fn load_by(&mut self, expression: &str) {
+        self.devtools.call("Page.enable", json!({})).await;
+        self.eval(expression).await;
+        self.devtools.event("Page.loadEventFired").await;
+    }
+
+    /// Takes the tab's network away, or gives it back: the page is told as by the machine itself.
+    pub async fn set_offline(&mut self, offline: bool) {
+        self.devtools.call("Network.enable", json!({})).await;
+        let none = json!({"offline": offline, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1});
+        self.devtools.call("Network.emulateNetworkConditions", none).await;
     }
 
     /// Lets the page's clock run ahead: its timers believe that this much time has passed. After that it stands

@@ -1,4 +1,4 @@
-//! The DevTools protocol over one WebSocket: commands with an id, answers with the same, events in between.
+//! The DevTools protocol over one WebSocket: commands with an id, answers with the same id, events in between.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ impl DevTools {
         Self { socket, last_id: 0 }
     }
 
-    /// Gives a command and waits for its answer; events that come before are dropped.
+    /// Sends a command and waits for its answer; events that arrive first are dropped.
     pub async fn call(&mut self, method: &str, params: Value) -> Value {
         self.last_id += 1;
         let id = self.last_id;

@@ -3,3 +3,4 @@
 mod chromium;
 mod devtools;
 mod page;
+mod states;

@@ -1,5 +1,5 @@
 //! The chat page in a real browser against a real `natter dev`: what a person sees when all is well, when a tab was
-//! away, when the node is killed, and when the token is no good.
+//! closed, when the node is killed, and when the token is no good.
 
 use std::time::Duration;
 
@@ -9,15 +9,15 @@ use tokio::sync::{Mutex, MutexGuard};
 use super::chromium::{Browser, Tab, available};
 use crate::harness::{dev::Dev, skip::skip};
 
-const STATE: &str = "document.querySelector('#state').dataset.state";
+pub(super) const STATE: &str = "document.querySelector('#state').dataset.state";
 /// The messages as a person sees them, in their order.
-const TEXTS: &str = "[...document.querySelectorAll('#messages .text')].map((text) => text.textContent)";
+pub(super) const TEXTS: &str = "[...document.querySelectorAll('#messages .text')].map((text) => text.textContent)";
 /// How far each own message has come.
-const TICKS: &str = "[...document.querySelectorAll('#messages .own')].map((item) => item.dataset.tick)";
+pub(super) const TICKS: &str = "[...document.querySelectorAll('#messages .own')].map((item) => item.dataset.tick)";
 const DEVICES: &str = "Object.keys(localStorage).filter((key) => key.startsWith('natter.device.')).length";
 
 /// One browser at a time: each takes a whole processor while it starts.
-async fn turn() -> Option<MutexGuard<'static, ()>> {
+pub(super) async fn turn() -> Option<MutexGuard<'static, ()>> {
     static ONE: Mutex<()> = Mutex::const_new(());
     match available() {
         Ok(()) => Some(ONE.lock().await),
@@ -28,7 +28,7 @@ async fn turn() -> Option<MutexGuard<'static, ()>> {
     }
 }
 
-async fn open_live(browser: &mut Browser, link: &str) -> Tab {
+pub(super) async fn open_live(browser: &mut Browser, link: &str) -> Tab {
     let mut tab = browser.open(link).await;
     tab.until(STATE, "live").await;
     tab
@@ -54,7 +54,7 @@ async fn two_people_chat_through_two_nodes() {
     alice.until(TICKS, json!(["read"])).await;
     bob.until(TICKS, json!(["read"])).await;
 
-    // Only a signal, and it goes when the message comes.
+    // Only a signal; it disappears when the message arrives.
     bob.eval("document.querySelector('#text').dispatchEvent(new Event('input'))").await;
     alice.until("document.querySelector('#typing').textContent", "bob is typing …").await;
     bob.enter("#text", "there").await;
@@ -95,7 +95,7 @@ async fn a_killed_node_loses_no_message_and_doubles_none() {
     alice.enter("#text", "before").await;
     alice.until(TICKS, json!(["sent"])).await;
 
-    // On its way when the node dies, and written while there is none.
+    // One is on its way when the node dies, one is written while there is no node.
     mesh.process.pause();
     alice.enter("#text", "in flight").await;
     alice.until(TICKS, json!(["sent", "sending"])).await;
@@ -129,7 +129,7 @@ async fn a_message_whose_answer_is_lost_is_stored_once() {
     let mut bob = open_live(&mut browser, &mesh.link(1, "bob", "alice")).await;
     alice.eval(LOSE_ANSWER).await;
     alice.enter("#text", "once").await;
-    // It was stored, though its sender was not told: only then is the second try a second one.
+    // It was stored although its sender was not told: only then is the second try a retry.
     bob.until(TEXTS, json!(["once"])).await;
     assert_eq!(alice.eval("window.lost").await, true);
     alice.until(TICKS, json!(["read"])).await;
@@ -182,7 +182,7 @@ async fn two_tabs_of_one_user_both_stay() {
     assert_eq!(one.eval(DEVICES).await, 2);
 }
 
-/// Scrolls to the oldest message and remembers where on the screen it stands: there it must stay.
+/// Scrolls to the oldest message and remembers where it is on the screen: it must stay there.
 const MARK_TOP: &str = "document.querySelector('#log').scrollTop = -1e6; \
     window.mark = document.querySelector('#messages li'); window.place = mark.getBoundingClientRect().top;";
 

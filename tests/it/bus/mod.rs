@@ -1,4 +1,4 @@
-//! The bus on real NATS servers: what every bus promises, what only this one does, and what the servers let whom do.
+//! The bus on real NATS servers: what every bus promises, what only this one does, and what the servers allow to whom.
 
 #[macro_use]
 mod contract;

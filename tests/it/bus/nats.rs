@@ -1,46 +1,36 @@
-//! What is special about the bus on NATS: what it counts, servers that stop, restart and overflow, clusters. What every
-//! bus must do is in `contract`.
+//! What is special about the bus on NATS: what it counts, servers that stop, restart and overflow, and clusters. What
+//! every bus must do is in `contract`.
 
 use std::{
     collections::BTreeSet,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use natter::{
-    bus::{
-        Bus, BusError, BusEvent,
-        nats::{NatsBus, NatsOptions},
-    },
+    bus::{Bus, BusError, BusEvent, nats::NatsOptions},
     nats_server::{NatsServer, Passwords, ServerOptions, free_ports},
     subject::Subject,
 };
 
 use super::{
     contract::Login,
-    site::{Heard, Site, user},
+    site::{Heard, Site, connect, user},
 };
 use crate::harness::{nats::Cluster, until};
 
-bus_contract!(contract, super::connect);
+bus_contract!(contract, super::login);
 
-async fn connect(login: Login) -> Arc<dyn Bus> {
+async fn login(login: Login) -> Arc<dyn Bus> {
     let mut options = NatsOptions::new(&login.node, [login.url]).password("node", &login.password);
     options.ping_interval = Duration::from_secs(1);
-    NatsBus::connect(options).await.unwrap()
-}
-
-fn get(counter: &AtomicU64) -> u64 {
-    counter.load(Ordering::Relaxed)
+    connect(options).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_a_fence_what_another_node_publishes_arrives() {
-    // On a worker, which runs the task it woke last first: a fence must not overtake a subscription even so.
+    // On a worker thread, which runs the task it woke last first: even so, a fence must not overtake a subscription.
     tokio::spawn(fence_and_publish()).await.unwrap();
 }
 
@@ -66,7 +56,7 @@ async fn concurrent_fences_share_a_round_trip() {
     let bus = site.bus("n1").await;
     let all = futures_util::future::join_all((0..1000).map(|_| bus.fence())).await;
     assert!(all.iter().all(|outcome| *outcome == Ok(1)));
-    assert!(get(&bus.stats().fences) <= 3, "{}", get(&bus.stats().fences));
+    assert!(bus.metrics().nats_fences.get() <= 3, "{}", bus.metrics().nats_fences.get());
 }
 
 #[tokio::test]
@@ -74,7 +64,7 @@ async fn a_fence_does_not_wait_for_a_stopped_server() {
     let site = Site::start().await;
     let mut options = site.options("n1");
     options.ping_interval = Duration::from_secs(10);
-    let bus = NatsBus::connect(options).await.unwrap();
+    let bus = connect(options).await.unwrap();
     site.server.pause();
     let begin = Instant::now();
     let (first, second) = tokio::join!(bus.fence(), bus.fence());
@@ -133,11 +123,11 @@ async fn ten_thousand_subscriptions_survive_a_restart() {
     }
     heard.has_count(USERS as usize).await;
     assert_eq!(heard.all().iter().collect::<BTreeSet<_>>().len() as u64, USERS);
-    assert_eq!((get(&one.stats().reconnects), get(&one.stats().dropped)), (1, 0));
-    // The fence's and the one for what nobody heard are counted too.
-    assert_eq!(get(&one.stats().subscriptions), USERS + 2);
+    assert_eq!((one.metrics().nats_reconnects.get(), one.metrics().nats_dropped.get()), (1, 0));
+    // The bus's own two subscriptions count too: for fences and for "no responders".
+    assert_eq!(one.metrics().subscriptions.get(), i64::try_from(USERS).unwrap() + 2);
     drop(subs);
-    assert_eq!(get(&one.stats().subscriptions), 2);
+    assert_eq!(one.metrics().subscriptions.get(), 2);
 }
 
 #[tokio::test]
@@ -146,13 +136,13 @@ async fn a_node_goes_to_another_server_of_its_cluster() {
     let servers = &mut cluster.servers;
     let connect = async |node: &str, server: &NatsServer| {
         let options = NatsOptions::new(node, [server.client_url()]).password("node", &server.passwords().node);
-        NatsBus::connect(options).await.unwrap()
+        connect(options).await.unwrap()
     };
     let (one, two) = (connect("n1", &servers[0]).await, connect("n2", &servers[2]).await);
     let heard = Heard::default();
     let _sub = one.subscribe(&user("bob"), heard.listen());
     assert_eq!(one.fence().await, Ok(1));
-    // It knows the address of the first server only; the others it was told by that one.
+    // It knows the address of the first server only, which told it about the others.
     servers[0].kill9();
     until("it is with another server", async || one.fence().await == Ok(2)).await;
     // The fence is about its own server: the others learn of the subscription a moment later.
@@ -170,30 +160,30 @@ async fn what_nobody_else_hears_is_told() {
     let site = Site::start().await;
     let (one, two) = (site.bus("n1").await, site.bus("n2").await);
     let (unheard, heard) = (Heard::default(), Heard::default());
-    unheard.listen_unheard(&*one);
+    unheard.listen_no_responders(&*one);
     let _own = one.subscribe(&user("alice"), heard.listen());
     let theirs = two.subscribe(&user("bob"), heard.listen());
     two.fence().await.unwrap();
-    one.publish_or_tell(&user("alice"), "own".into(), "alice.dm:alice:alice.1");
-    one.publish_or_tell(&user("bob"), "theirs".into(), "bob.dm:alice:bob.17");
-    one.publish_or_tell(&user("eve"), "nobody's".into(), "eve.room:lobby.3");
+    one.publish_tagged(&user("alice"), "own".into(), "alice.dm:alice:alice.1");
+    one.publish_tagged(&user("bob"), "theirs".into(), "bob.dm:alice:bob.17");
+    one.publish_tagged(&user("eve"), "nobody's".into(), "eve.room:lobby.3");
     unheard.has("eve.room:lobby.3").await;
     heard.has("theirs").await;
     assert_eq!(unheard.all(), ["alice.dm:alice:alice.1", "eve.room:lobby.3"]);
     assert_eq!(heard.all(), ["theirs"], "a node does not hear itself");
 
-    // Only the server's word counts, not a notice from somebody.
-    two.publish(&Subject::node("n1", "unheard.forged"), "".into());
+    // Only the server's word counts, not a notice from a third party.
+    two.publish(&Subject::node("n1", "no_responders.forged"), "".into());
     drop(theirs);
     two.fence().await.unwrap();
     until("the subscription is gone", async || {
-        one.publish_or_tell(&user("bob"), "late".into(), "bob.late");
+        one.publish_tagged(&user("bob"), "late".into(), "bob.late");
         one.fence().await.unwrap();
         unheard.all().iter().any(|tag| tag == "bob.late")
     })
     .await;
     assert!(!unheard.all().iter().any(|tag| tag == "forged"));
-    assert_eq!(get(&two.stats().subscriptions), 2);
+    assert_eq!(two.metrics().subscriptions.get(), 2);
 }
 
 #[tokio::test]
@@ -202,7 +192,7 @@ async fn while_the_server_is_down_a_publish_returns_at_once() {
     let bus = site.bus("n1").await;
     site.server.kill9();
     until("the loss is noticed", async || bus.connected().is_none()).await;
-    // Each by itself: how long all of them take says more of the machine.
+    // Each by itself: how long all of them take says more about the machine.
     let mut slowest = Duration::ZERO;
     for _ in 0..100_000 {
         let begin = Instant::now();
@@ -210,9 +200,9 @@ async fn while_the_server_is_down_a_publish_returns_at_once() {
         slowest = slowest.max(begin.elapsed());
     }
     assert!(slowest < Duration::from_millis(200), "{slowest:?}");
-    assert_eq!((get(&bus.stats().dropped), get(&bus.stats().queued_bytes)), (100_000, 0));
+    assert_eq!((bus.metrics().nats_dropped.get(), bus.metrics().nats_queued_bytes.get()), (100_000, 0));
 
-    // More subscriptions than the library queues: the fence comes after the last of them all the same.
+    // More subscriptions than the library queues: the fence still comes after the last of them.
     let heard = Heard::default();
     let mut subs: Vec<_> = (0..70_000).map(|_| bus.subscribe(&user("carol"), heard.listen())).collect();
     subs.push(bus.subscribe(&user("dave"), heard.listen()));
@@ -229,7 +219,7 @@ async fn a_node_starts_without_a_server_and_finds_it_later() {
     let passwords = Passwords::random();
     let mut options = NatsOptions::new("n1", [format!("nats://node:{}@127.0.0.1:{port}", passwords.node)]);
     options.connect_timeout = Duration::from_millis(200);
-    let bus = NatsBus::connect(options).await.unwrap();
+    let bus = connect(options).await.unwrap();
     assert_eq!(bus.connected(), None);
     let heard = Heard::default();
     let _sub = bus.subscribe(&user("bob"), heard.listen());
@@ -248,7 +238,7 @@ async fn a_stalled_server_costs_bounded_memory_and_no_time() {
     let site = Site::start().await;
     let mut options = site.options("n1");
     options.ping_interval = Duration::from_secs(10);
-    let bus = NatsBus::connect(options).await.unwrap();
+    let bus = connect(options).await.unwrap();
     let mut events = bus.events();
     site.server.pause();
     let payload = Bytes::from(vec![7; 64 << 10]);
@@ -260,12 +250,12 @@ async fn a_stalled_server_costs_bounded_memory_and_no_time() {
         tokio::task::yield_now().await;
     }
     assert!(slowest < Duration::from_millis(200), "{slowest:?}");
-    let queued = get(&bus.stats().queued_bytes);
+    let queued = bus.metrics().nats_queued_bytes.get();
     assert!((32 << 20..=64 << 20).contains(&queued), "{queued}");
-    assert!(get(&bus.stats().dropped) > 0);
+    assert!(bus.metrics().nats_dropped.get() > 0);
     assert_eq!(events.recv().await, Ok(BusEvent::Overflow));
     site.server.resume();
-    until("the queue is empty", async || get(&bus.stats().queued_bytes) == 0).await;
+    until("the queue is empty", async || bus.metrics().nats_queued_bytes.get() == 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -290,7 +280,7 @@ async fn a_subscription_that_cannot_keep_up_is_told() {
     let told = tokio::time::timeout(Duration::from_secs(5), events.recv()).await;
     drop(gate);
     assert_eq!(told.unwrap(), Ok(BusEvent::SlowConsumer));
-    assert!(get(&one.stats().slow_consumers) > 0);
+    assert!(one.metrics().nats_slow_consumers.get() > 0);
 }
 
 #[tokio::test]
@@ -309,5 +299,5 @@ async fn close_sends_what_waits() {
     assert_eq!(one.connected(), None);
     assert_eq!(one.fence().await, Err(BusError::NotConnected));
     heard.has(&(COUNT - 1).to_string()).await;
-    assert_eq!((heard.all().len() as u64, get(&one.stats().dropped)), (COUNT, 0));
+    assert_eq!((heard.all().len() as u64, one.metrics().nats_dropped.get()), (COUNT, 0));
 }

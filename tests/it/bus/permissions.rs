@@ -1,4 +1,4 @@
-//! What the servers let whom do, with the very configuration that is deployed: the trust boundary (R9, R13).
+//! What the servers allow to whom, with the exact configuration that is deployed: the trust boundary (R9, R13).
 
 use std::sync::{
     Arc,
@@ -17,7 +17,7 @@ use natter::{
 use super::site::{Heard, Site, user};
 use crate::harness::until;
 
-/// Somebody who is no node, and how often the server refused.
+/// A guest, someone who is not a node, and how often the server refused it.
 struct Guest {
     client: Client,
     refused: Arc<AtomicUsize>,
@@ -65,14 +65,14 @@ const FOREIGN: [&str; 11] = [
     "natter.user.*",
     "natter.room.lobby",
     "natter.send.>",
-    "natter.node.n1.unheard.>",
+    "natter.node.n1.no_responders.>",
     "_INBOX_node.>",
 ];
 
 async fn no_guest_hears_what_is_for_users(site: Site) {
     let node = site.bus("n1").await;
     let unheard = Heard::default();
-    unheard.listen_unheard(&*node);
+    unheard.listen_no_responders(&*node);
     for guest in [Guest::billing(&site).await, Guest::operator(&site).await] {
         let mut foreign = Vec::new();
         for subject in FOREIGN {
@@ -82,9 +82,9 @@ async fn no_guest_hears_what_is_for_users(site: Site) {
         let mut events = guest.client.subscribe("natter.event.>").await.unwrap();
         guest.refused(FOREIGN.len() * 2).await;
 
-        node.publish_or_tell(&user("bob"), "secret".into(), "bob");
+        node.publish_tagged(&user("bob"), "secret".into(), "bob");
         node.publish(&Subject::room(&RoomId::new("lobby").unwrap()), "secret".into());
-        // What this one gets, it gets after everything before.
+        // What this one gets comes after everything before it.
         until("the event is heard", async || {
             node.publish(&Subject::event("offline"), "{}".into());
             node.fence().await.unwrap();
@@ -139,7 +139,7 @@ async fn a_request_is_answered_in_the_services_inbox_and_nowhere_else(site: Site
         QUEUE_GROUP,
         Arc::new(move |message| {
             if let Some(reply) = message.reply {
-                answering.reply(&reply, Bytes::from(format!("answer to {}", message.subject)));
+                answering.reply("billing", &reply, Bytes::from(format!("answer to {}", message.subject)));
             }
         }),
     );
@@ -149,12 +149,15 @@ async fn a_request_is_answered_in_the_services_inbox_and_nowhere_else(site: Site
     let answer = billing.client.request(subject.to_string(), "x".into()).await.unwrap();
     assert_eq!(answer.payload, "answer to natter.send.billing.user.bob");
 
-    // A service that names a user's subject would have the node publish there in its stead.
+    // A service that names a user's subject would make the node publish there on its behalf.
     let heard = Heard::default();
     let _bob = other.subscribe(&user("bob"), heard.listen());
     other.fence().await.unwrap();
-    billing.client.publish_with_reply(subject.to_string(), "natter.user.bob", "x".into()).await.unwrap();
-    until("the node refused", async || node.stats().dropped.load(Ordering::Relaxed) == 1).await;
+    // So would one that names another's inbox.
+    for (number, foreign) in ["natter.user.bob", "_INBOX_operator.x", "_INBOX.x"].into_iter().enumerate() {
+        billing.client.publish_with_reply(subject.to_string(), foreign, "x".into()).await.unwrap();
+        until("the node refused", async || node.metrics().nats_dropped.get() == number as u64 + 1).await;
+    }
     node.publish(&user("bob"), "real".into());
     heard.has("real").await;
     assert_eq!(heard.all(), ["real"]);
@@ -187,7 +190,7 @@ async fn nobody_comes_in_without_a_password(site: Site) {
     assert!(async_nats::connect(site.guest_url()).await.is_err());
 }
 
-/// Each on one server, and on a cluster where the guests are on another server than the nodes.
+/// Each test on one server, and on a cluster where the guests connect to another server than the nodes.
 macro_rules! on_both {
     ($($name:ident),* $(,)?) => {
         mod one_server {

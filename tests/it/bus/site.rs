@@ -1,12 +1,14 @@
-//! Real NATS servers for the tests of the bus, nodes on them, and what those heard.
+//! Real NATS servers for the tests of the bus, nodes connected to them, and what those nodes heard.
 
 use std::{sync::Arc, time::Duration};
 
 use natter::{
     bus::{
-        Bus, OnMessage,
+        Bus, BusError, OnMessage,
         nats::{NatsBus, NatsOptions},
     },
+    config::ServerUrl,
+    metrics::Metrics,
     model::UserId,
     nats_server::{NatsServer, ServerOptions},
     subject::Subject,
@@ -19,7 +21,7 @@ use crate::harness::{PATIENCE, nats::Cluster, until};
 
 /// A server, or a cluster of three, and the folder they live in.
 pub struct Site {
-    /// The one that nodes connect to.
+    /// The server that nodes connect to.
     pub server: NatsServer,
     /// The rest of the cluster.
     others: Vec<NatsServer>,
@@ -27,14 +29,14 @@ pub struct Site {
 }
 
 impl Site {
-    /// One server on any port.
+    /// One server on any free port.
     pub async fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let options = ServerOptions::new(folder.path());
         Self::with(options, folder).await
     }
 
-    /// One server with options of its own, which name the folder.
+    /// One server with its own options, which name the folder.
     pub async fn with(options: ServerOptions, folder: TempDir) -> Self {
         Self { server: NatsServer::start(options).await.unwrap(), others: Vec::new(), _folder: folder }
     }
@@ -45,7 +47,7 @@ impl Site {
         Self { server: servers.remove(0), others: servers, _folder: folder }
     }
 
-    /// Where those who are no nodes connect: another server, where there is one.
+    /// Where guests, who are not nodes, connect: another server, if there is one.
     pub fn guest_url(&self) -> String {
         self.others.last().unwrap_or(&self.server).client_url()
     }
@@ -56,9 +58,9 @@ impl Site {
         let _sub = node.subscribe(&subject, heard.listen());
         node.fence().await.unwrap();
         let mut options = self.options("settling");
-        options.urls = vec![self.guest_url()];
-        let far = NatsBus::connect(options).await.unwrap();
-        // Subscriptions go over a route in their order, so this one tells of those before it.
+        options.urls = vec![ServerUrl::new(self.guest_url())];
+        let far = connect(options).await.unwrap();
+        // Subscriptions cross a route in order, so this one shows that those before it have arrived.
         until("the other server knows the subscriptions", async || {
             far.publish(&subject, "here".into());
             far.fence().await.unwrap();
@@ -67,7 +69,7 @@ impl Site {
         .await;
     }
 
-    /// How a node connects that notices soon when the server is away.
+    /// How a node connects that soon notices when the server is away.
     pub fn options(&self, node: &str) -> NatsOptions {
         let mut options =
             NatsOptions::new(node, [self.server.client_url()]).password("node", &self.server.passwords().node);
@@ -75,13 +77,22 @@ impl Site {
         options
     }
 
-    /// A node.
+    /// Connects a node.
     pub async fn bus(&self, node: &str) -> Arc<NatsBus> {
-        NatsBus::connect(self.options(node)).await.unwrap()
+        connect(self.options(node)).await.unwrap()
     }
 }
 
-/// Remembers what came. Clones share it.
+/// A bus with its own counters.
+///
+/// # Errors
+/// Those of the bus.
+pub async fn connect(options: NatsOptions) -> Result<Arc<NatsBus>, BusError> {
+    let metrics = Metrics::new(&options.node);
+    NatsBus::connect(options, metrics).await
+}
+
+/// Remembers what arrived. Clones share it.
 #[derive(Clone, Default)]
 pub struct Heard(Arc<Memory>);
 
@@ -92,16 +103,16 @@ struct Memory {
 }
 
 impl Heard {
-    /// Hears what a subscription brings.
+    /// Records what a subscription brings.
     pub fn listen(&self) -> OnMessage {
         let heard = self.clone();
         Arc::new(move |message| heard.push(std::str::from_utf8(&message.payload).unwrap()))
     }
 
-    /// Hears the tags of what nobody heard.
-    pub fn listen_unheard(&self, bus: &dyn Bus) {
+    /// Records the tags of publishes that had no responders.
+    pub fn listen_no_responders(&self, bus: &dyn Bus) {
         let heard = self.clone();
-        bus.on_unheard(Arc::new(move |tag| heard.push(tag)));
+        bus.on_no_responders(Arc::new(move |tag| heard.push(tag)));
     }
 
     fn push(&self, text: &str) {
@@ -109,22 +120,22 @@ impl Heard {
         self.0.changed.notify_waiters();
     }
 
-    /// So far, in order.
+    /// What has arrived so far, in order.
     pub fn all(&self) -> Vec<String> {
         self.0.texts.lock().clone()
     }
 
-    /// How much came so far.
+    /// How much has arrived so far.
     pub fn count(&self) -> usize {
         self.0.texts.lock().len()
     }
 
-    /// Waits until this is among it.
+    /// Waits until this has arrived.
     pub async fn has(&self, text: &str) {
         self.wait(&format!("{text} is heard"), |all| all.iter().any(|heard| heard == text)).await;
     }
 
-    /// Waits until so much came.
+    /// Waits until this much has arrived.
     pub async fn has_count(&self, count: usize) {
         self.wait(&format!("{count} messages are heard"), |all| all.len() >= count).await;
     }

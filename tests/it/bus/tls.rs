@@ -1,4 +1,4 @@
-//! TLS to NATS: each key of the configuration is in force, and a server that shows another authority's certificate is
+//! TLS to NATS: each key of the configuration takes effect, and a server that shows another authority's certificate is
 //! refused.
 
 use std::{
@@ -16,7 +16,7 @@ use crate::harness::{
     skip::skip,
 };
 
-/// A nats-server that asks for a certificate of our authority.
+/// A nats-server that asks for a certificate from our authority.
 async fn start_server(certificates: &Certificates, folder: &Path) -> (Process, u16) {
     let port = free_ports(1).unwrap()[0];
     let conf = folder.join("tls.conf");
@@ -36,12 +36,12 @@ async fn start_server(certificates: &Certificates, folder: &Path) -> (Process, u
     (server, port)
 }
 
-/// The doctor's finding on the server.
+/// The doctor's finding about the server.
 async fn server_finding(folder: &Path, port: u16, variables: &[(&str, PathBuf)]) -> Value {
     let mut doctor = natter(folder);
     doctor
         .args(["doctor", "--json"])
-        // No word of TLS here: the files ask for it.
+        // The URL does not mention TLS: the certificate files ask for it.
         .env("NATTER_NATS__URLS", format!("nats://127.0.0.1:{port}"))
         .env("NATTER_NATS__USER", "node")
         .env("NATTER_NATS__PASSWORD", "secret")
@@ -65,7 +65,7 @@ async fn nats_with_certificates_on_both_sides() {
     };
     let good = server_finding(folder.path(), port, &files("ours", "ours")).await;
     assert_eq!(good["state"], "ok", "{good}");
-    // Each of the three keys counts: another authority, another's certificate, none at all.
+    // Each of the three keys matters: another authority, another's certificate, none at all.
     for wrong in [&files("other", "ours")[..], &files("ours", "other"), &files("ours", "ours")[..1], &[]] {
         let found = server_finding(folder.path(), port, wrong).await;
         assert_eq!(found["state"], "fail", "{found}");

@@ -1,4 +1,4 @@
-//! `natter send`, `tail` and `bench` as a person runs them, against nodes in this process; and `migrate` where there is
+//! `natter send`, `tail` and `bench` as a person runs them, against nodes in this process; and `migrate` when there is
 //! nothing to migrate.
 
 use std::process::{Command, Output};
@@ -33,7 +33,7 @@ impl Shell {
         command
     }
 
-    /// Runs a command to its end, without holding up the nodes.
+    /// Runs a command to its end without blocking the nodes.
     async fn run(&self, args: &[&str], input: &str) -> Output {
         output_of(self.command(args), input).await
     }

@@ -1,4 +1,4 @@
-//! The `natter` command as a shell runs it: `config` and `token`, their output, faults and exit codes.
+//! The `natter` command as a shell runs it: `config` and `token`, their output, errors and exit codes.
 
 use std::{
     io::Read as _,
@@ -79,7 +79,7 @@ fn every_fault_of_a_configuration_is_listed_with_a_hint_and_exit_code_2() {
     assert_eq!(
         stderr(&output),
         "natter: 3 faults in the configuration\n  \
-         limits.windw is no key, did you mean limits.window? [bad.toml:2]\n  \
+         limits.windw is not a key, did you mean limits.window? [bad.toml:2]\n  \
          log.format = \"xml\" must be \"text\" or \"json\" [--log-format]\n  \
          limits.window = 0 must be from 1 to 65536 [bad.toml:3]\n\
          hint: natter config --default shows every key, its default and what it is for\n"

@@ -1,5 +1,5 @@
-//! `natter dev --json` as its user sees it: it starts, its tokens are good for a chat over its nodes, and however it
-//! ends no nats-server is left behind.
+//! `natter dev --json` as its user sees it: it starts, its tokens work for a chat over its nodes, and however it ends,
+//! no nats-server is left behind.
 
 use tempfile::TempDir;
 

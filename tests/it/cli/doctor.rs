@@ -1,4 +1,4 @@
-//! `natter doctor` on set-ups that are good, and on each that is not: the line it prints and its exit code.
+//! `natter doctor` on good set-ups and on each kind of bad one: the line it prints and its exit code.
 
 use std::{
     fs,
@@ -16,7 +16,7 @@ use tempfile::TempDir;
 
 use crate::harness::{nats::Cluster, natter::natter, process::output};
 
-/// A NATS server, a folder and a port: what a node needs, all of it good.
+/// A NATS server, a folder and a port: everything a node needs, in good order.
 pub(super) struct Place {
     folder: TempDir,
     nats: NatsServer,
@@ -50,7 +50,7 @@ impl Place {
     }
 }
 
-/// The finding of one check; the last where there are several.
+/// The finding of one check; the last one if there are several.
 pub(super) fn finding(report: &Value, part: &str, check: &str) -> Value {
     let found = report["findings"].as_array().unwrap().iter().rfind(|f| f["part"] == part && f["check"] == check);
     found.unwrap_or_else(|| panic!("no {part} {check} in {report:#}")).clone()
@@ -60,13 +60,13 @@ pub(super) fn report(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"))
 }
 
-/// That exactly one check fails, with a cure, and with exit code 1; gives what it says.
+/// Asserts that exactly one check fails, with a fix and with exit code 1; returns what it says.
 pub(super) async fn fails(command: Command, part: &str, check: &str) -> String {
     let output = output(command).await;
     let report = report(&output);
     let found = finding(&report, part, check);
     assert_eq!(found["state"], "fail", "{report:#}");
-    assert!(found["mend"].as_str().is_some_and(|mend| !mend.is_empty()), "{found}");
+    assert!(found["fix"].as_str().is_some_and(|fix| !fix.is_empty()), "{found}");
     let all = report["findings"].as_array().unwrap();
     assert!(all.iter().all(|f| f["state"] != "fail" || (f["part"] == part && f["check"] == check)), "{report:#}");
     assert_eq!(output.status.code(), Some(1), "{output:?}");
@@ -100,7 +100,7 @@ async fn a_good_place_is_good_and_stays_as_it_was() {
         let found = finding(&seen, part, check);
         assert!(found["state"] == "ok" || check == "fsync" || check == "disk", "{found}");
     }
-    // One server is not wrong, but somebody should know.
+    // One server is not wrong, but the operator should know.
     assert_eq!(finding(&seen, "nats", "cluster")["state"], "warn");
     assert_eq!(entries(place.folder.path()), before, "the doctor left something behind");
 }
@@ -113,7 +113,7 @@ async fn a_store_that_is_open_is_no_fault_and_goes_on() {
     let store = EmbeddedStore::open(&dir, EmbeddedOptions::default()).unwrap();
     let seen = report(&output(place.doctor()).await);
     let found = finding(&seen, "store", "folder");
-    assert!(found["says"].as_str().unwrap().contains(&format!("process {} uses it", std::process::id())), "{found}");
+    assert!(found["says"].as_str().unwrap().contains(&format!("in use by process {}", std::process::id())), "{found}");
     assert_ne!(found["state"], "fail", "{found}");
     let again = EmbeddedStore::open(&dir, EmbeddedOptions::default());
     assert!(matches!(again, Err(OpenError::InUse { .. })), "the store no longer holds its folder");
@@ -168,10 +168,10 @@ async fn a_folder_of_another_format_is_told() {
 async fn a_taken_port_is_told() {
     let place = Place::new().await;
     let listener = TcpListener::bind(&place.listen).unwrap();
-    // Takes connections and says nothing sensible.
+    // Accepts connections and says nothing sensible.
     std::thread::spawn(move || listener.incoming().for_each(drop));
     let says = fails(place.doctor(), "host", "port").await;
-    assert!(says.contains(&place.listen) && says.contains("no natter"), "{says}");
+    assert!(says.contains(&place.listen) && says.contains("other than natter"), "{says}");
 }
 
 #[tokio::test]

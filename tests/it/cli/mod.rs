@@ -5,4 +5,5 @@ mod config;
 mod dev;
 mod doctor;
 mod nats_server;
+mod readme;
 mod scylla;

@@ -1,4 +1,4 @@
-//! A nats-server of one's own: it answers once it is started, keeps its ports, and never outlives its parent.
+//! A private nats-server: it answers once it is started, keeps its ports, and never outlives its parent.
 
 use std::{
     net::SocketAddr,
@@ -88,7 +88,7 @@ async fn three_servers_mesh_by_the_routes_they_name() {
     until("the route is back", async || servers[0].routes().await.len() == 2).await;
 }
 
-/// What the test below runs in a process of its own: starts a server, says its pid, and waits to be killed.
+/// What the test below runs in a separate process: starts a server, prints its pid, and waits to be killed.
 #[tokio::test]
 #[ignore = "only as a child of the test below"]
 async fn child_that_starts_a_server() {

@@ -14,7 +14,7 @@ use crate::harness::{
     process::{Process, output},
 };
 
-/// A command that knows the cluster and the keyspace by its environment.
+/// A command that gets the cluster and the keyspace from its environment.
 async fn on_cluster(folder: &TempDir, keyspace: &str) -> Command {
     let options = Cassandra::shared().await.options(keyspace);
     let mut command = natter(folder.path());
@@ -127,7 +127,7 @@ async fn a_cluster_of_cassandra_is_looked_at() {
         for check in ["servers", "schema", "read", "conditional write", "commit log", "small timestamps", "clock"] {
             assert_eq!(finding(&seen, "store", check)["state"], "ok", "{check} in {seen:#}");
         }
-        // One copy of each row in the tests' server.
+        // The tests' server keeps one copy of each row.
         assert_eq!(finding(&seen, "store", "copies")["state"], "warn");
     }
     let says = fails(doctor("nothing_here"), "store", "schema").await;
@@ -136,7 +136,7 @@ async fn a_cluster_of_cassandra_is_looked_at() {
     command.env("NATTER_STORE__SCYLLA__DATACENTER", "elsewhere");
     let output = output(command).await;
     let servers = finding(&report(&output), "store", "servers");
-    assert!(servers["state"] == "fail" && servers["mend"].as_str().unwrap().contains("datacenter1"), "{servers}");
+    assert!(servers["state"] == "fail" && servers["fix"].as_str().unwrap().contains("datacenter1"), "{servers}");
     let mut command = doctor(&options.keyspace);
     command.env("NATTER_STORE__SCYLLA__CONTACT_POINTS", "127.0.0.1:1");
     fails(command, "store", "cluster").await;

@@ -1,4 +1,5 @@
-//! What is deployed: docker-compose.yml and deploy/, and a service that is written in another language.
+//! What is deployed: docker-compose.yml and deploy/, and a service written in another language.
 
 mod compose;
 mod nats_py;
+mod services_doc;

@@ -3,6 +3,7 @@
 use std::{
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    sync::{Mutex, PoisonError},
 };
 
 use natter::protocol::{Body, Encoding};
@@ -10,11 +11,14 @@ use serde_json::{Value, json};
 
 use crate::{harness::skip::skip, mesh::TestMesh};
 
-/// The library and the version that it was tried with; the minor version may grow.
+/// The library and the version that it was tested with; the minor version may grow.
 const PACKAGE: &str = "nats-py>=2.9,<3";
 
 /// A Python with the library; `Err` says why there is none.
-fn python() -> Result<PathBuf, String> {
+pub(super) fn python() -> Result<PathBuf, String> {
+    // Tests run at the same time, and it is made once.
+    static MAKING: Mutex<()> = Mutex::new(());
+    let _one = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("nats-py");
     let python = folder.join("bin/python");
     let run = |program: &Path, args: &[&str]| {
@@ -52,7 +56,7 @@ async fn a_python_service_sends_tries_again_and_hears_who_is_offline() {
     assert_eq!(said[2]["seq"], 2);
     assert_eq!((&said[3]["error"]["code"], &said[3]["error"]["retry"]), (&json!("bad_frame"), &json!(false)));
     assert_eq!(said[4]["conv"], "dm:billing:nobody");
-    assert_eq!(said[5], json!({"user": "nobody", "conv": "dm:billing:nobody", "seq": 1}));
+    assert_eq!(said[5], json!({"user": "nobody", "from": "billing", "conv": "dm:billing:nobody", "seq": 1}));
     let first = bob.message("dm:billing:bob", 1).await;
     let body: Body = Encoding::Json.decode(br#"{"text":"invoice 17","due":12.5}"#).unwrap();
     assert_eq!((first.from.as_str(), first.body), ("billing", body));

@@ -1,11 +1,11 @@
-//! Every way a connection is closed is provoked: code, words, the error frame before, and the metric.
+//! Provokes every way a connection is closed: code, message, the preceding error frame, and the metric.
 
 use std::time::Duration;
 
 use natter::{
     client::{ConnectError, Endpoint},
     protocol::{CloseReason, Encoding, ServerFrame, client::Outgoing},
-    store::Store,
+    store::Engine as _,
 };
 
 use super::raw::{BINARY, CLOSE, RawSocket, TEXT};
@@ -17,7 +17,7 @@ use crate::{
     mesh::{Peer, TestMesh, token, token_for},
 };
 
-/// The tests that provoke a reason. Adding a reason makes this match fail to compile: name its test.
+/// The tests that provoke a reason. Adding a reason makes this match fail to compile: name its test here.
 fn tested_by(reason: CloseReason) -> &'static [&'static str] {
     match reason {
         CloseReason::Gone => &["gateway::close_codes::whoever_closes_is_answered_and_counted"],
@@ -35,10 +35,13 @@ fn tested_by(reason: CloseReason) -> &'static [&'static str] {
         CloseReason::StoreDown => &["gateway::close_codes::no_store_no_session"],
         CloseReason::BadToken => &["gateway::close_codes::bad_tokens"],
         CloseReason::TokenExpired => &["gateway::close_codes::expired_tokens"],
-        CloseReason::Violation => &["gateway::close_codes::violations"],
+        CloseReason::Violation => {
+            &["gateway::close_codes::violations", "gateway::close_codes::who_keeps_sending_rubbish_is_closed"]
+        }
         // Nothing of this version says it.
         CloseReason::Disconnected => &[],
-        CloseReason::Replaced => &["mesh::replaced::the_larger_attempt_stays_in_whichever_order_they_come"],
+        CloseReason::Replaced => &["mesh::replaced::delayed_and_crossed_announcements_close_only_the_earlier"],
+        CloseReason::Superseded => &["mesh::replaced::the_later_connection_stays_on_one_node_and_across_nodes"],
     }
 }
 
@@ -53,15 +56,16 @@ async fn counted(mesh: &TestMesh, reason: CloseReason) {
     until("the close was counted", async || mesh.nodes[0].metric(&label).await > 0.0).await;
 }
 
-/// Who was connected but had not said hello when the drain began is told like the others, and does not hold it up.
+/// A client that was connected but had not said hello when the drain began is told like the others, and does not delay
+/// the drain.
 #[tokio::test]
 async fn whoever_says_hello_during_a_drain_is_told() {
     let mut mesh = TestMesh::start(1).await;
     let node = mesh.nodes.remove(0);
     let mut raw = RawSocket::open(node.addr).await;
-    let gateway = node.gateway.clone();
+    let gateway = node.weak_gateway();
     let draining = tokio::spawn(node.drain());
-    until("the drain began", async || gateway.connections.is_closed()).await;
+    until("the drain began", async || gateway.upgrade().is_some_and(|gateway| gateway.is_draining())).await;
     raw.text(&hello(&token("alice"))).await;
     assert_eq!(raw.closed().await.1, CloseReason::Drain.code());
     assert!(draining.await.unwrap(), "everything ended within the drain time");
@@ -93,7 +97,7 @@ async fn whoever_closes_is_answered_and_counted() {
     let (_, code, _) = raw.closed().await;
     assert_eq!(code, 1000);
     counted(&mesh, CloseReason::Gone).await;
-    until("the session is gone", async || mesh.nodes[0].gateway.registry.is_empty()).await;
+    until("the session is gone", async || mesh.nodes[0].sessions() == 0).await;
 }
 
 #[tokio::test]
@@ -164,6 +168,47 @@ async fn a_drain_of_many_sessions_is_spread_and_reaches_all() {
 }
 
 #[tokio::test]
+async fn who_keeps_sending_rubbish_is_closed() {
+    let mesh = TestMesh::start(1).await;
+    let other = mesh.json(0, "bob", "d").await;
+    for (first, payload) in [(TEXT, &b"rubbish"[..]), (TEXT, br#"{"op":"dance"}"#), (0x89, b"")] {
+        let mut raw = RawSocket::open(mesh.nodes[0].addr).await;
+        raw.text(&hello(&token("alice"))).await;
+        for _ in 0..1_200 {
+            raw.frame(first, payload).await;
+        }
+        let (_, code, words) = raw.closed().await;
+        closed_as(&mesh, code, &words, CloseReason::Violation).await;
+    }
+    other.round_trip().await;
+}
+
+/// What a client wrote and nobody reads any more must not turn the close into a reset, which takes back the code and
+/// all that the client has not read yet.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drain_right_after_a_burst_says_its_code() {
+    let mut mesh = TestMesh::tuned(1, |config| config.limits.sends_per_sec = 0).await;
+    let mut raw = RawSocket::open(mesh.nodes[0].addr).await;
+    raw.text(&hello(&token("alice"))).await;
+    // More answers than fit into the buffers on the client's side, which reads none of them for now.
+    for reference in 0..20_000 {
+        raw.text(&format!(r#"{{"op":"ping","ref":{reference}}}"#)).await;
+    }
+    let node = mesh.nodes.remove(0);
+    let gateway = node.weak_gateway();
+    let draining = tokio::spawn(node.drain());
+    until("the session ended", async || gateway.upgrade().is_none_or(|gateway| gateway.sessions() == 0)).await;
+    for reference in 0..100 {
+        raw.text(&format!(r#"{{"op":"ping","ref":{reference}}}"#)).await;
+    }
+    let (texts, code, words) = raw.closed().await;
+    assert_eq!((code, words.as_str()), (4000, CloseReason::Drain.text()));
+    assert!(texts.last().is_some_and(|text| text.contains("goodbye")), "{:?}", texts.last());
+    drop(raw);
+    assert!(draining.await.unwrap(), "everything ended within the drain time");
+}
+
+#[tokio::test]
 async fn silence_instead_of_hello() {
     let mesh = TestMesh::tuned(1, |config| config.timing.hello_timeout_ms = 200).await;
     let begin = std::time::Instant::now();
@@ -189,11 +234,16 @@ async fn too_many_sessions() {
     let _one = mesh.json(0, "alice", "d1").await;
     let two = mesh.json(0, "alice", "d2").await;
     refused("alice").await;
+    // Who is here already may come again: its old connection may be dead, and is replaced.
+    let again = Peer::join_as(&url, &token("alice"), "d2", Encoding::Json, 1).await.unwrap();
+    assert_eq!(two.closed().await.0, CloseReason::Replaced.code());
+    let two = again;
+    until("the old one is gone", async || mesh.nodes[0].sessions() == 2).await;
     let _three = mesh.json(0, "bob", "d").await;
     refused("carol").await;
-    // Whoever ends makes room.
+    // A session that ends makes room.
     two.vanish();
-    until("there is room again", async || mesh.nodes[0].gateway.registry.len() == 2).await;
+    until("there is room again", async || mesh.nodes[0].sessions() == 2).await;
     mesh.json(0, "carol", "d").await.caught_up().await;
 }
 
@@ -282,7 +332,7 @@ async fn expired_tokens() {
     fresh.say(&Outgoing::Token { reference: Some(1), token: &token("alice") });
     let ServerFrame::TokenOk { exp: later, .. } = fresh.answer(1).await else { panic!("{fresh:?}") };
     assert!(later > exp + 3_000_000, "{exp} {later}");
-    // A token of somebody else changes nothing: the session lives to the end of its own.
+    // Another user's token changes nothing: the session lives until its own token expires.
     wrong.say(&Outgoing::Token { reference: Some(1), token: &token("bob") });
     let answer = wrong.answer(1).await;
     assert!(matches!(&answer, ServerFrame::Error { message, .. } if message.contains("another user")), "{answer:?}");

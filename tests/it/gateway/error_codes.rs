@@ -1,9 +1,9 @@
-//! Every error code of the table is provoked, so that a new code without a test fails here.
+//! Provokes every error code of the table, so that a new code without a test fails here.
 
 use bytes::Bytes;
 use natter::{
     protocol::{Body, ErrorCode, ServerFrame},
-    store::Store,
+    store::Engine as _,
 };
 
 use crate::{
@@ -19,9 +19,9 @@ use crate::{
 enum Provocation {
     /// Each of these frames.
     Say(&'static [&'static str]),
-    /// A test of its own.
+    /// A separate test.
     Test(&'static str),
-    /// Nothing of this version.
+    /// Nothing in this version.
     Nothing,
 }
 use Provocation::{Nothing, Say, Test};
@@ -76,12 +76,15 @@ fn provocation(code: ErrorCode) -> Provocation {
     }
 }
 
-/// Waits for one error, and sees that it is this one, that it says something, and that the session goes on.
+/// Waits for one error, and checks that it is the expected one, that it has a message, and that the session goes on.
 async fn refused(peer: &Peer, code: ErrorCode, reference: Option<u64>) {
     let what = format!("{code:?}");
     let error =
         peer.wait(&what, |frames| frames.iter().find(|frame| matches!(frame, ServerFrame::Error { .. })).cloned());
-    let ServerFrame::Error { reference: answered, code: said, message, retry } = error.await else { unreachable!() };
+    let ServerFrame::Error { reference: answered, code: said, message, retry, retry_after_ms } = error.await else {
+        unreachable!()
+    };
+    assert_eq!(retry_after_ms, None, "{message}");
     assert_eq!((said, retry, answered), (code, code.retry(), reference), "{message}");
     assert!(message.len() > 5 && !message.ends_with('.'), "{message}");
     peer.round_trip().await;
@@ -124,6 +127,7 @@ async fn refuses(peer: &Peer, to: &str, cid: &str, body: &Body, code: ErrorCode)
     let answer = peer.try_send(to, cid, body).await;
     let ServerFrame::Error { code: said, retry, ref message, .. } = answer else { panic!("{answer:?}") };
     assert_eq!((said, retry), (code, code.retry()), "{message}");
+    assert!(code != ErrorCode::TooLarge || message.starts_with("body: over the limit of 1000 bytes"), "{message}");
 }
 
 #[tokio::test]
@@ -144,9 +148,13 @@ async fn bodies_that_json_cannot_carry_or_that_are_too_large_are_refused_in_both
     }
     for peer in [&json, &msgpack] {
         refuses(peer, "@bob", "c", &Body::text(&"x".repeat(1001)), ErrorCode::TooLarge).await;
-        // Small as MessagePack, large as JSON: six bytes for each.
+        // Small as MessagePack, large as JSON: six bytes for each character.
         refuses(peer, "@bob", "c", &Body::text(&"\u{1}".repeat(300)), ErrorCode::TooLarge).await;
     }
+    let large = "x".repeat(1001);
+    json.forget();
+    json.say_raw(format!(r#"{{"op":"signal","ref":10,"to":"@bob","type":"typing","body":"{large}"}}"#));
+    refused(&json, ErrorCode::TooLarge, Some(10)).await;
     assert_eq!(json.send("@bob", "c", "x").await.1, 1, "nothing refused was stored");
     refuses(&msgpack, "@bob", "c", &Body::text("y"), ErrorCode::CidReused).await;
 }
@@ -164,8 +172,9 @@ async fn too_many_requests_are_refused_and_the_same_cid_goes_through_later() {
     for (i, reference) in references.into_iter().enumerate() {
         match alice.answer(reference).await {
             ServerFrame::Sent { .. } => {}
-            ServerFrame::Error { code, retry, .. } => {
+            ServerFrame::Error { code, retry, retry_after_ms, .. } => {
                 assert_eq!((code, retry), (ErrorCode::RateLimited, true));
+                assert!(retry_after_ms.is_some_and(|wait| wait <= 50), "one of 20 a second: {retry_after_ms:?}");
                 refused.push(i);
             }
             other => panic!("{other:?}"),
@@ -179,6 +188,11 @@ async fn too_many_requests_are_refused_and_the_same_cid_goes_through_later() {
         until("the rate allows it again", sent).await;
     }
     alice.message("dm:alice:bob", 8).await;
+    let order = alice.frames().into_iter().filter_map(|frame| match frame {
+        ServerFrame::Message(message) => message.cid.map(|cid| cid.to_string()),
+        _ => None,
+    });
+    assert!(order.eq((0..8).map(|i| format!("c{i}"))), "stored in the order in which they were written");
     // Acknowledgements are not counted: a client may always make room.
     (0..50).for_each(|_| alice.ack("dm:alice:bob", 8));
     alice.round_trip().await;

@@ -1,22 +1,24 @@
-//! What a client is told about a frame that cannot be read: for every field of every op the code, and a message
-//! that names the field, in both encodings.
+//! What a client is told about a frame that cannot be read: for every field of every op, the code and a message that
+//! names the field, in both encodings.
 
 use natter::protocol::{Encoding, ErrorCode, Request, client::FrameError};
 use serde_json::{Value, json};
 
-const LIMIT: usize = 1000;
-
 fn decode(encoding: Encoding, frame: &Value) -> Result<Request, FrameError> {
-    Request::decode(encoding, &encoding.encode(frame), LIMIT)
+    Request::decode(encoding, &encoding.encode(frame))
 }
 
-/// Both encodings must say the same.
+/// Both encodings must give the same answer.
 #[track_caller]
 fn refused(frame: &Value, code: ErrorCode, words: &str) {
     for encoding in [Encoding::Json, Encoding::MsgPack] {
         let error = decode(encoding, frame).expect_err(&format!("{encoding:?} took {frame}"));
-        assert_eq!(error.code, code, "{encoding:?} {frame}: {}", error.message);
-        assert!(error.message.starts_with(words), "{encoding:?} {frame}: {:?}, not {words:?}", error.message);
+        assert_eq!(error.refused.code, code, "{encoding:?} {frame}: {}", error.refused.message);
+        assert!(
+            error.refused.message.starts_with(words),
+            "{encoding:?} {frame}: {:?}, not {words:?}",
+            error.refused.message
+        );
         assert_eq!(error.reference, frame["ref"].as_u64(), "{encoding:?} {frame}");
     }
 }
@@ -165,52 +167,68 @@ fn bodies_are_checked() {
     let send = |body: &str| format!(r#"{{"op":"send","ref":9,"to":"@b","cid":"c","body":{body}}}"#);
     let deep = "[".repeat(65) + &"]".repeat(65);
     for body in ["1e400", deep.as_str()] {
-        let error = Request::decode(Encoding::Json, send(body).as_bytes(), LIMIT).unwrap_err();
-        assert_eq!((error.code, error.reference), (ErrorCode::BadBody, Some(9)), "{body}: {}", error.message);
-        assert!(error.message.starts_with("body: "), "{}", error.message);
+        let error = Request::decode(Encoding::Json, send(body).as_bytes()).unwrap_err();
+        assert_eq!(
+            (error.refused.code, error.reference),
+            (ErrorCode::BadBody, Some(9)),
+            "{body}: {}",
+            error.refused.message
+        );
+        assert!(error.refused.message.starts_with("body: "), "{}", error.refused.message);
     }
     let head = b"\x85\xa2op\xa4send\xa3ref\x09\xa2to\xa2@b\xa3cid\xa1c\xa4body".to_vec();
     for body in [&b"\xc4\x01x"[..], b"\xd4\x01x", b"\x81\x01\x01", b"\xcb\x7f\xf8\0\0\0\0\0\0", b"\xa1\xff"] {
-        let error = Request::decode(Encoding::MsgPack, &[&head, body].concat(), LIMIT).unwrap_err();
-        assert_eq!((error.code, error.reference), (ErrorCode::BadBody, Some(9)), "{body:02x?}: {}", error.message);
+        let error = Request::decode(Encoding::MsgPack, &[&head, body].concat()).unwrap_err();
+        assert_eq!(
+            (error.refused.code, error.reference),
+            (ErrorCode::BadBody, Some(9)),
+            "{body:02x?}: {}",
+            error.refused.message
+        );
     }
-    for op in ["send", "signal"] {
-        let frame = good().into_iter().find(|frame| frame["op"] == op).unwrap();
-        refused(&with(&frame, "body", json!("x".repeat(LIMIT))), ErrorCode::TooLarge, "body: over the limit of 1000");
-    }
-    // A bad field is named although the body is bad too.
+    // A bad field is named even when the body is bad too.
     let both = r#"{"op":"send","ref":9,"to":5,"cid":"c","body":1e400}"#;
-    let error = Request::decode(Encoding::Json, both.as_bytes(), LIMIT).unwrap_err();
-    assert_eq!(error.message, "to: must be a string");
+    let error = Request::decode(Encoding::Json, both.as_bytes()).unwrap_err();
+    assert_eq!(error.refused.message, "to: must be a string");
 }
 
 #[test]
 fn what_is_no_frame_is_a_bad_frame() {
     for text in ["", "x", "5", "null", "[]", "{", "{}{}", "{\"op\":\"ack\"", "{op:1}", "\u{feff}{}"] {
-        let error = Request::decode(Encoding::Json, text.as_bytes(), LIMIT).unwrap_err();
-        assert_eq!((error.code, error.reference), (ErrorCode::BadFrame, None), "{text:?}: {}", error.message);
+        let error = Request::decode(Encoding::Json, text.as_bytes()).unwrap_err();
+        assert_eq!(
+            (error.refused.code, error.reference),
+            (ErrorCode::BadFrame, None),
+            "{text:?}: {}",
+            error.refused.message
+        );
     }
     let frames: [&[u8]; 7] = [b"", b"\xc1", b"\x05", b"\x90", b"\x82\xa2op\xa3ack", b"\x80\x80", b"\x81\xa1\xff\x01"];
     for bytes in frames {
-        let error = Request::decode(Encoding::MsgPack, bytes, LIMIT).unwrap_err();
-        assert_eq!((error.code, error.reference), (ErrorCode::BadFrame, None), "{bytes:02x?}: {}", error.message);
+        let error = Request::decode(Encoding::MsgPack, bytes).unwrap_err();
+        assert_eq!(
+            (error.refused.code, error.reference),
+            (ErrorCode::BadFrame, None),
+            "{bytes:02x?}: {}",
+            error.refused.message
+        );
     }
 }
 
-/// Only maps with field names are frames: no arrays in the order of some struct, no numbers for names.
+/// Only maps with field names are frames: no arrays in the order of some struct, no numbers instead of names.
 #[test]
 fn fields_have_names() {
-    let error = Request::decode(Encoding::Json, br#"["ack",null,null,null,"dm:a:b",1]"#, LIMIT).unwrap_err();
-    assert_eq!(error.code, ErrorCode::BadFrame);
+    let error = Request::decode(Encoding::Json, br#"["ack",null,null,null,"dm:a:b",1]"#).unwrap_err();
+    assert_eq!(error.refused.code, ErrorCode::BadFrame);
     let by_number = b"\x83\x00\xa3ack\x04\xa6dm:a:b\x05\x01";
-    let error = Request::decode(Encoding::MsgPack, by_number, LIMIT).unwrap_err();
-    assert_eq!(error.code, ErrorCode::BadFrame, "{}", error.message);
+    let error = Request::decode(Encoding::MsgPack, by_number).unwrap_err();
+    assert_eq!(error.refused.code, ErrorCode::BadFrame, "{}", error.refused.message);
 }
 
 #[test]
 fn a_field_given_twice_is_named() {
     let text = br#"{"op":"ack","conv":"dm:a:b","seq":1,"seq":2,"ref":4}"#;
-    let error = Request::decode(Encoding::Json, text, LIMIT).unwrap_err();
-    assert_eq!((error.code, error.reference), (ErrorCode::BadFrame, Some(4)));
-    assert_eq!(error.message, "seq: given twice");
+    let error = Request::decode(Encoding::Json, text).unwrap_err();
+    assert_eq!((error.refused.code, error.reference), (ErrorCode::BadFrame, Some(4)));
+    assert_eq!(error.refused.message, "seq: given twice");
 }

@@ -1,5 +1,5 @@
-//! Scenario 9: bodies that no proper client would write. What was answered `sent` reaches a JSON recipient, and so
-//! does everything after it (I8, R14).
+//! Scenario 9: bodies that no proper client would send. What was answered `sent` reaches a JSON recipient, and so does
+//! everything after it (I8, R14).
 
 use natter::protocol::{ErrorCode, ServerFrame};
 use proptest::{
@@ -12,7 +12,7 @@ use crate::mesh::{Peer, TestMesh, ledger::in_order};
 
 const CONV: &str = "dm:alice:bob";
 
-/// Bytes that are most often one MessagePack value: proper ones, ones that JSON cannot carry, and broken ones.
+/// Bytes that usually form one MessagePack value: valid ones, ones that JSON cannot carry, and broken ones.
 fn value() -> impl Strategy<Value = Vec<u8>> {
     let number = |marker: u8, width: usize| {
         prop::collection::vec(any::<u8>(), width).prop_map(move |mut bytes| {
@@ -61,7 +61,7 @@ fn send_frame(reference: u16, cid: &str, body: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// Says the frame and gives back the seq, if it was taken.
+/// Sends the frame and returns the seq if it was accepted.
 async fn outcome(alice: &Peer, reference: u16, frame: Vec<u8>) -> Option<u64> {
     alice.forget();
     alice.say_raw(frame);
@@ -108,10 +108,9 @@ async fn no_body_that_was_taken_can_stop_a_json_recipient() {
         peer.message(CONV, last + 1).await;
         assert_eq!(peer.messages().len() as u64, last + 1);
         in_order(&peer.frames());
-        // The JSON says the same as the MessagePack: numbers, keys and texts as they were.
+        // The JSON says the same as the MessagePack: numbers, keys and strings are unchanged.
         for (message, body) in peer.messages().iter().zip(&taken) {
-            let mut json = Vec::new();
-            natter::protocol::body::write_json(body, &mut json).unwrap();
+            let json = natter::protocol::json_of(body).unwrap();
             let read: serde_json::Value = message.body.parse().unwrap();
             assert_eq!(read, serde_json::from_slice::<serde_json::Value>(&json).unwrap(), "{body:02x?}");
         }

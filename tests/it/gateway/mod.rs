@@ -1,6 +1,7 @@
-//! One connection and its contract: the handshake, what is refused and how, which code closes it.
+//! One connection and its contract: the handshake, what is refused and how, and which code closes it.
 
 mod close_codes;
+mod crowds;
 mod error_codes;
 mod frame_errors;
 mod fuzzed_bodies;

@@ -1,4 +1,4 @@
-//! A WebSocket without a library: to break the protocol, to answer no pings, to see the very bytes.
+//! A WebSocket without a library: to break the protocol, to leave pings unanswered, to see the exact bytes.
 
 use std::net::SocketAddr;
 
@@ -21,14 +21,14 @@ pub const CLOSE: u8 = 0x88;
 pub struct RawSocket(TcpStream);
 
 impl RawSocket {
-    /// Connects and upgrades, JSON.
+    /// Connects and upgrades, with JSON frames.
     pub async fn open(addr: SocketAddr) -> Self {
         let (answer, socket) = Self::upgrade(addr, "").await;
         assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
         socket
     }
 
-    /// Connects and asks for the upgrade with more header lines; gives back the head of the answer.
+    /// Connects and asks for the upgrade with additional header lines; returns the head of the response.
     pub async fn upgrade(addr: SocketAddr, headers: &str) -> (String, Self) {
         let mut stream = TcpStream::connect(addr).await.unwrap();
         let request = format!(
@@ -89,7 +89,7 @@ impl RawSocket {
         Some((first, payload))
     }
 
-    /// Reads up to the close frame: the text frames before it, its code and its words.
+    /// Reads up to the close frame: the text frames before it, its code and its message.
     pub async fn closed(&mut self) -> (Vec<String>, u16, String) {
         let mut texts = Vec::new();
         loop {

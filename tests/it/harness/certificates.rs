@@ -1,4 +1,4 @@
-//! Certificates for the tests of TLS, made with openssl.
+//! Certificates for the TLS tests, made with openssl.
 
 use std::{
     path::PathBuf,
@@ -11,8 +11,8 @@ use tempfile::TempDir;
 pub struct Certificates(TempDir);
 
 impl Certificates {
-    /// Makes two authorities, `ours` and `other`, each with a server's and a node's certificate. `None` where there is
-    /// no openssl.
+    /// Makes two authorities, `ours` and `other`, each with a certificate for a server and one for a node. `None` if
+    /// there is no openssl.
     pub fn new() -> Option<Self> {
         let there = Command::new("openssl").arg("version").stdout(Stdio::null()).stderr(Stdio::null()).status();
         there.ok().filter(ExitStatus::success)?;
@@ -36,7 +36,7 @@ impl Certificates {
         self.openssl(&["req", "-x509", "-subj", &subject, "-days", "2"], &name, &[&signed[..], &leaf[..]].concat());
     }
 
-    /// Makes a key and a certificate of this name.
+    /// Makes a key and a certificate with this name.
     fn openssl(&self, what: &[&str], name: &str, more: &[&str]) {
         let output = Command::new("openssl")
             .args(what)
@@ -51,7 +51,7 @@ impl Certificates {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 
-    /// The file of this name.
+    /// The file with this name.
     pub fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }

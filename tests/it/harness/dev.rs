@@ -1,4 +1,4 @@
-//! `natter dev` as a person starts it, in a process of its own. Used by the tests of the command and of its page.
+//! `natter dev` as a person starts it, in a separate process. Used by the tests of the command and of its page.
 
 use std::path::Path;
 
@@ -8,16 +8,16 @@ use serde_json::Value;
 use super::{natter::natter, process::Process};
 use crate::mesh::Peer;
 
-/// A running `natter dev`; a drop is a `kill -9`.
+/// A running `natter dev`; dropping it is a `kill -9`.
 pub struct Dev {
-    /// Its process; the nats-server is a child of that one.
+    /// Its process; the nats-server is a child of it.
     pub process: Process,
-    /// What it said when it was ready.
+    /// What it printed when it was ready.
     ready: Value,
 }
 
 impl Dev {
-    /// Starts it in `folder`, its data there too, and waits for the line that says it is ready. `port` 0: any.
+    /// Starts it in `folder`, which holds its data too, and waits for the line that says it is ready. `port` 0: any.
     pub async fn start(folder: &Path, nodes: usize, port: u16) -> Self {
         let server = nats_server::find(None).unwrap().path;
         let mut command = natter(folder);

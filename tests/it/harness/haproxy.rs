@@ -1,8 +1,8 @@
-//! HAProxy, where it is installed.
+//! HAProxy, if it is installed.
 
 use std::path::PathBuf;
 
-/// Its program, by `NATTER_HAPROXY` or where Debian puts it.
+/// The HAProxy program: `NATTER_HAPROXY`, or where Debian puts it.
 pub fn haproxy() -> Option<PathBuf> {
     if let Some(named) = std::env::var_os("NATTER_HAPROXY").filter(|value| !value.is_empty()) {
         return Some(named.into());

@@ -1,4 +1,4 @@
-//! Which tests there are, and what the sources name: for tests that hold a table to both.
+//! Which tests exist, and what the sources name: for tests that check a table against both.
 
 use std::{
     collections::BTreeSet,
@@ -7,14 +7,14 @@ use std::{
     process::Command,
 };
 
-/// The tests of this binary, each by its whole path, as the binary itself lists them.
+/// The tests of this binary, each by its full path, as the binary itself lists them.
 pub fn tests() -> BTreeSet<String> {
     let listed = Command::new(env::current_exe().unwrap()).args(["--list", "--format", "terse"]).output().unwrap();
     let text = String::from_utf8(listed.stdout).unwrap();
     text.lines().filter_map(|line| line.strip_suffix(": test")).map(str::to_owned).collect()
 }
 
-/// The sources of natter, their tests and the tables of codes excepted, that hold this word.
+/// The sources of natter that contain this word, except their tests and the tables of codes.
 pub fn says(word: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     search(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), word, &mut found);

@@ -1,4 +1,4 @@
-//! What the tests of all folders share: waiting, processes, proxies, servers. No test of natter itself stands here.
+//! What the tests of all folders share: waiting, processes, proxies, servers. No test of natter itself is in here.
 
 pub mod cassandra;
 pub mod certificates;

@@ -8,14 +8,14 @@ use super::wait::until;
 
 /// The servers and the folder they live in.
 pub struct Cluster {
-    /// The three.
+    /// The three servers.
     pub servers: Vec<NatsServer>,
     /// Removed when it is dropped: after the servers.
     pub folder: TempDir,
 }
 
 impl Cluster {
-    /// Each names the routes to all.
+    /// Starts servers each of which names the routes to all.
     pub async fn start() -> Self {
         Self::with(Passwords::random()).await
     }
@@ -27,14 +27,14 @@ impl Cluster {
         Self::routed(&ports, [(); 3].map(|()| routes.clone()), passwords).await
     }
 
-    /// The same, where each server has a port for routes and names those of its own.
+    /// The same, but each server has a port for routes and names its own routes.
     pub async fn routed(ports: &[u16], routes: [Vec<String>; 3], passwords: Passwords) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let starts = ports.iter().zip(routes).enumerate().map(|(i, (port, routes))| {
             let mut options = ServerOptions::new(folder.path().join(i.to_string()));
             options.name = format!("nats-{i}");
             options.passwords = passwords.clone();
-            // Nobody listens there: only named routes may come about.
+            // Nothing listens there: only the named routes may come about.
             let advertise = Some("127.0.0.1:1".to_owned());
             options.cluster = Some(ClusterOptions { port: *port, routes, advertise });
             NatsServer::start(options)

@@ -1,5 +1,5 @@
-//! The proxy with an understanding of NATS: it loses, repeats, holds back and reorders single notices on their way
-//! to one node. Rules are values: which notices, and what becomes of them.
+//! The proxy with an understanding of NATS: it loses, repeats, holds back and reorders single notices on their way to
+//! one node. Rules are values: which notices, and what happens to them.
 
 use std::{
     net::SocketAddr,
@@ -37,12 +37,12 @@ impl Notice {
     }
 }
 
-/// What becomes of a notice.
+/// What happens to a notice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
     /// It arrives.
     Pass,
-    /// It does not.
+    /// It is lost.
     Lose,
     /// It arrives this many times.
     Repeat(usize),
@@ -56,12 +56,12 @@ type Rule = Box<dyn FnMut(&Notice) -> Fate + Send>;
 struct Shared {
     rule: Mutex<Option<Rule>>,
     held: Mutex<Vec<Notice>>,
-    /// Of the latest connection: what was held goes there.
+    /// The latest connection: what was held goes there.
     out: Mutex<Option<Injector>>,
     touched: AtomicUsize,
 }
 
-/// Stands between one node and its NATS server.
+/// A proxy between one node and its NATS server.
 pub struct NatsProxy {
     proxy: Proxy,
     shared: Arc<Shared>,
@@ -85,7 +85,7 @@ impl NatsProxy {
         self.proxy.nats_url()
     }
 
-    /// From now on `rule` decides about everything on users' subjects.
+    /// From now on, `rule` decides about everything on users' subjects.
     pub fn set(&self, rule: impl FnMut(&Notice) -> Fate + Send + 'static) {
         *self.shared.rule.lock() = Some(Box::new(rule));
     }
@@ -95,17 +95,17 @@ impl NatsProxy {
         *self.shared.rule.lock() = None;
     }
 
-    /// Notices that did not simply pass so far.
+    /// How many notices so far did not simply pass.
     pub fn touched(&self) -> usize {
         self.shared.touched.load(Ordering::Acquire)
     }
 
-    /// Lets go what was held, the last first; gives back how many.
+    /// Releases what was held, the last first; returns how many.
     pub fn release_reversed(&self) -> usize {
         let held = std::mem::take(&mut *self.shared.held.lock());
         let out = self.shared.out.lock();
         for notice in held.iter().rev() {
-            // Where the connection has ended, nobody is there to hear it.
+            // If the connection has ended, nothing is there to hear it.
             let _ = out.as_ref().map(|out| out.send(notice.bytes.clone()));
         }
         held.len()
@@ -113,7 +113,7 @@ impl NatsProxy {
 }
 
 impl Shared {
-    /// What goes on of one part of the stream.
+    /// What to pass on for one part of the stream.
     fn decide(&self, part: Part) -> Vec<u8> {
         let notice = match part {
             Part::Other(bytes) => return bytes,
@@ -148,7 +148,7 @@ struct Parser {
 }
 
 impl Parser {
-    /// What is whole by now.
+    /// The parts that are complete so far.
     fn split(&mut self, bytes: &[u8]) -> Vec<Part> {
         self.rest.extend(bytes);
         let mut parts = Vec::new();
@@ -164,7 +164,7 @@ impl Parser {
         parts
     }
 
-    /// The length of the first part, that of its payload, and whether it is for a user; `None` while it is not whole.
+    /// The length of the first part, that of its payload, and whether it is for a user; `None` while it is incomplete.
     fn first(&self) -> Option<(usize, usize, bool)> {
         let line = self.rest.iter().position(|byte| *byte == b'\n')? + 1;
         let text = String::from_utf8_lossy(&self.rest[..line]);
@@ -186,7 +186,7 @@ fn read(payload: &[u8]) -> Option<OnBus> {
 
 #[test]
 fn the_parser_gives_the_same_parts_wherever_the_network_cuts() {
-    // Payloads may hold the end of a line.
+    // Payloads may contain line ends.
     let stream = b"INFO {}\r\nMSG natter.user.bob 7 4\r\n\x83\r\n\x01\r\nHMSG x 1 2 3\r\nabc\r\nPING\r\n\
                    MSG natter.user.al 7 r 1\r\n\x80\r\n";
     let wanted: [&[u8]; 5] = [b"INFO {}\r\n", b"\x83\r\n\x01", b"HMSG x 1 2 3\r\nabc\r\n", b"PING\r\n", b"\x80"];

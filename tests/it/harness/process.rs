@@ -1,5 +1,5 @@
-//! Programs that a test runs beside itself. None outlives the test, or the test process, however that ends; what
-//! one said is printed when its test fails.
+//! Programs that a test runs alongside itself. None outlives the test or the test process, however that ends; a
+//! program's output is printed when its test fails.
 
 use std::{
     fs, io,
@@ -17,23 +17,23 @@ use tokio::{sync::mpsc::UnboundedReceiver, time::timeout};
 
 use super::wait::{PATIENCE, try_until, until_ok};
 
-/// How long a command that is to end may take, and a line that is to come: a recovery of a store included.
+/// How long a terminating command, or an expected line, may take: includes the recovery of a store.
 const LONG: Duration = Duration::from_secs(60);
 
 /// How many lines of its log a failed test shows.
 const TAIL: usize = 30;
 
-/// A program that runs until it is stopped or dropped. A drop kills its whole process group.
+/// A program that runs until it is stopped or dropped. Dropping it kills its whole process group.
 pub struct Process {
     child: Child,
     log: PathBuf,
-    /// The log, where it is nobody else's.
+    /// The log, if it belongs to this process alone.
     _own: Option<TempPath>,
     lines: Option<UnboundedReceiver<String>>,
 }
 
 impl Process {
-    /// Starts it; all that it says is its log.
+    /// Starts it; all its output goes to its log.
     pub fn start(command: Command) -> Self {
         let own = tempfile::NamedTempFile::new().unwrap().into_temp_path();
         let mut process = Self::logging(command, &own);
@@ -41,7 +41,7 @@ impl Process {
         process
     }
 
-    /// The same with the log at the end of this file.
+    /// The same, with the log at the end of this file.
     pub fn logging(mut command: Command, log: &Path) -> Self {
         let file = open_log(log);
         command.stdout(file.try_clone().unwrap()).stderr(file);
@@ -49,7 +49,7 @@ impl Process {
         Self { child, log: log.to_owned(), _own: None, lines: None }
     }
 
-    /// Starts one that is listened to: what it says on stdout comes as lines, the rest is its log.
+    /// Starts one whose output is read: its stdout arrives as lines, the rest is its log.
     pub fn reading(mut command: Command) -> Self {
         let own = tempfile::NamedTempFile::new().unwrap().into_temp_path();
         command.stdout(Stdio::piped()).stderr(open_log(&own));
@@ -75,19 +75,19 @@ impl Process {
         self.signal(libc::SIGTERM);
     }
 
-    /// Stops it where it is: its sockets stay open and answer nothing.
+    /// Suspends it: its sockets stay open and answer nothing.
     pub fn pause(&self) {
         self.signal(libc::SIGSTOP);
     }
 
-    /// Lets a paused one go on.
+    /// Resumes a paused process.
     pub fn resume(&self) {
         self.signal(libc::SIGCONT);
     }
 
-    /// Kills it as a power cut would, not its children, and waits until it is gone.
+    /// Kills it without warning, but not its children, and waits until it is gone.
     pub fn kill9(&mut self) {
-        // Both fail only when it has ended already.
+        // Both fail only when it has already ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -97,17 +97,17 @@ impl Process {
         self.child.try_wait().unwrap()
     }
 
-    /// Waits for its own end.
+    /// Waits until it ends by itself.
     pub async fn ended(&mut self) -> ExitStatus {
         until_ok(PATIENCE, "the process ends", async || self.exited().ok_or_else(String::new)).await
     }
 
-    /// Waits until it does what it was started for, and fails at once where it ends instead.
+    /// Waits until it does what it was started for, and fails at once if it ends instead.
     pub async fn ready(&mut self, what: &str, holds: impl AsyncFnMut() -> bool) {
         self.ready_within(PATIENCE, what, holds).await;
     }
 
-    /// The same with a patience of its own.
+    /// The same with a different time limit.
     pub async fn ready_within(&mut self, patience: Duration, what: &str, mut holds: impl AsyncFnMut() -> bool) {
         let ready = try_until(patience, async || {
             if let Some(status) = self.exited() {
@@ -120,14 +120,14 @@ impl Process {
         }
     }
 
-    /// Waits until these words stand in its log.
+    /// Waits until these words appear in its log.
     pub async fn says(&mut self, words: &str) {
         let log = self.log.clone();
         let said = async || fs::read_to_string(&log).unwrap_or_default().contains(words);
         self.ready(&format!("it says {words:?}"), said).await;
     }
 
-    /// What it has said so far: on stderr alone where its lines are read.
+    /// Its output so far: only stderr if its lines are read.
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
@@ -139,15 +139,15 @@ impl Process {
         lines[lines.len().saturating_sub(TAIL)..].join("\n")
     }
 
-    /// Its next line; `None` when it says nothing more.
+    /// Its next line; `None` when there are no more.
     ///
     /// # Panics
-    /// Where it was not started with [`Process::reading`].
+    /// If it was not started with [`Process::reading`].
     pub async fn line(&mut self) -> Option<String> {
         self.lines.as_mut().expect("start it with Process::reading").recv().await
     }
 
-    /// Waits for a line that starts with `word` and gives back the rest of it.
+    /// Waits for a line that starts with `word` and returns the rest of it.
     pub async fn line_after(&mut self, word: &str) -> String {
         let find = async {
             while let Some(line) = self.line().await {
@@ -164,7 +164,7 @@ impl Process {
         }
     }
 
-    /// Its memory now, in bytes.
+    /// Its current memory, in bytes.
     pub fn rss(&self) -> u64 {
         rss_of(&self.pid().to_string())
     }
@@ -183,7 +183,7 @@ impl Drop for Process {
     }
 }
 
-/// Runs a command to its end without holding up the test's other tasks.
+/// Runs a command to its end without blocking the test's other tasks.
 pub async fn output(command: Command) -> Output {
     output_of(command, "").await
 }
@@ -206,12 +206,12 @@ pub async fn output_of(mut command: Command, input: &str) -> Output {
     output.unwrap()
 }
 
-/// Whether the process runs (and is no zombie).
+/// Whether the process runs (and is not a zombie).
 pub fn runs(pid: u32) -> bool {
     stat(pid).is_some_and(|stat| stat.state != 'Z')
 }
 
-/// What the kernel says of a process.
+/// What the kernel reports about a process.
 pub struct Stat {
     /// `Z` for a zombie.
     pub state: char,
@@ -224,13 +224,13 @@ pub struct Stat {
 /// `None` when there is no such process.
 pub fn stat(pid: u32) -> Option<Stat> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // After the name, which stands in brackets and may hold anything: state, parent, process group.
+    // After the name, which is in parentheses and may contain anything: state, parent, process group.
     let mut words = text.rsplit_once(')')?.1.split_whitespace();
     let state = words.next()?.chars().next()?;
     Some(Stat { state, parent: words.next()?.parse().ok()?, group: words.next()?.parse().ok()? })
 }
 
-/// The memory of a process now, in bytes; `self` is this one.
+/// The current memory of a process, in bytes; `self` is this one.
 pub fn rss_of(pid: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
@@ -245,12 +245,12 @@ fn pid_of(child: &Child) -> libc::pid_t {
     libc::pid_t::try_from(child.id()).unwrap()
 }
 
-/// The whole lines of a pipe, read by a thread of their own.
+/// The complete lines of a pipe, read by a separate thread.
 fn read_lines(pipe: ChildStdout) -> UnboundedReceiver<String> {
     let (told, lines) = tokio::sync::mpsc::unbounded_channel();
     thread::spawn(move || {
         let (mut output, mut line) = (BufReader::new(pipe), String::new());
-        // A line without its end was cut by a kill and says nothing.
+        // A line without its end was cut off by a kill and is worthless.
         while output.read_line(&mut line).is_ok() && line.ends_with('\n') {
             let _ = told.send(line.trim_end().to_owned());
             line.clear();
@@ -261,8 +261,8 @@ fn read_lines(pipe: ChildStdout) -> UnboundedReceiver<String> {
 
 type Job = (Command, mpsc::Sender<io::Result<Child>>);
 
-/// Spawns a process, the leader of a group of its own, that the kernel kills when this one ends, kill -9 included.
-/// The kernel means the thread that spawned, not the process, so one thread that never ends does all of it.
+/// Spawns a process, the leader of its own group, that the kernel kills when this one ends, kill -9 included. The
+/// kernel looks at the thread that spawned, not the process, so one thread that never ends does all of it.
 fn spawn(mut command: Command) -> io::Result<Child> {
     static SPAWNER: OnceLock<Mutex<mpsc::Sender<Job>>> = OnceLock::new();
     let spawner = SPAWNER.get_or_init(|| {

@@ -1,7 +1,7 @@
-//! The one TCP proxy of the tests. It stands before a server and does to what passes what a network may do: breaks
-//! connections, holds bytes back, delays and slows them. Faults are values: [`Proxy::apply`] and [`Proxy::heal`].
+//! The one TCP proxy of the tests. It stands before a server and does to the traffic what a network may do: breaks
+//! connections, holds bytes back, delays and throttles them. Faults are values: [`Proxy::apply`], [`Proxy::heal`].
 //!
-//! What knows a protocol is laid over it as a [`Filter`]: see `nats_proxy`.
+//! Anything that knows a protocol is layered on top as a [`Filter`]: see `nats_proxy`.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -16,12 +16,12 @@ use tokio::{
     time::{Instant, sleep, sleep_until},
 };
 
-/// How much is read at once, and how many pieces a direction keeps while they wait: beyond that the sender is held
-/// up, as by a network.
+/// How much is read at once, and how many pieces a direction keeps while they wait: beyond that the sender is held up,
+/// as by a network.
 const PIECE: usize = 16 << 10;
 const PIECES: usize = 16;
 
-/// Which way bytes go.
+/// Which way bytes travel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
     /// From clients.
@@ -44,15 +44,15 @@ pub enum Fault {
     Hold(Direction),
     /// Everything takes this much longer this way.
     Delay(Direction, Duration),
-    /// No more than so many bytes per second pass this way, on each connection.
+    /// At most this many bytes per second pass this way, on each connection.
     Throttle(Direction, u64),
 }
 
-/// All that is applied now.
+/// All faults in force.
 #[derive(Debug, Clone, Copy, Default)]
 struct Weather {
     cut: bool,
-    /// How often: a connection must not miss a cut that was healed at once.
+    /// How often a cut was applied: a connection must not miss one that was healed at once.
     cuts: usize,
     ways: [Way; 2],
 }
@@ -65,10 +65,10 @@ struct Way {
     bytes_per_sec: Option<u64>,
 }
 
-/// Sees what the server says before the client does, and says what goes on instead. One for each connection.
+/// Sees what the server sends before the client does, and decides what to pass on instead. One for each connection.
 pub type Filter = Box<dyn FnMut(&[u8]) -> Vec<u8> + Send>;
 
-/// Takes bytes for the client of one connection that the server did not say just now.
+/// Takes bytes for the client of one connection that the server did not send just now.
 pub type Injector = mpsc::UnboundedSender<Vec<u8>>;
 
 type MakeFilter = Box<dyn Fn(Injector) -> Filter + Send>;
@@ -86,7 +86,7 @@ impl Proxy {
         Self::filtered(target, |_| Box::new(<[u8]>::to_vec)).await
     }
 
-    /// The same with a filter for each connection over what the server says.
+    /// The same, with a filter for each connection over what the server sends.
     pub async fn filtered(target: SocketAddr, make: impl Fn(Injector) -> Filter + Send + 'static) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let addr = listener.local_addr().unwrap();
@@ -105,7 +105,7 @@ impl Proxy {
         format!("nats://{}", self.addr)
     }
 
-    /// From now on this happens too.
+    /// Applies this fault from now on, in addition to those in force.
     pub fn apply(&self, fault: Fault) {
         self.weather.send_modify(|weather| match fault {
             Fault::Cut => (weather.cut, weather.cuts) = (true, weather.cuts + 1),
@@ -120,7 +120,7 @@ impl Proxy {
         Direction::BOTH.into_iter().for_each(|direction| self.apply(fault(direction)));
     }
 
-    /// No fault is left; what was held goes on, in order.
+    /// Removes all faults; what was held moves on, in order.
     pub fn heal(&self) {
         self.weather.send_modify(|weather| *weather = Weather { cuts: weather.cuts, ..Weather::default() });
     }
@@ -128,7 +128,7 @@ impl Proxy {
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        // Its connections are tasks of the one that accepts.
+        // Its connections are tasks of the accepting one.
         self.accept.abort();
     }
 }
@@ -176,12 +176,12 @@ async fn connection(
 struct Pass {
     direction: Direction,
     weather: watch::Receiver<Weather>,
-    /// When the last piece has passed, at the rate of the throttle.
+    /// When the last piece has passed, at the throttled rate.
     next_free: Instant,
 }
 
 impl Pass {
-    /// Passes everything on, then the end. What was held goes on even when its sender has hung up meanwhile, as in
+    /// Passes everything on, then the end. What was held moves on even if its sender has hung up in the meantime, as in
     /// a network.
     async fn run(
         mut self,
@@ -218,12 +218,12 @@ impl Pass {
         tokio::join!(read, write);
     }
 
-    /// Waits until a piece that came at `came` may go on.
+    /// Waits until a piece that arrived at `came` may move on.
     async fn may_pass(&mut self, came: Instant, len: usize) {
         let way = |weather: &Weather| weather.ways[self.direction as usize];
         let delay = way(&self.weather.borrow()).delay;
         sleep_until(came + delay).await;
-        // Fails only when the proxy is gone, and then so is this.
+        // Fails only when the proxy is gone, and then so is this task.
         let _ = self.weather.wait_for(|weather| !way(weather).held).await;
         let rate = way(&self.weather.borrow()).bytes_per_sec;
         if let Some(rate) = rate {
@@ -239,7 +239,7 @@ mod tests {
     use super::*;
     use crate::harness::{PATIENCE, until};
 
-    /// A proxy before a server that says everything again, and a client of it.
+    /// A proxy before an echo server, and a client of it.
     async fn echo() -> (Proxy, TcpStream) {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let proxy = Proxy::to(listener.local_addr().unwrap()).await;
@@ -263,7 +263,7 @@ mod tests {
             let (proxy, mut client) = echo().await;
             proxy.apply(Fault::Hold(direction));
             client.write_all(b"abc").await.unwrap();
-            // Longer than the way of a byte by far: nothing else could tell that it does not come.
+            // Far longer than a byte takes: nothing else could tell that it does not arrive.
             let early = tokio::time::timeout(Duration::from_millis(100), client.read_u8()).await;
             assert!(early.is_err(), "{direction:?}: {early:?}");
             proxy.heal();

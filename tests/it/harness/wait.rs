@@ -1,5 +1,5 @@
-//! Waiting for what must become true: the only way in which a test waits. It asks again and again, and gives up at
-//! a deadline that a loaded machine does not reach.
+//! Waiting for something to become true: the only way in which a test waits. It asks again and again, and gives up at a
+//! deadline that even a loaded machine does not reach.
 
 use std::time::Duration;
 
@@ -8,24 +8,24 @@ use tokio::time::{Instant, sleep};
 /// How long a test waits for what must happen: far more than it takes on a loaded machine.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The pause between two questions grows with the time that was waited: what comes soon is seen at once, and what takes
-/// long is not slowed by being asked.
+/// The pause between two checks, which grows with the time waited so far: what happens soon is seen at once, and what
+/// takes long is not slowed down by being checked.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(100));
 
 /// Waits until `holds`, at most [`PATIENCE`].
 ///
 /// # Panics
-/// With `what`, which is said as "waited … until `what`".
+/// With `what`, reported as "waited … until `what`".
 pub async fn until(what: &str, holds: impl AsyncFnMut() -> bool) {
     until_within(PATIENCE, what, holds).await;
 }
 
-/// The same with a patience of its own.
+/// The same with a different time limit.
 pub async fn until_within(patience: Duration, what: &str, mut holds: impl AsyncFnMut() -> bool) {
     until_ok(patience, what, async || if holds().await { Ok(()) } else { Err(String::new()) }).await;
 }
 
-/// Waits until `ask` gives something, and passes it on.
+/// Waits until `ask` returns something, and passes it on.
 ///
 /// # Panics
 /// With `what`, and with what the last answer said was missing.
@@ -36,7 +36,7 @@ pub async fn until_ok<T>(patience: Duration, what: &str, ask: impl AsyncFnMut() 
     })
 }
 
-/// The same for those who have more to say when it never comes: they get the last answer.
+/// The same for callers that have more to report when it never happens: they get the last answer.
 pub async fn try_until<T>(patience: Duration, mut ask: impl AsyncFnMut() -> Result<T, String>) -> Result<T, String> {
     let begin = Instant::now();
     loop {

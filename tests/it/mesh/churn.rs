@@ -1,6 +1,6 @@
 //! Devices come and go on two nodes while messages flow and one node loses NATS again and again: whatever happens,
-//! every device gets everything in the end (I2), each session in order (I3). Random, and printed so that a failure
-//! can be looked at; the periodic reconcile is off.
+//! every device gets everything in the end (I2), each session in order (I3). Random, and printed so that a failure can
+//! be analysed; the periodic reconcile is off.
 
 use std::{
     sync::{
@@ -24,7 +24,7 @@ use crate::{
 const USERS: [&str; 3] = ["alice", "bob", "carol"];
 const FOR: Duration = Duration::from_secs(4);
 
-/// Sends to everybody in turn until told to stop.
+/// Sends to everyone in turn until told to stop.
 async fn send_all(urls: Vec<String>, user: &'static str, ledger: Ledger, stop: Arc<AtomicBool>) {
     let mut options = ClientOptions::new(urls[0].clone(), token(user), "sender");
     options.urls = urls;
@@ -45,7 +45,8 @@ async fn send_all(urls: Vec<String>, user: &'static str, ledger: Ledger, stop: A
     reading.abort();
 }
 
-/// Connects here and there, for short times, until told to stop; then once more. All sessions, the last one alive.
+/// Connects here and there, for short times, until told to stop; then once more. Returns all sessions, the last one
+/// alive.
 async fn come_and_go(urls: Vec<String>, user: &'static str, device: String, stop: Arc<AtomicBool>) -> Vec<Peer> {
     let mut sessions = Vec::new();
     for attempt in 0.. {

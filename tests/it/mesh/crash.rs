@@ -34,7 +34,7 @@ async fn start(more: &str) -> (TempDir, NatsServer, ServeProcess) {
     (folder, nats, serve)
 }
 
-/// Sends until it is told to stop; the client tries again with the same cid until it has an answer.
+/// Sends until told to stop; the client retries with the same cid until it has an answer.
 async fn traffic(client: Client, lane: u64, ledger: Ledger, stop: Arc<AtomicBool>, answered: Arc<AtomicU64>) {
     for i in 0.. {
         if stop.load(Ordering::Acquire) {
@@ -93,7 +93,7 @@ async fn kill_nine_loses_nothing_that_was_answered_and_reuses_no_seq() {
     for (seq, cid) in &seqs {
         ledger.answered("alice", cid, CONV, *seq);
     }
-    // A device that was never there gets them all from the log, as one session.
+    // A new device gets them all from the log, in one session.
     let fresh = Peer::join(&serve.url(), "alice", "fresh", Encoding::Json).await;
     fresh.caught_up().await;
     in_order(&fresh.frames());
@@ -130,7 +130,7 @@ async fn sigterm_answers_what_is_in_flight_writes_cursors_and_exits_with_0() {
     let answers = frames.iter().filter(|f| matches!(f, ServerFrame::Sent { reference: Some(_), .. })).count() as u64;
     let appended = frames.iter().filter_map(|f| if let ServerFrame::Sent { seq, .. } = f { Some(*seq) } else { None });
     let top = appended.max().unwrap();
-    // 10 sends before were answered, too. Whatever was taken was answered: the log ends where the answers end.
+    // The 10 sends before were answered, too. Whatever was accepted was answered: the log ends where the answers end.
     assert_eq!(answers, top);
     serve.restart().await;
     let again = Peer::join(&serve.url(), "bob", "d", Encoding::MsgPack).await;

@@ -1,5 +1,5 @@
-//! The real store behind a gate: pages of logs are read, and their answers held back until the test opens the gate.
-//! So what a page says is older than what was heard meanwhile (R5).
+//! Logs behind a gate: pages are read, and their answers held back until the test opens the gate. What a page says is
+//! then older than what was heard in the meantime (R5).
 
 use std::sync::{
     Arc,
@@ -8,48 +8,51 @@ use std::sync::{
 
 use futures_util::future::BoxFuture;
 use natter::{
-    model::{ConvId, DeviceId, Seq, UserId},
-    store::{Appended, Gap, Head, NewMessage, Page, Row, Span, Store, StoreResult},
+    model::{ConvId, NewMessage, Row, Seq},
+    store::{Appended, Logs, Span, Store, StoreFuture, StoreResult},
 };
 use tokio::sync::watch;
 
-/// A store whose pages wait at a gate.
-pub struct HeldStore {
-    inner: Arc<dyn Store>,
+/// Logs whose forward pages wait at a gate.
+pub struct HeldLogs {
+    inner: Arc<dyn Logs>,
     closed: watch::Sender<bool>,
     waiting: AtomicUsize,
 }
 
-impl HeldStore {
-    /// An open gate before `inner`.
-    pub fn before(inner: Arc<dyn Store>) -> Arc<Self> {
+impl HeldLogs {
+    /// An open gate in front of `inner`.
+    pub fn before(inner: Arc<dyn Logs>) -> Arc<Self> {
         Arc::new(Self { inner, closed: watch::Sender::new(false), waiting: AtomicUsize::new(0) })
     }
 
-    /// Holds back the answers from now on.
+    /// The same store with its logs behind this gate.
+    pub fn of(self: &Arc<Self>, store: Store) -> Store {
+        Store { logs: self.clone(), ..store }
+    }
+
+    /// Holds back answers from now on.
     pub fn hold(&self) {
         self.closed.send_replace(true);
     }
 
-    /// Lets them go.
+    /// Lets them through.
     pub fn release(&self) {
         self.closed.send_replace(false);
     }
 
-    /// Pages that wait now.
+    /// How many pages are waiting now.
     pub fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Acquire)
     }
 }
 
-type Answer<'a, T> = BoxFuture<'a, StoreResult<T>>;
-
-impl Store for HeldStore {
-    fn read_after<'a>(&'a self, conv: &'a ConvId, after: Seq, span: Span) -> Answer<'a, Vec<Row>> {
+impl Logs for HeldLogs {
+    fn read_after<'a>(&'a self, conv: &'a ConvId, after: Seq, span: Span) -> StoreFuture<'a, Vec<Row>> {
         Box::pin(async move {
             let page = self.inner.read_after(conv, after, span).await;
             self.waiting.fetch_add(1, Ordering::AcqRel);
-            // Fails only when the gate is gone, and it is part of this.
+            // Fails only when the gate is gone, and the gate is part of this.
             let _ = self.closed.subscribe().wait_for(|closed| !closed).await;
             self.waiting.fetch_sub(1, Ordering::AcqRel);
             page
@@ -60,63 +63,11 @@ impl Store for HeldStore {
         self.inner.append(conv, batch)
     }
 
-    fn read_before<'a>(&'a self, conv: &'a ConvId, before: Seq, span: Span) -> Answer<'a, Vec<Row>> {
+    fn read_before<'a>(&'a self, conv: &'a ConvId, before: Seq, span: Span) -> StoreFuture<'a, Vec<Row>> {
         self.inner.read_before(conv, before, span)
     }
 
-    fn top<'a>(&'a self, conv: &'a ConvId) -> Answer<'a, Seq> {
+    fn top<'a>(&'a self, conv: &'a ConvId) -> StoreFuture<'a, Seq> {
         self.inner.top(conv)
-    }
-
-    fn inbox<'a>(&'a self, user: &'a UserId, after: Option<&'a ConvId>, limit: usize) -> Answer<'a, Page<Head>> {
-        self.inner.inbox(user, after, limit)
-    }
-
-    fn gaps<'a>(
-        &'a self,
-        user: &'a UserId,
-        device: &'a DeviceId,
-        after: Option<&'a ConvId>,
-        limit: usize,
-    ) -> Answer<'a, Page<Gap>> {
-        self.inner.gaps(user, device, after, limit)
-    }
-
-    fn cursor<'a>(&'a self, user: &'a UserId, device: &'a DeviceId, conv: &'a ConvId) -> Answer<'a, Seq> {
-        self.inner.cursor(user, device, conv)
-    }
-
-    fn raise_cursor<'a>(
-        &'a self,
-        user: &'a UserId,
-        device: &'a DeviceId,
-        conv: &'a ConvId,
-        seq: Seq,
-    ) -> Answer<'a, ()> {
-        self.inner.raise_cursor(user, device, conv, seq)
-    }
-
-    fn delivered<'a>(&'a self, user: &'a UserId, conv: &'a ConvId) -> Answer<'a, Seq> {
-        self.inner.delivered(user, conv)
-    }
-
-    fn read_mark<'a>(&'a self, user: &'a UserId, conv: &'a ConvId) -> Answer<'a, Seq> {
-        self.inner.read_mark(user, conv)
-    }
-
-    fn raise_read_mark<'a>(&'a self, user: &'a UserId, conv: &'a ConvId, seq: Seq) -> Answer<'a, ()> {
-        self.inner.raise_read_mark(user, conv, seq)
-    }
-
-    fn register_device<'a>(&'a self, user: &'a UserId, device: &'a DeviceId) -> Answer<'a, bool> {
-        self.inner.register_device(user, device)
-    }
-
-    fn health(&self) -> Answer<'_, ()> {
-        self.inner.health()
-    }
-
-    fn close(&self) -> Answer<'_, ()> {
-        self.inner.close()
     }
 }

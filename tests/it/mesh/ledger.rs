@@ -1,4 +1,4 @@
-//! The checker: what senders were told, against what devices received.
+//! The checker: compares what senders were told with what devices received.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -25,7 +25,7 @@ struct Answered {
 }
 
 impl Ledger {
-    /// Notes an answer, and that a cid has one seq and a seq one cid (I4).
+    /// Records an answer, and checks that a cid has one seq and a seq one cid (I4).
     pub fn answered(&self, from: &str, cid: &str, conv: &str, seq: Seq) {
         let mut answered = self.0.lock();
         let who = (from.to_owned(), cid.to_owned());
@@ -35,7 +35,7 @@ impl Ledger {
         assert!(before.is_none_or(|before| before == seq), "{cid} of {from} has seqs {before:?} and {seq} in {conv}");
     }
 
-    /// Sends a text, notes the answer.
+    /// Sends a text and records the answer.
     pub async fn send(&self, peer: &Peer, from: &str, to: &str, cid: &str) -> Seq {
         let (conv, seq) = peer.send(to, cid, cid).await;
         self.answered(from, cid, conv.as_str(), seq);
@@ -47,8 +47,8 @@ impl Ledger {
         self.0.lock().by_place.len()
     }
 
-    /// Waits until everything that was answered and concerns `user` has come to one of the sessions of a device
-    /// (I2), with the cid it was sent with (I4), each session in order (I3).
+    /// Waits until everything that was answered and concerns `user` has reached one of the sessions of a device (I2),
+    /// with the cid it was sent with (I4), each session in order (I3).
     pub async fn reaches(&self, user: &str, sessions: &[&Peer]) {
         let wanted: BTreeMap<_, _> = {
             let answered = self.0.lock();

@@ -1,8 +1,8 @@
-//! A mesh to break: a real nats-server, the embedded store, and any number of nodes in this process, each with its
-//! own way to NATS. Used by every end-to-end test.
+//! A mesh to break: a real nats-server, the embedded store, and any number of nodes in this process, each with its own
+//! connection to NATS. Used by every end-to-end test.
 //!
-//! The periodic reconcile is off and the second look at the heads far away unless a test wants them: they make up
-//! for everything, so a test with them could not see a broken rule (the design, "what loss-freedom rests on").
+//! The periodic reconcile is off and the recheck far away unless a test wants them: they make up for everything, so a
+//! test with them could not see a broken rule (`docs/rules.md`).
 
 pub mod held;
 pub mod ledger;
@@ -13,9 +13,12 @@ pub mod serve;
 
 mod churn;
 mod crash;
+mod freed;
 mod nats_down;
 mod offline;
+mod refused;
 mod replaced;
+mod rules_alone;
 mod scenarios;
 mod scylla;
 mod services;
@@ -39,7 +42,7 @@ use tempfile::TempDir;
 
 pub use self::{node::TestNode, peer::Peer};
 
-/// What tokens are signed with.
+/// The secret that tokens are signed with.
 pub const SECRET: &str = "a-secret-of-the-tests-long-enough-for-hs256";
 
 /// Nodes, their NATS server and their store.
@@ -48,7 +51,7 @@ pub struct TestMesh {
     pub nats: NatsServer,
     /// The one store that all nodes share.
     pub store: Arc<EmbeddedStore>,
-    /// What every node starts with.
+    /// The configuration that every node starts with.
     pub config: Config,
     /// The nodes that were started and not yet stopped.
     pub nodes: Vec<TestNode>,
@@ -56,7 +59,7 @@ pub struct TestMesh {
 }
 
 impl TestMesh {
-    /// A mesh of `count` nodes in which nothing mends by time alone.
+    /// A mesh of `count` nodes in which nothing is repaired by time alone.
     pub async fn start(count: usize) -> Self {
         Self::tuned(count, |_| ()).await
     }
@@ -71,7 +74,7 @@ impl TestMesh {
         mesh
     }
 
-    /// The server and the store, no node yet.
+    /// The server and the store, no nodes yet.
     pub async fn bare(tune: impl FnOnce(&mut Config)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let nats = NatsServer::start(ServerOptions::new(folder.path().join("nats"))).await.unwrap();
@@ -82,14 +85,14 @@ impl TestMesh {
         Self { nats, store, config, nodes: Vec::new(), _folder: folder }
     }
 
-    /// Starts one more node that reaches NATS at `nats`: the server itself, or something that stands before it.
+    /// Starts one more node that reaches NATS at `nats`: the server itself, or something in front of it.
     pub async fn add_node(&mut self, nats: String) -> &TestNode {
-        let store = self.store.clone();
+        let store = Store::of(self.store.clone());
         self.add_node_on(nats, store).await
     }
 
-    /// The same on a store that stands before the shared one.
-    pub async fn add_node_on(&mut self, nats: String, store: Arc<dyn Store>) -> &TestNode {
+    /// The same on a store that wraps the shared one.
+    pub async fn add_node_on(&mut self, nats: String, store: Store) -> &TestNode {
         let mut config = self.config.clone();
         config.node.name = UserId::new(&format!("n{}", self.nodes.len() + 1)).unwrap();
         config.nats.urls = vec![ServerUrl::new(nats)];
@@ -108,13 +111,13 @@ impl TestMesh {
         self.peer(node, user, device, Encoding::MsgPack).await
     }
 
-    /// A client in either encoding, welcome.
+    /// A client in either encoding, already welcomed.
     pub async fn peer(&self, node: usize, user: &str, device: &str, encoding: Encoding) -> Peer {
         Peer::join(&self.nodes[node].url(), user, device, encoding).await
     }
 }
 
-/// What tests run on: nothing that mends by time alone, no limits on rates.
+/// The configuration of the tests: nothing is repaired by time alone, no rate limits.
 pub fn quiet_config() -> Config {
     let mut config = Config::default();
     config.nats.user = Some("node".into());
@@ -127,12 +130,12 @@ pub fn quiet_config() -> Config {
     config
 }
 
-/// A token that every mesh takes.
+/// A token that every mesh accepts.
 pub fn token(user: &str) -> String {
     token_for(user, Duration::from_secs(3600))
 }
 
-/// A token that ends after `ttl`, in whole seconds.
+/// A token that expires after `ttl`, in whole seconds.
 pub fn token_for(user: &str, ttl: Duration) -> String {
     let minter = Minter::new(&Secret::new(SECRET)).unwrap();
     minter.mint(&UserId::new(user).unwrap(), ttl).unwrap()

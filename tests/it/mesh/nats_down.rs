@@ -1,4 +1,4 @@
-//! NATS is a hint (I7): it is killed, stopped, cut off for one node, gone for long, and nothing is lost; `sent`
+//! NATS is a hint (I7): it is killed, stopped, cut off for one node, gone for a long time, and nothing is lost; `sent`
 //! never waits for it.
 
 use std::{
@@ -23,7 +23,7 @@ use crate::{
 
 const CONV: &str = "dm:alice:bob";
 
-/// Sends one after the other until told to stop; gives back how many, and the slowest answer.
+/// Sends one after the other until told to stop; returns how many, and the slowest answer.
 async fn steady(peer: Arc<Peer>, from: &str, to: &str, ledger: Ledger, stop: Arc<AtomicBool>) -> (u64, Duration) {
     let (mut count, mut slowest) = (0, Duration::ZERO);
     while !stop.load(Ordering::Acquire) {
@@ -55,7 +55,7 @@ async fn nats_dies_for_five_seconds_under_traffic() {
     alice.message(CONV, 20).await;
     mesh.nats.kill9();
     until("both nodes noticed", async || mesh.nodes.iter().all(|node| !node.is_on_nats())).await;
-    // The very length of the outage is what this test is about.
+    // The length of the outage itself is what this test is about.
     tokio::time::sleep(Duration::from_secs(5)).await;
     assert_eq!((readiness(&mesh, 0).await, readiness(&mesh, 1).await), ((200, true), (200, true)));
     mesh.nats.restart().await.unwrap();
@@ -66,12 +66,12 @@ async fn nats_dies_for_five_seconds_under_traffic() {
         assert!(count > 100, "only {count} sends were answered");
         assert!(slowest < Duration::from_secs(1), "a send took {slowest:?}");
     }
-    // On the very connections that were there before.
+    // On the same connections as before.
     ledger.reaches("bob", &[&bob]).await;
     ledger.reaches("alice", &[&alice]).await;
     assert_eq!((alice.closed_now(), bob.closed_now()), (None, None));
     assert_eq!(readiness(&mesh, 1).await, (200, false));
-    // And live again, without any further comparison.
+    // And live again, without any further reconcile.
     let seq = ledger.send(&alice, "alice", "@bob", "live").await;
     bob.message(CONV, seq).await;
 }
@@ -91,7 +91,7 @@ async fn a_stopped_nats_delays_no_send_and_loses_nothing() {
     }
     assert!(begin.elapsed() < Duration::from_secs(3), "100 sends took {:?}", begin.elapsed());
     near.message(CONV, 101).await;
-    // A new session starts without the fence that nobody answers.
+    // A new session starts without the fence, which is never answered.
     let late = mesh.json(1, "bob", "late").await;
     late.caught_up().await;
     mesh.nats.resume();
@@ -115,7 +115,7 @@ async fn without_nats_reconcile_delivers_within_its_interval() {
         bob.message(CONV, seq).await;
         assert!(begin.elapsed() < Duration::from_secs(4), "delivered after {:?}", begin.elapsed());
     }
-    // Sessions start, and end, without NATS.
+    // Sessions start and end without NATS.
     let late = mesh.json(1, "alice", "late").await;
     late.caught_up().await;
     assert_eq!(readiness(&mesh, 0).await, (200, true));
@@ -138,7 +138,7 @@ async fn a_node_that_is_cut_off_catches_up_when_it_is_back() {
         link.heal();
         ledger.reaches("bob", &[&bob]).await;
     }
-    // A slow way to NATS is only slow.
+    // A slow connection to NATS is only slow.
     link.apply_both(|direction| Fault::Delay(direction, Duration::from_millis(50)));
     let seq = ledger.send(&alice, "alice", "@bob", "slow").await;
     bob.message(CONV, seq).await;
@@ -197,8 +197,8 @@ async fn median(peer: &Peer, name: &str) -> Duration {
     times[50]
 }
 
-/// The other side of the same cut: bob's node notices nothing, and no comparison is due there. The node that was cut
-/// off tells again how far its conversations are.
+/// The other side of the same cut: bob's node notices nothing, and no reconcile is due there. The node that was cut off
+/// tells the others again how far its conversations are.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_cut_off_node_stored_is_told_when_it_is_back() {
     let mut mesh = TestMesh::start(1).await;

@@ -19,8 +19,8 @@ async fn send_many(alice: &Peer, ledger: &Ledger, first: u64, count: u64) {
     futures_util::future::join_all(sends).await;
 }
 
-/// The first seq that a session was handed, and that everything up to `last` followed before `caught_up`, which
-/// came once.
+/// The first seq that a session was handed; checks that everything up to `last` followed before `caught_up`, which came
+/// once.
 async fn backlog(peer: &Peer, last: u64) -> u64 {
     peer.message(CONV, last).await;
     peer.caught_up().await;
@@ -32,7 +32,7 @@ async fn backlog(peer: &Peer, last: u64) -> u64 {
     peer.seqs(CONV)[0]
 }
 
-/// A session of bob that acknowledges nothing by itself.
+/// A session of bob that does not acknowledge automatically.
 async fn quiet(mesh: &TestMesh, node: usize, device: &str) -> Peer {
     Peer::join_quiet(&mesh.nodes[node].url(), "bob", device, Encoding::MsgPack).await
 }
@@ -41,7 +41,7 @@ async fn quiet(mesh: &TestMesh, node: usize, device: &str) -> Peer {
 async fn a_thousand_messages_wait_for_three_devices_at_different_places() {
     let mesh = TestMesh::start(2).await;
     let ledger = Ledger::default();
-    // Three devices are known before anything is sent; one of them acknowledges a part of it.
+    // Three devices are known before anything is sent; one of them acknowledges part of it.
     for device in ["zero", "some", "read"] {
         mesh.json(0, "bob", device).await.caught_up().await;
     }

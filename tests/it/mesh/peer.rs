@@ -1,4 +1,4 @@
-//! A client that says exactly what a test tells it to, and remembers every frame: no reconnect, no dropping of
+//! A client that sends exactly what a test tells it to, and remembers every frame: it neither reconnects nor drops
 //! duplicates. Its task (`peer_task`) owns the connection.
 
 use std::{
@@ -32,11 +32,11 @@ use super::{
 };
 use crate::harness::PATIENCE;
 
-/// One session of a device, or a connection that is still to say `hello`.
+/// One session of a device, or a connection that has yet to send `hello`.
 pub struct Peer {
-    /// How its frames are written.
+    /// The encoding of its frames.
     pub encoding: Encoding,
-    /// What the node said at its start, once it was welcome.
+    /// What the node said at the session's start, once it was welcomed.
     pub welcome: Option<Welcome>,
     orders: mpsc::UnboundedSender<Bytes>,
     heard: Arc<Heard>,
@@ -48,17 +48,17 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// A session that acknowledges all it gets.
+    /// A session that acknowledges everything it gets.
     pub async fn join(url: &str, user: &str, device: &str, encoding: Encoding) -> Self {
         Self::join_as(url, &token(user), device, encoding, 0).await.unwrap()
     }
 
-    /// A session that acknowledges nothing by itself, from its first message on.
+    /// A session that acknowledges nothing automatically, from its first message on.
     pub async fn join_quiet(url: &str, user: &str, device: &str, encoding: Encoding) -> Self {
         Self::open(url, &token(user), device, encoding, 0, false).await.unwrap()
     }
 
-    /// A session with a token and an attempt of one's own; the close when it was not let in.
+    /// A session with a given token and attempt; the close if it was not let in.
     pub async fn join_as(
         url: &str,
         token: &str,
@@ -85,7 +85,7 @@ impl Peer {
         Ok(peer)
     }
 
-    /// A connection that has said nothing yet.
+    /// A connection that has sent nothing yet.
     pub async fn silent(endpoint: &Endpoint) -> Self {
         Self::on(Connection::open(endpoint).await.unwrap(), false)
     }
@@ -102,7 +102,7 @@ impl Peer {
         Self { encoding, welcome: None, orders, heard, acks, reads, wake, next_ref: AtomicU64::new(1), task }
     }
 
-    /// Stops acknowledging by itself.
+    /// Stops acknowledging automatically.
     pub fn hold_acks(&self) {
         self.acks.store(false, Ordering::Release);
     }
@@ -119,14 +119,14 @@ impl Peer {
         self.wake.notify_one();
     }
 
-    /// Says a frame.
+    /// Sends a frame.
     pub fn say(&self, frame: &Outgoing<'_>) {
         self.say_raw(self.encoding.encode(frame));
     }
 
-    /// Says bytes, whatever they are.
+    /// Sends bytes, whatever they are.
     pub fn say_raw(&self, payload: impl Into<Bytes>) {
-        // After the end there is nobody to say it to; the test sees the close.
+        // After the end there is nowhere to send it; the test sees the close.
         let _ = self.orders.send(payload.into());
     }
 
@@ -140,20 +140,20 @@ impl Peer {
         self.next_ref.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Sends a message and gives back the answer, `sent` or an error.
+    /// Sends a message and returns the answer, `sent` or an error.
     pub async fn try_send(&self, to: &str, cid: &str, body: &Body) -> ServerFrame {
         let reference = self.begin_send(to, cid, body);
         self.answer(reference).await
     }
 
-    /// Sends without waiting; gives back the `ref` to wait for.
+    /// Sends without waiting; returns the `ref` to wait for.
     pub fn begin_send(&self, to: &str, cid: &str, body: &Body) -> u64 {
         let reference = self.fresh_ref();
         self.say(&Outgoing::Send { reference: Some(reference), to, cid, body });
         reference
     }
 
-    /// Sends a text and gives back its place.
+    /// Sends a text and returns its place.
     pub async fn send(&self, to: &str, cid: &str, text: &str) -> (ConvId, Seq) {
         match self.try_send(to, cid, &Body::text(text)).await {
             ServerFrame::Sent { conv, seq, .. } => (conv, seq),
@@ -161,7 +161,7 @@ impl Peer {
         }
     }
 
-    /// Waits for the answer to a request that changes nothing: then the node has read all that was said before.
+    /// Waits for the answer to a request that changes nothing: then the node has read everything sent before.
     pub async fn round_trip(&self) {
         let reference = self.fresh_ref();
         self.say(&Outgoing::Conversations { reference: Some(reference), after: None, limit: 1 });
@@ -189,12 +189,12 @@ impl Peer {
         .await
     }
 
-    /// Waits until `find` finds something among all frames that came so far.
+    /// Waits until `find` finds something among all frames so far.
     pub async fn wait<T>(&self, what: &str, find: impl Fn(&[ServerFrame]) -> Option<T>) -> T {
         self.wait_for(PATIENCE, what, find).await
     }
 
-    /// The same, not longer than `patience`.
+    /// The same, for at most `patience`.
     pub async fn wait_for<T>(&self, patience: Duration, what: &str, find: impl Fn(&[ServerFrame]) -> Option<T>) -> T {
         let found = timeout(patience, async {
             loop {
@@ -229,7 +229,7 @@ impl Peer {
         .await
     }
 
-    /// Waits for a receipt that `wanted` takes.
+    /// Waits for a receipt that `wanted` accepts.
     pub async fn receipt(&self, what: &str, wanted: impl Fn(&Receipt) -> bool) -> Receipt {
         self.wait(what, |frames| {
             frames.iter().find_map(|frame| match frame {
@@ -245,7 +245,7 @@ impl Peer {
         self.wait("caught_up", |frames| frames.iter().find(|f| **f == ServerFrame::CaughtUp).map(drop)).await;
     }
 
-    /// Waits for an error with this code and gives back its words.
+    /// Waits for an error with this code and returns its message.
     pub async fn error(&self, wanted: ErrorCode) -> String {
         self.wait(&format!("the error {}", wanted.word()), |frames| {
             frames.iter().find_map(|frame| match frame {
@@ -256,7 +256,7 @@ impl Peer {
         .await
     }
 
-    /// Waits for the end: close code and words.
+    /// Waits for the end: close code and message.
     pub async fn closed(&self) -> (u16, String) {
         let end = async {
             loop {
@@ -270,7 +270,7 @@ impl Peer {
         timeout(PATIENCE, end).await.unwrap_or_else(|_| panic!("was never closed; {}", self.summary()))
     }
 
-    /// The end, if it came.
+    /// The end, if it has come.
     pub fn closed_now(&self) -> Option<(u16, String)> {
         self.heard.closed.lock().clone()
     }
@@ -280,28 +280,28 @@ impl Peer {
         self.heard.frames.lock().clone()
     }
 
-    /// The messages so far, in the order in which they came.
+    /// The messages so far, in the order in which they arrived.
     pub fn messages(&self) -> Vec<Message> {
         messages(&self.heard.frames.lock()).cloned().collect()
     }
 
-    /// The seqs of a conversation so far, in the order in which they came.
+    /// The seqs of a conversation so far, in the order in which they arrived.
     pub fn seqs(&self, conv: &str) -> Vec<Seq> {
         let frames = self.heard.frames.lock();
         messages(&frames).filter(|m| m.conv.as_str() == conv).map(|m| m.seq).collect()
     }
 
-    /// Forgets what came, so that a wait finds only what follows.
+    /// Forgets what has arrived, so that a wait finds only what follows.
     pub fn forget(&self) {
         self.heard.frames.lock().clear();
     }
 
-    /// Ends the connection as a crash would, without a close frame; what came stays here.
+    /// Ends the connection as a crash would, without a close frame; what has arrived stays here.
     pub fn cut(&self) {
         self.task.abort();
     }
 
-    /// The same for a peer that nobody asks any more.
+    /// The same for a peer that is no longer needed.
     pub fn vanish(self) {
         self.cut();
     }
@@ -329,6 +329,7 @@ pub fn reference_of(frame: &ServerFrame) -> Option<u64> {
         | ServerFrame::History { reference, .. }
         | ServerFrame::Conversations { reference, .. }
         | ServerFrame::TokenOk { reference, .. }
+        | ServerFrame::Pong { reference }
         | ServerFrame::Error { reference, .. } => *reference,
         _ => None,
     }

@@ -16,7 +16,7 @@ use natter::{
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc};
 
-/// What came so far.
+/// What has arrived so far.
 #[derive(Default)]
 pub(super) struct Heard {
     pub(super) frames: Mutex<Vec<ServerFrame>>,
@@ -48,7 +48,7 @@ impl Task {
                 Step::Gone => return,
                 Step::Again => continue,
                 Step::Order(payload) => {
-                    // When it is gone the close comes from reading.
+                    // When the connection is gone, reading returns the close.
                     let _ = self.connection.queue_raw(payload);
                     continue;
                 }

@@ -1,11 +1,12 @@
-//! The scenarios of the design that catch wrong implementations, as far as one machine can play them. The periodic
-//! reconcile is off and the second look at the heads far away: what is delivered here is delivered by the rules.
+//! The scenarios of `docs/rules.md` that catch wrong implementations, as far as one machine can play them. The periodic
+//! reconcile is off and the recheck far away: what is delivered here is delivered by the rules.
 
 use std::{sync::Arc, time::Duration};
 
 use natter::{
     nats_server::{NatsServer, ServerOptions},
     protocol::{Body, Encoding, ErrorCode, ServerFrame, client::Outgoing},
+    store::Store,
 };
 use rand::RngExt;
 
@@ -16,7 +17,7 @@ use crate::{
     },
     mesh::{
         Peer, TestMesh,
-        held::HeldStore,
+        held::HeldLogs,
         ledger::{Ledger, in_order},
         serve::ServeProcess,
     },
@@ -46,7 +47,7 @@ async fn a_retry_after_a_crash_and_a_bucket_of_other_messages_has_the_same_seq()
             // The others are gathered while the first is appended: they are on their way now.
             alice.answer(references[0]).await;
         }
-        // Killed before the append, in it, or between append and answer.
+        // Killed before the append, during it, or between append and answer.
         tokio::time::sleep(Duration::from_micros(rand::random_range(0..2_000))).await;
         serve.restart().await;
     }
@@ -105,14 +106,14 @@ async fn after_a_crash_both_sides_see_the_same_log() {
     assert_eq!(bob.seqs(CONV), (1..=*logs[0].last().unwrap()).collect::<Vec<_>>(), "bob was offline throughout");
 }
 
-/// Node 1 (alice) is plain; node 2 (bob) has its notices spoilt and its pages held back.
-async fn spoilt() -> (TestMesh, NatsProxy, Arc<HeldStore>) {
+/// Node 1 (alice) is plain; node 2 (bob) has its notices tampered with and its pages held back.
+async fn spoilt() -> (TestMesh, NatsProxy, Arc<HeldLogs>) {
     let mut mesh = TestMesh::bare(|config| config.timing.recheck_ms = 600_000).await;
     let proxy = NatsProxy::to(mesh.nats.client_addr()).await;
     let url = mesh.nats.client_url();
     mesh.add_node(url).await;
-    let held = HeldStore::before(mesh.store.clone());
-    mesh.add_node_on(proxy.nats_url(), held.clone()).await;
+    let held = HeldLogs::before(mesh.store.clone());
+    mesh.add_node_on(proxy.nats_url(), held.of(Store::of(mesh.store.clone()))).await;
     (mesh, proxy, held)
 }
 
@@ -137,7 +138,7 @@ async fn notices_that_come_while_an_old_page_is_on_its_way_are_not_forgotten() {
     }
     until("all notices were spoilt", async || proxy.touched() == 3).await;
     proxy.release_reversed();
-    // What comes behind them on the same way tells that the session has heard them all.
+    // What follows them on the same connection shows that the session has heard them all.
     alice.say(&Outgoing::Signal { to: "@bob", kind: "mark", body: None });
     bob.wait("the mark", |frames| frames.iter().find(|f| matches!(f, ServerFrame::Signal(_))).map(drop)).await;
     held.release();
@@ -174,7 +175,7 @@ async fn whatever_nats_does_to_notices_everything_comes_once_and_in_order() {
             _ => {}
         }
     }
-    // A lost last notice would be for reconcile to find; the last one passes.
+    // A lost last notice would be for reconcile to find, so the last one passes.
     proxy.clear();
     held.release();
     ledger.send(&alice, "alice", "@bob", "last-a").await;
@@ -192,7 +193,7 @@ async fn whatever_nats_does_to_notices_everything_comes_once_and_in_order() {
 async fn a_send_above_an_undelivered_message_keeps_the_order_for_all_devices() {
     let (mesh, proxy, _held) = spoilt().await;
     let bob = mesh.json(0, "bob", "d").await;
-    // Both of alice's devices are on the node that hears nothing of seq 1.
+    // Both of alice's devices are on the node that does not hear of seq 1.
     let (sending, second) = (mesh.json(1, "alice", "d1").await, mesh.msgpack(1, "alice", "d2").await);
     let elsewhere = mesh.json(0, "alice", "d3").await;
     for peer in [&sending, &second, &elsewhere] {
@@ -227,7 +228,7 @@ async fn an_ack_of_what_another_connection_got_makes_progress() {
     let first = Peer::join_quiet(&mesh.nodes[0].url(), "bob", "d", Encoding::Json).await;
     first.message(CONV, 32).await;
     first.vanish();
-    until("the dead session is gone", async || mesh.nodes[0].gateway.registry.len() == 1).await;
+    until("the dead session is gone", async || mesh.nodes[0].sessions() == 1).await;
     let bob = Peer::join_quiet(&mesh.nodes[1].url(), "bob", "d", Encoding::Json).await;
     bob.ack(CONV, 32);
     bob.message(CONV, 64).await;

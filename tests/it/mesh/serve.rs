@@ -1,8 +1,10 @@
-//! `natter serve` as a process of its own, for what must not happen to this one: kill -9, SIGTERM, a measured memory.
+//! `natter serve` in a separate process, for what must not happen to this one: kill -9, SIGTERM, a memory measurement.
 
 use std::{
     net::SocketAddr,
+    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use natter::nats_server::{NatsServer, free_ports};
@@ -10,18 +12,24 @@ use natter::nats_server::{NatsServer, free_ports};
 use super::SECRET;
 use crate::harness::{http, natter::natter, process::Process};
 
-/// A `natter serve` on its own port and data, to be killed and started again.
+/// A `natter serve` on its own port and data, to be killed and restarted.
 pub struct ServeProcess {
-    /// The process of now.
+    /// The current process.
     pub process: Process,
-    /// Where it listens, the same after a restart.
+    /// Where it listens; the same after a restart.
     pub addr: SocketAddr,
     folder: PathBuf,
+    files: Option<u64>,
 }
 
 impl ServeProcess {
     /// Starts one on `nats` with its data in `folder`; `more` is added to its configuration, as TOML.
     pub async fn start(folder: &Path, nats: &NatsServer, more: &str) -> Self {
+        Self::start_with(folder, nats, more, None).await
+    }
+
+    /// The same for a process that may open so many `files`.
+    pub async fn start_with(folder: &Path, nats: &NatsServer, more: &str, files: Option<u64>) -> Self {
         let addr = SocketAddr::from(([127, 0, 0, 1], free_ports(1).unwrap()[0]));
         let url = nats.client_url();
         let password = &nats.passwords().node;
@@ -30,13 +38,17 @@ impl ServeProcess {
              nats.urls = [\"{url}\"]\nnats.user = \"node\"\nnats.password = \"{password}\"\n\
              store.embedded.data_dir = \"data\"\nlimits.sends_per_sec = 0\nlimits.send_burst = 0\n{more}"
         );
-        Self::configured(folder, addr, &text).await
+        Self::configured_with(folder, addr, &text, files).await
     }
 
-    /// Starts one whose configuration is `text` and says `addr`.
+    /// Starts one whose configuration is `text` and names `addr`.
     pub async fn configured(folder: &Path, addr: SocketAddr, text: &str) -> Self {
+        Self::configured_with(folder, addr, text, None).await
+    }
+
+    async fn configured_with(folder: &Path, addr: SocketAddr, text: &str, files: Option<u64>) -> Self {
         std::fs::write(folder.join("natter.toml"), text).unwrap();
-        let mut serve = Self { process: spawn(folder), addr, folder: folder.to_owned() };
+        let mut serve = Self { process: spawn(folder, files), addr, folder: folder.to_owned(), files };
         serve.ready().await;
         serve
     }
@@ -46,10 +58,10 @@ impl ServeProcess {
         format!("ws://{}/v1/ws", self.addr)
     }
 
-    /// Kills it and starts it again; gives back when it is ready.
+    /// Kills it and starts it again; returns when it is ready.
     pub async fn restart(&mut self) {
         self.process.kill9();
-        self.process = spawn(&self.folder);
+        self.process = spawn(&self.folder, self.files);
         self.ready().await;
     }
 
@@ -60,8 +72,23 @@ impl ServeProcess {
     }
 }
 
-fn spawn(folder: &Path) -> Process {
+fn spawn(folder: &Path, files: Option<u64>) -> Process {
     let mut command = natter(folder);
+    if let Some(files) = files {
+        limit_files(&mut command, files);
+    }
     command.args(["--config", "natter.toml", "serve"]);
     Process::start(command)
+}
+
+/// Lets the process open so many files, and raise that no further.
+fn limit_files(command: &mut Command, files: u64) {
+    let limit = libc::rlimit { rlim_cur: files / 2, rlim_max: files };
+    // SAFETY: setrlimit is async-signal-safe and the closure allocates nothing.
+    unsafe {
+        command.pre_exec(move || match libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
+        });
+    }
 }

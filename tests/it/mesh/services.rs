@@ -1,4 +1,4 @@
-//! The way in for services, as one of them: account billing on the deployed configuration of the NATS server.
+//! The entrance for services, used as one of them: account billing on the deployed configuration of the NATS server.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use natter::{
     model::{ConvId, UserId},
     nats_server::{NatsServer, ServerOptions},
     protocol::{Body, Encoding, ErrorCode, ServerFrame, server::OnBus},
-    store::{Span, Store},
+    store::{Logs as _, Span},
     subject::Subject,
 };
 use serde::Deserialize;
@@ -64,7 +64,7 @@ async fn request(client: &Client, to: &str, payload: impl Into<Bytes>) -> Reply 
     Encoding::sniff(&payload).decode(&payload).unwrap_or_else(|e| panic!("{e}: {payload:?}"))
 }
 
-/// What billing publishes to for a user; made like the node's own where the name is proper.
+/// The subject that billing publishes to for a user; made like the node's own where the name is valid.
 fn subject(user: &str) -> String {
     let name = |text| UserId::new(text).unwrap();
     let whole = Subject::send_user(&name("billing"), &name("x"));
@@ -154,6 +154,9 @@ async fn bad_requests_are_answered_with_what_is_wrong() {
         ("bob", large.as_bytes(), ErrorCode::TooLarge),
         ("bob", br#"{"cid":"c","body":1,"from":"eve"}"#, ErrorCode::Unauthorized),
         ("bob", nan, ErrorCode::BadBody),
+        ("bob", br#"["c",1,null]"#, ErrorCode::BadFrame),
+        ("bob", br#"{"cid":"c","body":1,"form":"alice"}"#, ErrorCode::BadFrame),
+        ("bob", br#"{"cid":"c","body":{"order":18446744073709551616}}"#, ErrorCode::BadBody),
     ] {
         let reply = request(&client, to, payload.to_vec()).await;
         let refusal = reply.error.unwrap_or_else(|| panic!("{payload:?} was taken"));
@@ -193,7 +196,7 @@ async fn nobody_but_a_node_reaches_a_users_subject_not_even_by_asking_for_an_ans
     client.publish(of_bob.clone(), forged).await.unwrap();
     client.publish_with_reply(subject("bob"), of_bob, r#"{"cid":"c","body":"real"}"#.into()).await.unwrap();
     bob.message(CONV, 1).await;
-    // What comes after the answer on the same way.
+    // What follows the answer on the same connection.
     assert_eq!(request(&client, "bob", r#"{"cid":"d","body":"end"}"#).await.place(), (CONV, 2));
     bob.message(CONV, 2).await;
     let mut payloads = Vec::new();
@@ -230,9 +233,36 @@ async fn a_signal_of_a_service_reaches_all_devices_and_is_not_stored() {
     assert_eq!(mesh.store.top(&ConvId::new(CONV).unwrap()).await.unwrap(), 0);
 }
 
+#[tokio::test]
+async fn a_signal_of_a_service_keeps_to_the_limits_of_a_clients() {
+    let mesh = TestMesh::tuned(1, |config| config.limits.body_bytes = 100).await;
+    let client = billing(&mesh.nats).await;
+    let signal = |user: &str| subject(user).replace(".send.", ".signal.");
+    let large = format!(r#"{{"type":"x","body":"{}"}}"#, "x".repeat(101));
+    let long = format!(r#"{{"type":"{}"}}"#, "x".repeat(1000));
+    for (to, payload, code) in [
+        ("bob", large.as_str(), ErrorCode::TooLarge),
+        ("bob", long.as_str(), ErrorCode::BadName),
+        ("bob", r#"{"type":7}"#, ErrorCode::BadFrame),
+        ("bob", "{}", ErrorCode::BadFrame),
+        ("bob", r#"{"cid":"c"}"#, ErrorCode::BadFrame),
+        ("bob", r#"["typing",1]"#, ErrorCode::BadFrame),
+        ("bob", r#"{"body":18446744073709551616}"#, ErrorCode::BadBody),
+        ("b$b", r#"{"type":"typing"}"#, ErrorCode::BadName),
+    ] {
+        let answer = client.request(signal(to), payload.to_owned().into()).await.unwrap().payload;
+        let reply: Reply = serde_json::from_slice(&answer).unwrap();
+        let refusal = reply.error.unwrap_or_else(|| panic!("{payload} was taken"));
+        assert_eq!(refusal.code, code, "{payload}: {}", refusal.message);
+    }
+    let answer = client.request(signal("bob"), r#"{"type":"typing"}"#.into()).await.unwrap().payload;
+    assert_eq!(answer, "{}");
+}
+
 #[derive(Debug, Deserialize, PartialEq)]
 struct Offline {
     user: String,
+    from: String,
     conv: String,
     seq: u64,
 }
@@ -240,7 +270,7 @@ struct Offline {
 /// Collects `natter.event.offline`.
 async fn events(client: &Client) -> async_nats::Subscriber {
     let events = client.subscribe(Subject::event("offline").to_string()).await.unwrap();
-    // A request is answered only after the server took the subscription.
+    // A request is answered only after the server has processed the subscription.
     assert!(request(client, "nobody", "{}").await.error.is_some());
     events
 }
@@ -257,20 +287,37 @@ async fn push_services_hear_of_messages_for_nobody() {
     let client = billing(&mesh.nats).await;
     let mut events = events(&client).await;
     let conv = |user: &str| format!("dm:alice:{user}");
-    let offline = |user: &str, seq| Offline { user: user.into(), conv: conv(user), seq };
+    let offline = |user: &str, seq| Offline { user: user.into(), from: "alice".into(), conv: conv(user), seq };
     alice.send("@bob", "c1", "x").await;
     assert_eq!(next(&mut events).await, offline("bob", 1));
-    // Online on the other node, on the same node: nobody is told.
+    // Online on the other node, or on the same node: nobody is told.
     let elsewhere = mesh.json(1, "bob", "d").await;
     alice.send("@bob", "c2", "x").await;
     elsewhere.message("dm:alice:bob", 2).await;
     elsewhere.vanish();
-    until("bob is gone", async || mesh.nodes[1].gateway.registry.is_empty()).await;
+    until("bob is gone", async || mesh.nodes[1].sessions() == 0).await;
     let here = mesh.json(0, "bob", "d").await;
     alice.send("@bob", "c3", "x").await;
     here.message("dm:alice:bob", 3).await;
     alice.send("@carol", "c4", "x").await;
     assert_eq!(next(&mut events).await, offline("carol", 1), "the events between were for somebody online");
+}
+
+#[tokio::test]
+async fn push_services_hear_of_a_message_once_however_often_it_is_sent() {
+    let mesh = TestMesh::start(2).await;
+    let client = billing(&mesh.nats).await;
+    let mut events = events(&client).await;
+    for _ in 0..5 {
+        let first = request(&client, "bob", r#"{"cid":"c1","body":1}"#).await;
+        assert_eq!(first.place(), (CONV, 1));
+    }
+    assert_eq!(request(&client, "bob", r#"{"cid":"c2","body":2}"#).await.place(), (CONV, 2));
+    let of = |seq| Offline { user: "bob".into(), from: "billing".into(), conv: CONV.into(), seq };
+    let mut told = vec![next(&mut events).await, next(&mut events).await];
+    // Two nodes tell, in any order.
+    told.sort_by_key(|event| event.seq);
+    assert_eq!(told, [of(1), of(2)]);
 }
 
 #[tokio::test]
@@ -288,7 +335,7 @@ async fn push_services_hear_of_sessions_that_acknowledge_nothing() {
     alice.send("@bob", "c3", "x").await;
     let told = next(&mut events).await;
     assert!(begin.elapsed() >= Duration::from_secs(1));
-    assert_eq!(told, Offline { user: "bob".into(), conv: "dm:alice:bob".into(), seq: 2 });
+    assert_eq!(told, Offline { user: "bob".into(), from: "alice".into(), conv: "dm:alice:bob".into(), seq: 2 });
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

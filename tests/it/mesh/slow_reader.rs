@@ -1,5 +1,5 @@
-//! A peer that stops reading: it is not buffered, not disconnected, and misses nothing (I6). And peers that ask, or
-//! are signalled to, without ever reading (I8).
+//! A peer that stops reading: it is not buffered for, not disconnected, and misses nothing (I6). And peers that ask, or
+//! are sent signals, without ever reading (I8).
 
 use natter::{
     nats_server::{NatsServer, ServerOptions},
@@ -39,7 +39,7 @@ async fn a_slow_reader_costs_no_memory_and_misses_nothing() {
     }
     let (grown, buffered) = (most - before, READERS * COUNT * BODY as u64);
     println!("{READERS} slow readers, {buffered} bytes for them: memory grew by {grown} from {before}");
-    // All of it would be 62 MiB on top of what the store's write buffer takes, which is less than twice the log.
+    // All of it would be 62 MiB on top of the store's write buffer, which is less than twice the log.
     assert!(grown < buffered / READERS * 5 / 2, "memory grew by {grown} bytes");
     for peer in &slow {
         peer.read_on();
@@ -75,14 +75,14 @@ async fn floods_without_reading_cost_a_bounded_amount_of_memory() {
         alice.try_send("@bob", &format!("c{i}"), &body).await;
     }
     let before = serve.process.rss();
-    // Each answer is 1.6 MB: all of them would be 3 GB. What the node has not read stays in the system's buffers
-    // and, beyond those, with the client that asks.
+    // Each answer is 1.6 MB: all of them would be 3 GB. What the node has not read stays in the system's buffers and,
+    // beyond those, with the client that asks.
     let asking = slow_peer(&url, 0).await;
     for _ in 0..2_000 {
         let conv = "dm:alice:bob";
         asking.say(&Outgoing::History { reference: None, conv, before: None, after: None, limit: 200 });
     }
-    // 160 MB of signals for somebody who does not read them.
+    // 160 MB of signals for someone who does not read them.
     for round in 0..200 {
         for _ in 0..100 {
             alice.say(&Outgoing::Signal { to: "@bob", kind: "typing", body: Some(&body) });
@@ -92,7 +92,7 @@ async fn floods_without_reading_cost_a_bounded_amount_of_memory() {
         assert!(grown < 64 << 20, "memory grew by {grown} bytes after {round} rounds");
     }
     println!("floods: memory grew by {} from {before}", serve.process.rss().saturating_sub(before));
-    // Nobody else noticed, and whoever reads again is served again.
+    // Nobody else noticed, and a peer that reads again is served again.
     bob.round_trip().await;
     asking.read_on();
     let answers = asking.wait("ten answers", |frames| {

@@ -177,7 +177,7 @@ async fn one_cid_sent_over_two_nodes_at_once_has_one_seq() {
         assert_eq!(a, b, "{cid}");
         assert_eq!(a.1, round + 1);
     }
-    // A late retry, when other messages came between.
+    // A late retry, after other messages.
     assert_eq!(two.send("@bob", "c7", "7").await.1, 8);
     bob.message(CONV, 50).await;
     assert_eq!(bob.seqs(CONV), (1..=50).collect::<Vec<_>>());
@@ -193,7 +193,7 @@ async fn a_cid_with_another_body_is_refused_and_stores_nothing() {
     let ServerFrame::Error { code, message, retry, .. } = refused else { panic!("{refused:?}") };
     assert_eq!((code, retry), (ErrorCode::CidReused, false));
     assert!(message.contains("seq 1"), "{message}");
-    // The same cid to somebody else is another message.
+    // The same cid to someone else is another message.
     assert_eq!(two.send("@carol", "c1", "that").await.1, 1);
     assert_eq!(two.send("@bob", "c2", "next").await.1, 2);
 }

@@ -3,4 +3,7 @@
 mod docs;
 mod golden;
 mod import_rules;
+mod known_tests;
+mod protocol_page;
+mod rules_page;
 mod test_rules;

@@ -1,4 +1,4 @@
-//! Rules of the connection: what a fence proves, what happens when the connection is lost, made again or stalled.
+//! Rules of the connection: what a fence proves, and what happens when the connection is lost, restored or stalled.
 
 use std::{
     collections::BTreeSet,
@@ -24,7 +24,7 @@ use crate::{
     },
 };
 
-/// Far more than any call takes that must not wait, far less than what it would wait for.
+/// Far more than a call that must not wait takes, far less than what it would wait for.
 const AT_ONCE: Duration = Duration::from_millis(300);
 
 async fn event(events: &mut broadcast::Receiver<BusEvent>) -> BusEvent {
@@ -43,7 +43,7 @@ pub async fn a_fence_waits_for_the_server_in_both_directions(bed: &Bed) {
             let one = Arc::clone(&one);
             async move { one.fence().await }
         });
-        // The server answers others meanwhile, and the fence has long been said.
+        // The server answers others in the meantime, and the fence was sent long ago.
         for _ in 0..20 {
             two.fence().await.unwrap();
         }
@@ -141,7 +141,7 @@ pub async fn without_a_connection_a_publish_is_dropped(bed: &Bed) {
     proxy.apply(Fault::Cut);
     assert_eq!(event(&mut events).await, BusEvent::Disconnected);
     one.publish(&user("bob"), "without a connection".into());
-    one.publish_or_tell(&user("bob"), "without a connection".into(), "tag");
+    one.publish_tagged(&user("bob"), "without a connection".into(), "tag");
     proxy.heal();
     assert_eq!(event(&mut events).await, BusEvent::Connected(2));
     one.publish(&user("bob"), "again".into());
@@ -160,8 +160,8 @@ pub async fn nothing_waits_while_the_connection_is_stalled(bed: &Bed) {
     for number in 0..4_000 {
         let begin = Instant::now();
         one.publish(&user("carol"), payload.clone());
-        one.publish_or_tell(&user("carol"), text(number), "carol.1");
-        one.reply("_INBOX_billing.x", text(number));
+        one.publish_tagged(&user("carol"), text(number), "carol.1");
+        one.reply("billing", "_INBOX_billing.x", text(number));
         drop(one.subscribe(&user("dave"), heard.listen()));
         let _ = one.connected();
         slowest = slowest.max(begin.elapsed());
@@ -171,7 +171,7 @@ pub async fn nothing_waits_while_the_connection_is_stalled(bed: &Bed) {
     let outcome = one.fence().await;
     assert!(outcome.is_err(), "nothing came back and the fence says {outcome:?}");
     assert!(begin.elapsed() < Duration::from_secs(3), "{:?}", begin.elapsed());
-    // And it goes on, on this connection or the next.
+    // And it carries on, on this connection or the next.
     proxy.heal();
     until("the bus is back", async || one.fence().await.is_ok()).await;
     let two = bed.node("n2").await;

@@ -1,4 +1,4 @@
-//! Rules of publishing and subscribing: order, who hears, who is told.
+//! Rules of publishing and subscribing: the order of messages, who receives them, and who is told.
 
 use std::{
     collections::BTreeSet,
@@ -72,15 +72,15 @@ pub async fn a_node_does_not_hear_itself(bed: &Bed) {
 pub async fn what_no_other_node_hears_is_told_with_its_tag(bed: &Bed) {
     let (one, two) = (bed.node("n1").await, bed.node("n2").await);
     let (unheard, heard) = (Heard::default(), Heard::default());
-    unheard.listen_unheard(&*one);
+    unheard.listen_no_responders(&*one);
     let _own = one.subscribe(&user("alice"), heard.listen());
     let _theirs = two.subscribe(&user("bob"), heard.listen());
     one.fence().await.unwrap();
     two.fence().await.unwrap();
-    one.publish_or_tell(&user("alice"), "own".into(), "alice.dm:alice:alice.1");
-    one.publish_or_tell(&user("bob"), "theirs".into(), "bob.dm:alice:bob.17");
+    one.publish_tagged(&user("alice"), "own".into(), "alice.dm:alice:alice.1");
+    one.publish_tagged(&user("bob"), "theirs".into(), "bob.dm:alice:bob.17");
     one.publish(&user("eve"), "nobody asked".into());
-    one.publish_or_tell(&user("eve"), "nobody's".into(), "eve.room:lobby.3");
+    one.publish_tagged(&user("eve"), "nobody's".into(), "eve.room:lobby.3");
     unheard.has("eve.room:lobby.3").await;
     heard.has("theirs").await;
     assert_eq!(unheard.all(), ["alice.dm:alice:alice.1", "eve.room:lobby.3"]);
@@ -95,7 +95,7 @@ pub async fn a_request_is_answered_in_its_inbox_and_nowhere_else(bed: &Bed) {
         QUEUE_GROUP,
         Arc::new(move |message| {
             let answer = Bytes::from(format!("answer to {}", message.subject));
-            answering.reply(&message.reply.expect("a request says where its answer goes"), answer);
+            answering.reply("billing", &message.reply.expect("a request says where its answer goes"), answer);
             counter.fetch_add(1, Ordering::AcqRel);
         }),
     );
@@ -108,7 +108,7 @@ pub async fn a_request_is_answered_in_its_inbox_and_nowhere_else(bed: &Bed) {
         timeout(PATIENCE, service.request(subject.clone(), "x".into())).await.expect("no answer came").unwrap();
     assert_eq!(answer.payload, format!("answer to {subject}"));
 
-    // Else a service could have a node publish where it may not.
+    // Otherwise a service could make a node publish where the service may not.
     let heard = Heard::default();
     let _bob = two.subscribe(&user("bob"), heard.listen());
     two.fence().await.unwrap();
@@ -122,7 +122,7 @@ pub async fn a_request_is_answered_in_its_inbox_and_nowhere_else(bed: &Bed) {
 pub async fn a_subscription_ends_when_it_is_dropped(bed: &Bed) {
     let (one, two) = (bed.node("n1").await, bed.node("n2").await);
     let (heard, unheard) = (Heard::default(), Heard::default());
-    unheard.listen_unheard(&*two);
+    unheard.listen_no_responders(&*two);
     let captured = Arc::new(());
     let (held, listen) = (Arc::clone(&captured), heard.listen());
     let sub = one.subscribe(
@@ -133,11 +133,11 @@ pub async fn a_subscription_ends_when_it_is_dropped(bed: &Bed) {
         }),
     );
     one.fence().await.unwrap();
-    two.publish_or_tell(&user("bob"), "first".into(), "first");
+    two.publish_tagged(&user("bob"), "first".into(), "first");
     heard.has("first").await;
     drop(sub);
     until("nobody hears bob's messages any more", async || {
-        two.publish_or_tell(&user("bob"), "late".into(), "late");
+        two.publish_tagged(&user("bob"), "late".into(), "late");
         two.fence().await.unwrap();
         unheard.all().iter().any(|tag| tag == "late")
     })

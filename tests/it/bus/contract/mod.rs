@@ -1,5 +1,5 @@
-//! What every bus promises, whatever carries it: one rule per function, one test per rule and engine. An engine joins
-//! with one line, `bus_contract!(name, connect)`.
+//! What every bus promises, whichever engine carries it: one rule per function, one test per rule and engine. An engine
+//! joins with one line, `bus_contract!(name, connect)`.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -13,11 +13,11 @@ use crate::harness::proxy::Proxy;
 pub mod connection;
 pub mod messages;
 
-/// What an engine connects with. It must notice within a few seconds that a connection carries nothing any more.
+/// What an engine connects with. It must notice within a few seconds that a connection no longer carries anything.
 pub struct Login {
     pub node: String,
     pub url: String,
-    /// Of the account of nodes.
+    /// The password of the nodes' account.
     pub password: String,
 }
 
@@ -47,7 +47,7 @@ impl Bed {
         bus
     }
 
-    /// A node whose way to the server can be broken.
+    /// A node whose connection to the server can be broken.
     async fn breakable(&self, name: &str) -> (Arc<dyn Bus>, Proxy) {
         let proxy = Proxy::to(self.site.server.client_addr()).await;
         (self.node_at(name, proxy.addr()).await, proxy)

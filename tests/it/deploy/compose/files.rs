@@ -8,10 +8,10 @@ use std::{
 
 use serde_yaml_ng::Value;
 
-/// Stands for every secret of .env. A letter first, as .env.example asks.
+/// Stands for every secret of .env. Starts with a letter, as .env.example demands.
 pub const SECRET: &str = "p0123456789abcdef0123456789abcdef";
 
-/// The folder of the repository.
+/// The root of the repository.
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -30,7 +30,7 @@ pub fn example() -> BTreeMap<String, String> {
 /// The file before its variables are filled in.
 pub fn raw() -> Value {
     let mut file: Value = serde_yaml_ng::from_str(&read("docker-compose.yml")).unwrap();
-    // Once for what merges, once for what was merged and merges itself.
+    // One pass for what merges, one for what was merged and itself merges something.
     file.apply_merge().unwrap();
     file.apply_merge().unwrap();
     file
@@ -61,7 +61,7 @@ pub fn environment(service: &Value) -> Vec<(String, String)> {
     all.map(|(name, value)| (name.as_str().unwrap().to_owned(), text(value))).collect()
 }
 
-/// A list of texts.
+/// A list of strings.
 pub fn texts(value: &Value) -> Vec<String> {
     value.as_sequence().into_iter().flatten().map(|item| item.as_str().unwrap().to_owned()).collect()
 }
@@ -87,7 +87,7 @@ fn fill(text: &str, variables: &BTreeMap<String, String>) -> String {
     out
 }
 
-/// Calls for each text that is no key.
+/// Calls the function for each string that is not a key.
 pub fn each_text(value: &mut Value, call: &mut impl FnMut(&mut String)) {
     match value {
         Value::String(text) => call(text),

@@ -1,5 +1,5 @@
-//! docker-compose.yml and deploy/: what they promise, and every service that can be had here run by hand with the
-//! very files and variables.
+//! docker-compose.yml and deploy/: what they promise, and every service that is available here, run by hand with the
+//! very same files and variables.
 
 mod files;
 mod promises;

@@ -21,7 +21,7 @@ fn nothing_but_the_proxy_listens_on_the_outside() {
         assert!(service["network_mode"].is_null() && service["privileged"].is_null(), "{name}");
         let networks = texts(&service["networks"]);
         assert!(!networks.is_empty(), "{name} would join the default network");
-        // The bus and the store have no way out; only nodes stand in both them and the front.
+        // The bus and the store have no way out; only nodes are on both of them and the front.
         let inside = networks.iter().any(|network| file["networks"][network.as_str()]["internal"] == true);
         let node = name.starts_with("natter-");
         assert!(node || !(inside && networks.iter().any(|network| network == "front")), "{name}: {networks:?}");
@@ -36,7 +36,7 @@ fn every_secret_comes_from_the_environment_and_is_asked_for() {
     each_text(&mut file, &mut |text| {
         for (name, rest) in expressions(text) {
             let value = known.get(&name).unwrap_or_else(|| panic!("{name} is not in .env.example"));
-            // A secret has no default there and none here: without one nothing starts.
+            // A secret has no default there and none here: without it nothing starts.
             assert_eq!(value.is_empty(), rest.starts_with(":?"), "{name}{rest}");
             used.insert(name);
         }
@@ -147,7 +147,7 @@ fn the_image_has_what_the_build_reads_and_no_rights() {
     }
 }
 
-/// Every name of a metric that the text of a query holds.
+/// Every metric name in the text of a query.
 fn metric_names(query: &str) -> impl Iterator<Item = &str> {
     query.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').filter(|word| word.starts_with("natter_"))
 }
@@ -172,7 +172,7 @@ fn dashboards_and_alerts_ask_for_metrics_that_there_are() {
             assert!(there.contains(name), "{name} in {query} is no metric");
         }
     }
-    // What an operator must see at least.
+    // The minimum that an operator must see.
     let asked: BTreeSet<&str> = texts.iter().flat_map(|query| metric_names(query)).collect();
     for wanted in [
         "natter_sessions",

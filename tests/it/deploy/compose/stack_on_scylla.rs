@@ -1,5 +1,5 @@
-//! The mesh of docker-compose.yml without an engine: three NATS servers, migrate, two nodes and the proxy, each
-//! with its command, files and variables; only addresses and folders differ.
+//! The mesh of docker-compose.yml without a container engine: three NATS servers, migrate, two nodes and the proxy,
+//! each with its command, files and variables; only addresses and folders differ.
 
 use std::{collections::BTreeMap, path::Path, process::Command};
 
@@ -50,7 +50,7 @@ impl Map {
         &self.0[name]
     }
 
-    /// Replaces every address in a text; `own` is the service whose listen addresses stand there.
+    /// Replaces every address in a text; `own` is the service whose listen addresses appear there.
     fn place(&self, own: &str, text: &str) -> String {
         let mut text = text.to_owned();
         for (name, there) in &self.0 {
@@ -98,7 +98,7 @@ fn token(user: &str) -> String {
     minter.mint(&UserId::new(user).unwrap(), std::time::Duration::from_secs(600)).unwrap()
 }
 
-/// Connects over one address; gives the client and the node it came to.
+/// Connects over one address; returns the client and the node it reached.
 async fn connect(address: &str, user: &str) -> (Client, String) {
     let options = ClientOptions::new(format!("ws://{address}/v1/ws"), token(user), "d1");
     let client = Client::connect(options).await.unwrap();
@@ -183,12 +183,12 @@ async fn through_the_proxy(map: &Map, program: &Path, nodes: &mut [Process; 2]) 
         .env("PROXY_BIND", door)
         .env("NATTER_1", map.at("natter-1:8080"))
         .env("NATTER_2", map.at("natter-2:8080"))
-        // Nobody listens there: as without --profile monitoring.
+        // Nothing listens there, as without --profile monitoring.
         .env("GRAFANA", "127.0.0.1:1");
     let proxy = Process::start(command);
     until("the proxy is healthy", async || get(door, "/healthz").await.is_some_and(|(s, _)| s == 200)).await;
 
-    // The page at one URL; what is for operators at none.
+    // The page is at one URL; what is for operators is at none.
     assert_eq!(get(door, "/").await.unwrap().0, 200);
     for hidden in ["/metrics", "/readyz", "/metrics?x", "//metrics", "/%6detrics", "/METRICS"] {
         let (status, text) = get(door, hidden).await.unwrap();
@@ -199,14 +199,14 @@ async fn through_the_proxy(map: &Map, program: &Path, nodes: &mut [Process; 2]) 
     while met.len() < 2 {
         let user = format!("user{}", met.len());
         let (client, node) = connect(door, &user).await;
-        // The node with the fewest gets the next, so two clients are on two nodes.
+        // The node with the fewest sockets gets the next one, so two clients are on two nodes.
         assert!(met.insert(node, (client, user)).is_none(), "both clients came to one node: {}", proxy.log());
     }
     let (first, second) = (&met["natter-1"], &met["natter-2"]);
     first.0.send(&format!("@{}", second.1), Body::text("through the proxy")).await.unwrap();
     hears(&second.0, "through the proxy").await;
 
-    // A node that drains gets no new sockets, and its old ones find the other node through the same door.
+    // A draining node gets no new sockets, and its old ones find the other node through the same door.
     nodes[0].terminate();
     nodes[0].ended().await;
     second.0.send(&format!("@{}", first.1), Body::text("after the drain")).await.unwrap();

@@ -9,7 +9,7 @@ use std::{
 const VERSION: &str = "5.0.8";
 const PLUGIN: &str = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies";
 
-/// A directory with all of Cassandra's jars, fetched when it is not there yet.
+/// A directory with all of Cassandra's jars, fetched if it does not exist yet.
 pub fn jars() -> Result<PathBuf, String> {
     let cache = cache_dir()?;
     let jars = cache.join(format!("cassandra-{VERSION}"));
@@ -20,7 +20,7 @@ pub fn jars() -> Result<PathBuf, String> {
     let fresh = tempfile::Builder::new().prefix("cassandra-fetch-").tempdir_in(&cache).map_err(|e| e.to_string())?;
     let lib = fresh.path().join("lib");
     run_maven(fresh.path(), &lib)?;
-    // Whoever renames first wins; the other's copy is as good and goes with its temporary directory.
+    // The first to rename wins; the other's copy is just as good and disappears with its temporary directory.
     match fs::rename(&lib, &jars) {
         Err(e) if !jars.is_dir() => Err(format!("{} cannot be made: {e}", jars.display())),
         _ => Ok(jars),

@@ -1,8 +1,7 @@
 //! A real CQL server for the tests: Apache Cassandra on loopback, fetched once, stopped with the tests.
 //!
-//! [`Cassandra::shared`] is one server for all tests of this process: each takes a keyspace of its own
-//! ([`keyspace`]). A test that hurts the server starts its own with [`Cassandra::start`]. Servers die with
-//! the test process, however it ends.
+//! [`Cassandra::shared`] is one server for all tests of this process: each uses its own keyspace ([`keyspace`]). A test
+//! that harms the server starts its own with [`Cassandra::start`]. Servers die with the test process, however it ends.
 
 mod fetch;
 mod server;
@@ -28,14 +27,14 @@ use super::{
 /// How long servers may take to find one another.
 const RING_PATIENCE: Duration = Duration::from_secs(120);
 
-/// Whether the tests of this module can run here; `Err` says why not, as "skipped, because …" wants it.
-/// The first call may download the server.
+/// Whether the tests of this module can run here; `Err` says why not, worded to follow "skipped, because …". The first
+/// call may download the server.
 pub fn available() -> Result<(), String> {
     static CHECKED: OnceLock<Result<(), String>> = OnceLock::new();
     CHECKED.get_or_init(|| fetch::java().and_then(|_| fetch::jars()).map(drop)).clone()
 }
 
-/// Whether the tests of `part` must be skipped here, and says so.
+/// Whether the tests of `part` must be skipped here; if so, says it.
 pub async fn missing(part: &str) -> bool {
     let available = tokio::task::spawn_blocking(available).await.unwrap();
     available.is_err_and(|why| {
@@ -44,8 +43,8 @@ pub async fn missing(part: &str) -> bool {
     })
 }
 
-/// Asked by the test command before the tests that need the server: where it fails they are skipped, because of
-/// what it says.
+/// Run by the test command before the tests that need the server: if it fails they are skipped, for the reason it
+/// prints.
 #[test]
 #[ignore = "asks whether Cassandra can be had here; it may download it"]
 fn is_available() {
@@ -74,7 +73,7 @@ impl Cassandra {
         SHARED.get_or_init(|| Self::start(1)).await
     }
 
-    /// Where `node` (from 0) speaks CQL.
+    /// The address where `node` (from 0) speaks CQL.
     pub fn addr(&self, node: usize) -> SocketAddr {
         self.servers[node].addr()
     }
@@ -85,18 +84,20 @@ impl Cassandra {
             contact_points: self.servers.iter().map(|s| s.addr().to_string()).collect(),
             keyspace: keyspace.to_owned(),
             replication_factor: u8::try_from(self.servers.len()).unwrap(),
+            // Shorter than a real node's, so that tests of outages end sooner.
+            request_timeout: Duration::from_secs(2),
             ..ScyllaOptions::default()
         }
     }
 
-    /// Makes a keyspace with the current schema and gives the options to reach it.
+    /// Makes a keyspace with the current schema and returns the options to reach it.
     pub async fn migrated(&self) -> ScyllaOptions {
         let options = self.options(&keyspace());
         migrate(&options).await.expect("a fresh keyspace must migrate");
         options
     }
 
-    /// A store of its own, in a fresh keyspace.
+    /// A separate store in a fresh keyspace.
     pub async fn store(&self) -> Arc<ScyllaStore> {
         let options = self.migrated().await;
         ScyllaStore::connect(options).await.expect("the store must connect")
@@ -107,7 +108,7 @@ impl Cassandra {
         self.servers[node].process.pause();
     }
 
-    /// Lets a frozen server go on.
+    /// Lets a frozen server continue.
     pub fn resume(&self, node: usize) {
         self.servers[node].process.resume();
     }
@@ -130,7 +131,7 @@ impl Cassandra {
         if self.servers.len() == 1 {
             return;
         }
-        // A schema change made before all see each other reaches the late ones only after a minute.
+        // A schema change made before all servers see each other reaches the late ones only after a minute.
         let seen = async || self.servers.iter().all(|server| self.all_seen_by(server));
         until_within(RING_PATIENCE, "the servers see one another", seen).await;
         let options = self.options(&keyspace());

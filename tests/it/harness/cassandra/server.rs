@@ -25,7 +25,7 @@ use crate::harness::process::Process;
 
 const START_PATIENCE: Duration = Duration::from_secs(240);
 
-/// A server process and the directory of its data.
+/// A server process and its data directory.
 pub struct Server {
     addr: SocketAddr,
     dir: PathBuf,
@@ -52,7 +52,7 @@ impl Server {
         self.wait_for_cql().await;
     }
 
-    /// Whether this server has heard that the one at `other` is up. No table says so; its log does.
+    /// Whether this server has heard that the one at `other` is up. No table says so, but its log does.
     pub fn sees(&self, other: IpAddr) -> bool {
         let heard = format!("InetAddress /{other}:");
         self.process.log().lines().any(|line| line.contains(&heard) && line.ends_with("is now UP"))
@@ -71,7 +71,7 @@ impl Drop for Server {
     }
 }
 
-/// Starts the servers one after the other: a ring does not take two newcomers at once.
+/// Starts the servers one after the other: a ring does not accept two newcomers at once.
 pub async fn start_all(nodes: usize) -> Vec<Server> {
     let root = fresh_dir();
     let native = free_port(nodes, &[]);
@@ -85,7 +85,7 @@ pub async fn start_all(nodes: usize) -> Vec<Server> {
     servers
 }
 
-/// Succeeds when every server takes a write: then all see one another.
+/// Succeeds when every server accepts a write: then all see one another.
 pub async fn write_at_all(options: &ScyllaOptions) -> Result<(), String> {
     let session = SessionBuilder::new().known_nodes(&options.contact_points).build().await;
     let session = session.map_err(|e| e.to_string())?;
@@ -105,7 +105,7 @@ pub async fn write_at_all(options: &ScyllaOptions) -> Result<(), String> {
     Ok(())
 }
 
-/// A directory that a later run removes if this one cannot: its name holds the process that owns it.
+/// A directory that a later run removes if this one cannot: its name contains the pid of the process that owns it.
 fn fresh_dir() -> PathBuf {
     static ROOT: OnceLock<PathBuf> = OnceLock::new();
     static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -125,7 +125,7 @@ fn fresh_dir() -> PathBuf {
 /// A port that is free on the addresses of all nodes: servers of one cluster differ in address only.
 fn free_port(nodes: usize, taken: &[u16]) -> u16 {
     loop {
-        // Below the range the kernel gives to outgoing connections, which could take it again at once.
+        // Below the range that the kernel uses for outgoing connections, which could take it again at once.
         let port = rand::random_range(15_000..30_000);
         let free = |node| TcpListener::bind((address(node), port)).is_ok();
         if !taken.contains(&port) && (0..nodes).all(free) {
@@ -149,7 +149,7 @@ async fn answers_cql(addr: SocketAddr) -> bool {
 fn write_config(dir: &Path, node: usize, nodes: usize, native: u16, storage: u16) {
     fs::create_dir_all(dir).unwrap();
     let (here, at) = (address(node), dir.display());
-    // Tokens that cut the ring in equal parts.
+    // Tokens that cut the ring into equal parts.
     let token = i128::from(i64::MIN) + i128::from(u64::MAX) / nodes as i128 * node as i128;
     let yaml = format!(
         r#"cluster_name: natter-test
@@ -204,7 +204,7 @@ const OPENS: &str = "java.base/java.lang.module java.base/jdk.internal.loader ja
 
 fn spawn(dir: &Path) -> Process {
     let mut java = Command::new(fetch::java().expect("ask available() first"));
-    // The second compiler never pays off in the minutes a test runs, and takes the tests' own processors.
+    // The second compiler never pays off in the minutes a test runs, and competes with the tests for processors.
     java.arg("-XX:TieredStopAtLevel=1");
     java.args(["-Xms384M", "-Xmx384M", "-XX:+UseSerialGC", "-XX:MaxDirectMemorySize=128M"]);
     java.args(["-Djdk.attach.allowAttachSelf=true", "-Dio.netty.tryReflectionSetAccessible=true"]);
@@ -222,6 +222,6 @@ fn spawn(dir: &Path) -> Process {
         .arg("org.apache.cassandra.service.CassandraDaemon")
         .current_dir(dir)
         .stdin(Stdio::null());
-    // One log over all its starts.
+    // One log for all its starts.
     Process::logging(java, &dir.join("out.log"))
 }

@@ -1,4 +1,4 @@
-//! The `natter serve` processes of a test, each with its own way to NATS and to the CQL server.
+//! The `natter serve` processes of a test, each with its own connections to NATS and to the CQL server.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -24,17 +24,17 @@ pub struct Ways {
 }
 
 impl Ways {
-    /// To one NATS server and all CQL servers of the options.
+    /// Through one NATS server and all CQL servers of the options.
     pub fn straight(nats: &NatsServer, options: &ScyllaOptions) -> Self {
         Self { nats: vec![nats.client_url()], cql: options.contact_points.clone() }
     }
 }
 
-/// The nodes, and a store of the test's own on their keyspace.
+/// The nodes, and a separate store for the test on their keyspace.
 pub struct Fleet {
     /// The processes, killed when dropped.
     pub nodes: Vec<ServeProcess>,
-    /// Reads what they wrote, past every fault that was put between them and the server.
+    /// Reads what they wrote, bypassing every fault between them and the server.
     pub store: Arc<ScyllaStore>,
     _folder: TempDir,
 }
@@ -71,12 +71,12 @@ impl Fleet {
         urls
     }
 
-    /// Whether a node says that it is ready; `None` when nobody answers.
+    /// Whether a node says that it is ready; `None` when nothing answers.
     pub async fn ready(&self, node: usize) -> Option<bool> {
         http::get(self.nodes[node].addr, "/readyz").await.map(|answer| answer.status == 200)
     }
 
-    /// Waits until every node says so.
+    /// Waits until every node says that it is ready.
     pub async fn until_ready(&self, wanted: bool) {
         for node in 0..self.nodes.len() {
             let as_wanted = async || self.ready(node).await == Some(wanted);
@@ -89,7 +89,7 @@ impl Fleet {
         http::metric(self.nodes[node].addr, prefix).await
     }
 
-    /// No process ended by itself.
+    /// Checks that no process has ended by itself.
     pub fn all_live(&mut self) {
         for node in &mut self.nodes {
             let ended = node.process.exited();
@@ -98,7 +98,7 @@ impl Fleet {
     }
 }
 
-/// Short times, so that what reconcile makes up for is there soon, and requests give up early.
+/// Short times, so that reconcile makes up for losses soon and requests give up early.
 pub const QUICK: &str = "timing.reconcile_secs = 5\ntiming.reconcile_spread_secs = 1\ntiming.drain_secs = 1\n\
                          store.scylla.request_timeout_ms = 2000\n";
 

@@ -1,4 +1,4 @@
-//! Scenario 3 from the clients' side: what two nodes wrote, or what they were answered, comes after they gave up.
+//! Scenario 3 as clients see it: what two nodes wrote, or were answered, arrives after they gave up.
 
 use std::time::Instant;
 
@@ -32,8 +32,8 @@ async fn what_the_server_answers_late_is_stored_once() {
     held(Fault::Hold(Direction::ToClient)).await;
 }
 
-/// The `fault` keeps two nodes from the server while the same messages are in flight on both; their sender goes to the third;
-/// then everything that was held is released while the sender tries again everywhere.
+/// The `fault` cuts two nodes off from the server while the same messages are in flight on both; their sender goes to
+/// the third; then everything that was held is released while the sender retries everywhere.
 async fn held(fault: Fault) {
     let server = Cassandra::shared().await;
     let options = server.migrated().await;
@@ -73,7 +73,7 @@ async fn held(fault: Fault) {
     check(&fleet.store, &ledger, &[&alice, &bob]).await;
 }
 
-/// The same messages on all of these nodes: none can say what became of them, and each says so.
+/// The same messages on all of these nodes: none can tell what happened to them, and each says so.
 async fn refused_on(peers: &[Peer], cids: &[String]) {
     let asked: Vec<_> = peers
         .iter()

@@ -1,10 +1,9 @@
 //! What a login costs the CQL server: pages of two partitions, however many conversations there are.
 
-use bytes::Bytes;
 use natter::{
-    model::{Cid, UserId},
+    model::{Body, Cid, NewMessage, UserId},
     protocol::Encoding,
-    store::{NewMessage, Store as _},
+    store::Logs as _,
 };
 
 use super::{fleet::Fleet, people::direct};
@@ -16,8 +15,8 @@ use crate::{
 const CONVS: usize = 100;
 const LOGINS: usize = 10;
 
-/// The device's row, a page of heads and a page of cursors; the second look may fall into the count as well.
-const REQUESTS: f64 = 8.0;
+/// The connection's number, read and written, the device's row, a page of heads and a page of cursors; the second look may fall into the count as well.
+const REQUESTS: f64 = 10.0;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_login_reads_pages_and_not_conversations() {
@@ -29,7 +28,7 @@ async fn a_login_reads_pages_and_not_conversations() {
             sender: UserId::new(&peer).unwrap(),
             cid: Cid::new("c").unwrap(),
             ts: 1,
-            body: Bytes::from_static(b"\xa2hi"),
+            body: Body::text("hi"),
         };
         let appended = fleet.store.append(&direct(&peer, "reader"), vec![message]).await;
         assert_eq!(appended[0].as_ref().unwrap().seq, 1);
@@ -38,7 +37,7 @@ async fn a_login_reads_pages_and_not_conversations() {
     let first = Peer::join(&url, "reader", "d", Encoding::Json).await;
     first.caught_up().await;
     assert_eq!(first.messages().len(), CONVS);
-    // The cursors are written when the session ends at the latest.
+    // The cursors are written when the session ends, at the latest.
     drop(first);
     let login = async || {
         let peer = Peer::join(&url, "reader", "d", Encoding::Json).await;

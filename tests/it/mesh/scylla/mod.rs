@@ -1,6 +1,6 @@
 //! Several `natter serve` on one keyspace of a real CQL server: what only they can show together. Processes, NATS
-//! servers and CQL servers are killed, frozen and cut off under traffic; the checker ([`people::check`]) then holds
-//! the stored logs against what senders were told and what every client received.
+//! servers and CQL servers are killed, frozen and cut off under traffic; the checker ([`people::check`]) then compares
+//! the stored logs with what senders were told and what every client received.
 
 mod fleet;
 mod late;

@@ -1,4 +1,4 @@
-//! Clients that reconnect and remember what they received, and the checker over all their logs.
+//! Clients that reconnect and remember what they received, and the checker for all their logs.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,8 +8,8 @@ use std::{
 
 use natter::{
     client::{Client, ClientOptions, Event},
-    model::{ConvId, Seq, UserId},
-    store::{Row, Span, Store, scylla::ScyllaStore},
+    model::{ConvId, Row, Seq, UserId},
+    store::{Inbox as _, Logs as _, Span, scylla::ScyllaStore},
 };
 use parking_lot::Mutex;
 use tokio::{task::JoinHandle, time::timeout};
@@ -19,7 +19,7 @@ use crate::{
     mesh::{ledger::Ledger, token},
 };
 
-/// How long what must happen may take while servers come back on a loaded machine.
+/// How long something that must happen may take while servers come back on a loaded machine.
 pub const LONG: Duration = Duration::from_secs(90);
 
 /// Waits until `holds`, at most [`LONG`].
@@ -30,11 +30,11 @@ pub async fn patiently(what: &str, holds: impl AsyncFnMut() -> bool) {
 /// A message as a log has it: seq, sender, cid.
 type Place = (Seq, String, String);
 
-/// What one client received, in the order in which it came, by conversation.
+/// What one client received, in order of arrival, by conversation.
 type Heard = BTreeMap<String, Vec<Place>>;
 
-/// A user on one device. Its client fails over between nodes and tries again what was not answered, with the same
-/// cid; it drops duplicates, so what is noted here must be each log exactly once.
+/// A user on one device. Its client fails over between nodes and retries what was not answered, with the same cid; it
+/// drops duplicates, so what is recorded here must be each log exactly once.
 pub struct Person {
     /// The user.
     pub user: String,
@@ -58,13 +58,13 @@ impl Person {
         Self { user: user.to_owned(), device: device.to_owned(), client, heard, reader }
     }
 
-    /// Waits until so many messages came, in all conversations together.
+    /// Waits until this many messages have arrived, in all conversations together.
     pub async fn hears(&self, wanted: usize) {
         let heard = async || self.heard.lock().values().map(Vec::len).sum::<usize>() >= wanted;
         patiently(&format!("{} has {wanted} messages", self.name()), heard).await;
     }
 
-    /// Who this is, for messages of failed tests.
+    /// Who this is, for the messages of failed tests.
     pub fn name(&self) -> String {
         format!("{}/{}", self.user, self.device)
     }
@@ -93,9 +93,9 @@ pub async fn check(store: &ScyllaStore, ledger: &Ledger, people: &[&Person]) {
     check_logs(store, ledger, &convs, people).await;
 }
 
-/// What must hold in the end, when every send was answered. I4: every log is dense, holds each cid once, and what
-/// was answered is where the answer said. I2 and I3: everybody received every log of theirs whole, in order, once.
-/// And the heads are at the tops.
+/// What must hold in the end, when every send was answered. I4: every log is dense, holds each cid once, and what was
+/// answered is where the answer said. I2 and I3: everyone received each of their logs whole, in order, once. And the
+/// heads are at the tops.
 pub async fn check_logs(store: &ScyllaStore, ledger: &Ledger, convs: &BTreeSet<ConvId>, people: &[&Person]) {
     let answered = ledger.len();
     let mut logs = Heard::new();
@@ -140,7 +140,7 @@ async fn heads_are_at_the_tops(store: &ScyllaStore, logs: &Heard) {
         }
     }
     for (user, wanted) in wanted {
-        let page = store.inbox(&UserId::new(user).unwrap(), None, 10_000).await.unwrap();
+        let page = store.conversations(&UserId::new(user).unwrap(), None, 10_000).await.unwrap();
         let heads: BTreeMap<_, _> = page.items.into_iter().map(|item| (item.conv.to_string(), item.head)).collect();
         assert_eq!(heads, wanted, "the heads of {user}");
     }
@@ -159,7 +159,7 @@ async fn received_all(person: &Person, logs: &Heard) {
     assert_eq!(count(&person.heard.lock()), count(&wanted), "{} heard more than was stored", person.name());
 }
 
-/// What of a log was not received, or not in its place.
+/// What part of a log was not received, or not in its place.
 fn lacking(conv: &str, log: &[Place], got: &[Place]) -> Option<String> {
     let same = log.iter().zip(got).take_while(|(a, b)| a == b).count();
     let (next, instead) = (log.get(same), got.get(same));
@@ -170,7 +170,7 @@ fn clone((conv, log): (&String, &Vec<Place>)) -> (String, Vec<Place>) {
     (conv.clone(), log.clone())
 }
 
-/// A send with a bound on its time: clients try for ever.
+/// A send with a time limit: clients retry without end.
 pub async fn send(client: &Client, user: &str, to: &str, cid: &str, ledger: &Ledger) -> Duration {
     let asked = Instant::now();
     let body = natter::protocol::Body::text(cid);

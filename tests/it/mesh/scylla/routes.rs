@@ -1,5 +1,5 @@
-//! Scenario 10 in small: NATS loses what it carries, once with everybody noticing and once with nobody, for a user
-//! of a thousand conversations. Reconcile brings it all, and reads no more rows per second than it may.
+//! Scenario 10 in small: NATS loses what it carries, once with everyone noticing and once with no one, for a user with
+//! a thousand conversations. Reconcile brings it all, and reads no more rows per second than it may.
 
 use std::{
     collections::BTreeSet,
@@ -13,10 +13,10 @@ use std::{
 
 use futures_util::{StreamExt, future::try_join_all, stream};
 use natter::{
-    model::{Cid, ConvId, UserId},
+    model::{Cid, ConvId, NewMessage, UserId},
     nats_server::{NatsServer, Passwords, free_ports},
     protocol::Body,
-    store::{NewMessage, Store, scylla::ScyllaStore},
+    store::{Logs as _, scylla::ScyllaStore},
 };
 use tokio::time::{Instant, sleep};
 
@@ -44,7 +44,7 @@ const BUDGET: u32 = 500;
 /// One second's rows at once; and each session may have read a page, twice 256 rows, that is paid for afterwards.
 const SLACK: f64 = BUDGET as f64 + DEVICES as f64 * 512.0;
 
-/// Three NATS servers; the route between the first two goes through proxies, whoever of them begins it.
+/// Three NATS servers; the route between the first two goes through proxies, whichever of them opens it.
 struct Routes {
     cluster: Cluster,
     between: [Proxy; 2],
@@ -83,11 +83,11 @@ impl Routes {
     }
 }
 
-/// A message to the hub from each of a thousand users, past the nodes.
+/// A message to the hub from each of a thousand users, bypassing the nodes.
 async fn seed(store: &ScyllaStore, ledger: &Ledger) -> BTreeSet<ConvId> {
     let one = async |n: usize| {
         let (sender, cid) = (format!("u{n}"), "seed");
-        let (id, body) = (UserId::new(&sender).unwrap(), Body::text(cid).into_msgpack());
+        let (id, body) = (UserId::new(&sender).unwrap(), Body::text(cid));
         let message = NewMessage { sender: id, cid: Cid::new(cid).unwrap(), ts: 1_000, body };
         let conv = direct("hub", &sender);
         let seq = store.append(&conv, vec![message]).await.remove(0).unwrap().seq;
@@ -143,7 +143,7 @@ impl People {
         }
     }
 
-    /// Waits until the hub has all that was sent so far, on every device.
+    /// Waits until the hub has everything sent so far, on every device.
     async fn hub_has_all(&self) {
         for device in &self.hub {
             device.hears(self.ledger.len()).await;
@@ -155,7 +155,7 @@ impl People {
 async fn what_nats_loses_comes_by_reconcile_within_its_budget() {
     let options = Cassandra::shared().await.migrated().await;
     let mut nats = Routes::start().await;
-    // Each node on a server of its own, as long as that lives.
+    // Each node on its own server, as long as that lives.
     let ways = [0, 1].map(|i| Ways::straight(&nats.cluster.servers[i], &options));
     let more = format!("{QUICK}timing.reconcile_rows_per_sec = {BUDGET}\n");
     let mut fleet = Fleet::start(&ways, &nats.cluster.servers[0].passwords().node, &options, &more).await;
@@ -163,13 +163,13 @@ async fn what_nats_loses_comes_by_reconcile_within_its_budget() {
     let mut convs = seed(&fleet.store, &ledger).await;
     let people = People::join(&fleet, ledger).await;
     people.hub_has_all().await;
-    // The second look after the login is over, which on this budget takes seconds: what follows is found by sweeps.
+    // The recheck after the login is over, which on this budget takes seconds: what follows is found by sweeps.
     let swept = async || fleet.metric(1, "natter_reconciles_total{cause=\"sweep\"}").await >= DEVICES as f64;
     patiently("the slow comparison has begun", swept).await;
     let (stop, watched_from) = (Arc::new(AtomicBool::new(false)), fleet.metric(1, ROWS).await);
     let watch = tokio::spawn(within_budget(fleet.nodes[1].addr, stop.clone()));
 
-    // No client notices a broken route: only the slow comparison finds what it lost.
+    // No client notices a broken route: only the sweep finds what it lost.
     let lost = async || fleet.metric(1, "natter_gaps_found_total{cause=\"sweep\"}").await;
     let before = lost().await;
     nats.cut_one().await;

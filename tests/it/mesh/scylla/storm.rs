@@ -1,5 +1,5 @@
-//! The whole mesh under random faults: three NATS servers, three nodes, a real CQL server, six users who all talk
-//! to each other, and devices that come and go.
+//! The whole mesh under random faults: three NATS servers, three nodes, a real CQL server, six users who all talk to
+//! each other, and devices that come and go.
 
 use std::{
     env,
@@ -27,7 +27,7 @@ use crate::{
 const USERS: [&str; 6] = ["alice", "bob", "carol", "dave", "erin", "frank"];
 const FOR: Duration = Duration::from_secs(30);
 
-/// One thing that goes wrong, for so many milliseconds.
+/// One thing that goes wrong, for this many milliseconds.
 #[derive(Debug, Clone, Copy)]
 enum Fault {
     KillNode(usize, u64),
@@ -36,7 +36,7 @@ enum Fault {
     FreezeNats(usize, u64),
 }
 
-/// Milliseconds of peace, then a fault; long enough for any run.
+/// Milliseconds of peace, then a fault; enough for any run.
 fn plan(rng: &mut StdRng) -> Vec<(u64, Fault)> {
     let fault = |rng: &mut StdRng| {
         let (which, down) = (rng.random_range(0..3), rng.random_range(0..1_500));
@@ -77,7 +77,7 @@ async fn strike(fault: Fault, fleet: &mut Fleet, nats: &mut [NatsServer]) {
     }
 }
 
-/// A second device of a user: short sessions here and there until told to stop, then one that stays. Gives all of
+/// A second device of a user: short sessions here and there until told to stop, then one that stays. Returns all of
 /// them, dead ones too.
 async fn come_and_go(urls: Vec<String>, user: &'static str, seed: u64, stop: Arc<AtomicBool>) -> Vec<Peer> {
     let (mut rng, token) = (StdRng::seed_from_u64(seed), token(user));
@@ -106,7 +106,7 @@ async fn come_and_go(urls: Vec<String>, user: &'static str, seed: u64, stop: Arc
     sessions
 }
 
-/// `NATTER_SEED` plays a printed plan again; what the machine makes of it is not the same twice.
+/// `NATTER_SEED` replays a printed plan; its effects on the machine are not the same twice.
 fn seed() -> u64 {
     env::var("NATTER_SEED").map_or_else(|_| rand::random(), |seed| seed.parse().unwrap())
 }
@@ -143,7 +143,7 @@ async fn everybody_talks_to_everybody_while_nodes_and_nats_die() {
         strike(fault, &mut fleet, &mut nats.servers).await;
         struck += 1;
     }
-    // The senders and the guests go on to the end: nobody stands still for the checker.
+    // The senders and the guests go on to the end: nobody pauses for the checker.
     traffic.flows(100).await;
     stop.store(true, Ordering::Release);
     let ledger = traffic.stop().await;

@@ -1,4 +1,4 @@
-//! Senders that go on until they are told to stop.
+//! Senders that go on until told to stop.
 
 use std::{
     ops::Range,
@@ -25,8 +25,8 @@ pub struct Traffic {
 }
 
 impl Traffic {
-    /// One more sender: to each of `to` in turn, each message after the answer to the one before and a random
-    /// pause of so many milliseconds.
+    /// One more sender: to each of `to` in turn, each message after the answer to the previous one and a random pause
+    /// of this many milliseconds.
     pub fn lane(&mut self, person: &Person, to: &[&str], pause: Range<u64>) {
         let (client, user, lane) = (person.client.clone(), person.user.clone(), self.lanes.len());
         let to: Vec<_> = to.iter().map(|to| (*to).to_owned()).collect();
@@ -45,7 +45,7 @@ impl Traffic {
         });
     }
 
-    /// Waits until so many more sends were answered.
+    /// Waits until this many more sends have been answered.
     pub async fn flows(&mut self, more: usize) {
         let wanted = self.ledger.len() + more;
         until_ok(LONG, &format!("{wanted} sends are answered"), async || {

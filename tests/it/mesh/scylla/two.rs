@@ -40,7 +40,7 @@ async fn two_nodes_append_to_one_conversation_at_full_speed() {
     fleet.all_live();
 }
 
-/// The same cids on both nodes at once, as a client does that gave up on the first node too early.
+/// The same cids on both nodes at once, as from a client that gave up on the first node too early.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cid_in_flight_on_both_nodes_gets_one_seq() {
     const ROUNDS: usize = 40;
@@ -79,7 +79,7 @@ async fn a_cid_in_flight_on_both_nodes_gets_one_seq() {
     assert!(met >= (ROUNDS * AT_ONCE) as f64, "every cid was new on one node only");
 }
 
-/// Nodes are killed in turn; their clients go to the other and say again what was not answered.
+/// Nodes are killed in turn; their clients go to the other and resend what was not answered.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_of_a_killed_node_go_on_at_the_other() {
     let options = Cassandra::shared().await.migrated().await;

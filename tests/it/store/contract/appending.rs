@@ -1,8 +1,7 @@
-//! Rules of `Store::append`: seqs, heads, read marks, sizes.
+//! Rules of `Logs::append`: seqs, heads, read marks, sizes.
 
 use std::collections::BTreeSet;
 
-use bytes::Bytes;
 use natter::{
     model::{ConvId, RoomId, Seq},
     store::{Appended, StoreError},
@@ -14,8 +13,8 @@ pub async fn each_message_gets_its_answer_in_order(bed: &mut impl Bed) {
     let (store, conv) = (bed.store(), dm("alice", "bob"));
     let batch = messages("alice", "m", 5);
     let expected: Vec<_> = batch.iter().zip(1..).map(|(m, seq)| Ok(Appended { seq, ts: m.ts, fresh: true })).collect();
-    assert_eq!(store.append(&conv, batch.clone()).await, expected);
-    let stored: Vec<_> = log(&*store, &conv).await.into_iter().map(|row| row.cid).collect();
+    assert_eq!(store.logs.append(&conv, batch.clone()).await, expected);
+    let stored: Vec<_> = log(&*store.logs, &conv).await.into_iter().map(|row| row.cid).collect();
     assert_eq!(stored, batch.into_iter().map(|m| m.cid).collect::<Vec<_>>());
 }
 
@@ -29,7 +28,7 @@ pub async fn seqs_are_dense_under_concurrent_appends(bed: &mut impl Bed) {
             for round in 0..10 {
                 let sender = if task % 2 == 0 { "alice" } else { "bob" };
                 let batch = messages(sender, &format!("t{task}r{round}n"), 1 + task % 3);
-                let answers = store.append(&conv, batch).await;
+                let answers = store.logs.append(&conv, batch).await;
                 seqs.extend(answers.into_iter().map(|answer| answer.unwrap().seq));
             }
             assert!(seqs.is_sorted(), "one caller's messages must keep their order: {seqs:?}");
@@ -39,7 +38,7 @@ pub async fn seqs_are_dense_under_concurrent_appends(bed: &mut impl Bed) {
     let all: Vec<_> = tasks.join_all().await.concat();
     let distinct: BTreeSet<_> = all.iter().copied().collect();
     assert_eq!(distinct, (1..=all.len() as Seq).collect());
-    assert_eq!(log(&*store, &conv).await.len(), all.len());
+    assert_eq!(log(&*store.logs, &conv).await.len(), all.len());
 }
 
 pub async fn heads_stand_when_an_append_is_answered(bed: &mut impl Bed) {
@@ -51,9 +50,9 @@ pub async fn heads_stand_when_an_append_is_answered(bed: &mut impl Bed) {
             for round in 0..10 {
                 let message = message(sender, &format!("{sender}{round}"));
                 for try_no in 0..2 {
-                    let answer = append(&*store, &conv, message.clone()).await.unwrap();
+                    let answer = append(&*store.logs, &conv, message.clone()).await.unwrap();
                     for reader in ["alice", "bob"] {
-                        let head = head(&*store, &user(reader), &conv).await;
+                        let head = head(&*store.inbox, &user(reader), &conv).await;
                         assert!(head >= answer.seq, "try {try_no}: head {head} of {reader} below {answer:?}");
                     }
                 }
@@ -61,91 +60,95 @@ pub async fn heads_stand_when_an_append_is_answered(bed: &mut impl Bed) {
         });
     }
     tasks.join_all().await;
-    assert_eq!(head(&*store, &user("alice"), &conv).await, 20);
-    assert_eq!(head(&*store, &user("eve"), &conv).await, 0);
+    assert_eq!(head(&*store.inbox, &user("alice"), &conv).await, 20);
+    assert_eq!(head(&*store.inbox, &user("eve"), &conv).await, 0);
 }
 
 pub async fn sending_moves_the_senders_read_mark_only(bed: &mut impl Bed) {
     let (store, conv) = (bed.store(), dm("alice", "bob"));
     let (alice, bob) = (user("alice"), user("bob"));
-    fill(&*store, &conv, "alice", "a", 3).await;
-    assert_eq!(store.read_mark(&alice, &conv).await, Ok(3));
-    assert_eq!(store.read_mark(&bob, &conv).await, Ok(0));
-    append(&*store, &conv, message("bob", "b")).await.unwrap();
-    assert_eq!(store.read_mark(&alice, &conv).await, Ok(3));
-    assert_eq!(store.read_mark(&bob, &conv).await, Ok(4));
-    append(&*store, &conv, message("alice", "a0")).await.unwrap();
-    assert_eq!(store.read_mark(&alice, &conv).await, Ok(3), "a retry moves nothing back or forward");
+    fill(&*store.logs, &conv, "alice", "a", 3).await;
+    assert_eq!(store.marks.read_mark(&alice, &conv).await, Ok(3));
+    assert_eq!(store.marks.read_mark(&bob, &conv).await, Ok(0));
+    append(&*store.logs, &conv, message("bob", "b")).await.unwrap();
+    assert_eq!(store.marks.read_mark(&alice, &conv).await, Ok(3));
+    assert_eq!(store.marks.read_mark(&bob, &conv).await, Ok(4));
+    append(&*store.logs, &conv, message("alice", "a0")).await.unwrap();
+    assert_eq!(store.marks.read_mark(&alice, &conv).await, Ok(3), "a retry moves nothing back or forward");
 }
 
 pub async fn one_may_write_to_oneself(bed: &mut impl Bed) {
     let (store, conv, alice) = (bed.store(), dm("alice", "alice"), user("alice"));
-    assert_eq!(fill(&*store, &conv, "alice", "note", 3).await, 3);
-    assert_eq!(log(&*store, &conv).await.len(), 3);
-    let heads = inbox(&*store, &alice, 10).await;
+    assert_eq!(fill(&*store.logs, &conv, "alice", "note", 3).await, 3);
+    assert_eq!(log(&*store.logs, &conv).await.len(), 3);
+    let heads = inbox(&*store.inbox, &alice, 10).await;
     assert_eq!(heads.iter().map(|head| (&head.conv, head.head)).collect::<Vec<_>>(), [(&conv, 3)]);
-    assert_eq!(store.read_mark(&alice, &conv).await, Ok(3));
+    assert_eq!(store.marks.read_mark(&alice, &conv).await, Ok(3));
 }
 
 pub async fn an_empty_batch_changes_nothing(bed: &mut impl Bed) {
     let (store, conv) = (bed.store(), dm("alice", "bob"));
-    assert_eq!(store.append(&conv, Vec::new()).await, []);
-    assert_eq!(store.top(&conv).await, Ok(0));
-    assert!(inbox(&*store, &user("alice"), 10).await.is_empty());
+    assert_eq!(store.logs.append(&conv, Vec::new()).await, []);
+    assert_eq!(store.logs.top(&conv).await, Ok(0));
+    assert!(inbox(&*store.inbox, &user("alice"), 10).await.is_empty());
 }
 
 pub async fn large_bodies_fit(bed: &mut impl Bed) {
     let (store, conv) = (bed.store(), dm("alice", "bob"));
-    let large = |n: u8| NewMessage { body: Bytes::from(vec![n; 65_536]), ..message("alice", &format!("large{n}")) };
+    // 64 KiB as they are stored, the longest that clients may send.
+    let body = |n: u8| Body::text(&n.to_string().repeat(65_533));
+    let large = |n: u8| NewMessage { body: body(n), ..message("alice", &format!("large{n}")) };
+    assert_eq!(body(0).size(), 65_536);
     let batch: Vec<_> = (0..8).map(large).collect();
-    for answer in store.append(&conv, batch).await {
+    for answer in store.logs.append(&conv, batch).await {
         answer.unwrap();
     }
-    let rows = log(&*store, &conv).await;
+    let rows = log(&*store.logs, &conv).await;
     assert_eq!(rows.len(), 8);
     for (row, n) in rows.iter().zip(0..) {
         assert_eq!(row.body, large(n).body, "body {n}");
     }
-    let again = append(&*store, &conv, large(3)).await.unwrap();
+    let again = append(&*store.logs, &conv, large(3)).await.unwrap();
     assert_eq!((again.seq, again.fresh), (4, false));
 }
 
-/// The edge of the first bucket of 4,096 messages (an engine that has none must not mind).
+/// The edge of the first bucket of 4,096 messages (an engine without buckets must not care).
 const EDGE: usize = 4_096;
 
 pub async fn batches_cross_the_bucket_edge(bed: &mut impl Bed) {
     let (store, conv) = (bed.store(), dm("alice", "bob"));
-    fill(&*store, &conv, "alice", "a", EDGE - 3).await;
+    fill(&*store.logs, &conv, "alice", "a", EDGE - 3).await;
     let batch = messages("bob", "edge", 6);
-    let seqs: Vec<_> = store.append(&conv, batch.clone()).await.into_iter().map(|answer| answer.unwrap().seq).collect();
+    let seqs: Vec<_> =
+        store.logs.append(&conv, batch.clone()).await.into_iter().map(|answer| answer.unwrap().seq).collect();
     assert_eq!(seqs, (EDGE as Seq - 2..=EDGE as Seq + 3).collect::<Vec<_>>());
-    check_the_edge(&*store, &conv, EDGE + 3).await;
-    let again: Vec<_> = store.append(&conv, batch).await.into_iter().map(|answer| answer.unwrap().seq).collect();
+    check_the_edge(&store, &conv, EDGE + 3).await;
+    let again: Vec<_> = store.logs.append(&conv, batch).await.into_iter().map(|answer| answer.unwrap().seq).collect();
     assert_eq!(again, seqs, "a retry over the edge");
 }
 
 pub async fn single_messages_cross_the_bucket_edge(bed: &mut impl Bed) {
     let (store, conv) = (bed.store(), dm("alice", "bob"));
-    fill(&*store, &conv, "alice", "a", EDGE - 3).await;
+    fill(&*store.logs, &conv, "alice", "a", EDGE - 3).await;
     for seq in EDGE as Seq - 2..=EDGE as Seq + 3 {
         let message = message("bob", &format!("edge{seq}"));
-        assert_eq!(append(&*store, &conv, message.clone()).await.map(|a| (a.seq, a.fresh)), Ok((seq, true)));
-        assert_eq!(append(&*store, &conv, message).await.map(|a| (a.seq, a.fresh)), Ok((seq, false)));
-        assert_eq!(store.top(&conv).await, Ok(seq));
+        assert_eq!(append(&*store.logs, &conv, message.clone()).await.map(|a| (a.seq, a.fresh)), Ok((seq, true)));
+        assert_eq!(append(&*store.logs, &conv, message).await.map(|a| (a.seq, a.fresh)), Ok((seq, false)));
+        assert_eq!(store.logs.top(&conv).await, Ok(seq));
     }
-    check_the_edge(&*store, &conv, EDGE + 3).await;
+    check_the_edge(&store, &conv, EDGE + 3).await;
 }
 
-async fn check_the_edge(store: &dyn Store, conv: &ConvId, len: usize) {
-    assert_eq!(log(store, conv).await.len(), len);
-    let over = store.read_after(conv, EDGE as Seq - 2, Span { rows: 4, bytes: 1 << 20 }).await.unwrap();
+async fn check_the_edge(store: &Store, conv: &ConvId, len: usize) {
+    assert_eq!(log(&*store.logs, conv).await.len(), len);
+    let over = store.logs.read_after(conv, EDGE as Seq - 2, Span { rows: 4, bytes: 1 << 20 }).await.unwrap();
     assert_eq!(over.iter().map(|row| row.seq).collect::<Vec<_>>(), [4_095, 4_096, 4_097, 4_098]);
     for before in EDGE as Seq - 1..=EDGE as Seq + 3 {
-        let rows = store.read_before(conv, before, Span { rows: 3, bytes: 1 << 20 }).await.unwrap();
+        let rows = store.logs.read_before(conv, before, Span { rows: 3, bytes: 1 << 20 }).await.unwrap();
         assert_eq!(rows.iter().map(|row| row.seq).collect::<Vec<_>>(), [before - 3, before - 2, before - 1]);
     }
-    assert_eq!(head(store, &user("alice"), conv).await, len as Seq);
-    assert_eq!(head(store, &user("bob"), conv).await, len as Seq);
+    assert_eq!(head(&*store.inbox, &user("alice"), conv).await, len as Seq);
+    assert_eq!(head(&*store.inbox, &user("bob"), conv).await, len as Seq);
 }
 
 pub async fn conversations_do_not_mix(bed: &mut impl Bed) {
@@ -154,10 +157,13 @@ pub async fn conversations_do_not_mix(bed: &mut impl Bed) {
     let pairs = || names.iter().flat_map(|one| names.iter().map(move |other| (*one, *other))).filter(|(a, b)| a <= b);
     for (number, (one, other)) in pairs().enumerate() {
         let conv = dm(one, other);
-        assert_eq!(fill(&*store, &conv, one, &format!("{number}-"), number % 4 + 1).await as usize, number % 4 + 1);
+        assert_eq!(
+            fill(&*store.logs, &conv, one, &format!("{number}-"), number % 4 + 1).await as usize,
+            number % 4 + 1
+        );
     }
     for (number, (one, other)) in pairs().enumerate() {
-        let rows = log(&*store, &dm(one, other)).await;
+        let rows = log(&*store.logs, &dm(one, other)).await;
         assert_eq!(rows.len(), number % 4 + 1, "{one} and {other}");
         assert!(rows.iter().all(|row| row.cid.as_str().starts_with(&format!("{number}-"))), "{rows:?}");
     }
@@ -166,11 +172,11 @@ pub async fn conversations_do_not_mix(bed: &mut impl Bed) {
 pub async fn rooms_are_refused_for_now(bed: &mut impl Bed) {
     let (store, room) = (bed.store(), ConvId::room(&RoomId::new("lobby").unwrap()));
     let refused = StoreError::Unsupported("rooms");
-    let answers = store.append(&room, messages("alice", "m", 2)).await;
+    let answers = store.logs.append(&room, messages("alice", "m", 2)).await;
     assert_eq!(answers, [Err(refused.clone()), Err(refused.clone())]);
-    assert_eq!(store.read_after(&room, 0, WHOLE).await, Err(refused.clone()));
-    assert_eq!(store.read_before(&room, 9, WHOLE).await, Err(refused.clone()));
-    assert_eq!(store.top(&room).await, Err(refused.clone()));
-    assert_eq!(store.raise_cursor(&user("alice"), &device("phone"), &room, 1).await, Err(refused.clone()));
-    assert_eq!(store.raise_read_mark(&user("alice"), &room, 1).await, Err(refused));
+    assert_eq!(store.logs.read_after(&room, 0, WHOLE).await, Err(refused.clone()));
+    assert_eq!(store.logs.read_before(&room, 9, WHOLE).await, Err(refused.clone()));
+    assert_eq!(store.logs.top(&room).await, Err(refused.clone()));
+    assert_eq!(store.marks.raise_cursor(&device("alice", "phone"), &room, 1).await, Err(refused.clone()));
+    assert_eq!(store.marks.raise_read_mark(&user("alice"), &room, 1).await, Err(refused));
 }

@@ -4,112 +4,112 @@ use super::*;
 
 pub async fn the_inbox_is_paged_in_order(bed: &mut impl Bed) {
     let (store, me) = (bed.store(), user("m"));
-    // Peers before and after "m" in the alphabet, alike in their beginnings, and oneself.
+    // Peers before and after "m" in the alphabet, with similar beginnings, and oneself.
     let peers = ["a", "a-b", "aa", "b", "m", "n", "n-", "n-n", "nn", "z"];
     for (peer, count) in peers.iter().zip(1..) {
-        fill(&*store, &dm("m", peer), "m", &format!("{peer}-"), count).await;
+        fill(&*store.logs, &dm("m", peer), "m", &format!("{peer}-"), count).await;
     }
-    fill(&*store, &dm("a", "z"), "a", "not-mine", 1).await;
+    fill(&*store.logs, &dm("a", "z"), "a", "not-mine", 1).await;
     let mut expected: Vec<_> = peers.iter().map(|peer| dm("m", peer)).zip(1..).collect();
     expected.sort();
     for limit in [1, 3, 9, 10, 11, 100] {
-        let heads = inbox(&*store, &me, limit).await;
+        let heads = inbox(&*store.inbox, &me, limit).await;
         let heads: Vec<_> = heads.into_iter().map(|head| (head.conv, head.head)).collect();
         assert_eq!(heads, expected, "in pages of {limit}");
     }
-    let page = store.inbox(&me, None, 3).await.unwrap();
+    let page = store.inbox.conversations(&me, None, 3).await.unwrap();
     assert_eq!(page.next.as_ref(), Some(&expected[2].0), "a page of 3 of 10");
-    assert_eq!(store.inbox(&user("stranger"), None, 10).await.unwrap().items, []);
+    assert_eq!(store.inbox.conversations(&user("stranger"), None, 10).await.unwrap().items, []);
 }
 
 pub async fn the_inbox_knows_the_time_of_the_head(bed: &mut impl Bed) {
     let (store, conv) = (bed.store(), dm("alice", "bob"));
     let at = |cid: &str, ts| NewMessage { ts, ..message("alice", cid) };
-    store.append(&conv, vec![at("one", 10), at("two", 30), at("three", 20)]).await;
-    // A retry, and a clock that goes back: the head's time is that of the message that stands there (I5).
-    append(&*store, &conv, at("one", 99)).await.unwrap();
+    store.logs.append(&conv, vec![at("one", 10), at("two", 30), at("three", 20)]).await;
+    // A retry, and a clock that goes back: the head's time is that of the message at that seq (I5).
+    append(&*store.logs, &conv, at("one", 99)).await.unwrap();
     for reader in ["alice", "bob"] {
-        let heads = inbox(&*store, &user(reader), 10).await;
-        assert_eq!(heads, [Head { conv: conv.clone(), head: 3, ts: 20 }], "{reader}");
+        let heads = inbox(&*store.inbox, &user(reader), 10).await;
+        assert_eq!(heads, [InboxRow { conv: conv.clone(), head: 3, ts: 20 }], "{reader}");
     }
-    append(&*store, &conv, at("four", 5)).await.unwrap();
-    assert_eq!(inbox(&*store, &user("bob"), 10).await, [Head { conv: conv.clone(), head: 4, ts: 5 }]);
+    append(&*store.logs, &conv, at("four", 5)).await.unwrap();
+    assert_eq!(inbox(&*store.inbox, &user("bob"), 10).await, [InboxRow { conv: conv.clone(), head: 4, ts: 5 }]);
 }
 
 pub async fn gaps_are_what_a_device_has_not_acknowledged(bed: &mut impl Bed) {
-    let (store, bob) = (bed.store(), user("bob"));
-    let (phone, laptop) = (device("phone"), device("laptop"));
-    for name in [&phone, &laptop] {
-        assert_eq!(store.register_device(&bob, name).await, Ok(true));
+    let store = bed.store();
+    let (phone, laptop) = (device("bob", "phone"), device("bob", "laptop"));
+    for device in [&phone, &laptop] {
+        assert_eq!(store.marks.register_device(device).await, Ok(true));
     }
     let convs = ["alice", "bob", "carol", "dave"].map(|peer| dm(peer, "bob"));
     for conv in &convs {
-        fill(&*store, conv, "bob", "m", 4).await;
+        fill(&*store.logs, conv, "bob", "m", 4).await;
     }
     let gap = |conv: &ConvId, cursor| Gap { conv: conv.clone(), head: 4, cursor };
     let all: Vec<_> = [&convs[0], &convs[1], &convs[2], &convs[3]].map(|conv| gap(conv, 0)).into();
     let mut sorted = all.clone();
     sorted.sort_by(|a, b| a.conv.cmp(&b.conv));
-    assert_eq!(gaps(&*store, &bob, &phone, 10).await, sorted, "one's own messages are part of it");
-    store.raise_cursor(&bob, &phone, &convs[0], 4).await.unwrap();
-    store.raise_cursor(&bob, &phone, &convs[2], 3).await.unwrap();
+    assert_eq!(gaps(&*store.inbox, &phone, 10).await, sorted, "one's own messages are part of it");
+    store.marks.raise_cursor(&phone, &convs[0], 4).await.unwrap();
+    store.marks.raise_cursor(&phone, &convs[2], 3).await.unwrap();
     let mut left: Vec<_> = [gap(&convs[1], 0), gap(&convs[2], 3), gap(&convs[3], 0)].into();
     left.sort_by(|a, b| a.conv.cmp(&b.conv));
-    assert_eq!(gaps(&*store, &bob, &phone, 10).await, left);
-    assert_eq!(gaps(&*store, &bob, &laptop, 10).await, sorted, "each device has its own place");
-    assert_eq!(gaps(&*store, &bob, &device("unknown"), 10).await, sorted);
-    append(&*store, &convs[0], message("alice", "new")).await.unwrap();
-    let first = gaps(&*store, &bob, &phone, 10).await.remove(0);
+    assert_eq!(gaps(&*store.inbox, &phone, 10).await, left);
+    assert_eq!(gaps(&*store.inbox, &laptop, 10).await, sorted, "each device has its own place");
+    assert_eq!(gaps(&*store.inbox, &device("bob", "unknown"), 10).await, sorted);
+    append(&*store.logs, &convs[0], message("alice", "new")).await.unwrap();
+    let first = gaps(&*store.inbox, &phone, 10).await.remove(0);
     assert_eq!(first, Gap { conv: convs[0].clone(), head: 5, cursor: 4 });
 }
 
 pub async fn gaps_are_paged_over_what_is_not_behind(bed: &mut impl Bed) {
-    let (store, me, phone) = (bed.store(), user("me"), device("phone"));
-    store.register_device(&me, &phone).await.unwrap();
+    let (store, phone) = (bed.store(), device("me", "phone"));
+    store.marks.register_device(&phone).await.unwrap();
     let convs: Vec<_> = (0..30).map(|n| dm("me", &format!("peer{n:02}"))).collect();
     for (n, conv) in convs.iter().enumerate() {
-        append(&*store, conv, message("me", &format!("m{n}"))).await.unwrap();
+        append(&*store.logs, conv, message("me", &format!("m{n}"))).await.unwrap();
         if n % 7 != 3 {
-            store.raise_cursor(&me, &phone, conv, 1).await.unwrap();
+            store.marks.raise_cursor(&phone, conv, 1).await.unwrap();
         }
     }
     let behind: Vec<_> = convs.iter().skip(3).step_by(7).cloned().collect();
     for limit in [1, 2, 5, 29, 30, 31, 100] {
-        let found: Vec<_> = gaps(&*store, &me, &phone, limit).await.into_iter().map(|gap| gap.conv).collect();
+        let found: Vec<_> = gaps(&*store.inbox, &phone, limit).await.into_iter().map(|gap| gap.conv).collect();
         assert_eq!(found, behind, "in pages of {limit}");
     }
-    let page = store.gaps(&me, &phone, None, 2).await.unwrap();
+    let page = store.inbox.gaps(&phone, None, 2).await.unwrap();
     assert!(page.scanned < 30, "a small page must not cost a whole scan: {page:?}");
 }
 
 pub async fn names_that_start_alike_keep_apart(bed: &mut impl Bed) {
     let store = bed.store();
-    let devices = ["p", "p-", "p-1", "p1", "P"].map(device);
+    let names = ["p", "p-", "p-1", "p1", "P"];
     for name in ["a", "a-", "a-b", "ab"] {
-        let (me, conv) = (user(name), dm(name, "zoe"));
-        fill(&*store, &conv, name, "m", 5).await;
-        for (device, seq) in devices.iter().zip(1..) {
-            store.register_device(&me, device).await.unwrap();
-            store.raise_cursor(&me, device, &conv, seq).await.unwrap();
+        let conv = dm(name, "zoe");
+        fill(&*store.logs, &conv, name, "m", 5).await;
+        for (device, seq) in names.map(|device_name| device(name, device_name)).iter().zip(1..) {
+            store.marks.register_device(device).await.unwrap();
+            store.marks.raise_cursor(device, &conv, seq).await.unwrap();
         }
     }
     for name in ["a", "a-", "a-b", "ab"] {
         let (me, conv) = (user(name), dm(name, "zoe"));
-        assert_eq!(inbox(&*store, &me, 2).await.len(), 1, "{name}");
-        for device in &devices {
+        assert_eq!(inbox(&*store.inbox, &me, 2).await.len(), 1, "{name}");
+        for device in &names.map(|device_name| device(name, device_name)) {
             // The device was registered after the sends, at the read mark 5.
-            assert_eq!(store.cursor(&me, device, &conv).await, Ok(5), "{name} {device}");
-            assert_eq!(gaps(&*store, &me, device, 2).await, [], "{name} {device}");
+            assert_eq!(store.marks.cursor(device, &conv).await, Ok(5), "{device}");
+            assert_eq!(gaps(&*store.inbox, device, 2).await, [], "{device}");
         }
     }
-    assert_eq!(inbox(&*store, &user("zoe"), 3).await.len(), 4);
-    // Cursors of one device say nothing about a device, or a user, whose name starts alike.
-    let (a, conv) = (user("a"), dm("a", "q"));
-    fill(&*store, &conv, "q", "m", 9).await;
+    assert_eq!(inbox(&*store.inbox, &user("zoe"), 3).await.len(), 4);
+    // Cursors of one device say nothing about a device, or a user, whose name starts the same way.
+    let (devices, conv) = (names.map(|name| device("a", name)), dm("a", "q"));
+    fill(&*store.logs, &conv, "q", "m", 9).await;
     for (device, seq) in devices.iter().zip(1..) {
-        store.raise_cursor(&a, device, &conv, seq).await.unwrap();
+        store.marks.raise_cursor(device, &conv, seq).await.unwrap();
     }
     for (device, seq) in devices.iter().zip(1..) {
-        assert_eq!(gaps(&*store, &a, device, 9).await, [Gap { conv: conv.clone(), head: 9, cursor: seq }]);
+        assert_eq!(gaps(&*store.inbox, device, 9).await, [Gap { conv: conv.clone(), head: 9, cursor: seq }]);
     }
 }

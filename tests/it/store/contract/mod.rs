@@ -3,10 +3,9 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use natter::{
-    model::{Cid, ConvId, DeviceId, Seq, UserId},
-    store::{Appended, Gap, Head, NewMessage, Row, Span, Store, StoreResult},
+    model::{Body, Cid, ConvId, Device, DeviceId, Gap, NewMessage, Row, Seq, UserId},
+    store::{Appended, Inbox, InboxRow, Logs, Span, Store, StoreResult},
 };
 
 pub mod appending;
@@ -18,13 +17,13 @@ pub mod retrying;
 /// A store for one test, with nothing in it, and whatever must live as long as the store.
 pub trait Bed: Send {
     /// The store.
-    fn store(&self) -> Arc<dyn Store>;
+    fn store(&self) -> Store;
 
     /// Closes the store and opens it again, as a restart of the node does.
     fn reopen(&mut self) -> impl Future<Output = ()> + Send;
 }
 
-/// Makes a test of every rule for one engine. `$factory` is an async function that gives a fresh [`Bed`].
+/// Makes a test of every rule for one engine. `$factory` is an async function that returns a fresh [`Bed`].
 macro_rules! store_contract {
     ($engine:ident, $factory:path) => {
         mod $engine {
@@ -46,7 +45,7 @@ macro_rules! store_contract {
                     gaps_are_what_a_device_has_not_acknowledged, gaps_are_paged_over_what_is_not_behind,
                     names_that_start_alike_keep_apart;
                 marks: cursors_never_go_back, read_marks_never_go_back, delivered_is_the_furthest_device,
-                    a_device_is_new_once, a_new_device_starts_at_the_read_marks,
+                    a_device_is_new_once, a_later_connection_has_the_larger_number, a_new_device_starts_at_the_read_marks,
                     a_known_device_keeps_its_cursors, marks_survive_a_restart, a_closed_store_says_so;
             }
         }
@@ -69,8 +68,9 @@ pub fn user(name: &str) -> UserId {
     UserId::new(name).unwrap()
 }
 
-pub fn device(name: &str) -> DeviceId {
-    DeviceId::new(name).unwrap()
+/// A device of a user, by their names.
+pub fn device(owner: &str, name: &str) -> Device {
+    Device { user: user(owner), device: DeviceId::new(name).unwrap() }
 }
 
 /// The conversation of two users, by their names.
@@ -78,29 +78,29 @@ pub fn dm(one: &str, other: &str) -> ConvId {
     ConvId::direct(&user(one), &user(other))
 }
 
-/// A message whose body and time follow from its cid, so that a retry is made by making it again.
+/// A message whose body and time follow from its cid, so that making it again makes a retry.
 pub fn message(sender: &str, cid: &str) -> NewMessage {
     let ts = 1_000 + cid.bytes().map(u64::from).sum::<u64>();
-    NewMessage { sender: user(sender), cid: Cid::new(cid).unwrap(), ts, body: Bytes::from(format!("body of {cid}")) }
+    NewMessage { sender: user(sender), cid: Cid::new(cid).unwrap(), ts, body: Body::text(&format!("body of {cid}")) }
 }
 
-/// `count` messages, `<prefix>0` and on.
+/// `count` messages, `<prefix>0` and so on.
 pub fn messages(sender: &str, prefix: &str, count: usize) -> Vec<NewMessage> {
     (0..count).map(|n| message(sender, &format!("{prefix}{n}"))).collect()
 }
 
 /// Appends one message.
-pub async fn append(store: &dyn Store, conv: &ConvId, message: NewMessage) -> StoreResult<Appended> {
-    let mut answers = store.append(conv, vec![message]).await;
+pub async fn append(logs: &dyn Logs, conv: &ConvId, message: NewMessage) -> StoreResult<Appended> {
+    let mut answers = logs.append(conv, vec![message]).await;
     assert_eq!(answers.len(), 1);
     answers.remove(0)
 }
 
 /// Appends `count` messages in batches of 64 and returns the last seq.
-pub async fn fill(store: &dyn Store, conv: &ConvId, sender: &str, prefix: &str, count: usize) -> Seq {
+pub async fn fill(logs: &dyn Logs, conv: &ConvId, sender: &str, prefix: &str, count: usize) -> Seq {
     let mut last = 0;
     for batch in messages(sender, prefix, count).chunks(64) {
-        for answer in store.append(conv, batch.to_vec()).await {
+        for answer in logs.append(conv, batch.to_vec()).await {
             last = answer.unwrap().seq;
         }
     }
@@ -108,38 +108,38 @@ pub async fn fill(store: &dyn Store, conv: &ConvId, sender: &str, prefix: &str, 
 }
 
 /// The whole log, after checking that it is dense and that top and backward reads agree with it.
-pub async fn log(store: &dyn Store, conv: &ConvId) -> Vec<Row> {
-    let rows = store.read_after(conv, 0, WHOLE).await.unwrap();
+pub async fn log(logs: &dyn Logs, conv: &ConvId) -> Vec<Row> {
+    let rows = logs.read_after(conv, 0, WHOLE).await.unwrap();
     let seqs: Vec<_> = rows.iter().map(|row| row.seq).collect();
     assert_eq!(seqs, (1..=rows.len() as Seq).collect::<Vec<_>>(), "the log must be dense");
-    assert_eq!(store.top(conv).await.unwrap(), rows.len() as Seq);
-    assert_eq!(store.read_before(conv, Seq::MAX, WHOLE).await.unwrap(), rows);
+    assert_eq!(logs.top(conv).await.unwrap(), rows.len() as Seq);
+    assert_eq!(logs.read_before(conv, Seq::MAX, WHOLE).await.unwrap(), rows);
     rows
 }
 
 /// The whole inbox, read in pages of `limit`.
-pub async fn inbox(store: &dyn Store, user: &UserId, limit: usize) -> Vec<Head> {
-    let (mut heads, mut after) = (Vec::new(), None);
+pub async fn inbox(inbox: &dyn Inbox, user: &UserId, limit: usize) -> Vec<InboxRow> {
+    let (mut rows, mut after) = (Vec::new(), None);
     loop {
-        let page = store.inbox(user, after.as_ref(), limit).await.unwrap();
+        let page = inbox.conversations(user, after.as_ref(), limit).await.unwrap();
         assert!(page.items.len() <= limit && page.scanned >= page.items.len(), "{page:?}");
-        heads.extend(page.items);
-        let Some(next) = page.next else { return heads };
+        rows.extend(page.items);
+        let Some(next) = page.next else { return rows };
         assert!(after.is_none_or(|after| after < next), "a listing must move on");
         after = Some(next);
     }
 }
 
-/// The recorded head of one conversation; 0 where there is none.
-pub async fn head(store: &dyn Store, user: &UserId, conv: &ConvId) -> Seq {
-    inbox(store, user, 100).await.iter().find(|head| head.conv == *conv).map_or(0, |head| head.head)
+/// The recorded head of one conversation; 0 if there is none.
+pub async fn head(store: &dyn Inbox, user: &UserId, conv: &ConvId) -> Seq {
+    inbox(store, user, 100).await.iter().find(|row| row.conv == *conv).map_or(0, |row| row.head)
 }
 
 /// All gaps, read in pages of `limit`.
-pub async fn gaps(store: &dyn Store, user: &UserId, device: &DeviceId, limit: usize) -> Vec<Gap> {
+pub async fn gaps(inbox: &dyn Inbox, device: &Device, limit: usize) -> Vec<Gap> {
     let (mut found, mut after) = (Vec::new(), None);
     loop {
-        let page = store.gaps(user, device, after.as_ref(), limit).await.unwrap();
+        let page = inbox.gaps(device, after.as_ref(), limit).await.unwrap();
         assert!(page.items.len() <= limit && page.scanned >= page.items.len(), "{page:?}");
         found.extend(page.items);
         let Some(next) = page.next else { return found };

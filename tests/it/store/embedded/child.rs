@@ -1,5 +1,5 @@
-//! Runs an ignored test of this same binary in a process of its own, for what must not happen to this one: to be
-//! killed, or to run out of disk.
+//! Runs an ignored test of this same binary in a separate process, for what must not happen to this one: to be killed,
+//! or to run out of disk.
 
 use std::{
     env,
@@ -11,7 +11,7 @@ use crate::harness::process::Process;
 
 const DIR: &str = "NATTER_TEST_STORE_DIR";
 
-/// The folder to work on, in a child; `None` where somebody ran the ignored test by hand.
+/// The folder to work on, in a child; `None` if someone ran the ignored test by hand.
 pub fn dir() -> Option<PathBuf> {
     env::var_os(DIR).map(PathBuf::from)
 }

@@ -1,8 +1,13 @@
-//! A disk that takes no more: the store refuses every further write, says so, and can still be read.
+//! A full disk: the store refuses every further write, says so, and can still be read.
 
-use bytes::Bytes;
-use natter::store::{NewMessage, Store, StoreError};
-use rand::{RngExt, SeedableRng, rngs::StdRng};
+use natter::{
+    model::{Body, NewMessage},
+    store::{
+        Engine as _, Store, StoreError,
+        embedded::{EmbeddedOptions, EmbeddedStore},
+    },
+};
+use rand::{RngExt, SeedableRng, distr::Alphanumeric, rngs::StdRng};
 
 use super::{child, open};
 use crate::store::contract::{WHOLE, append, device, dm, log, message, user};
@@ -16,7 +21,7 @@ async fn after_a_failed_write_nothing_more_is_taken() {
     let mut child = child::start("faults::writes_until_the_disk_is_full", dir.path());
     let answered: u64 = child.line_after("answered").await.parse().unwrap();
     assert!(child.ended().await.success(), "the child failed, see its log");
-    // The disk has room again and natter is restarted: all that was answered is there, and writes are taken.
+    // The disk has room again and natter is restarted: everything that was answered is there, and writes are accepted.
     let (store, conv) = (open(dir.path()), dm("alice", "bob"));
     store.health().await.unwrap();
     let rows = log(&*store, &conv).await;
@@ -27,23 +32,43 @@ async fn after_a_failed_write_nothing_more_is_taken() {
     assert_eq!((next.seq, next.fresh), (rows.len() as u64 + 1, true));
 }
 
-/// A body that the engine cannot compress, the same for the same `n`.
+#[tokio::test]
+async fn a_store_on_a_full_disk_does_not_open() {
+    let dir = tempfile::tempdir().unwrap();
+    append(&*open(dir.path()), &dm("alice", "bob"), message("alice", "m")).await.unwrap();
+    let mut child = child::start("faults::opens_on_a_full_disk", dir.path());
+    let refusal = child.line_after("refused").await;
+    assert!(refusal.contains("cannot write to the disk"), "{refusal}");
+    assert!(child.ended().await.success(), "the child failed, see its log");
+    assert_eq!(log(&*open(dir.path()), &dm("alice", "bob")).await.len(), 1, "there is room again");
+}
+
+#[test]
+#[ignore = "a child process of a_store_on_a_full_disk_does_not_open"]
+fn opens_on_a_full_disk() {
+    let Some(dir) = child::dir() else { return };
+    limit_file_size();
+    let refusal = EmbeddedStore::open(&dir, EmbeddedOptions::default()).expect_err("there is no room");
+    println!("\nrefused {refusal}");
+}
+
+/// A body that the engine cannot compress (it only looks for repetitions), the same for the same `n`.
 fn large(n: u64) -> NewMessage {
     let mut noise = StdRng::seed_from_u64(n);
-    let body: Vec<u8> = (0..65_536).map(|_| noise.random()).collect();
-    NewMessage { body: Bytes::from(body), ..message("alice", &format!("m{n}")) }
+    let text: String = (0..65_533).map(|_| char::from(noise.sample(Alphanumeric))).collect();
+    NewMessage { body: Body::text(&text), ..message("alice", &format!("m{n}")) }
 }
 
 #[test]
 #[ignore = "a child process of after_a_failed_write_nothing_more_is_taken"]
 fn writes_until_the_disk_is_full() {
     let Some(dir) = child::dir() else { return };
-    let store = open(&dir);
+    let store = Store::of(open(&dir));
     limit_file_size();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let answered = runtime.block_on(async {
-        let answered = write_until_refused(&*store).await;
-        expect_refusals(&*store, answered).await;
+        let answered = write_until_refused(&store).await;
+        expect_refusals(&store, answered).await;
         answered
     });
     println!("\nanswered {answered}");
@@ -59,10 +84,10 @@ fn limit_file_size() {
     }
 }
 
-async fn write_until_refused(store: &dyn Store) -> u64 {
+async fn write_until_refused(store: &Store) -> u64 {
     let conv = dm("alice", "bob");
     for n in 0..100 {
-        match append(store, &conv, large(n)).await {
+        match append(&*store.logs, &conv, large(n)).await {
             Ok(answer) => assert_eq!(answer.seq, n + 1),
             Err(StoreError::Unavailable(_)) if n > 0 => return n,
             Err(error) => panic!("{error:?} for message {n}"),
@@ -71,21 +96,21 @@ async fn write_until_refused(store: &dyn Store) -> u64 {
     panic!("the disk never ended");
 }
 
-async fn expect_refusals(store: &dyn Store, answered: u64) {
-    let (conv, bob, phone) = (dm("alice", "bob"), user("bob"), device("phone"));
+async fn expect_refusals(store: &Store, answered: u64) {
+    let (conv, bob, phone) = (dm("alice", "bob"), user("bob"), device("bob", "phone"));
     let refused = |what: &str, error: StoreError| {
         let StoreError::Unavailable(cause) = error else { panic!("{what}: {error:?}") };
         assert!(cause.contains("a write failed"), "{what} must say why: {cause}");
     };
-    // Small ones too, which the disk might still have taken: nobody knows what is in the file by now.
-    refused("append", append(store, &conv, message("alice", "small")).await.unwrap_err());
-    refused("append elsewhere", append(store, &dm("bob", "carol"), message("bob", "small")).await.unwrap_err());
-    refused("cursor", store.raise_cursor(&bob, &phone, &conv, 1).await.unwrap_err());
-    refused("read mark", store.raise_read_mark(&bob, &conv, 1).await.unwrap_err());
-    refused("device", store.register_device(&bob, &phone).await.unwrap_err());
-    refused("health", store.health().await.unwrap_err());
-    let rows = store.read_after(&conv, 0, WHOLE).await.unwrap();
+    // Small ones too, which the disk might still have accepted: nobody knows what is in the file by now.
+    refused("append", append(&*store.logs, &conv, message("alice", "small")).await.unwrap_err());
+    refused("append elsewhere", append(&*store.logs, &dm("bob", "carol"), message("bob", "small")).await.unwrap_err());
+    refused("cursor", store.marks.raise_cursor(&phone, &conv, 1).await.unwrap_err());
+    refused("read mark", store.marks.raise_read_mark(&bob, &conv, 1).await.unwrap_err());
+    refused("device", store.marks.register_device(&phone).await.unwrap_err());
+    refused("health", store.engine.health().await.unwrap_err());
+    let rows = store.logs.read_after(&conv, 0, WHOLE).await.unwrap();
     assert_eq!(rows.len() as u64, answered, "what was answered can be read, what was refused cannot");
-    assert_eq!(store.top(&conv).await, Ok(answered));
-    assert_eq!(store.read_mark(&user("alice"), &conv).await, Ok(answered));
+    assert_eq!(store.logs.top(&conv).await, Ok(answered));
+    assert_eq!(store.marks.read_mark(&user("alice"), &conv).await, Ok(answered));
 }

@@ -3,7 +3,7 @@
 use std::fs;
 
 use natter::store::{
-    Store,
+    Engine as _,
     embedded::{EmbeddedOptions, EmbeddedStore, OpenError},
 };
 
@@ -32,7 +32,7 @@ fn holds_the_folder() {
     let Some(dir) = child::dir() else { return };
     let _store = open(&dir);
     println!("\nopen");
-    // Until it is killed: nobody unparks this thread.
+    // Until it is killed: nothing unparks this thread.
     loop {
         std::thread::park();
     }
@@ -44,7 +44,7 @@ async fn a_second_store_of_this_process_is_refused_until_the_first_is_closed() {
     let first = open(dir.path());
     assert!(matches!(refusal(dir.path()), OpenError::InUse { .. }));
     first.close().await.unwrap();
-    // Closed is enough: a node may still hold the closed store.
+    // Closing is enough: a node may still hold the closed store.
     let second = open(dir.path());
     append(&*second, &dm("alice", "bob"), message("alice", "m")).await.unwrap();
     drop(second);
@@ -91,6 +91,25 @@ async fn a_creation_that_was_cut_short_is_begun_again() {
     fs::remove_file(dir.path().join("data/version")).unwrap();
     append(&*open(dir.path()), &dm("alice", "bob"), message("alice", "m")).await.unwrap();
     assert_eq!(log(&*open(dir.path()), &dm("alice", "bob")).await.len(), 1);
+}
+
+#[tokio::test]
+async fn nobody_else_may_read_what_is_stored() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let mode = |path: &str| fs::metadata(dir.path().join(path)).unwrap().permissions().mode() & 0o777;
+    drop(open(dir.path()));
+    // As somebody made it beforehand, or an earlier version left it.
+    let open_to_all = |path: &str, mode| {
+        fs::set_permissions(dir.path().join(path), fs::Permissions::from_mode(mode)).unwrap();
+    };
+    open_to_all("", 0o755);
+    open_to_all("data", 0o755);
+    open_to_all("FORMAT", 0o644);
+    open_to_all("data/version", 0o644);
+    let _store = open(dir.path());
+    assert_eq!((mode(""), mode("data")), (0o700, 0o700));
+    assert_eq!((mode("FORMAT"), mode("data/version"), mode("LOCK")), (0o600, 0o600, 0o600));
 }
 
 #[tokio::test]

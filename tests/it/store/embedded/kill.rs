@@ -51,7 +51,7 @@ async fn check(dir: &std::path::Path, answered: &HashMap<(ConvId, String), Seq>,
     for (key, seq) in answered {
         assert_eq!(stored.get(key), Some(seq), "round {round}: {key:?} was answered with {seq}");
     }
-    // Sent again, as a client does whose connection broke: the same place.
+    // Sent again, as by a client whose connection broke: the same place.
     for ((conv, cid), seq) in answered.iter().take(20) {
         let again = append(&*store, conv, message("a", cid)).await.unwrap();
         assert_eq!((again.seq, again.fresh), (*seq, false), "round {round}: {cid}");
@@ -64,7 +64,7 @@ fn appends_until_it_is_killed() {
     let Some(dir) = child::dir() else { return };
     let store = open(&dir);
     let run = rand::random::<u32>();
-    // The test harness has begun a line of its own.
+    // The test harness has begun a line already.
     println!();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
@@ -76,7 +76,7 @@ fn appends_until_it_is_killed() {
             tasks.spawn(async move {
                 for round in 0.. {
                     let batch = messages("a", &format!("{run:x}w{writer}r{round}n"), 1 + writer % 4);
-                    let answers = natter::store::Store::append(&*store, &conv, batch.clone()).await;
+                    let answers = natter::store::Logs::append(&*store, &conv, batch.clone()).await;
                     let mut said = Vec::new();
                     for (message, answer) in batch.iter().zip(answers) {
                         writeln!(said, "answered {conv} {} {}", message.cid, answer.unwrap().seq).unwrap();

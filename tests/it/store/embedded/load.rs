@@ -9,8 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
-use natter::store::{NewMessage, Store};
+use natter::{
+    model::{Body, NewMessage},
+    store::Logs,
+};
 
 use super::open;
 use crate::harness::process::rss_of;
@@ -36,15 +38,15 @@ async fn appends_per_second() {
     }
 }
 
-/// Every writer has a conversation of its own, as the appender of a node has.
-async fn run(store: Arc<dyn Store>, writers: usize, batch: usize) -> u64 {
+/// Every writer has its own conversation, as the appender of a node does.
+async fn run(store: Arc<dyn Logs>, writers: usize, batch: usize) -> u64 {
     let answers = Arc::new(AtomicU64::new(0));
     let (start, mut tasks) = (Instant::now(), tokio::task::JoinSet::new());
     for writer in 0..writers {
         let (store, answers) = (store.clone(), answers.clone());
         tasks.spawn(async move {
             let conv = dm(&format!("sender{writer}"), "somebody");
-            let body = Bytes::from(vec![b'x'; 240]);
+            let body = Body::text(&"x".repeat(238));
             for round in 0.. {
                 let one = |n| NewMessage {
                     body: body.clone(),
@@ -95,15 +97,15 @@ async fn a_long_log_and_its_reads() {
     println!("opened and closed in {:?}", start.elapsed());
 }
 
-/// One message into each of 16,384 conversations that nobody wrote to before.
-async fn run_cold(store: Arc<dyn Store>, first: u64) -> u64 {
+/// One message into each of 16,384 conversations that have no messages yet.
+async fn run_cold(store: Arc<dyn Logs>, first: u64) -> u64 {
     let mut tasks = tokio::task::JoinSet::new();
     for task in 0..64 {
         let store = store.clone();
         tasks.spawn(async move {
             for n in 0..256 {
                 let peer = format!("peer{}", first + task * 256 + n);
-                let message = NewMessage { body: Bytes::from(vec![b'x'; 240]), ..message("cold", "0123456789abcdef") };
+                let message = NewMessage { body: Body::text(&"x".repeat(238)), ..message("cold", "0123456789abcdef") };
                 append(&*store, &dm("cold", &peer), message).await.unwrap();
             }
         });

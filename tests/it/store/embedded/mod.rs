@@ -4,7 +4,7 @@
 use std::{path::Path, sync::Arc};
 
 use natter::store::{
-    Store,
+    Engine as _, Store,
     embedded::{EmbeddedOptions, EmbeddedStore},
 };
 use tempfile::TempDir;
@@ -20,7 +20,7 @@ mod load;
 
 store_contract!(contract, crate::store::embedded::fresh);
 
-/// An embedded store in a folder of its own.
+/// An embedded store in its own folder.
 pub struct Embedded {
     store: Option<Arc<EmbeddedStore>>,
     dir: TempDir,
@@ -38,8 +38,8 @@ fn open(dir: &Path) -> Arc<EmbeddedStore> {
 }
 
 impl Bed for Embedded {
-    fn store(&self) -> Arc<dyn Store> {
-        self.store.clone().unwrap()
+    fn store(&self) -> Store {
+        Store::of(self.store.clone().unwrap())
     }
 
     async fn reopen(&mut self) {

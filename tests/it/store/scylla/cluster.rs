@@ -1,6 +1,4 @@
-//! Registers and listings on the server: what the contract suite asks of every engine is not repeated here.
-
-use natter::model::DeviceId;
+//! Registers and listings on the server, beyond what the contract suite checks for every engine.
 
 use super::*;
 use crate::harness::cassandra::Cassandra;
@@ -9,11 +7,11 @@ use crate::harness::cassandra::Cassandra;
 async fn registers_never_go_back_whoever_writes() {
     let options = Cassandra::shared().await.migrated().await;
     let (a, b) = (connect(&options).await, connect(&options).await);
-    let (bob, phone) = (user("bob"), DeviceId::new("phone").unwrap());
+    let (bob, phone) = (user("bob"), phone());
     fill(&a, 9).await;
-    a.raise_cursor(&bob, &phone, &conv(), 7).await.unwrap();
-    b.raise_cursor(&bob, &phone, &conv(), 5).await.unwrap();
-    assert_eq!(b.cursor(&bob, &phone, &conv()).await.unwrap(), 7);
+    a.raise_cursor(&phone, &conv(), 7).await.unwrap();
+    b.raise_cursor(&phone, &conv(), 5).await.unwrap();
+    assert_eq!(b.cursor(&phone, &conv()).await.unwrap(), 7);
     assert_eq!(b.delivered(&bob, &conv()).await.unwrap(), 7);
     b.raise_read_mark(&user("alice"), &conv(), 6).await.unwrap();
     a.raise_read_mark(&user("alice"), &conv(), 3).await.unwrap();
@@ -23,16 +21,16 @@ async fn registers_never_go_back_whoever_writes() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_user_of_many_conversations_is_listed_in_pages() {
     let store = Cassandra::shared().await.store().await;
-    let (bob, phone) = (user("bob"), DeviceId::new("phone").unwrap());
+    let (bob, phone) = (user("bob"), phone());
     let convs: Vec<ConvId> = (0..150).map(|n| ConvId::direct(&user(&format!("u{n}")), &bob)).collect();
     for conv in &convs {
         let sent = NewMessage { sender: bob.clone(), ..message("bob", "x") };
         store.append(conv, vec![sent]).await.remove(0).unwrap();
     }
-    // More marks than one batch of cursors holds: all were read by bob, who wrote them.
-    assert!(store.register_device(&bob, &phone).await.unwrap());
-    assert!(!store.register_device(&bob, &phone).await.unwrap());
-    assert_eq!(store.gaps(&bob, &phone, None, 1_000).await.unwrap().items, []);
+    // More marks than one batch of cursors holds: bob, who wrote all the messages, has read them.
+    assert!(store.register_device(&phone).await.unwrap());
+    assert!(!store.register_device(&phone).await.unwrap());
+    assert_eq!(store.gaps(&phone, None, 1_000).await.unwrap().items, []);
     for conv in convs.iter().step_by(3) {
         let NewMessage { ts, body, cid, .. } = message("x", "y");
         let sender = conv.peer_of(&bob).unwrap();
@@ -40,7 +38,7 @@ async fn a_user_of_many_conversations_is_listed_in_pages() {
     }
     let (mut behind, mut after) = (Vec::new(), None);
     loop {
-        let page = store.gaps(&bob, &phone, after.as_ref(), 40).await.unwrap();
+        let page = store.gaps(&phone, after.as_ref(), 40).await.unwrap();
         behind.extend(page.items);
         after = page.next;
         if after.is_none() {

@@ -1,17 +1,19 @@
 //! The contract of every store, on this one.
 
 use super::*;
+use natter::store::Store;
+
 use crate::{harness::cassandra::Cassandra, store::contract::Bed};
 
-/// A store in a keyspace of its own.
+/// A store in its own keyspace.
 struct ScyllaBed {
     options: ScyllaOptions,
     store: Arc<ScyllaStore>,
 }
 
 impl Bed for ScyllaBed {
-    fn store(&self) -> Arc<dyn Store> {
-        self.store.clone()
+    fn store(&self) -> Store {
+        Store::of(self.store.clone())
     }
 
     async fn reopen(&mut self) {

@@ -7,7 +7,7 @@ use crate::harness::cassandra::Cassandra;
 
 pub(super) const INSERTED: Step = Step::Inserted;
 
-/// What a node leaves behind that dies after `step` of alice's message x to bob.
+/// What a node that dies after `step` of alice's message x to bob leaves behind.
 async fn left_behind(step: Step) -> ScyllaOptions {
     let options = Cassandra::shared().await.migrated().await;
     let dying = connect(&ScyllaOptions { stop_after: Some(step), ..options.clone() }).await;
@@ -50,8 +50,8 @@ async fn the_next_message_raises_what_the_dead_node_left() {
     assert_eq!(heads(&store).await, [2, 2]);
 }
 
-/// The other way round: bob answers at once, and the node dies after the first head of his answer. x was shown
-/// to nobody yet, and must not be shown to alice, who wrote it, before bob.
+/// The other way round: bob answers at once, and the node dies after the first head of his answer. x has not been shown
+/// to anyone yet, and must not be shown to alice, who wrote it, before bob.
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_of_both_are_announced_in_order() {
     let options = left_behind(Step::Inserted).await;
@@ -63,7 +63,7 @@ async fn rows_of_both_are_announced_in_order() {
     assert_eq!(heads(&store).await, [2, 2]);
 }
 
-/// The future is dropped in the middle, as when a node shuts down: whatever was stored is found by the retry.
+/// The future is dropped in the middle, as when a node shuts down: the retry finds whatever was stored.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_append_dropped_anywhere_is_mended_by_its_retry() {
     let options = Cassandra::shared().await.migrated().await;

@@ -14,7 +14,7 @@ async fn a_retry_is_recognised_4096_messages_later() {
     fill(&other, 1 + BUCKET).await;
     let again = append(&*connect(&options).await, message("alice", "x")).await.unwrap();
     assert_eq!(again, Appended { seq: 1, ts: 1_000, fresh: false });
-    let reused = NewMessage { body: Bytes::from_static(b"other"), ..message("alice", "x") };
+    let reused = NewMessage { body: Body::text("other"), ..message("alice", "x") };
     assert_eq!(append(&other, reused).await, Err(StoreError::CidReused { seq: 1 }));
     assert_eq!(whole_log(&other).await.len() as Seq, 1 + BUCKET);
 }
@@ -27,7 +27,7 @@ async fn the_last_row_of_a_bucket_is_not_doubled_in_the_next() {
     let (x, y) = (message("alice", "x"), message("alice", "y"));
     assert_eq!(append(&one, x.clone()).await.unwrap().seq, BUCKET);
     assert_eq!(append(&other, x.clone()).await.unwrap().seq, BUCKET);
-    // A batch that wants to cross the edge is cut there, and the retry in it finds its old place.
+    // A batch that would cross the edge is cut there, and the retry in it finds its old place.
     let answers = one.append(&conv(), vec![x, y.clone(), message("bob", "z")]).await;
     let seqs: Vec<Seq> = answers.into_iter().map(|answer| answer.unwrap().seq).collect();
     assert_eq!(seqs, [BUCKET, BUCKET + 1, BUCKET + 2]);
@@ -53,7 +53,7 @@ async fn pages_go_over_the_edge_in_both_directions() {
     let end = cold.read_before(&conv(), Seq::MAX, few).await.unwrap();
     assert_eq!(seqs(end), (2 * BUCKET + 5..=2 * BUCKET + 10).collect::<Vec<_>>());
     assert!(cold.read_after(&conv(), 2 * BUCKET + 10, few).await.unwrap().is_empty());
-    // Bodies bound a page too, and more than one page of the wire makes one of ours.
+    // Bodies bound a page too, and one of our pages takes more than one page of the wire protocol.
     let bytes = Span { rows: 1000, bytes: 1 };
     assert_eq!(seqs(cold.read_after(&conv(), BUCKET - 1, bytes).await.unwrap()), [BUCKET]);
     assert_eq!(cold.read_after(&conv(), 0, Span { rows: 5000, bytes: usize::MAX }).await.unwrap().len(), 5000);
@@ -102,7 +102,7 @@ async fn overlapping_batches_around_the_edge() {
     }
 }
 
-/// Reads on from its own position until it has `until`, as sessions do.
+/// Reads from its own position until it has `until`, as sessions do.
 async fn follow(store: Arc<ScyllaStore>, until: Seq) -> Vec<Row> {
     let mut seen: Vec<Row> = Vec::new();
     let deadline = Instant::now() + Duration::from_secs(60);

@@ -1,4 +1,4 @@
-//! Scenario 3: what a node wrote comes late to the server, or the answer comes late to the node.
+//! Scenario 3: a node's write reaches the server late, or the answer reaches the node late.
 
 use super::*;
 use crate::harness::{
@@ -6,14 +6,14 @@ use crate::harness::{
     proxy::{Direction, Fault, Proxy},
 };
 
-/// A store whose way to the server goes through a proxy.
+/// A store that reaches the server through a proxy.
 async fn behind_a_proxy(options: &ScyllaOptions) -> (Proxy, Arc<ScyllaStore>) {
     let proxy = Proxy::to(Cassandra::shared().await.addr(0)).await;
     let options = ScyllaOptions { contact_points: vec![proxy.addr().to_string()], ..options.clone() };
     (proxy, connect(&options).await)
 }
 
-/// Warm, so that what waits in the proxy are the inserts and not the reads before them.
+/// Warm, so that what waits in the proxy is the inserts and not the reads before them.
 async fn warmed(store: &ScyllaStore) {
     append(store, message("bob", "warm")).await.unwrap();
 }
@@ -44,7 +44,7 @@ async fn writes_released_late_change_nothing() {
     fill(&direct, BUCKET + 2).await;
     slow_a.heal();
     slow_b.heal();
-    // What a proxy held goes to the server before this.
+    // What a proxy held reaches the server before this.
     let y = append_until_stored(&b, message("alice", "y")).await.seq;
     let z = append_until_stored(&a, message("alice", "z")).await.seq;
     assert_eq!(append_until_stored(&a, message("alice", "x")).await.seq, x);
@@ -53,7 +53,7 @@ async fn writes_released_late_change_nothing() {
     assert_eq!(heads(&direct).await, [rows.len() as Seq; 2]);
 }
 
-/// Nobody else wrote meanwhile: the late write lands, and the retry finds it although its own read did not.
+/// Nobody else wrote in the meantime: the late write lands, and the retry finds it although its own read did not.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_late_write_and_its_retry_are_one_message() {
     let options = Cassandra::shared().await.migrated().await;

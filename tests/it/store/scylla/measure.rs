@@ -42,11 +42,12 @@ async fn a_conditional_append_against_a_plain_insert() {
 
 async fn two_rows(session: &Session, ks: &str, name: &str, condition: &str) -> Vec<Duration> {
     let row = format!(
-        "INSERT INTO {ks}.messages (conv, bucket, kind, seq, cid, sender, sent_as, ts, payload) \
+        "INSERT INTO {ks}.messages (conv, bucket, kind, seq, cid_key, sender, cid, ts, body) \
          VALUES (?, 0, 0, ?, '', 'alice', ?, 1, ?){condition}"
     );
-    let cid =
-        format!("INSERT INTO {ks}.messages (conv, bucket, kind, seq, cid, at) VALUES (?, 0, 1, 0, ?, ?){condition}");
+    let cid = format!(
+        "INSERT INTO {ks}.messages (conv, bucket, kind, seq, cid_key, message_seq) VALUES (?, 0, 1, 0, ?, ?){condition}"
+    );
     let mut batch = Batch::new(BatchType::Unlogged);
     batch.append_statement(session.prepare(row).await.unwrap());
     batch.append_statement(session.prepare(cid).await.unwrap());

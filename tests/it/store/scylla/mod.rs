@@ -1,5 +1,5 @@
 //! The ScyllaDB engine on a real CQL server: what only several nodes, or a cluster that fails, can show.
-//! Each test has a keyspace of its own; those that hurt a server start their own.
+//! Each test has its own keyspace; those that harm a server start their own.
 
 mod cluster;
 mod contract;
@@ -9,6 +9,7 @@ mod late;
 mod measure;
 mod outage;
 mod race;
+mod rules_alone;
 mod schema;
 mod tls;
 
@@ -18,11 +19,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use natter::{
-    model::{Cid, ConvId, Seq, UserId},
+    model::{Body, Cid, ConvId, Device, DeviceId, NewMessage, Row, Seq, UserId},
     store::{
-        Appended, NewMessage, Row, Span, Store, StoreError, StoreResult,
+        Appended, Engine as _, Inbox as _, Logs as _, Marks as _, Span, StoreError, StoreResult,
         scylla::{ScyllaOptions, ScyllaStore},
     },
 };
@@ -35,13 +35,18 @@ fn user(name: &str) -> UserId {
     UserId::new(name).unwrap()
 }
 
+/// Bob's phone.
+fn phone() -> Device {
+    Device { user: user("bob"), device: DeviceId::new("phone").unwrap() }
+}
+
 /// The conversation of alice and bob.
 fn conv() -> ConvId {
     ConvId::direct(&user("alice"), &user("bob"))
 }
 
 fn message(sender: &str, cid: &str) -> NewMessage {
-    let body = Bytes::from(format!("{sender} says {cid}"));
+    let body = Body::text(&format!("{sender} says {cid}"));
     NewMessage { sender: user(sender), cid: Cid::new(cid).unwrap(), ts: 1_000, body }
 }
 
@@ -94,11 +99,11 @@ fn place_of(rows: &[Row], cid: &str) -> Option<Seq> {
     rows.iter().find(|row| row.cid.as_str() == cid).map(|row| row.seq)
 }
 
-/// The heads of alice and bob, 0 where there is none.
+/// The heads of alice and bob, 0 if there is none.
 async fn heads(store: &ScyllaStore) -> [Seq; 2] {
     let mut heads = [0; 2];
     for (head, name) in heads.iter_mut().zip(["alice", "bob"]) {
-        let page = store.inbox(&user(name), None, 10).await.unwrap();
+        let page = store.conversations(&user(name), None, 10).await.unwrap();
         *head = page.items.iter().find(|item| item.conv == conv()).map_or(0, |item| item.head);
     }
     heads

@@ -3,7 +3,7 @@
 use super::*;
 use crate::harness::{cassandra::Cassandra, until, wait::until_within};
 
-/// Sends as a client does until told to stop: the same cid until it is stored. Gives what was answered.
+/// Sends as a client does until told to stop: the same cid until it is stored. Returns what was answered.
 async fn traffic(store: Arc<ScyllaStore>, name: &'static str, mut stop: tokio::sync::watch::Receiver<bool>) -> Traffic {
     let mut all = Traffic::default();
     for n in 0.. {
@@ -60,7 +60,7 @@ async fn a_server_that_freezes_and_dies() {
     assert!(frozen.elapsed() < Duration::from_secs(2), "health must answer fast, took {:?}", frozen.elapsed());
     let read = b.read_after(&conv(), 0, ALL).await;
     assert!(matches!(read, Err(StoreError::Unavailable(_))), "a frozen server cannot be read");
-    // How long it is frozen is what this is about.
+    // The length of the freeze is what this is about.
     tokio::time::sleep(Duration::from_secs(10).saturating_sub(frozen.elapsed())).await;
     server.resume(0);
     until_stored_more(&a).await;
@@ -96,7 +96,7 @@ async fn one_of_three_servers_is_not_missed() {
     let mut servers = Cassandra::start(3).await;
     let options = servers.migrated().await;
     let (a, b) = (connect(&options).await, connect(&options).await);
-    // Servers that just started are slow at everything they do for the first time.
+    // Servers that have just started are slow at everything they do for the first time.
     for n in 0..WARM {
         append_until_stored(&a, message("bob", &format!("warm-{n}"))).await;
     }
@@ -119,7 +119,7 @@ async fn one_of_three_servers_is_not_missed() {
     for writer in writers {
         let all = writer.await.unwrap();
         println!("longest {:?}, stored {}", all.longest, all.stored.len());
-        // None, on a machine that is not short of processors.
+        // On a machine that is not short of processors, none are refused.
         assert!(all.refused * 20 <= all.stored.len(), "clients must not notice: {} refused", all.refused);
         answered += all.stored.len();
     }

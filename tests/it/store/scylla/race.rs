@@ -78,7 +78,7 @@ async fn readers_of_one_page_share_queries() {
     let options = Cassandra::shared().await.migrated().await;
     let store = connect(&options).await;
     fill(&store, 100).await;
-    let before = store.driver_metrics().requests;
+    let before = store.driver().counts().requests;
     let reads = (0..500).map(|_| {
         let store = store.clone();
         tokio::spawn(async move { store.read_after(&conv(), 10, Span { rows: 20, bytes: usize::MAX }).await })
@@ -86,6 +86,6 @@ async fn readers_of_one_page_share_queries() {
     for read in reads.collect::<Vec<_>>() {
         assert_eq!(read.await.unwrap().unwrap().len(), 20);
     }
-    let asked = store.driver_metrics().requests - before;
+    let asked = store.driver().counts().requests - before;
     assert!((1..=50).contains(&asked), "500 readers made {asked} requests");
 }

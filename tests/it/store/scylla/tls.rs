@@ -1,4 +1,4 @@
-//! TLS to the CQL server: each key of the configuration is in force.
+//! TLS to the CQL server: each key of the configuration takes effect.
 
 use std::{net::SocketAddr, path::Path, process::Command};
 
@@ -14,8 +14,8 @@ use crate::harness::{
     until,
 };
 
-/// HAProxy as the TLS side of a CQL server. The driver takes the port of its contact point for the server's own, so
-/// all its connections come through here.
+/// HAProxy as the TLS side of a CQL server. The driver assumes that the port of its contact point is the server's own,
+/// so all its connections come through here.
 fn start_terminator(certificates: &Certificates, program: &Path, folder: &Path, to: SocketAddr) -> (Process, u16) {
     let port = free_ports(1).unwrap()[0];
     let read = |name: &str| std::fs::read_to_string(certificates.path(name)).unwrap();
@@ -58,7 +58,7 @@ async fn the_store_with_certificates_on_both_sides() {
         }
         output(command).await
     };
-    // Each of the three keys counts: another authority, another's certificate, none at all.
+    // Each of the three keys matters: another authority, another's certificate, none at all.
     for (ca, own) in [("other", Some("ours")), ("ours", Some("other")), ("ours", None)] {
         let refused = migrate(ca, own).await;
         assert_eq!(refused.status.code(), Some(1), "{ca} {own:?}: {refused:?}");

@@ -1,0 +1,149 @@
+//! From an upgraded socket to a session: reads the `hello`, checks its token, numbers the connection, joins the registry, fences the
+//! subscription, registers the device. What each of these means is decided by [`crate::session::greeting`].
+//!
+//! Called by [`super::accept`] in the connection's own task. Its future is dropped before the pump runs, so what
+//! it needs costs an idle connection nothing.
+
+use std::sync::Arc;
+
+use tokio::time::timeout;
+
+use super::{
+    Gateway,
+    pump::Pump,
+    socket::{Arrived, Socket},
+};
+use crate::{
+    bus::BusError,
+    metrics::Metrics,
+    model::{SessionId, now_millis},
+    protocol::{CloseReason, Op, Request, ServerFrame},
+    routing::{Router, SessionHandle},
+    session::{
+        Greeting, Rejection,
+        greeting::{Arrival, Entering, Introduced},
+    },
+};
+
+/// Greets a connection; the pump that comes back runs it.
+///
+/// # Errors
+/// Why the connection was refused; it was closed with that.
+pub(super) async fn greet(
+    gateway: &Arc<Gateway>,
+    mut socket: Socket,
+    bearer: Option<String>,
+) -> Result<Box<Pump>, CloseReason> {
+    let rejection = match admit(gateway, &mut socket, bearer).await {
+        Ok((entering, handle)) => match enter(gateway, &entering).await {
+            Ok(()) => {
+                // A client that went away while it waited must not replace the session that it has made since.
+                let Some(gone) = socket.look_ahead() else { return start(gateway, socket, entering, handle) };
+                gateway.registry.leave(&handle);
+                Rejection::silent(gone)
+            }
+            Err(refused) => {
+                gateway.registry.leave(&handle);
+                refused.map_or(Rejection::silent(CloseReason::Drain), |refused| entering.on_store_down(refused))
+            }
+        },
+        Err(rejection) => rejection,
+    };
+    Err(reject(&gateway.metrics, socket, rejection).await)
+}
+
+async fn reject(metrics: &Metrics, mut socket: Socket, rejection: Rejection) -> CloseReason {
+    if let Some(frame) = &rejection.frame {
+        if let ServerFrame::Error { code, .. } = &**frame {
+            metrics.error(code.word());
+        }
+        if let Err(gone) = socket.write(socket.encoding().encode(&**frame)) {
+            return gone;
+        }
+    }
+    socket.end(rejection.reason).await;
+    rejection.reason
+}
+
+async fn admit(
+    gateway: &Arc<Gateway>,
+    socket: &mut Socket,
+    bearer: Option<String>,
+) -> Result<(Entering, Arc<SessionHandle>), Rejection> {
+    let hello = timeout(gateway.settings.hello_timeout, read_hello(socket));
+    let introduced = hello.await.map_err(|_| Rejection::silent(CloseReason::HelloTimeout))??;
+    gateway.metrics.frames_in.of(Op::Hello).inc();
+    let checked = introduced.token().or(bearer.as_deref()).map(|token| gateway.check_token(None, token));
+    if let Some(Err((_, reason))) = &checked {
+        tracing::info!(address = socket.address(), reason, "a token was refused");
+    }
+    let entering = introduced.on_token(checked, SessionId::random())?;
+    let entering = match gateway.ops.number(&entering.identity().device).await {
+        Ok(number) => entering.on_number(number),
+        Err(refused) => return Err(entering.on_store_down(refused)),
+    };
+    let identity = entering.identity();
+    tracing::debug!(user = %identity.device.user, device = %identity.device.device, session = %identity.rank.session, "hello");
+    let handle = Arc::new(SessionHandle::new(identity.clone(), socket.encoding()));
+    let joined = gateway.registry.join(&handle, Router::inbound);
+    joined.map_err(|_full| Rejection::silent(CloseReason::Overloaded))?;
+    Ok((entering, handle))
+}
+
+async fn read_hello(socket: &mut Socket) -> Result<Introduced, Rejection> {
+    loop {
+        match socket.arrived().await.map_err(Rejection::silent)? {
+            Arrived::Control => {}
+            Arrived::Frame(payload) => return Greeting.on_frame(Request::decode(socket.encoding(), &payload)),
+            Arrived::WrongKind => return Err(Rejection::silent(CloseReason::Violation)),
+        }
+    }
+}
+
+/// Fences the subscription and registers the device, at the same time. `Err(None)`: the node drains.
+async fn enter(gateway: &Gateway, entering: &Entering) -> Result<(), Option<crate::protocol::Refused>> {
+    // The drain tells the sessions that it finds; who joins later sees the flag.
+    if gateway.is_draining() {
+        return Err(None);
+    }
+    let device = &entering.identity().device;
+    let (fenced, registered) = tokio::join!(fence(gateway), gateway.ops.register(device));
+    if let Err(error) = fenced {
+        // I7: the session goes on without; the reconnect will fence and compare.
+        tracing::debug!(user = %device.user, %error, "no fence at the start of a session");
+    }
+    registered.map(drop).map_err(Some)
+}
+
+/// The fence belongs to one generation of the connection (R10): when that changes meanwhile, once more.
+async fn fence(gateway: &Gateway) -> Result<u64, BusError> {
+    match gateway.bus.fence().await {
+        Err(BusError::Reconnected) => gateway.bus.fence().await,
+        done => done,
+    }
+}
+
+fn start(
+    gateway: &Arc<Gateway>,
+    socket: Socket,
+    entering: Entering,
+    handle: Arc<SessionHandle>,
+) -> Result<Box<Pump>, CloseReason> {
+    let (session, first) = entering.on_registered(Arrival {
+        rules: gateway.rules.clone(),
+        node: gateway.settings.node.clone(),
+        ts: now_millis(),
+        now: gateway.clock.now(),
+        phase: rand::random_range(0..1000),
+    });
+    gateway.metrics.sessions_opened.inc();
+    let (device, rank) = (&handle.identity.device, &handle.identity.rank);
+    tracing::info!(
+        user = %device.user, device = %device.device, session = %rank.session, address = socket.address(), "session opened"
+    );
+    let pump = Pump::new(gateway.clone(), handle.clone(), socket, session, first);
+    if pump.is_err() {
+        gateway.registry.leave(&handle);
+    }
+    pump
+}

@@ -1,0 +1,249 @@
+//! Every metric's name, help and labels, in this module and nowhere else. Called from everywhere that counts, and by
+//! `GET /metrics`.
+//!
+//! The node's `Metrics` is made before anything else and handed to whatever counts, which counts where it happens.
+//! Each field is a plain atomic: `metrics.acks.inc()`. Labelled ones take a value of a closed set:
+//! `metrics.delivered.of(DeliveryPath::Bus).inc()`. Close reasons and error codes come from the protocol's two
+//! tables as `&'static str`, so they are a closed set too: [`Metrics::closed`], [`Metrics::error`]. Only what a
+//! store's driver counts by itself is read at the scrape: [`Metrics::show_driver`].
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, LabelSetEncoder, text},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram, info::Info},
+    registry::{Metric, Registry},
+};
+
+mod driver;
+mod labels;
+
+use driver::DriverCollector;
+pub use driver::{DriverCounts, StoreDriver};
+pub use labels::{CounterBy, DeliveryPath, Label, ServiceOutcome, StoreOp};
+
+use crate::{
+    protocol::{ErrorCode, Op},
+    session::Cause,
+};
+
+/// The content type of what [`Metrics::encode`] returns.
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// From half a millisecond (a single fsync on a good disk) to four seconds (beyond that the store has given up).
+const APPEND_BUCKETS: [f64; 14] =
+    [0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0];
+
+/// A label whose value is written in the source: what bounds the series of [`Metrics::closed`] and
+/// [`Metrics::error`].
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Word {
+    key: &'static str,
+    value: &'static str,
+}
+
+impl EncodeLabelSet for Word {
+    fn encode(&self, encoder: &mut LabelSetEncoder) -> Result<(), fmt::Error> {
+        [(self.key, self.value)].encode(encoder)
+    }
+}
+
+/// What a node counts. One per node, shared by its parts; two nodes in one process have one each.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    driver: DriverCollector,
+    sessions_closed: Family<Word, Counter>,
+    errors: Family<Word, Counter>,
+    refusals: Family<[(&'static str, &'static str); 2], Counter>,
+
+    /// Sessions past `welcome` now.
+    pub sessions: Gauge,
+    /// Users with at least one session now.
+    pub users: Gauge,
+    /// Sessions that got their `welcome`.
+    pub sessions_opened: Counter,
+    /// HTTP requests that became WebSockets.
+    pub http_upgrades: Counter,
+    /// Connections that found no room: only the probes were answered on them.
+    pub connections_crowded: Counter,
+    /// Frames from clients.
+    pub frames_in: CounterBy<Op>,
+    /// Frames from clients that could not be read.
+    pub bad_frames: Counter,
+    /// Asks that came to their end, through whatever door.
+    pub ops: CounterBy<Op>,
+
+    /// Messages that got a new place in a log.
+    pub appended: Counter,
+    /// Sends whose cid was already stored.
+    pub append_retries: Counter,
+    /// From a message's arrival at the appender to its answer.
+    pub append_seconds: Histogram,
+    /// Calls of the store that failed.
+    pub store_errors: CounterBy<StoreOp>,
+
+    /// Messages handed to sockets.
+    pub delivered: CounterBy<DeliveryPath>,
+    /// Pages read from the store for sessions that were behind.
+    pub fills: Counter,
+    /// Rows in those pages.
+    pub fill_rows: Counter,
+    /// Conversations of this node's sessions that are behind now.
+    pub behind_conversations: Gauge,
+    /// Acknowledgements taken.
+    pub acks: Counter,
+    /// Cursors written: fewer than acks, because they are coalesced.
+    pub cursor_writes: Counter,
+
+    /// Comparisons of a session's heads and cursors.
+    pub reconciles: CounterBy<Cause>,
+    /// Rows read by those comparisons.
+    pub reconcile_rows: Counter,
+    /// Conversations found behind that no notice had told of: what NATS lost.
+    pub gaps_found: CounterBy<Cause>,
+
+    /// 1 while connected to NATS.
+    pub nats_connected: Gauge,
+    /// Connections to NATS after the first.
+    pub nats_reconnects: Counter,
+    /// Messages handed to the NATS connection.
+    pub nats_published: Counter,
+    /// Messages received from NATS.
+    pub nats_received: Counter,
+    /// Messages not published: no connection, the outgoing queue full, or refused by the NATS client.
+    pub nats_dropped: Counter,
+    /// Published messages to which the server answered "no responders": no other node had interest.
+    pub nats_no_responders: Counter,
+    /// Times the NATS client dropped messages because a subscription's queue was full.
+    pub nats_slow_consumers: Counter,
+    /// Errors reported by the NATS server or client, refused permissions among them.
+    pub nats_errors: Counter,
+    /// Fence round trips that were answered.
+    pub nats_fences: Counter,
+    /// Bytes queued for the NATS connection now. The bus checks its limit against this very number.
+    pub nats_queued_bytes: Gauge,
+    /// NATS subscriptions held now, two of the bus's own among them.
+    pub subscriptions: Gauge,
+
+    /// Messages reported to push services because their recipient had no session.
+    pub offline_events: Counter,
+    /// Requests of services over NATS.
+    pub service_requests: CounterBy<ServiceOutcome>,
+}
+
+impl Metrics {
+    /// Makes and registers them all. `node` is the node's name, for `natter_info`.
+    pub fn new(node: &str) -> Arc<Self> {
+        let mut registry = Registry::default();
+        let info = Info::new(vec![("version", env!("CARGO_PKG_VERSION").to_owned()), ("node", node.to_owned())]);
+        // The library adds `_info`, and the prefix with an underscore: only outside the prefix is it `natter_info`.
+        registry.register("natter", "The version that runs and the name of its node", info);
+        let metrics = Self::register(&mut Maker(registry.sub_registry_with_prefix("natter")));
+        Arc::new(Self { registry, ..metrics })
+    }
+
+    #[rustfmt::skip] // One line per metric reads as the table it is.
+    fn register(m: &mut Maker<'_>) -> Self {
+        Self {
+            registry: Registry::default(),
+            driver: m.driver(),
+            sessions: m.plain("sessions", "Sessions past welcome now"),
+            users: m.plain("users", "Users with at least one session now"),
+            sessions_opened: m.plain("sessions_opened", "Sessions that got their welcome"),
+            sessions_closed: m.plain("sessions_closed", "Sessions and sockets that ended, by close reason"),
+            http_upgrades: m.plain("http_upgrades", "HTTP requests that became WebSockets"),
+            connections_crowded: m.plain("connections_crowded", "Connections that found no room: only the probes were answered on them"),
+            frames_in: m.plain("frames_in", "Frames from clients, by op"),
+            bad_frames: m.plain("bad_frames", "Frames from clients that could not be read"),
+            ops: m.plain("ops", "Requests that came to their end, through whatever door, by op"),
+            refusals: m.plain("refusals", "Requests that were refused, through whatever door, by op and code"),
+            errors: m.plain("errors", "Error frames sent to clients, by code"),
+            appended: m.plain("appended", "Messages that got a new place in a log"),
+            append_retries: m.plain("append_retries", "Sends whose cid was already stored"),
+            append_seconds: m.made("append_seconds", "From a message's arrival at the appender to its answer", Histogram::new(APPEND_BUCKETS)),
+            store_errors: m.plain("store_errors", "This node's calls of the store that failed, by operation"),
+            delivered: m.plain("delivered", "Messages handed to sockets, by the way they came"),
+            fills: m.plain("fills", "Pages read from the store for sessions that were behind"),
+            fill_rows: m.plain("fill_rows", "Rows in the pages of fills"),
+            behind_conversations: m.plain("behind_conversations", "Conversations of this node's sessions that are behind now"),
+            acks: m.plain("acks", "Acknowledgements taken"),
+            cursor_writes: m.plain("cursor_writes", "Cursors written to the store"),
+            reconciles: m.plain("reconciles", "Comparisons of a session's heads and cursors, by cause"),
+            reconcile_rows: m.plain("reconcile_rows", "Rows read by those comparisons"),
+            gaps_found: m.plain("gaps_found", "Conversations that only a comparison found to be behind, by cause"),
+            nats_connected: m.plain("nats_connected", "1 while connected to NATS"),
+            nats_reconnects: m.plain("nats_reconnects", "Connections to NATS after the first"),
+            nats_published: m.plain("nats_published", "Messages published to NATS"),
+            nats_received: m.plain("nats_received", "Messages received from NATS"),
+            nats_dropped: m.plain("nats_dropped", "Messages not published: no connection, the outgoing queue full, or refused by the client"),
+            nats_no_responders: m.plain("nats_no_responders", "Published messages in which no other node had interest"),
+            nats_slow_consumers: m.plain("nats_slow_consumers", "Times that incoming messages were dropped because a subscription's queue was full"),
+            nats_errors: m.plain("nats_errors", "Errors reported by the NATS server or client"),
+            nats_fences: m.plain("nats_fences", "Fence round trips to NATS that were answered"),
+            nats_queued_bytes: m.plain("nats_queued_bytes", "Bytes queued for the NATS connection now"),
+            subscriptions: m.plain("subscriptions", "NATS subscriptions held now"),
+            offline_events: m.plain("offline_events", "Messages reported to push services because their recipient had no session"),
+            service_requests: m.plain("service_requests", "Requests of services over NATS, by outcome"),
+        }
+    }
+
+    /// Counts a session or a socket that ended. `reason` is the metric label of the close table.
+    pub fn closed(&self, reason: &'static str) {
+        self.sessions_closed.get_or_create(&Word { key: "reason", value: reason }).inc();
+    }
+
+    /// Counts an error frame. `code` is a word of the error-code table.
+    pub fn error(&self, code: &'static str) {
+        self.errors.get_or_create(&Word { key: "code", value: code }).inc();
+    }
+
+    /// Counts a request that was refused.
+    pub fn refused(&self, op: Op, code: ErrorCode) {
+        self.refusals.get_or_create(&[("op", op.word()), ("code", code.word())]).inc();
+    }
+
+    /// Records how long an append took.
+    pub fn observe_append(&self, took: Duration) {
+        self.append_seconds.observe(took.as_secs_f64());
+    }
+
+    /// From now on `natter_store_requests_total` and its like show what `driver` has counted; until then they are 0.
+    /// Called once, where the store is opened: a second driver is refused and logged.
+    pub fn show_driver(&self, driver: Arc<dyn StoreDriver>) {
+        self.driver.set(driver);
+    }
+
+    /// All of them in the OpenMetrics text format ([`CONTENT_TYPE`]), which Prometheus reads.
+    pub fn encode(&self) -> String {
+        let mut out = String::with_capacity(16 * 1024);
+        match text::encode(&mut out, &self.registry) {
+            Ok(()) => out,
+            // Writing to a String cannot fail; one metric that cannot be encoded must not cost the others.
+            Err(fmt::Error) => out,
+        }
+    }
+}
+
+/// Registers each metric as it is made, so that none can be forgotten.
+struct Maker<'a>(&'a mut Registry);
+
+impl Maker<'_> {
+    fn plain<M: Metric + Default + Clone>(&mut self, name: &str, help: &str) -> M {
+        self.made(name, help, M::default())
+    }
+
+    fn made<M: Metric + Clone>(&mut self, name: &str, help: &str, metric: M) -> M {
+        self.0.register(name, help, metric.clone());
+        metric
+    }
+
+    fn driver(&mut self) -> DriverCollector {
+        let driver = DriverCollector::default();
+        self.0.register_collector(Box::new(driver.clone()));
+        driver
+    }
+}
+
+#[cfg(test)]
+mod tests;

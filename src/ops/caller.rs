@@ -1,0 +1,97 @@
+//! Who asks, and what they may: every permission of every op is decided here.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use super::{Ops, unserved};
+use crate::{
+    config::may_send_as,
+    model::{Audience, ConvId, Recipient, UserId},
+    protocol::{ErrorCode, Refused},
+};
+
+/// Who asks: a user through a session, or a service under its own name or as a user.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    user: UserId,
+    door: Door,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Door {
+    Session,
+    Service,
+}
+
+/// Room for one request of a service, given back when it is dropped.
+pub(super) struct Ticket(Option<Arc<Ops>>);
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if let Some(ops) = &self.0 {
+            ops.services_under_way.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+}
+
+impl Caller {
+    /// A user whose token was taken.
+    pub fn user(user: UserId) -> Self {
+        Self { user, door: Door::Session }
+    }
+
+    /// A service whom NATS permissions vouch for (R13), speaking as `from` where that is given.
+    ///
+    /// # Errors
+    /// When the service may not speak as that user.
+    pub fn service(ops: &Ops, service: UserId, from: Option<UserId>) -> Result<Self, Refused> {
+        let user = match from {
+            Some(from) if !may_send_as(&ops.services, &service, &from) => {
+                let text = format!("from: {service} may not send as {from} (services.{service}.may_send_as)");
+                return Err(Refused::new(ErrorCode::Unauthorized, text));
+            }
+            Some(from) => from,
+            None => service,
+        };
+        Ok(Self { user, door: Door::Service })
+    }
+
+    /// In whose name it acts.
+    pub(super) fn name(&self) -> &UserId {
+        &self.user
+    }
+
+    /// Room for one more request.
+    pub(super) fn admit(&self, ops: &Arc<Ops>) -> Result<Ticket, Refused> {
+        // A session bounds its own requests by reading no more frames.
+        if self.door == Door::Session {
+            return Ok(Ticket(None));
+        }
+        if ops.services_under_way.fetch_add(1, Ordering::AcqRel) >= ops.limits.services_under_way {
+            ops.services_under_way.fetch_sub(1, Ordering::AcqRel);
+            return Err(Refused::new(ErrorCode::Unavailable, "too many requests under way, try again"));
+        }
+        Ok(Ticket(Some(ops.clone())))
+    }
+
+    /// The conversation that writing to `to` means. Whoever may write may also signal.
+    pub(super) fn conversation_with(&self, to: &Recipient) -> Result<(ConvId, UserId), Refused> {
+        match to {
+            Recipient::User(user) => Ok((ConvId::direct(&self.user, user), user.clone())),
+            Recipient::Room(_) => Err(unserved("rooms")),
+        }
+    }
+
+    /// Whether the caller belongs to the conversation.
+    pub(super) fn belongs_to(&self, conv: &ConvId) -> Result<(), Refused> {
+        belongs(&self.user, conv)
+    }
+}
+
+/// Whether `user` belongs to the conversation.
+pub(super) fn belongs(user: &UserId, conv: &ConvId) -> Result<(), Refused> {
+    match Audience::of(conv) {
+        Some(audience) if audience.contains(user) => Ok(()),
+        Some(_) => Err(Refused::new(ErrorCode::NotMember, "conv: you are not part of this conversation")),
+        None => Err(unserved("rooms")),
+    }
+}

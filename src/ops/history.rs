@@ -1,0 +1,45 @@
+//! `history`: a page of a log, oldest first.
+
+use super::{Caller, Ops, counted, fault};
+use crate::{
+    metrics::StoreOp,
+    protocol::{
+        Answer, Message, Outcome,
+        ask::{self, HistoryFrom},
+    },
+    store::{Span, StoreResult},
+};
+
+/// Bytes of bodies in one page: what an answer may hold in memory.
+pub(super) const PAGE_BYTES: usize = 256 << 10;
+
+/// Reads the page, and whether there is more in the direction asked for.
+pub(super) async fn perform(ops: &Ops, caller: &Caller, ask: ask::History) -> Outcome {
+    caller.belongs_to(&ask.conv)?;
+    let op = match ask.from {
+        HistoryFrom::Before(_) => StoreOp::ReadBefore,
+        HistoryFrom::After(_) => StoreOp::ReadAfter,
+    };
+    match counted(&ops.metrics, op, read(ops, &ask).await) {
+        Ok((messages, more)) => Ok(Answer::History { conv: ask.conv, messages, more }),
+        Err(error) => Err(fault::refused(&error)),
+    }
+}
+
+async fn read(ops: &Ops, ask: &ask::History) -> StoreResult<(Vec<Message>, bool)> {
+    let (logs, span) = (&ops.store.logs, Span { rows: ask.limit, bytes: PAGE_BYTES });
+    let (rows, more) = match ask.from {
+        HistoryFrom::Before(before) => {
+            let rows = logs.read_before(&ask.conv, before, span).await?;
+            let more = rows.first().is_some_and(|row| row.seq > 1);
+            (rows, more)
+        }
+        HistoryFrom::After(after) => {
+            let rows = logs.read_after(&ask.conv, after, span).await?;
+            let top = logs.top(&ask.conv).await?;
+            let more = rows.last().is_some_and(|row| row.seq < top);
+            (rows, more)
+        }
+    };
+    Ok((rows.into_iter().map(|row| Message::of(&ask.conv, row)).collect(), more))
+}

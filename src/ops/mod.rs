@@ -1,0 +1,167 @@
+//! What a request does, whatever door it came through: one executor, one file per op with its checks, its work and its
+//! answer. Permissions are in [`caller`], limits in [`Limits`], failures become the protocol's words in [`fault`].
+//!
+//! Called by the gateway for sessions and by `services` for requests over NATS, with a callback instead of a future: a
+//! `send` costs no task.
+
+mod caller;
+mod conversations;
+mod fault;
+mod history;
+mod read;
+mod receipts;
+mod send;
+mod signal;
+mod upkeep;
+
+use std::{
+    num::NonZeroU32,
+    sync::{Arc, atomic::AtomicUsize},
+};
+
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use tokio_util::task::TaskTracker;
+
+pub use caller::Caller;
+pub use fault::{counted, refused};
+
+use crate::{
+    config::Services,
+    metrics::Metrics,
+    protocol::{Ask, ErrorCode, Op, Outcome, Refused},
+    routing::Router,
+    store::{Store, appender::Appender},
+};
+
+/// How much may be asked of a node.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Most bytes of a body, in either encoding.
+    pub body_bytes: usize,
+    /// Requests of services under way at once; more are refused with `unavailable`, retry.
+    pub services_under_way: usize,
+    /// Rows a second that all comparisons of heads together may read.
+    pub reconcile_rows: NonZeroU32,
+}
+
+/// What an executor is built from.
+pub struct Parts {
+    /// Where messages are kept.
+    pub store: Store,
+    /// Who is told.
+    pub router: Router,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+    /// How much may be asked.
+    pub limits: Limits,
+    /// Which services may speak as which users.
+    pub services: Services,
+}
+
+/// The executor of one node.
+pub struct Ops {
+    store: Store,
+    appender: Appender,
+    router: Router,
+    metrics: Arc<Metrics>,
+    limits: Limits,
+    services: Services,
+    services_under_way: AtomicUsize,
+    /// The reconcile budget, in rows (R12).
+    budget: DefaultDirectRateLimiter,
+    /// The tasks of asks that wait for the store.
+    tasks: TaskTracker,
+}
+
+impl std::fmt::Debug for Ops {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Ops({:?}, {} tasks)", self.appender, self.tasks.len())
+    }
+}
+
+impl Ops {
+    /// Puts the parts together.
+    pub fn new(parts: Parts) -> Arc<Self> {
+        let Parts { store, router, metrics, limits, services } = parts;
+        let publisher = router.clone();
+        let on_appended = Arc::new(move |conv: &_, batch: &_| publisher.publish_stored(conv, batch));
+        Arc::new(Self {
+            appender: Appender::new(store.logs.clone(), on_appended),
+            budget: RateLimiter::direct(Quota::per_second(limits.reconcile_rows)),
+            services_under_way: AtomicUsize::new(0),
+            tasks: TaskTracker::new(),
+            store,
+            router,
+            metrics,
+            limits,
+            services,
+        })
+    }
+
+    /// Does what is asked and calls `done` exactly once: from this call, from the appender, or from a task.
+    pub fn perform(
+        self: &Arc<Self>,
+        caller: &Caller,
+        ask: Ask,
+        done: impl FnOnce(Outcome) + std::marker::Send + 'static,
+    ) {
+        let op = ask.op();
+        let ticket = match caller.admit(self) {
+            Ok(ticket) => ticket,
+            Err(refused) => return done(self.count(op, Err(refused))),
+        };
+        let ops = self.clone();
+        let done = move |outcome| {
+            drop(ticket);
+            done(ops.count(op, outcome));
+        };
+        match ask {
+            Ask::Send(ask) => send::perform(self, caller, ask, done),
+            Ask::Signal(ask) => done(signal::perform(self, caller, ask)),
+            Ask::Read(ask) => {
+                self.spawn(caller, done, async move |ops, caller| read::perform(&ops, &caller, ask).await)
+            }
+            Ask::History(ask) => {
+                self.spawn(caller, done, async move |ops, caller| history::perform(&ops, &caller, ask).await);
+            }
+            Ask::Conversations(ask) => {
+                self.spawn(caller, done, async move |ops, caller| conversations::perform(&ops, &caller, ask).await);
+            }
+            Ask::Unserved(op) => done(Err(unserved(op.word()))),
+        }
+    }
+
+    /// Runs an op that waits for the store as a task of its own.
+    fn spawn<F>(
+        self: &Arc<Self>,
+        caller: &Caller,
+        done: impl FnOnce(Outcome) + std::marker::Send + 'static,
+        op: impl FnOnce(Arc<Self>, Caller) -> F + std::marker::Send + 'static,
+    ) where
+        F: Future<Output = Outcome> + std::marker::Send + 'static,
+    {
+        let running = op(self.clone(), caller.clone());
+        // Boxed: the largest op would otherwise be the size of every task.
+        self.tasks.spawn(Box::pin(async move { done(running.await) }));
+    }
+
+    fn count(&self, op: Op, outcome: Outcome) -> Outcome {
+        self.metrics.ops.of(op).inc();
+        if let Err(Refused { code, .. }) = &outcome {
+            self.metrics.refused(op, *code);
+        }
+        outcome
+    }
+
+    /// Waits until everything taken has ended: appends are stored, answered and published, tasks are done.
+    pub async fn finish(&self) {
+        self.appender.idle().await;
+        self.tasks.close();
+        self.tasks.wait().await;
+        self.tasks.reopen();
+    }
+}
+
+fn unserved(what: &str) -> Refused {
+    Refused::new(ErrorCode::Unsupported, format!("{what}: not served by this version"))
+}

@@ -1,0 +1,29 @@
+//! Receipts: how far somebody has received or read a conversation, told to whom it concerns. Called by `read` and by the
+//! cursors of sessions.
+
+use super::Ops;
+use crate::{
+    model::{Audience, ConvId, Seq, UserId},
+    protocol::{ServerFrame, server::Receipt},
+};
+
+/// `user` has received everything up to `seq`: the other side is told.
+pub(super) fn delivered(ops: &Ops, user: &UserId, conv: &ConvId, seq: Seq) {
+    let receipt = Receipt { conv: conv.clone(), user: user.clone(), delivered: Some(seq), read: None };
+    tell_others(ops, user, receipt);
+}
+
+/// `user` has read everything up to `seq`: the user's own devices and the other side are told.
+pub(super) fn read(ops: &Ops, user: &UserId, conv: &ConvId, seq: Seq) {
+    let receipt = Receipt { conv: conv.clone(), user: user.clone(), delivered: None, read: Some(seq) };
+    ops.router.pass(user, &ServerFrame::Receipt(receipt.clone()));
+    tell_others(ops, user, receipt);
+}
+
+fn tell_others(ops: &Ops, user: &UserId, receipt: Receipt) {
+    let Some(audience) = Audience::of(&receipt.conv) else { return };
+    let frame = ServerFrame::Receipt(receipt);
+    for other in audience.others(user) {
+        ops.router.pass(other, &frame);
+    }
+}

@@ -1,0 +1,43 @@
+//! `send`: a message is stored, told to whom it concerns, and answered with its place.
+
+use std::{sync::Arc, time::Instant};
+
+use super::{Caller, Ops, fault};
+use crate::{
+    metrics::StoreOp,
+    model::{Body, NewMessage, now_millis},
+    protocol::{Answer, ErrorCode, Outcome, Refused, ask},
+    store::{Appended, StoreError, StoreResult},
+};
+
+/// Checks the message and hands it to the appender, which stores it, calls `done`, and has the router publish it.
+pub(super) fn perform(ops: &Arc<Ops>, caller: &Caller, ask: ask::Send, done: impl FnOnce(Outcome) + Send + 'static) {
+    let checked = caller.conversation_with(&ask.to).and_then(|(conv, _)| within_limit(ops, &ask.body).map(|()| conv));
+    let conv = match checked {
+        Ok(conv) => conv,
+        Err(refused) => return done(Err(refused)),
+    };
+    let message = NewMessage { sender: caller.name().clone(), cid: ask.cid, ts: now_millis(), body: ask.body };
+    let (metrics, place, began) = (ops.metrics.clone(), conv.clone(), Instant::now());
+    let on_stored = move |result: &StoreResult<Appended>| {
+        metrics.observe_append(began.elapsed());
+        if let Err(StoreError::Unavailable(_)) = result {
+            metrics.store_errors.of(StoreOp::Append).inc();
+        }
+        done(match result {
+            Ok(appended) => Ok(Answer::Sent { conv: place, seq: appended.seq, ts: appended.ts }),
+            Err(error) => Err(fault::refused(error)),
+        });
+    };
+    ops.appender.submit(conv, message, Box::new(on_stored));
+}
+
+/// Whether a body is within the node's limit.
+pub(super) fn within_limit(ops: &Ops, body: &Body) -> Result<(), Refused> {
+    let limit = ops.limits.body_bytes;
+    if body.fits(limit) {
+        return Ok(());
+    }
+    let text = format!("body: over the limit of {limit} bytes (as JSON and as MessagePack)");
+    Err(Refused::new(ErrorCode::TooLarge, text))
+}

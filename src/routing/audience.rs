@@ -1,0 +1,25 @@
+//! From a conversation to the subjects on which its news is published: one per user of a direct conversation.
+//!
+//! Called by the router. Rooms will be one more kind of subject here, and nothing else in routing changes.
+
+use crate::{
+    model::{Audience, ConvId, UserId},
+    subject::Subject,
+};
+
+/// Calls `each` with the subjects on which a message of `sender` is published: the recipients' first, the sender's own
+/// last (R2, R6). With each recipient comes the user of whom push services are told when nobody holds them.
+pub fn each_of_message(conv: &ConvId, sender: &UserId, mut each: impl FnMut(&Subject, Option<&UserId>)) {
+    let Some(audience) = Audience::of(conv) else { return };
+    for user in audience.recipients_first(sender) {
+        each(&Subject::user(user), (user != sender).then_some(user));
+    }
+}
+
+/// Calls `each` with every subject on which the conversation's news is published.
+pub fn each_of_conversation(conv: &ConvId, mut each: impl FnMut(&Subject)) {
+    let audience = Audience::of(conv);
+    for user in audience.iter().flat_map(Audience::users) {
+        each(&Subject::user(user));
+    }
+}

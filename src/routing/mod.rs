@@ -1,0 +1,19 @@
+//! Who must hear what, here and on other nodes: the sessions on this node by subject, the way out over the bus and the
+//! way in from it.
+//!
+//! Used by `ops` (what was stored is told to whom it concerns) and by the gateway (sessions come and go). Follow a
+//! message: [`Router::publish_stored`] → [`audience`] → the bus and [`Registry`] → [`Mailbox`] of each session.
+
+pub mod audience;
+mod clock;
+mod mailbox;
+mod recent;
+mod registry;
+mod router;
+mod watch;
+
+pub use clock::Clock;
+pub use mailbox::{Mail, Mailbox};
+pub use registry::{Capacity, Full, Registry, SessionHandle};
+pub use router::Router;
+pub use watch::{Watch, watch};

@@ -1,0 +1,178 @@
+//! Where stored messages go: to the sessions on this node, and over the bus to the others. Also what arrives over
+//! the bus, and what nobody was there to receive.
+//!
+//! Called by the appender (a batch was stored), by bus subscriptions, and by `ops` (receipts, signals, announcements).
+
+use std::sync::{Arc, Weak};
+
+use super::{
+    audience,
+    mailbox::Mail,
+    recent::Recent,
+    registry::{Listeners, Registry},
+};
+use crate::{
+    bus::{Bus, BusMessage, OnMessage},
+    metrics::Metrics,
+    model::{ConvId, NewMessage, Seq, UserId},
+    protocol::{
+        Encoding, LiveMessage, Message, ServerFrame, SharedFrame,
+        server::{Announcement, OnBus, encode_head},
+    },
+    store::Appended,
+    subject::Subject,
+};
+
+/// The router of one node. Cheap to clone.
+#[derive(Clone)]
+pub struct Router(Arc<Inner>);
+
+struct Inner {
+    bus: Arc<dyn Bus>,
+    registry: Arc<Registry>,
+    metrics: Arc<Metrics>,
+    recent: Recent,
+}
+
+impl std::fmt::Debug for Router {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Router({:?})", self.0.registry)
+    }
+}
+
+#[derive(serde::Serialize)]
+struct OfflineEvent<'a> {
+    user: &'a UserId,
+    from: &'a UserId,
+    conv: &'a ConvId,
+    seq: Seq,
+}
+
+impl Router {
+    /// A router; takes over what the bus tells of publishes that had no responders.
+    pub fn new(bus: Arc<dyn Bus>, registry: Arc<Registry>, metrics: Arc<Metrics>) -> Self {
+        let inner = Arc::new(Inner { bus, registry, metrics, recent: Recent::default() });
+        // Weak: the bus is owned by what it calls here, and a cycle would keep a whole node alive forever.
+        let told: Weak<Inner> = Arc::downgrade(&inner);
+        inner.bus.on_no_responders(Arc::new(move |tag| {
+            if let Some(inner) = told.upgrade() {
+                inner.on_no_responders(tag);
+            }
+        }));
+        Self(inner)
+    }
+
+    /// A batch of a conversation was stored and answered: publish it, retries too (R3).
+    pub fn publish_stored(&self, conv: &ConvId, batch: &[(NewMessage, Appended)]) {
+        let highest = batch.iter().map(|(_, appended)| appended.seq).max().unwrap_or(0);
+        self.0.recent.note(conv, highest, self.0.bus.connected().is_some());
+        for (message, appended) in batch {
+            let counter = if appended.fresh { &self.0.metrics.appended } else { &self.0.metrics.append_retries };
+            counter.inc();
+            self.0.publish(conv, message, appended);
+        }
+    }
+
+    /// The connection was lost and is back: tells again how far the conversations are that were published into it
+    /// just before or not at all. The nodes that were not cut off would otherwise hear of it at their slow sweep.
+    pub fn tell_again(&self) {
+        for (conv, seq) in self.0.recent.take() {
+            let payload = encode_head(&conv, seq);
+            audience::each_of_conversation(&conv, |subject| self.0.bus.publish(subject, payload.clone()));
+        }
+    }
+
+    /// What the subscription of a subject does with what arrives.
+    pub fn inbound(listeners: Arc<Listeners>) -> OnMessage {
+        Arc::new(move |message| on_inbound(&listeners, message))
+    }
+
+    /// Sends a receipt or a signal to a user's sessions everywhere.
+    pub fn pass(&self, user: &UserId, frame: &ServerFrame) {
+        let (subject, shared) = (Subject::user(user), Arc::new(SharedFrame::of(frame)));
+        self.0.registry.deliver(&subject, |_| Some(Mail::Passing(shared.clone())));
+        self.0.bus.publish(&subject, shared.msgpack().clone());
+    }
+
+    /// Tells a user's sessions everywhere that one of a device exists (R11).
+    pub fn announce(&self, user: &UserId, announcement: Announcement) {
+        let subject = Subject::user(user);
+        self.0.bus.publish(&subject, announcement.encode());
+        let shared = Arc::new(announcement);
+        self.0.registry.deliver(&subject, |session| {
+            (session.identity.rank.session != shared.session).then(|| Mail::Announcement(shared.clone()))
+        });
+    }
+
+    /// Tells push services that a message of `from` reaches no device of `user` now.
+    pub fn offline(&self, user: &UserId, from: &UserId, conv: &ConvId, seq: Seq) {
+        self.0.offline(user, from, conv, seq);
+    }
+}
+
+impl Inner {
+    fn publish(&self, conv: &ConvId, message: &NewMessage, appended: &Appended) {
+        let frame = SharedFrame::of(&ServerFrame::Message(Message {
+            conv: conv.clone(),
+            seq: appended.seq,
+            from: message.sender.clone(),
+            ts: appended.ts,
+            cid: Some(message.cid.clone()),
+            body: message.body.clone(),
+        }));
+        let payload = frame.msgpack().clone();
+        let live = Arc::new(LiveMessage { conv: conv.clone(), seq: appended.seq, frame, from_bus: false });
+        audience::each_of_message(conv, &message.sender, |subject, recipient| {
+            self.registry.deliver(subject, |_| Some(Mail::Live(live.clone())));
+            match recipient {
+                // A retry is published (R3), but nobody is told a second time that its recipient is away.
+                Some(user) if appended.fresh => {
+                    let tag = compact_str::format_compact!("{user}.{}.{conv}.{}", message.sender, appended.seq);
+                    self.bus.publish_tagged(subject, payload.clone(), &tag);
+                }
+                _ => self.bus.publish(subject, payload.clone()),
+            }
+        });
+    }
+
+    fn offline(&self, user: &UserId, from: &UserId, conv: &ConvId, seq: Seq) {
+        self.metrics.offline_events.inc();
+        let payload = Encoding::Json.encode(&OfflineEvent { user, from, conv, seq });
+        self.bus.publish(&Subject::event("offline"), payload);
+    }
+
+    fn on_no_responders(&self, tag: &str) {
+        let mut parts = tag.splitn(4, '.');
+        let mut name = || parts.next().and_then(|text| UserId::new(text).ok());
+        let (user, from) = (name(), name());
+        let conv = parts.next().and_then(|text| ConvId::new(text).ok());
+        let seq = parts.next().and_then(|text| text.parse().ok());
+        let (Some(user), Some(from), Some(conv), Some(seq)) = (user, from, conv, seq) else {
+            return tracing::warn!(tag, "a publish without responders came back with a tag that cannot be read");
+        };
+        // A node does not hear itself, so silence elsewhere says nothing of the sessions here.
+        if !self.registry.has(&Subject::user(&user)) {
+            self.offline(&user, &from, &conv, seq);
+        }
+    }
+}
+
+fn on_inbound(listeners: &Listeners, message: BusMessage) {
+    let payload = message.payload;
+    match OnBus::decode(&payload) {
+        Ok(OnBus::Message { conv, seq }) => {
+            let live = Arc::new(LiveMessage { conv, seq, frame: SharedFrame::encoded(payload), from_bus: true });
+            listeners.each(|_| Some(Mail::Live(live.clone())));
+        }
+        Ok(OnBus::Head { conv, seq }) => listeners.each(|_| Some(Mail::Notice(conv.clone(), seq))),
+        Ok(OnBus::Passing) => {
+            let shared = Arc::new(SharedFrame::encoded(payload));
+            listeners.each(|_| Some(Mail::Passing(shared.clone())));
+        }
+        Ok(OnBus::Session(announcement)) => {
+            let shared = Arc::new(announcement);
+            listeners.each(|_| Some(Mail::Announcement(shared.clone())));
+        }
+        Err(error) => tracing::warn!(subject = %message.subject, error, "not a node's payload on a node's subject"),
+    }
+}

@@ -1,0 +1,31 @@
+//! What must hold of a delivery's counters after every step. Debug builds check it, and so do the tests; see
+//! [`super::Delivery`].
+
+use super::{Conv, Delivery};
+use crate::session::Rules;
+
+impl Delivery {
+    /// The counters say what the conversations say, and no conversation that is behind is forgotten.
+    ///
+    /// # Panics
+    /// When they do not.
+    pub(in crate::session) fn assert_sound(&self, rules: &Rules) {
+        let behind = self.convs.values().filter(|entry| entry.is_behind()).count();
+        assert_eq!(self.behind, behind, "behind: {self:#?}");
+        assert_eq!(self.unacked, self.convs.values().map(Conv::unacked).sum::<u64>(), "unacked: {self:#?}");
+        assert_eq!(self.fills, self.convs.values().filter(|entry| entry.filling).count(), "fills: {self:#?}");
+        let waited_for = self.convs.values().filter(|entry| entry.login_head.is_some()).count();
+        assert_eq!(self.login_left, waited_for, "login_left: {self:#?}");
+        assert!(self.unacked <= rules.window, "over the window: {self:#?}");
+        let queued = self.convs.values().filter(|entry| entry.queued).count();
+        assert_eq!(queued, self.queue.len(), "queue: {self:#?}");
+        for conv in &self.queue {
+            assert!(self.convs.get(conv).is_some_and(|entry| entry.queued), "{conv} is queued and unknown: {self:#?}");
+        }
+        for (conv, entry) in &self.convs {
+            let is_cared_for = entry.queued || entry.filling;
+            assert!(!entry.is_behind() || is_cared_for, "{conv} is behind and not filled: {self:#?}");
+            assert!(entry.acked <= entry.position.unwrap_or(entry.acked), "{conv}: acknowledged ahead: {self:#?}");
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! What a session wants done, and what comes back. Made by [`super::Session`] and [`super::Delivery`]; carried out by the
+//! connection's task in the gateway, with the help of `ops`.
+
+use std::sync::Arc;
+
+use crate::{
+    model::{ConvId, Gap, Row, Seq},
+    protocol::{Ask, CloseReason, LiveMessage, Refused, ServerFrame},
+};
+
+/// Why the heads are compared: a metric's label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Cause {
+    /// A session starts.
+    Login,
+    /// Once more, about a second after a fence.
+    Recheck,
+    /// The connection to NATS was made anew.
+    Reconnect,
+    /// Notices were dropped on the way to this node.
+    SlowConsumer,
+    /// The slow pass over all sessions.
+    Sweep,
+    /// More was published than this session keeps in memory.
+    Lagged,
+}
+
+impl Cause {
+    /// All causes, for the metric.
+    pub const ALL: &[Self] =
+        &[Self::Login, Self::Recheck, Self::Reconnect, Self::SlowConsumer, Self::Sweep, Self::Lagged];
+
+    /// The metric's label.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Login => "login",
+            Self::Recheck => "recheck",
+            Self::Reconnect => "reconnect",
+            Self::SlowConsumer => "slow_consumer",
+            Self::Sweep => "sweep",
+            Self::Lagged => "lagged",
+        }
+    }
+
+    /// How soon a comparison for this cause has to come.
+    pub fn urgency(self) -> Urgency {
+        if self == Self::Login { Urgency::Waited } else { Urgency::Background }
+    }
+}
+
+/// Whether a comparison of heads keeps to the node's reconcile budget.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Urgency {
+    /// Somebody waits for it: it starts at once.
+    Waited,
+    /// It waits for its share of the budget (R12).
+    Background,
+}
+
+/// What a session wants done.
+#[derive(Debug)]
+pub enum Effect {
+    /// Hand a live message to the socket.
+    HandLive(Arc<LiveMessage>),
+    /// Hand a row to the socket.
+    HandRow(ConvId, Row),
+    /// Write a frame.
+    Frame(ServerFrame),
+    /// Carry out what the client asked, and bring the outcome back ([`super::Session::on_outcome`]).
+    Ask {
+        /// The request's `ref`.
+        reference: Option<u64>,
+        /// The request.
+        ask: Ask,
+    },
+    /// Check a fresh token ([`super::Session::on_token`]).
+    CheckToken {
+        /// The request's `ref`.
+        reference: Option<u64>,
+        /// The JWT.
+        token: String,
+    },
+    /// Do something for the session's own deliveries.
+    Upkeep(Upkeep),
+    /// Count the conversations that only a comparison of heads found to be behind.
+    GapsFound {
+        /// Why the heads were compared.
+        cause: Cause,
+        /// How many.
+        found: usize,
+    },
+    /// Ping the peer.
+    Ping,
+    /// Close the connection.
+    Close(CloseReason),
+}
+
+/// What a session needs for its own deliveries; no client asks for it.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Upkeep {
+    /// Read a page of a log; from the stored cursor when `after` is `None`.
+    Fill {
+        /// Which log.
+        conv: ConvId,
+        /// The position.
+        after: Option<Seq>,
+        /// Most rows.
+        rows: usize,
+    },
+    /// Read one page of heads above cursors.
+    Compare {
+        /// Where the page before ended.
+        after: Option<ConvId>,
+        /// Why.
+        cause: Cause,
+        /// How soon.
+        urgency: Urgency,
+    },
+    /// Read the top and the stored cursor for an acknowledgement that the session cannot judge by itself (R7).
+    CheckAck(AckCheck),
+    /// Raise the stored cursor, then tell the other side.
+    RaiseCursor {
+        /// Which conversation.
+        conv: ConvId,
+        /// Up to here.
+        seq: Seq,
+    },
+    /// Tell the user's other nodes that this session exists (R11).
+    Announce,
+    /// Tell push services that a message lies unacknowledged too long.
+    Undelivered {
+        /// Which conversation.
+        conv: ConvId,
+        /// The first that was not acknowledged.
+        seq: Seq,
+    },
+}
+
+/// An `ack` that waits for the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AckCheck {
+    /// The request's `ref`, for an error.
+    pub reference: Option<u64>,
+    /// Which conversation.
+    pub conv: ConvId,
+    /// Up to here.
+    pub seq: Seq,
+}
+
+/// A page of conversations with head above cursor, and where the next page starts.
+pub type GapsPage = (Vec<Gap>, Option<ConvId>);
+
+/// What came of an [`Upkeep`]. Those that are not here need no answer.
+#[derive(Debug)]
+pub enum UpkeepDone {
+    /// A page of a log.
+    Filled {
+        /// Which log.
+        conv: ConvId,
+        /// The stored cursor, where the page starts at it.
+        cursor: Option<Seq>,
+        /// The rows, or nothing where they could not be read.
+        rows: Result<Vec<Row>, ()>,
+    },
+    /// A page of heads above cursors.
+    Compared {
+        /// Why the heads were compared.
+        cause: Cause,
+        /// The page, or nothing where it could not be read.
+        page: Result<GapsPage, ()>,
+    },
+    /// The top and the cursor of a conversation.
+    AckChecked {
+        /// What waits for it.
+        check: AckCheck,
+        /// Top and cursor, or why not.
+        found: Result<(Seq, Seq), Refused>,
+    },
+    /// A cursor write ended.
+    CursorRaised {
+        /// Which conversation.
+        conv: ConvId,
+        /// What the store confirmed.
+        stored: Option<Seq>,
+    },
+}

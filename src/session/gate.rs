@@ -1,0 +1,174 @@
+//! Which requests pass a connection's rate limit. After a `send` was refused for it, the sends behind it are refused
+//! too, so that what a client wrote ahead of the answers is not stored out of its order. Used by [`super::Session`].
+
+use super::{Rate, Tick, rate::Bucket};
+use crate::{
+    model::{Cid, Recipient},
+    protocol::{Ask, ClientFrame, ErrorCode, Refused, ask},
+};
+
+/// Sends behind a refused one pass again after this long, in milliseconds, though it did not come: its writer gave it
+/// up. Long enough that everything that was written before the refusal was read has arrived by then.
+const HOLD: Tick = 10_000;
+
+/// Frames that ask for nothing: what cannot be read, and WebSocket pings. Nobody needs more of them, so whoever keeps
+/// sending them is closed. Holds where requests are not limited too.
+const RUBBISH: Rate = Rate { per_sec: 100, burst: 1_000 };
+
+/// The rate limit of one connection.
+#[derive(Debug)]
+pub(super) struct Gate {
+    rubbish: Bucket,
+    limit: Option<(Rate, Bucket)>,
+    /// Boxed: almost no connection ever has one.
+    held: Option<Box<Held>>,
+}
+
+/// A send that was refused: those that follow wait for it.
+#[derive(Debug)]
+struct Held {
+    to: Recipient,
+    cid: Cid,
+    until: Tick,
+}
+
+impl Gate {
+    /// A gate of a new connection; `None`: not limited.
+    pub(super) fn new(rate: Option<Rate>, now: Tick) -> Self {
+        Self {
+            rubbish: Bucket::full(RUBBISH, now),
+            limit: rate.map(|rate| (rate, Bucket::full(rate, now))),
+            held: None,
+        }
+    }
+
+    /// Whether a frame that asks for nothing is one too many.
+    pub(super) fn is_fed_up(&mut self, now: Tick) -> bool {
+        !self.rubbish.take(RUBBISH, now)
+    }
+
+    /// Lets something pass that is not a request but costs the store as much as one.
+    ///
+    /// # Errors
+    /// What to answer, with how long to wait.
+    pub(super) fn admit_work(&mut self, now: Tick) -> Result<(), Refused> {
+        let Some((rate, bucket)) = &mut self.limit else { return Ok(()) };
+        if bucket.take(*rate, now) {
+            return Ok(());
+        }
+        let words = "too many requests: wait retry_after_ms, then send it again";
+        Err(Refused::new(ErrorCode::RateLimited, words).after(bucket.wait(*rate, now)))
+    }
+
+    /// Lets a frame pass or says why not.
+    ///
+    /// # Errors
+    /// What to answer, with how long to wait.
+    pub(super) fn admit(&mut self, frame: &ClientFrame, now: Tick) -> Result<(), Refused> {
+        let Some((rate, bucket)) = &mut self.limit else { return Ok(()) };
+        if !frame.op().is_limited() {
+            return Ok(());
+        }
+        let refused = |words: String, wait| Err(Refused::new(ErrorCode::RateLimited, words).after(wait));
+        let send = match frame {
+            ClientFrame::Ask(Ask::Send(send)) => Some(send),
+            _ => None,
+        };
+        if let (Some(send), Some(held)) = (send, &self.held)
+            && now < held.until
+            && !held.is(send)
+        {
+            let words = format!("cid: {:?} was refused before it, send that one first and then this again", held.cid);
+            return refused(words, bucket.wait(*rate, now));
+        }
+        if bucket.take(*rate, now) {
+            if send.is_some() {
+                self.held = None;
+            }
+            return Ok(());
+        }
+        if let Some(ask::Send { to, cid, .. }) = send {
+            self.held = Some(Box::new(Held { to: to.clone(), cid: cid.clone(), until: now + HOLD }));
+        }
+        let words = "too many requests: wait retry_after_ms, then send it again with the same cid";
+        refused(words.into(), bucket.wait(*rate, now))
+    }
+}
+
+impl Held {
+    fn is(&self, send: &ask::Send) -> bool {
+        self.to == send.to && self.cid == send.cid
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{model::UserId, protocol::Body};
+
+    const RATE: Rate = Rate { per_sec: 10, burst: 3 };
+
+    fn send(cid: u64) -> ClientFrame {
+        let (to, cid) = (Recipient::User(UserId::new("bob").unwrap()), Cid::new(&format!("c{cid}")).unwrap());
+        ClientFrame::Ask(Ask::Send(ask::Send { to, cid, body: Body::text("x") }))
+    }
+
+    #[test]
+    fn what_follows_a_refused_send_waits_for_it() {
+        let mut gate = Gate::new(Some(RATE), 0);
+        assert!((0..3).all(|cid| gate.admit(&send(cid), 0).is_ok()));
+        assert_eq!(gate.admit(&send(3), 0).unwrap_err().retry_after_ms, Some(100));
+        let behind = gate.admit(&send(4), 150).unwrap_err();
+        assert_eq!((behind.code, behind.retry_after_ms), (ErrorCode::RateLimited, Some(0)), "there is room by now");
+        assert!(behind.message.contains("\"c3\""), "{behind}");
+        assert!(
+            gate.admit(&ClientFrame::Ask(Ask::Unserved(crate::protocol::Op::Join)), 150).is_ok(),
+            "only sends wait"
+        );
+        assert!(gate.admit(&send(3), 200).is_ok());
+        assert!(gate.admit(&send(4), 300).is_ok());
+    }
+
+    #[test]
+    fn rubbish_is_tolerated_for_a_while() {
+        let mut gate = Gate::new(None, 0);
+        assert!((0..1_000).all(|_| !gate.is_fed_up(0)));
+        assert!(gate.is_fed_up(0));
+        assert!(!gate.is_fed_up(10), "one of 100 a second");
+    }
+
+    #[test]
+    fn a_send_that_was_given_up_does_not_block_for_ever() {
+        let mut gate = Gate::new(Some(RATE), 0);
+        assert_eq!((0..4).filter(|cid| gate.admit(&send(*cid), 0).is_ok()).count(), 3);
+        assert!(gate.admit(&send(9), HOLD - 1).is_err());
+        assert!(gate.admit(&send(9), HOLD).is_ok());
+    }
+
+    proptest! {
+        /// A client that writes ahead of the answers, and starts again from the refused one when it reads them, late:
+        /// its messages pass in the order in which it wrote them.
+        #[test]
+        fn what_is_written_ahead_passes_in_order(steps in proptest::collection::vec((0..60_u64, any::<bool>()), 1..300)) {
+            let (mut gate, mut now) = (Gate::new(Some(RATE), 0), 0);
+            let (mut next, mut refused, mut passed) = (0, None, Vec::new());
+            for (time, reads) in steps {
+                now += time;
+                if reads && let Some(from) = refused.take() {
+                    next = from;
+                }
+                match gate.admit(&send(next), now) {
+                    Ok(()) => passed.push(next),
+                    Err(_) => refused = refused.or(Some(next)),
+                }
+                next += 1;
+                if refused.is_none() {
+                    prop_assert_eq!(passed.len() as u64, next, "a hole: {:?}", passed);
+                }
+            }
+            prop_assert!(passed.iter().enumerate().all(|(place, cid)| place as u64 == *cid), "{passed:?}");
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! The numbers that every session of a node keeps to. Made by the node from its configuration.
+
+use super::{Rate, Tick};
+
+/// [`Rules::page_rows`] of a node: not a setting, but tests use smaller pages.
+pub const PAGE_ROWS: usize = 64;
+/// [`Rules::behind`] of a node.
+pub const BEHIND: usize = 64;
+/// [`Rules::known`] of a node.
+pub const KNOWN: usize = 32;
+
+/// What every session of a node keeps to. Times in milliseconds. The node makes them from its configuration, which
+/// has the default of every setting.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    /// Most messages handed out and not yet acknowledged.
+    pub window: u64,
+    /// Most bytes of a message body, for the `welcome`.
+    pub body_bytes: usize,
+    /// Requests a second and at once; `None`: not limited.
+    pub requests: Option<Rate>,
+    /// Most requests under way before the socket is read no further.
+    pub pending: usize,
+    /// Most rows of one fill page.
+    pub page_rows: usize,
+    /// Most conversations filled one after another; the others wait in the store, not in memory.
+    pub behind: usize,
+    /// Conversations whose position is kept although nothing is under way there.
+    pub known: usize,
+    /// At least this long between two writes of one cursor.
+    pub ack_coalesce: Tick,
+    /// From the fence to the second look at the heads.
+    pub recheck: Tick,
+    /// Between two slow sweeps; 0 switches them off.
+    pub reconcile: Tick,
+    /// Unacknowledged for so long, a message counts as not delivered for push services.
+    pub offline_after: Tick,
+    /// Between two pings.
+    pub ping: Tick,
+    /// Silence after which a peer is dead.
+    pub idle: Tick,
+    /// How long a peer may leave what was written to it unread.
+    pub stall: Tick,
+}

@@ -1,0 +1,345 @@
+//! A session after its `welcome`: the client's frames, the answers that come back, and timers. What concerns the order
+//! and completeness of messages it leaves to [`Delivery`].
+//!
+//! Called by the gateway's connection task, one method per event; what is to be done comes out as effects.
+
+use std::sync::Arc;
+
+use super::{
+    AckCheck, Cause, Delivery, Effect, Expiry, GapsPage, Identity, Rules, Tick, Upkeep, UpkeepDone, delivery::At,
+    gate::Gate, greeting::Arrival,
+};
+use crate::{
+    model::{ConvId, Seq, SessionRank},
+    protocol::{
+        Ask, ClientFrame, CloseReason, ErrorCode, LiveMessage, Op, Outcome, Refused, Request, ServerFrame,
+        client::FrameError, server::Announcement,
+    },
+};
+
+/// A comparison that failed is tried again after this long.
+const COMPARE_RETRY: Tick = 2_000;
+
+/// A live session.
+#[derive(Debug)]
+pub struct Session {
+    identity: Identity,
+    rules: Arc<Rules>,
+    delivery: Delivery,
+    /// Requests under way, by weight.
+    pending: usize,
+    /// The rate of requests.
+    gate: Gate,
+    expiry: Expiry,
+    /// When the peer was last known to live.
+    alive_at: Tick,
+    ping_at: Tick,
+    sweep_at: Option<Tick>,
+    compare_at: Option<(Tick, Cause)>,
+    recheck_at: Option<Tick>,
+    /// Since when the peer leaves unread what was written.
+    blocked_since: Option<Tick>,
+}
+
+type Out = Vec<Effect>;
+
+impl Session {
+    /// A session whose device is registered and whose subscription was fenced (or could not be).
+    pub(super) fn start(identity: Identity, expiry: Expiry, arrival: Arrival, out: &mut Out) -> Self {
+        let Arrival { rules, now, phase, .. } = arrival;
+        let sweep_at = (rules.reconcile > 0).then(|| now + rules.reconcile / 2 + rules.reconcile * phase / 1000);
+        let mut session = Self {
+            identity,
+            delivery: Delivery::default(),
+            pending: 0,
+            gate: Gate::new(rules.requests, now),
+            expiry,
+            alive_at: now,
+            ping_at: now + rules.ping,
+            sweep_at,
+            compare_at: None,
+            recheck_at: Some(now + rules.recheck),
+            blocked_since: None,
+            rules,
+        };
+        out.push(Effect::Upkeep(Upkeep::Announce));
+        session.delivery.compare(Cause::Login, out);
+        session
+    }
+
+    /// Who it is.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Its deliveries, for metrics and for the cursors to write at the end.
+    pub fn delivery(&self) -> &Delivery {
+        &self.delivery
+    }
+
+    /// Whether another frame may be read from the socket: not while too much is under way, nor while the peer
+    /// leaves unread what was written. That is the whole back-pressure towards a client.
+    pub fn wants_input(&self) -> bool {
+        self.pending < self.rules.pending && self.blocked_since.is_none()
+    }
+
+    /// Whether requests of the client are not answered yet.
+    pub fn is_waiting(&self) -> bool {
+        self.pending > 0
+    }
+
+    /// How many bytes the socket takes, and whether any are still waiting there.
+    pub fn on_output(&mut self, credit: usize, now: Tick, out: &mut Out) {
+        self.blocked_since = if credit > 0 { None } else { self.blocked_since.or(Some(now)) };
+        self.delivery.set_credit(credit, At { rules: &self.rules, now }, out);
+        self.assert_sound();
+    }
+
+    /// Something arrived from the peer, if only a pong.
+    pub fn on_alive(&mut self, now: Tick) {
+        self.alive_at = now;
+    }
+
+    /// A WebSocket ping or pong.
+    pub fn on_control(&mut self, now: Tick, out: &mut Out) {
+        self.on_rubbish(now, out);
+    }
+
+    /// Something that asks for nothing came; too much of it ends the session.
+    fn on_rubbish(&mut self, now: Tick, out: &mut Out) {
+        if self.gate.is_fed_up(now) {
+            out.push(Effect::Close(CloseReason::Violation));
+        }
+    }
+
+    /// A frame, or why it could not be read.
+    pub fn on_frame(&mut self, decoded: Result<Request, FrameError>, now: Tick, out: &mut Out) {
+        let Request { reference, frame } = match decoded {
+            Ok(request) => request,
+            Err(FrameError { reference, refused }) => {
+                out.push(Effect::Frame(refused.into_frame(reference)));
+                return self.on_rubbish(now, out);
+            }
+        };
+        if let Err(refused) = self.gate.admit(&frame, now) {
+            return out.push(Effect::Frame(refused.into_frame(reference)));
+        }
+        match frame {
+            ClientFrame::Hello(_) => out.push(Effect::Close(CloseReason::Violation)),
+            ClientFrame::Ack { conv, seq } => self.on_ack(AckCheck { reference, conv, seq }, now, out),
+            ClientFrame::Token { token } => out.push(Effect::CheckToken { reference, token }),
+            ClientFrame::Ping => out.push(Effect::Frame(ServerFrame::Pong { reference })),
+            ClientFrame::Ask(ask) => self.on_ask(reference, ask, out),
+        }
+        self.assert_sound();
+    }
+
+    fn on_ask(&mut self, reference: Option<u64>, ask: Ask, out: &mut Out) {
+        self.pending += ask.op().weight();
+        out.push(Effect::Ask { reference, ask });
+    }
+
+    /// What the client asked came to its end. `sent` never moves a position (R6).
+    pub fn on_outcome(&mut self, op: Op, reference: Option<u64>, outcome: Outcome, out: &mut Out) {
+        self.pending -= op.weight();
+        let frame = match outcome {
+            Ok(answer) => answer.into_frame(reference),
+            Err(refused) => Some(refused.into_frame(reference)),
+        };
+        out.extend(frame.map(Effect::Frame));
+    }
+
+    fn on_ack(&mut self, check: AckCheck, now: Tick, out: &mut Out) {
+        if !self.delivery.on_ack(&check.conv, check.seq, At { rules: &self.rules, now }, out) {
+            // The store must be asked, so it counts; an acknowledgement of what was handed out here never does.
+            if let Err(refused) = self.gate.admit_work(now) {
+                return out.push(Effect::Frame(refused.into_frame(check.reference)));
+            }
+            self.pending += Op::Ack.weight();
+            out.push(Effect::Upkeep(Upkeep::CheckAck(check)));
+        }
+    }
+
+    /// The top and the stored cursor that an acknowledgement was waiting for.
+    fn on_ack_checked(&mut self, check: AckCheck, found: Result<(Seq, Seq), Refused>, now: Tick, out: &mut Out) {
+        self.pending -= Op::Ack.weight();
+        let AckCheck { reference, conv, seq } = check;
+        let refused = match found {
+            Err(refused) => {
+                self.delivery.on_check_failed();
+                refused
+            }
+            Ok((top, cursor)) => {
+                if self.delivery.on_top(&conv, seq, top, cursor, At { rules: &self.rules, now }, out) {
+                    return self.after_delivery(out);
+                }
+                Refused::new(ErrorCode::BadAck, format!("seq: {seq} is above the top of {conv}, which is {top}"))
+            }
+        };
+        out.push(Effect::Frame(refused.into_frame(reference)));
+    }
+
+    /// Something that the session needed was done, or could not be.
+    pub fn on_upkeep(&mut self, done: UpkeepDone, now: Tick, out: &mut Out) {
+        match done {
+            UpkeepDone::Filled { conv, cursor, rows } => {
+                self.delivery.on_page(&conv, cursor, rows, At { rules: &self.rules, now }, out);
+                self.after_delivery(out);
+            }
+            UpkeepDone::Compared { cause, page } => self.on_gaps(cause, page, now, out),
+            UpkeepDone::AckChecked { check, found } => self.on_ack_checked(check, found, now, out),
+            UpkeepDone::CursorRaised { conv, stored } => {
+                self.delivery.on_cursor(&conv, stored, At { rules: &self.rules, now }, out);
+            }
+        }
+        self.assert_sound();
+    }
+
+    /// A fresh token was checked.
+    pub fn on_token(&mut self, reference: Option<u64>, checked: Result<Expiry, String>, out: &mut Out) {
+        out.push(Effect::Frame(match checked {
+            Ok(expiry) => {
+                self.expiry = expiry;
+                ServerFrame::TokenOk { reference, exp: expiry.at }
+            }
+            Err(text) => Refused::new(ErrorCode::Unauthorized, text).into_frame(reference),
+        }));
+    }
+
+    /// A live message.
+    pub fn on_live(&mut self, live: Arc<LiveMessage>, now: Tick, out: &mut Out) {
+        self.delivery.on_live(live, At { rules: &self.rules, now }, out);
+        self.assert_sound();
+    }
+
+    /// A node told again how far a conversation is, because it was cut off when it first did.
+    pub fn on_notice(&mut self, conv: &ConvId, seq: Seq, now: Tick, out: &mut Out) {
+        self.delivery.on_notice(conv, seq, At { rules: &self.rules, now }, out);
+        self.assert_sound();
+    }
+
+    /// Live messages were dropped before they came here.
+    pub fn on_lagged(&mut self, out: &mut Out) {
+        self.delivery.compare(Cause::Lagged, out);
+    }
+
+    /// A page of heads above cursors.
+    fn on_gaps(&mut self, cause: Cause, page: Result<GapsPage, ()>, now: Tick, out: &mut Out) {
+        let Ok((gaps, next)) = page else {
+            self.delivery.on_compare_failed();
+            return self.compare_by(now + COMPARE_RETRY, cause);
+        };
+        let found = self.delivery.on_gaps(gaps, next, At { rules: &self.rules, now }, out);
+        if found > 0 {
+            out.push(Effect::GapsFound { cause, found });
+        }
+        self.after_delivery(out);
+    }
+
+    /// The heads are to be compared at `now + delay` and once more a recheck later (R12): the connection to NATS
+    /// was made anew, or notices were dropped.
+    pub fn on_compare(&mut self, cause: Cause, delay: Tick, now: Tick) {
+        self.compare_by(now + delay, cause);
+        self.recheck_at = Some(now + delay + self.rules.recheck);
+    }
+
+    /// Another session of this user announced itself (R11): of two of one device only the smaller closes, and the code
+    /// tells its client whether to come back. The larger one speaks up again, so that a smaller one that missed it
+    /// hears of it.
+    pub fn on_announcement(&mut self, other: &Announcement, out: &mut Out) {
+        let mine = &self.identity.rank;
+        if other.device != self.identity.device.device || other.session == mine.session {
+            return;
+        }
+        let theirs = SessionRank { number: other.number, attempt: other.attempt, session: other.session.clone() };
+        out.push(if theirs < *mine {
+            Effect::Upkeep(Upkeep::Announce)
+        } else if theirs.attempt < mine.attempt {
+            // Whoever counted further knows of the other one, or neither of the two is of this client any more.
+            Effect::Close(CloseReason::Superseded)
+        } else {
+            Effect::Close(CloseReason::Replaced)
+        });
+    }
+
+    /// Debug builds check after every step what delivery's counters promise.
+    fn assert_sound(&self) {
+        #[cfg(debug_assertions)]
+        self.delivery.assert_sound(&self.rules);
+    }
+
+    fn after_delivery(&mut self, out: &mut Out) {
+        if self.delivery.take_caught_up() {
+            out.push(Effect::Frame(ServerFrame::CaughtUp));
+        }
+    }
+
+    fn compare_by(&mut self, at: Tick, cause: Cause) {
+        if self.compare_at.is_none_or(|(planned, _)| at < planned) {
+            self.compare_at = Some((at, cause));
+        }
+    }
+
+    /// When [`Session::on_tick`] wants to be called.
+    pub fn deadline(&self) -> Tick {
+        let silence = match self.blocked_since {
+            Some(since) => since + self.rules.stall,
+            None => self.alive_at + self.rules.idle,
+        };
+        let times = [
+            Some(silence),
+            Some(self.ping_at),
+            Some(self.expiry.tick),
+            self.delivery.wake(),
+            self.sweep_at,
+            self.recheck_at,
+            self.compare_at.map(|(at, _)| at),
+        ];
+        times.into_iter().flatten().min().unwrap_or(silence)
+    }
+
+    /// Time passed.
+    pub fn on_tick(&mut self, now: Tick, out: &mut Out) {
+        if self.expiry.tick <= now {
+            return out.push(Effect::Close(CloseReason::TokenExpired));
+        }
+        // A peer that reads slowly cannot answer pings that it has not read: it gets the longer time.
+        let dead = match self.blocked_since {
+            Some(since) => since + self.rules.stall <= now,
+            None => self.alive_at + self.rules.idle <= now,
+        };
+        if dead {
+            return out.push(Effect::Close(CloseReason::Idle));
+        }
+        if self.ping_at <= now {
+            self.ping_at = now + self.rules.ping;
+            out.push(Effect::Ping);
+        }
+        self.on_compare_times(now, out);
+        self.delivery.on_tick(At { rules: &self.rules, now }, out);
+        self.after_delivery(out);
+        self.assert_sound();
+    }
+
+    fn on_compare_times(&mut self, now: Tick, out: &mut Out) {
+        let mut due = None;
+        if let Some((at, cause)) = self.compare_at
+            && at <= now
+        {
+            self.compare_at = None;
+            due = Some(cause);
+        }
+        if self.recheck_at.is_some_and(|at| at <= now) {
+            self.recheck_at = None;
+            due = due.or(Some(Cause::Recheck));
+        }
+        if self.sweep_at.is_some_and(|at| at <= now) {
+            self.sweep_at = Some(now + self.rules.reconcile);
+            due = due.or(Some(Cause::Sweep));
+        }
+        if let Some(cause) = due {
+            out.push(Effect::Upkeep(Upkeep::Announce));
+            self.delivery.compare(cause, out);
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! The store's traits, implemented by the embedded engine: each method checks the conversation, copies what it needs,
+//! and hands the work to the writer thread or to a blocking read.
+
+use std::{
+    sync::{PoisonError, atomic::Ordering},
+    time::Duration,
+};
+
+use futures_util::future::BoxFuture;
+
+use super::{EmbeddedStore, commit::QueuedMessage, keys, reads, rows, writer::Command};
+use crate::{
+    model::{ConvId, Device, Gap, NewMessage, Row, Seq, UserId},
+    store::{
+        Appended, Engine, Inbox, InboxRow, Logs, Marks, Page, STORE_DEADLINE, Span, StoreError, StoreFuture,
+        StoreResult, audience_of,
+    },
+};
+
+/// How long [`Engine::health`] waits for the writer.
+const HEALTH_DEADLINE: Duration = Duration::from_secs(1);
+
+impl EmbeddedStore {
+    async fn append_all(&self, conv: &ConvId, batch: Vec<NewMessage>) -> StoreResult<Vec<StoreResult<Appended>>> {
+        audience_of(conv)?;
+        let messages = batch.iter().map(|message| queued_message(conv, message)).collect::<StoreResult<Vec<_>>>()?;
+        let conv = conv.clone();
+        self.ask(STORE_DEADLINE, |reply| Command::Append { conv, messages, reply }).await
+    }
+}
+
+fn queued_message(conv: &ConvId, message: &NewMessage) -> StoreResult<QueuedMessage> {
+    Ok(QueuedMessage {
+        cid: keys::cid(conv, &message.sender, &message.cid),
+        sender: message.sender.clone(),
+        row: rows::encode(message)?,
+        ts: message.ts,
+    })
+}
+
+impl Logs for EmbeddedStore {
+    fn append<'a>(&'a self, conv: &'a ConvId, batch: Vec<NewMessage>) -> BoxFuture<'a, Vec<StoreResult<Appended>>> {
+        Box::pin(async move {
+            let asked = batch.len();
+            if asked == 0 {
+                return Vec::new();
+            }
+            self.append_all(conv, batch).await.unwrap_or_else(|error| vec![Err(error); asked])
+        })
+    }
+
+    fn read_after<'a>(&'a self, conv: &'a ConvId, after: Seq, span: Span) -> StoreFuture<'a, Vec<Row>> {
+        Box::pin(async move {
+            audience_of(conv)?;
+            let conv = conv.clone();
+            self.read(move |tables| reads::read_after(tables, &conv, after, span)).await
+        })
+    }
+
+    fn read_before<'a>(&'a self, conv: &'a ConvId, before: Seq, span: Span) -> StoreFuture<'a, Vec<Row>> {
+        Box::pin(async move {
+            audience_of(conv)?;
+            let conv = conv.clone();
+            self.read(move |tables| reads::read_before(tables, &conv, before, span)).await
+        })
+    }
+
+    fn top<'a>(&'a self, conv: &'a ConvId) -> StoreFuture<'a, Seq> {
+        Box::pin(async move {
+            audience_of(conv)?;
+            let conv = conv.clone();
+            self.read(move |tables| tables.top(&tables.db.snapshot(), &conv)).await
+        })
+    }
+}
+
+impl Inbox for EmbeddedStore {
+    fn conversations<'a>(
+        &'a self,
+        user: &'a UserId,
+        after: Option<&'a ConvId>,
+        limit: usize,
+    ) -> StoreFuture<'a, Page<InboxRow>> {
+        let (user, after) = (user.clone(), after.cloned());
+        Box::pin(self.read(move |tables| reads::conversations(tables, &user, after.as_ref(), limit)))
+    }
+
+    fn gaps<'a>(&'a self, device: &'a Device, after: Option<&'a ConvId>, limit: usize) -> StoreFuture<'a, Page<Gap>> {
+        let (device, after) = (device.clone(), after.cloned());
+        Box::pin(self.read(move |tables| reads::gaps(tables, &device, after.as_ref(), limit)))
+    }
+}
+
+impl Marks for EmbeddedStore {
+    fn cursor<'a>(&'a self, device: &'a Device, conv: &'a ConvId) -> StoreFuture<'a, Seq> {
+        Box::pin(async move {
+            audience_of(conv)?;
+            let key = keys::cursor(device, conv);
+            self.read(move |tables| tables.cursor(&key)).await
+        })
+    }
+
+    fn raise_cursor<'a>(&'a self, device: &'a Device, conv: &'a ConvId, seq: Seq) -> StoreFuture<'a, ()> {
+        Box::pin(async move {
+            audience_of(conv)?;
+            let (device, conv) = (device.clone(), conv.clone());
+            self.request(STORE_DEADLINE, |reply| Command::RaiseCursor { device, conv, seq, reply }).await
+        })
+    }
+
+    fn delivered<'a>(&'a self, user: &'a UserId, conv: &'a ConvId) -> StoreFuture<'a, Seq> {
+        Box::pin(async move {
+            audience_of(conv)?;
+            let key = keys::delivered(user, conv);
+            self.read(move |tables| tables.cursor(&key)).await
+        })
+    }
+
+    fn read_mark<'a>(&'a self, user: &'a UserId, conv: &'a ConvId) -> StoreFuture<'a, Seq> {
+        Box::pin(async move {
+            audience_of(conv)?;
+            let (user, conv) = (user.clone(), conv.clone());
+            self.read(move |tables| tables.inbox_row(&user, &conv).map(|row| row.read)).await
+        })
+    }
+
+    fn raise_read_mark<'a>(&'a self, user: &'a UserId, conv: &'a ConvId, seq: Seq) -> StoreFuture<'a, ()> {
+        Box::pin(async move {
+            audience_of(conv)?;
+            let (user, conv) = (user.clone(), conv.clone());
+            self.request(STORE_DEADLINE, |reply| Command::RaiseReadMark { user, conv, seq, reply }).await
+        })
+    }
+
+    fn register_device<'a>(&'a self, device: &'a Device) -> StoreFuture<'a, bool> {
+        let device = device.clone();
+        Box::pin(self.request(STORE_DEADLINE, |reply| Command::Register { device, reply }))
+    }
+
+    fn next_connection<'a>(&'a self, _device: &'a Device) -> StoreFuture<'a, u64> {
+        Box::pin(async { Ok(self.connections.fetch_add(1, Ordering::Relaxed) + 1) })
+    }
+}
+
+impl Engine for EmbeddedStore {
+    fn health(&self) -> StoreFuture<'_, ()> {
+        Box::pin(self.request(HEALTH_DEADLINE, Command::Ping))
+    }
+
+    fn close(&self) -> StoreFuture<'_, ()> {
+        Box::pin(async move {
+            let written = self.request(STORE_DEADLINE, Command::Close).await;
+            // Reads in flight hold the tables a moment longer; the last one to end releases the folder.
+            let tables = self.tables.write().unwrap_or_else(PoisonError::into_inner).take();
+            let last = tokio::task::spawn_blocking(move || drop(tables));
+            last.await.map_err(StoreError::unavailable)?;
+            self.thread.ended().await;
+            written
+        })
+    }
+}

@@ -1,0 +1,32 @@
+//! Why the store did not do what it was asked. Every engine answers with these; the gateway turns them into error codes.
+
+use std::sync::Arc;
+
+use crate::model::Seq;
+
+/// Why a store call failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// The cid is stored in this conversation with another body.
+    #[error("this cid was already used for another body, as seq {seq}")]
+    CidReused {
+        /// Where the other body stands.
+        seq: Seq,
+    },
+    /// The store did not answer in time or refuses; what was asked may have happened or not.
+    #[error("the store is unavailable: {0}")]
+    Unavailable(Arc<str>),
+    /// The conversation kind is not served (rooms, for now).
+    #[error("{0} are not supported yet")]
+    Unsupported(&'static str),
+}
+
+impl StoreError {
+    /// An [`StoreError::Unavailable`] with its cause in words.
+    pub fn unavailable(cause: impl std::fmt::Display) -> Self {
+        Self::Unavailable(cause.to_string().into())
+    }
+}
+
+/// The result of a store call.
+pub type StoreResult<T> = Result<T, StoreError>;

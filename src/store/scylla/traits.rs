@@ -1,0 +1,92 @@
+//! The store's traits, implemented by the ScyllaDB engine: each call within the time that any engine may take.
+
+use std::sync::atomic::Ordering;
+
+use futures_util::future::BoxFuture;
+
+use super::ScyllaStore;
+use crate::{
+    model::{ConvId, Device, Gap, NewMessage, Row, Seq, UserId},
+    store::{Appended, Engine, Inbox, InboxRow, Logs, Marks, Page, Span, StoreFuture, StoreResult},
+};
+
+impl Logs for ScyllaStore {
+    /// Bounds its time itself, because each message of a batch has an answer of its own.
+    fn append<'a>(&'a self, conv: &'a ConvId, batch: Vec<NewMessage>) -> BoxFuture<'a, Vec<StoreResult<Appended>>> {
+        Box::pin(async move {
+            match self.check_open() {
+                Ok(()) => self.inner.append(conv, batch).await,
+                Err(e) => vec![Err(e); batch.len()],
+            }
+        })
+    }
+
+    fn read_after<'a>(&'a self, conv: &'a ConvId, after: Seq, span: Span) -> StoreFuture<'a, Vec<Row>> {
+        self.bounded(self.inner.read_after(conv, after, span))
+    }
+
+    fn read_before<'a>(&'a self, conv: &'a ConvId, before: Seq, span: Span) -> StoreFuture<'a, Vec<Row>> {
+        self.bounded(self.inner.read_before(conv, before, span))
+    }
+
+    fn top<'a>(&'a self, conv: &'a ConvId) -> StoreFuture<'a, Seq> {
+        self.bounded(self.inner.find_top(conv))
+    }
+}
+
+impl Inbox for ScyllaStore {
+    fn conversations<'a>(
+        &'a self,
+        user: &'a UserId,
+        after: Option<&'a ConvId>,
+        limit: usize,
+    ) -> StoreFuture<'a, Page<InboxRow>> {
+        self.bounded(self.inner.conversations(user, after, limit))
+    }
+
+    fn gaps<'a>(&'a self, device: &'a Device, after: Option<&'a ConvId>, limit: usize) -> StoreFuture<'a, Page<Gap>> {
+        self.bounded(self.inner.gaps(device, after, limit))
+    }
+}
+
+impl Marks for ScyllaStore {
+    fn cursor<'a>(&'a self, device: &'a Device, conv: &'a ConvId) -> StoreFuture<'a, Seq> {
+        self.bounded(self.inner.cursor(device, conv))
+    }
+
+    fn raise_cursor<'a>(&'a self, device: &'a Device, conv: &'a ConvId, seq: Seq) -> StoreFuture<'a, ()> {
+        self.bounded(self.inner.raise_cursor(device, conv, seq))
+    }
+
+    fn delivered<'a>(&'a self, user: &'a UserId, conv: &'a ConvId) -> StoreFuture<'a, Seq> {
+        self.bounded(self.inner.delivered(user, conv))
+    }
+
+    fn read_mark<'a>(&'a self, user: &'a UserId, conv: &'a ConvId) -> StoreFuture<'a, Seq> {
+        self.bounded(self.inner.read_mark(user, conv))
+    }
+
+    fn raise_read_mark<'a>(&'a self, user: &'a UserId, conv: &'a ConvId, seq: Seq) -> StoreFuture<'a, ()> {
+        self.bounded(self.inner.raise_read_mark(user, conv, seq))
+    }
+
+    fn register_device<'a>(&'a self, device: &'a Device) -> StoreFuture<'a, bool> {
+        self.bounded(self.inner.register_device(device))
+    }
+
+    fn next_connection<'a>(&'a self, device: &'a Device) -> StoreFuture<'a, u64> {
+        self.bounded(self.inner.next_connection(device))
+    }
+}
+
+impl Engine for ScyllaStore {
+    fn health(&self) -> StoreFuture<'_, ()> {
+        self.bounded(self.inner.health())
+    }
+
+    fn close(&self) -> StoreFuture<'_, ()> {
+        // There is nothing to write: every answer given is already durable.
+        self.closed.store(true, Ordering::Relaxed);
+        Box::pin(async { Ok(()) })
+    }
+}

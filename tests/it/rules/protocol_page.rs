@@ -1,0 +1,132 @@
+//! `docs/protocol.md` describes the protocol as it is: every frame and field of the golden files, every error code and
+//! close code, and the bounds of the configuration.
+
+use std::fs;
+
+use natter::{
+    config::Config,
+    model::{MAX_DEPTH, MAX_SEQ},
+    protocol::{
+        CloseReason, ErrorCode, Op,
+        client::{CONVERSATIONS_LIMIT, HISTORY_LIMIT, SHORT_TEXT},
+        close::should_reconnect,
+    },
+};
+use serde_json::Value;
+
+use super::known_tests::root;
+
+fn page() -> String {
+    fs::read_to_string(root().join("docs/protocol.md")).unwrap()
+}
+
+/// The section of a frame, below "What a client says" or "What a node says".
+fn section<'a>(page: &'a str, chapter: &str, op: &str) -> &'a str {
+    let from = page.split_once(&format!("\n## {chapter}\n")).unwrap_or_else(|| panic!("no chapter {chapter:?}")).1;
+    let chapter_text = from.split("\n## ").next().unwrap_or_default();
+    let mut parts = chapter_text.split("\n### ").skip(1);
+    let heading = |part: &&str| part.lines().next().is_some_and(|line| line.contains(&format!("`{op}`")));
+    parts.find(heading).unwrap_or_else(|| panic!("{chapter:?} has no section for {op:?}"))
+}
+
+/// The names of all fields of a frame; what stands in a body is the client's own.
+fn fields(value: &Value, found: &mut Vec<String>) {
+    match value {
+        Value::Object(map) => {
+            for (name, value) in map {
+                found.push(name.clone());
+                if name != "body" {
+                    fields(value, found);
+                }
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| fields(item, found)),
+        _ => {}
+    }
+}
+
+/// The golden frames of a folder.
+fn golden(folder: &str) -> Vec<Value> {
+    let files = fs::read_dir(root().join("tests/golden").join(folder)).unwrap().flatten();
+    let json = files.map(|file| file.path()).filter(|path| path.extension().is_some_and(|kind| kind == "json"));
+    json.map(|path| serde_json::from_slice(&fs::read(path).unwrap()).unwrap()).collect()
+}
+
+/// The rest of a table's row that starts with these cells.
+fn row<'a>(page: &'a str, start: &str) -> &'a str {
+    page.lines().find_map(|line| line.strip_prefix(start)).unwrap_or_else(|| panic!("no row starts with {start:?}"))
+}
+
+#[test]
+fn every_frame_and_code_is_described() {
+    let page = page();
+    for (folder, chapter) in
+        [("client", "What a client says"), ("server", "What a node says"), ("server/error", "What a node says")]
+    {
+        for frame in golden(folder) {
+            let op = frame["op"].as_str().unwrap();
+            let text = section(&page, chapter, op);
+            let mut names = Vec::new();
+            fields(&frame, &mut names);
+            // Messages inside of an answer are described where `message` is.
+            let message = section(&page, "What a node says", "message");
+            for name in names.iter().filter(|name| *name != "op") {
+                let quoted = format!("`{name}`");
+                let inside = folder == "server" && ["history", "conversations"].contains(&op);
+                assert!(text.contains(&quoted) || inside && message.contains(&quoted), "{op}: no word of {quoted}");
+            }
+        }
+    }
+    for op in Op::ALL {
+        section(&page, "What a client says", op.word());
+    }
+    let yes_no = |yes| if yes { "yes" } else { "no" };
+    for code in ErrorCode::ALL {
+        let rest = row(&page, &format!("| `{}` | {} | ", code.word(), yes_no(code.retry())));
+        assert!(rest.len() > 10, "{code:?} has no meaning");
+    }
+    for reason in CloseReason::ALL {
+        let (code, label) = (reason.code(), reason.label());
+        let rest = row(&page, &format!("| {code} | `{label}` | {} | ", yes_no(should_reconnect(code))));
+        assert!(rest.len() > 10, "{reason:?} has no meaning");
+    }
+    for code in [1001, 1005, 1006] {
+        row(&page, &format!("| {code} | | {} | ", yes_no(should_reconnect(code))));
+    }
+}
+
+fn thousands(n: u64) -> String {
+    let digits = n.to_string();
+    let from_the_end = digits.chars().rev().enumerate();
+    let mut text: Vec<char> = Vec::new();
+    for (place, digit) in from_the_end {
+        if place > 0 && place % 3 == 0 {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text.iter().rev().collect()
+}
+
+#[test]
+fn bounds_are_those_of_the_code() {
+    let (page, config) = (page().replace('\n', " "), Config::default());
+    let (limits, timing) = (&config.limits, &config.timing);
+    for text in [
+        format!("1 to {HISTORY_LIMIT} messages, 50 if missing"),
+        format!("1 to {CONVERSATIONS_LIMIT}, 50 if missing"),
+        format!("cut to {SHORT_TEXT} characters"),
+        format!("0 to {MAX_SEQ}"),
+        format!("nested at most {MAX_DEPTH} deep"),
+        format!("at most {} bytes in either encoding", thousands(limits.body_bytes as u64)),
+        format!("A frame may have {} bytes", thousands(limits.max_frame_bytes() as u64)),
+        format!("no more than {} messages (`welcome.limits.window`)", limits.window),
+        format!("Up to {} requests at once and {} a second", limits.send_burst, limits.sends_per_sec),
+        format!("At most {} sessions of one user", limits.sessions_per_user),
+        format!("within {} ms", thousands(timing.hello_timeout_ms)),
+        format!("a WebSocket ping comes this often ({})", timing.ping_secs),
+        format!("no sign of life for {} s, or nothing read for {} s", timing.idle_secs, timing.stall_secs),
+    ] {
+        assert!(page.contains(&text), "docs/protocol.md does not say: {text}");
+    }
+}
