@@ -129,9 +129,9 @@ async fn the_configuration_that_is_printed_is_one() {
         assert!(lines.iter().any(|line| line.starts_with(start)), "README.md has no line {start}");
     }
     let mut print = natter(folder.path());
-    print.args(&words("config --default"));
+    print.args(words("config --default"));
     std::fs::write(folder.path().join("natter.toml"), good("config --default", &output(print).await)).unwrap();
     let mut read = natter(folder.path());
-    read.args(&words("config --config natter.toml")).env("NATTER_NATS__URLS", "nats://nats-1:4222");
+    read.args(words("config --config natter.toml")).env("NATTER_NATS__URLS", "nats://nats-1:4222");
     assert!(good("config", &output(read).await).contains("nats-1:4222"));
 }

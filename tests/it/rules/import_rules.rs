@@ -7,7 +7,7 @@ use std::{
 
 /// The arrows of lib.rs: a module may import those with a smaller number, so no module imports itself through others.
 /// Every module has a number.
-const RANKS: [(&str, u8); 18] = [
+const RANKS: [(&str, u8); 19] = [
     ("cli", 10),
     ("node", 9),
     ("http", 8),
@@ -19,6 +19,7 @@ const RANKS: [(&str, u8); 18] = [
     ("client", 4),
     ("store", 4),
     ("auth", 3),
+    ("descriptors", 3),
     ("metrics", 3),
     ("nats_server", 3),
     ("config", 2),
