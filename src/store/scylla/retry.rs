@@ -1,4 +1,5 @@
-//! Waiting between tries. Used by the append; everything else leaves trying again to the driver and the caller.
+//! Waiting between tries. Used by the append and by the first read of a node's start; everything else leaves
+//! trying again to the driver and the caller.
 
 use std::time::Duration;
 

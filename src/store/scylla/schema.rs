@@ -5,12 +5,17 @@ use std::time::Duration;
 
 use scylla::{
     client::session::Session,
+    errors::ExecutionError,
     policies::load_balancing::{NodeIdentifier, SingleTargetLoadBalancingPolicy},
+    response::query_result::QueryResult,
     statement::unprepared::Statement,
 };
 use tokio::time::{Instant, sleep};
 
-use super::{ScyllaError, ScyllaOptions};
+use super::{
+    ScyllaError, ScyllaOptions,
+    retry::{AFTER_ERROR, Backoff},
+};
 use crate::model::now_millis;
 
 /// All migrations, the oldest first; a file's place in this list is its version. Files are added, never changed.
@@ -23,6 +28,8 @@ const DDL_TIMEOUT: Duration = Duration::from_secs(60);
 const LOCK_SECONDS: i32 = 120;
 /// A table that another node is making must answer within this.
 const TABLE_WAIT: Duration = Duration::from_secs(15);
+/// A read at the start of a node is asked this often before the start fails.
+const READ_TRIES: usize = 5;
 const LOCK_WAIT: Duration = Duration::from_secs(150);
 
 /// What [`migrate`] did.
@@ -123,7 +130,9 @@ impl Migration<'_> {
             ("schema_lock", "id int PRIMARY KEY, owner text"),
             ("schema_version", "id int, version int, applied_at bigint, PRIMARY KEY (id, version)"),
         ] {
-            self.ddl(&format!("CREATE TABLE IF NOT EXISTS {ks}.{table} ({columns})")).await?;
+            // Read at the start of each node, also while a replica is frozen; the reason stands in 001_logs.cql.
+            let speculative = "speculative_retry = '100ms'";
+            self.ddl(&format!("CREATE TABLE IF NOT EXISTS {ks}.{table} ({columns}) WITH {speculative}")).await?;
             self.wait_for(table).await?;
         }
         Ok(())
@@ -216,7 +225,7 @@ impl Migration<'_> {
 
 async fn recorded_version(session: &Session, ks: &str) -> Result<i32, ScyllaError> {
     let cql = format!("SELECT version FROM {ks}.schema_version WHERE id = 0");
-    let result = session.query_unpaged(cql.as_str(), &[]).await.map_err(ScyllaError::statement(&cql))?;
+    let result = read_patiently(session, &cql).await.map_err(ScyllaError::statement(&cql))?;
     let rows = result.into_rows_result().map_err(ScyllaError::statement(&cql))?;
     let versions = rows.rows::<(i32,)>().map_err(ScyllaError::statement(&cql))?;
     let mut newest = 0;
@@ -224,6 +233,21 @@ async fn recorded_version(session: &Session, ks: &str) -> Result<i32, ScyllaErro
         newest = newest.max(version.map_err(ScyllaError::statement(&cql))?.0);
     }
     Ok(newest)
+}
+
+/// A read at the start of a node, which may come while a server has just died or is busy with its return. The driver goes
+/// to another replica by itself; where no answer came at all, it is asked again, a few times.
+async fn read_patiently(session: &Session, cql: &str) -> Result<QueryResult, ExecutionError> {
+    let mut statement = Statement::new(cql);
+    statement.set_is_idempotent(true);
+    let mut backoff = Backoff::new();
+    for _ in 1..READ_TRIES {
+        match session.query_unpaged(statement.clone(), &[]).await {
+            Err(ExecutionError::RequestTimeout(_)) => backoff.wait(AFTER_ERROR).await,
+            done => return done,
+        }
+    }
+    session.query_unpaged(statement, &[]).await
 }
 
 async fn has_table(session: &Session, options: &ScyllaOptions, table: &str) -> Result<bool, ScyllaError> {
