@@ -11,7 +11,11 @@ use tokio::{
 use super::{ConnectError, RequestError, backoff::Backoff};
 use crate::{
     model::{Cid, ConvId, Millis, Recipient, Seq},
-    protocol::{Body, HistoryFrom, Message, ServerFrame, client::Outgoing, server::Conversation},
+    protocol::{
+        Body, HistoryFrom, Message, ServerFrame,
+        ask::{self, Conversation},
+        client::Outgoing,
+    },
 };
 
 const RETRY_FIRST: Duration = Duration::from_millis(100);
@@ -150,20 +154,14 @@ impl Requests {
 
     /// Takes an answer; gives the frame back when nothing here waits for it.
     pub(super) fn on_frame(&mut self, frame: ServerFrame, now: Instant) -> Option<ServerFrame> {
-        let reference = match &frame {
-            ServerFrame::Sent { reference, .. }
-            | ServerFrame::History { reference, .. }
-            | ServerFrame::Conversations { reference, .. }
-            | ServerFrame::TokenOk { reference, .. }
-            | ServerFrame::Pong { reference }
-            | ServerFrame::Error { reference, .. } => *reference,
-            _ => None,
-        };
-        let Some(id) = reference.filter(|id| self.waiting.contains_key(id)) else { return Some(frame) };
+        let waited_for = frame.reference().filter(|id| self.waiting.contains_key(id));
+        let Some(id) = waited_for else { return Some(frame) };
         let answer = match frame {
-            ServerFrame::Sent { conv, seq, ts, .. } => Ok(Reply::Sent(SentInfo { conv, seq, ts })),
-            ServerFrame::History { messages, more, .. } => Ok(Reply::History(HistoryPage { messages, more })),
-            ServerFrame::Conversations { items, next, .. } => {
+            ServerFrame::Sent(ask::Sent { conv, seq, ts, .. }) => Ok(Reply::Sent(SentInfo { conv, seq, ts })),
+            ServerFrame::History(ask::HistoryPage { messages, more, .. }) => {
+                Ok(Reply::History(HistoryPage { messages, more }))
+            }
+            ServerFrame::Conversations(ask::ConversationsPage { items, next, .. }) => {
                 Ok(Reply::Conversations(ConversationsPage { items, next }))
             }
             ServerFrame::TokenOk { exp, .. } => Ok(Reply::Token(exp)),

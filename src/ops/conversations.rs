@@ -8,8 +8,8 @@ use crate::{
     metrics::StoreOp,
     model::{ConvId, MAX_SEQ, Millis, UserId},
     protocol::{
-        Answer, ErrorCode, Message, Outcome, Refused, ask,
-        server::{Conversation, PeerMarks},
+        Answer, ErrorCode, Message, Outcome, Refused,
+        ask::{self, Conversation, ConversationsPage, PeerMarks},
     },
     store::{InboxRow, Span, StoreResult},
 };
@@ -25,7 +25,7 @@ pub(super) async fn perform(ops: &Ops, caller: &Caller, ask: ask::Conversations)
         return Err(Refused::new(ErrorCode::BadFrame, "after: must be the `next` of an earlier answer"));
     };
     match counted(&ops.metrics, StoreOp::Inbox, list(ops, caller.name(), after, ask.limit).await) {
-        Ok((items, next)) => Ok(Answer::Conversations { items, next }),
+        Ok((items, next)) => Ok(Answer::Conversations(ConversationsPage { reference: None, items, next })),
         Err(error) => Err(fault::refused(&error)),
     }
 }

@@ -5,7 +5,7 @@ use crate::{
     metrics::StoreOp,
     protocol::{
         Answer, Message, Outcome,
-        ask::{self, HistoryFrom},
+        ask::{self, HistoryFrom, HistoryPage},
     },
     store::{Span, StoreResult},
 };
@@ -21,7 +21,7 @@ pub(super) async fn perform(ops: &Ops, caller: &Caller, ask: ask::History) -> Ou
         HistoryFrom::After(_) => StoreOp::ReadAfter,
     };
     match counted(&ops.metrics, op, read(ops, &ask).await) {
-        Ok((messages, more)) => Ok(Answer::History { conv: ask.conv, messages, more }),
+        Ok((messages, more)) => Ok(Answer::History(HistoryPage { reference: None, conv: ask.conv, messages, more })),
         Err(error) => Err(fault::refused(&error)),
     }
 }

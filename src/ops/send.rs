@@ -25,7 +25,9 @@ pub(super) fn perform(ops: &Arc<Ops>, caller: &Caller, ask: ask::Send, done: imp
             metrics.store_errors.of(StoreOp::Append).inc();
         }
         done(match result {
-            Ok(appended) => Ok(Answer::Sent { conv: place, seq: appended.seq, ts: appended.ts }),
+            Ok(appended) => {
+                Ok(Answer::Sent(ask::Sent { reference: None, conv: place, seq: appended.seq, ts: appended.ts }))
+            }
             Err(error) => Err(fault::refused(error)),
         });
     };

@@ -8,6 +8,7 @@ pub mod ask;
 pub mod client;
 pub mod close;
 pub mod error;
+mod fields;
 pub mod op;
 pub mod server;
 mod server_read;
@@ -15,11 +16,12 @@ pub mod shared;
 mod strict;
 
 pub use crate::model::Body;
-pub use ask::{Answer, Ask, HistoryFrom, Outcome, Refused};
+pub use ask::{HistoryFrom, Outcome, Refused};
 pub use client::{ClientFrame, Request};
 pub use close::CloseReason;
 pub use error::ErrorCode;
-pub use op::Op;
+pub use fields::SHORT_TEXT;
+pub use op::{Answer, Ask, Op};
 pub use server::{Message, ServerFrame};
 pub use shared::{LiveMessage, SharedFrame};
 

@@ -1,7 +1,15 @@
-//! Every op a client can name, in one table: its word on the wire, whether the rate limit counts it, and how much of a
-//! session's room for requests it takes while it is under way.
+//! Every op a client can name, in one table: its word on the wire, whether the rate limit counts it, how much of a
+//! session's room for requests it takes while it is under way, and, for those that any door may ask, what it asks and
+//! what it is answered.
 //!
-//! Used by the frame reader, by sessions for their limits, and by the metrics as a label.
+//! Used by the frame reader, by sessions for their limits, by `ops`, and by the metrics as a label.
+
+use serde::Serialize;
+
+use super::{
+    Refused, ServerFrame, ask,
+    fields::{Fields, FromFields},
+};
 
 /// Room that a small request takes; see [`Op::weight`].
 const SMALL: usize = 1;
@@ -9,7 +17,10 @@ const SMALL: usize = 1;
 const PAGE: usize = 16;
 
 macro_rules! ops {
-    ($($(#[$doc:meta])* $name:ident, $word:literal, limited: $limited:literal, weight: $weight:expr;)*) => {
+    ($(
+        $(#[$doc:meta])* $name:ident, $word:literal, limited: $limited:literal, weight: $weight:expr
+        $(, asks: $ask:ty $(, answered: $answer:ident($frame:ty))?)?;
+    )*) => {
         /// What a client's frame asks for.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum Op {
@@ -40,6 +51,58 @@ macro_rules! ops {
                 match self { $(Self::$name => $weight,)* }
             }
         }
+
+        /// A request, whatever door it came through.
+        #[derive(Debug, Clone, PartialEq)]
+        pub enum Ask {
+            $($(#[doc = concat!("`", $word, "`")] $name($ask),)?)*
+            /// An op of the protocol that this version does not serve.
+            Unserved(Op),
+        }
+
+        impl Ask {
+            /// Which op it is.
+            pub fn op(&self) -> Op {
+                match self {
+                    $($(Self::$name(ask) => {
+                        let _: &$ask = ask;
+                        Op::$name
+                    })?)*
+                    Self::Unserved(op) => *op,
+                }
+            }
+
+            /// What `op` makes of the fields of its frame.
+            pub(super) fn from_fields(op: Op, fields: Fields<'_>) -> Result<Self, Refused> {
+                match op {
+                    $($(Op::$name => <$ask>::from_fields(fields).map(Self::$name),)?)*
+                    unserved => Ok(Self::Unserved(unserved)),
+                }
+            }
+        }
+
+        /// What came of an [`Ask`] that was taken. Services get it as it is; for clients [`Answer::into_frame`] makes it a
+        /// frame.
+        #[derive(Debug, Clone, PartialEq, Serialize)]
+        #[serde(untagged)]
+        pub enum Answer {
+            /// Done, and there is nothing to say.
+            Done,
+            $($($(#[doc = concat!("To `", $word, "`")] $answer($frame),)?)?)*
+        }
+
+        impl Answer {
+            /// The frame that carries it to a client; `None` where nothing is said.
+            pub fn into_frame(self, reference: Option<u64>) -> Option<ServerFrame> {
+                match self {
+                    Self::Done => None,
+                    $($($(Self::$answer(mut answer) => {
+                        answer.reference = reference;
+                        Some(ServerFrame::$answer(answer))
+                    })?)?)*
+                }
+            }
+        }
     };
 }
 
@@ -47,17 +110,17 @@ ops! {
     /// Opens the session.
     Hello, "hello", limited: false, weight: SMALL;
     /// Sends a message.
-    Send, "send", limited: true, weight: SMALL;
+    Send, "send", limited: true, weight: SMALL, asks: ask::Send, answered: Sent(ask::Sent);
     /// Everything up to a seq has arrived.
     Ack, "ack", limited: false, weight: SMALL;
     /// Everything up to a seq was read by the person.
-    Read, "read", limited: true, weight: SMALL;
+    Read, "read", limited: true, weight: SMALL, asks: ask::Read;
     /// A page of a log.
-    History, "history", limited: true, weight: PAGE;
+    History, "history", limited: true, weight: PAGE, asks: ask::History, answered: History(ask::HistoryPage);
     /// A page of the list of conversations.
-    Conversations, "conversations", limited: true, weight: PAGE;
+    Conversations, "conversations", limited: true, weight: PAGE, asks: ask::Conversations, answered: Conversations(ask::ConversationsPage);
     /// A live signal, never stored.
-    Signal, "signal", limited: true, weight: SMALL;
+    Signal, "signal", limited: true, weight: SMALL, asks: ask::Signal;
     /// A fresh token.
     Token, "token", limited: true, weight: SMALL;
     /// A sign of life.

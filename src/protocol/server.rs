@@ -3,7 +3,10 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{Body, Encoding, ErrorCode};
+use super::{
+    Body, Encoding, ErrorCode,
+    ask::{ConversationsPage, HistoryPage, Sent},
+};
 use crate::model::{Cid, ConvId, DeviceId, Millis, Row, Seq, SessionId, UserId};
 
 /// Everything a node can say to a client.
@@ -13,42 +16,13 @@ pub enum ServerFrame {
     /// The answer to `hello`.
     Welcome(Welcome),
     /// The message is durable.
-    Sent {
-        /// The request's `ref`.
-        #[serde(rename = "ref", default, skip_serializing_if = "Option::is_none")]
-        reference: Option<u64>,
-        /// Where it stands.
-        conv: ConvId,
-        /// Its place.
-        seq: Seq,
-        /// The time stored with it.
-        ts: Millis,
-    },
+    Sent(Sent),
     /// A message in its place in the order.
     Message(Message),
     /// A page of a log, oldest first.
-    History {
-        /// The request's `ref`.
-        #[serde(rename = "ref", default, skip_serializing_if = "Option::is_none")]
-        reference: Option<u64>,
-        /// Which log.
-        conv: ConvId,
-        /// Oldest first.
-        messages: Vec<Message>,
-        /// Whether there is more in the direction asked for.
-        more: bool,
-    },
+    History(HistoryPage),
     /// A page of the list of conversations, most recent first.
-    Conversations {
-        /// The request's `ref`.
-        #[serde(rename = "ref", default, skip_serializing_if = "Option::is_none")]
-        reference: Option<u64>,
-        /// Most recent first.
-        items: Vec<Conversation>,
-        /// Give it as `after` for the next page.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        next: Option<String>,
-    },
+    Conversations(ConversationsPage),
     /// How far somebody has received or read a conversation.
     Receipt(Receipt),
     /// A live signal.
@@ -98,6 +72,27 @@ pub enum ServerFrame {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         retry_after_ms: Option<u64>,
     },
+}
+
+impl ServerFrame {
+    /// The `ref` of the request that it answers; `None` for a frame that answers none.
+    pub fn reference(&self) -> Option<u64> {
+        match self {
+            Self::Welcome(Welcome { reference, .. })
+            | Self::Sent(Sent { reference, .. })
+            | Self::History(HistoryPage { reference, .. })
+            | Self::Conversations(ConversationsPage { reference, .. })
+            | Self::TokenOk { reference, .. }
+            | Self::Pong { reference }
+            | Self::Error { reference, .. } => *reference,
+            Self::Message(_)
+            | Self::Receipt(_)
+            | Self::Signal(_)
+            | Self::CaughtUp
+            | Self::Truncated { .. }
+            | Self::Goodbye { .. } => None,
+        }
+    }
 }
 
 /// What a session is told at its start.
@@ -157,36 +152,6 @@ impl Message {
         let Row { seq, sender, cid, ts, body } = row;
         Self { conv: conv.clone(), seq, from: sender, ts, cid: Some(cid), body }
     }
-}
-
-/// One row of the list of conversations.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Conversation {
-    /// Which.
-    pub conv: ConvId,
-    /// Its top.
-    pub head: Seq,
-    /// The time of its last message.
-    pub ts: Millis,
-    /// The user's read mark.
-    pub read: Seq,
-    /// head − read.
-    pub unread: Seq,
-    /// The last message; absent when it could not be read.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last: Option<Message>,
-    /// How far the other side is (direct conversations).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub peer: Option<PeerMarks>,
-}
-
-/// How far the other side of a direct conversation is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PeerMarks {
-    /// Acknowledged by one of its devices.
-    pub delivered: Seq,
-    /// Read by the person.
-    pub read: Seq,
 }
 
 /// How far somebody has received or read a conversation.

@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::{
     Body, Encoding, Message, ServerFrame,
+    ask::Sent,
     strict::{Strict, Text},
 };
 use crate::model::{Cid, ConvId, Millis, Seq, UserId};
@@ -42,7 +43,7 @@ impl Hot<'_> {
             "message" => {
                 Some(ServerFrame::Message(Message { conv, seq, from: self.from?, ts, cid: self.cid, body: self.body? }))
             }
-            "sent" => Some(ServerFrame::Sent { reference: self.reference, conv, seq, ts }),
+            "sent" => Some(ServerFrame::Sent(Sent { reference: self.reference, conv, seq, ts })),
             _ => None,
         }
     }

@@ -16,7 +16,7 @@ use crate::{
     metrics::{Metrics, ServiceOutcome},
     model::{Cid, Recipient, UserId},
     ops::{Caller, Ops},
-    protocol::{Answer, Ask, Encoding, ErrorCode, Outcome, Refused, ask, client::signal_type},
+    protocol::{Answer, Ask, Encoding, ErrorCode, Outcome, Refused, ask, ask::signal_type},
     subject::{QUEUE_GROUP, ServiceSubject, Subject},
 };
 

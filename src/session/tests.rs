@@ -253,7 +253,7 @@ impl World {
     }
 
     fn on_frame(&mut self, frame: ServerFrame) {
-        let answered = match frame {
+        let answered = match &frame {
             ServerFrame::CaughtUp => {
                 self.caught_up += 1;
                 assert_eq!(self.caught_up, 1, "caught_up comes once");
@@ -263,12 +263,12 @@ impl World {
                 }
                 return;
             }
-            ServerFrame::Sent { reference, .. }
-            | ServerFrame::History { reference, .. }
-            | ServerFrame::Conversations { reference, .. }
-            | ServerFrame::TokenOk { reference, .. }
-            | ServerFrame::Pong { reference }
-            | ServerFrame::Error { reference, .. } => reference,
+            ServerFrame::Sent(_)
+            | ServerFrame::History(_)
+            | ServerFrame::Conversations(_)
+            | ServerFrame::TokenOk { .. }
+            | ServerFrame::Pong { .. }
+            | ServerFrame::Error { .. } => frame.reference(),
             other => panic!("a session says {other:?}"),
         };
         if let Some(reference) = answered {
@@ -331,10 +331,17 @@ impl World {
             Ask::Send(_) => {
                 self.tops[0] += 1;
                 self.notices.push((0, self.tops[0]));
-                Answer::Sent { conv: conv(0), seq: self.tops[0], ts: 0 }
+                Answer::Sent(ask::Sent { reference: None, conv: conv(0), seq: self.tops[0], ts: 0 })
             }
-            Ask::History(ask) => Answer::History { conv: ask.conv.clone(), messages: Vec::new(), more: false },
-            Ask::Conversations(_) => Answer::Conversations { items: Vec::new(), next: None },
+            Ask::History(ask) => Answer::History(ask::HistoryPage {
+                reference: None,
+                conv: ask.conv.clone(),
+                messages: Vec::new(),
+                more: false,
+            }),
+            Ask::Conversations(_) => {
+                Answer::Conversations(ask::ConversationsPage { reference: None, items: Vec::new(), next: None })
+            }
             Ask::Read(_) | Ask::Signal(_) | Ask::Unserved(_) => Answer::Done,
         }
     }

@@ -135,7 +135,7 @@ impl Peer {
     }
 
     pub(super) async fn sent(&mut self, reference: u64, seq: Seq) {
-        self.say(&ServerFrame::Sent { reference: Some(reference), conv: conv(), seq, ts: 1 }).await;
+        self.say(&ServerFrame::Sent(ask::Sent { reference: Some(reference), conv: conv(), seq, ts: 1 })).await;
     }
 
     pub(super) async fn error(&mut self, reference: Option<u64>, code: ErrorCode) {
@@ -155,10 +155,10 @@ impl Peer {
         let reference = request.reference;
         let frame = match request.frame {
             ClientFrame::Ask(Ask::History(ask::History { conv, .. })) => {
-                ServerFrame::History { reference, conv, messages: vec![message(1, "x")], more: true }
+                ServerFrame::History(ask::HistoryPage { reference, conv, messages: vec![message(1, "x")], more: true })
             }
             ClientFrame::Ask(Ask::Conversations(_)) => {
-                ServerFrame::Conversations { reference, items: vec![], next: Some("y".into()) }
+                ServerFrame::Conversations(ask::ConversationsPage { reference, items: vec![], next: Some("y".into()) })
             }
             ClientFrame::Ping => ServerFrame::Pong { reference },
             ClientFrame::Token { .. } => ServerFrame::TokenOk { reference, exp: 77 },

@@ -171,7 +171,7 @@ async fn too_many_requests_are_refused_and_the_same_cid_goes_through_later() {
     let mut refused = Vec::new();
     for (i, reference) in references.into_iter().enumerate() {
         match alice.answer(reference).await {
-            ServerFrame::Sent { .. } => {}
+            ServerFrame::Sent(_) => {}
             ServerFrame::Error { code, retry, retry_after_ms, .. } => {
                 assert_eq!((code, retry), (ErrorCode::RateLimited, true));
                 assert!(retry_after_ms.is_some_and(|wait| wait <= 50), "one of 20 a second: {retry_after_ms:?}");
@@ -182,9 +182,8 @@ async fn too_many_requests_are_refused_and_the_same_cid_goes_through_later() {
     }
     assert!((2..=3).contains(&refused.len()), "{refused:?}");
     for i in refused {
-        let sent = async || {
-            matches!(alice.try_send("@bob", &format!("c{i}"), &Body::text("x")).await, ServerFrame::Sent { .. })
-        };
+        let sent =
+            async || matches!(alice.try_send("@bob", &format!("c{i}"), &Body::text("x")).await, ServerFrame::Sent(_));
         until("the rate allows it again", sent).await;
     }
     alice.message("dm:alice:bob", 8).await;

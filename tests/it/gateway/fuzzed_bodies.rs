@@ -1,7 +1,7 @@
 //! Scenario 9: bodies that no proper client would send. What was answered `sent` reaches a JSON recipient, and so does
 //! everything after it (I8, R14).
 
-use natter::protocol::{ErrorCode, ServerFrame};
+use natter::protocol::{ErrorCode, ServerFrame, ask};
 use proptest::{
     prelude::*,
     strategy::ValueTree,
@@ -66,10 +66,10 @@ async fn outcome(alice: &Peer, reference: u16, frame: Vec<u8>) -> Option<u64> {
     alice.forget();
     alice.say_raw(frame);
     let answer = alice.wait("an answer", |frames| {
-        frames.iter().find(|f| matches!(f, ServerFrame::Sent { .. } | ServerFrame::Error { .. })).cloned()
+        frames.iter().find(|f| matches!(f, ServerFrame::Sent(_) | ServerFrame::Error { .. })).cloned()
     });
     match answer.await {
-        ServerFrame::Sent { reference: answered, seq, .. } => {
+        ServerFrame::Sent(ask::Sent { reference: answered, seq, .. }) => {
             assert_eq!(answered, Some(reference.into()));
             Some(seq)
         }

@@ -11,7 +11,7 @@ use std::{
 use natter::{
     client::{Client, ClientOptions, Event},
     nats_server::{NatsServer, ServerOptions},
-    protocol::{Body, Encoding, ServerFrame},
+    protocol::{Body, Encoding, ServerFrame, ask},
 };
 use tempfile::TempDir;
 
@@ -127,8 +127,10 @@ async fn sigterm_answers_what_is_in_flight_writes_cursors_and_exits_with_0() {
     }
     assert_eq!(serve.process.ended().await.code(), Some(0));
     let frames = alice.frames();
-    let answers = frames.iter().filter(|f| matches!(f, ServerFrame::Sent { reference: Some(_), .. })).count() as u64;
-    let appended = frames.iter().filter_map(|f| if let ServerFrame::Sent { seq, .. } = f { Some(*seq) } else { None });
+    let answers =
+        frames.iter().filter(|f| matches!(f, ServerFrame::Sent(ask::Sent { reference: Some(_), .. }))).count() as u64;
+    let appended =
+        frames.iter().filter_map(|f| if let ServerFrame::Sent(ask::Sent { seq, .. }) = f { Some(*seq) } else { None });
     let top = appended.max().unwrap();
     // The 10 sends before were answered, too. Whatever was accepted was answered: the log ends where the answers end.
     assert_eq!(answers, top);

@@ -15,7 +15,7 @@ use natter::{
     client::{ConnectError, Connection, Endpoint},
     model::{ConvId, Seq},
     protocol::{
-        Body, Encoding, ErrorCode, Message, ServerFrame,
+        Body, Encoding, ErrorCode, Message, ServerFrame, ask,
         client::Outgoing,
         server::{Receipt, Welcome},
     },
@@ -156,7 +156,7 @@ impl Peer {
     /// Sends a text and returns its place.
     pub async fn send(&self, to: &str, cid: &str, text: &str) -> (ConvId, Seq) {
         match self.try_send(to, cid, &Body::text(text)).await {
-            ServerFrame::Sent { conv, seq, .. } => (conv, seq),
+            ServerFrame::Sent(ask::Sent { conv, seq, .. }) => (conv, seq),
             other => panic!("no sent for {cid}: {other:?}"),
         }
     }
@@ -173,7 +173,7 @@ impl Peer {
         let reference = self.fresh_ref();
         self.say(&Outgoing::History { reference: Some(reference), conv, before, after, limit });
         match self.answer(reference).await {
-            ServerFrame::History { conv: answered, messages, more, .. } => {
+            ServerFrame::History(ask::HistoryPage { conv: answered, messages, more, .. }) => {
                 assert_eq!(answered.as_str(), conv);
                 (messages.iter().map(|message| message.seq).collect(), more)
             }
@@ -184,7 +184,7 @@ impl Peer {
     /// The answer with this `ref`.
     pub async fn answer(&self, reference: u64) -> ServerFrame {
         self.wait(&format!("the answer to ref {reference}"), |frames| {
-            frames.iter().find(|frame| reference_of(frame) == Some(reference)).cloned()
+            frames.iter().find(|frame| frame.reference() == Some(reference)).cloned()
         })
         .await
     }
@@ -319,20 +319,6 @@ pub fn messages(frames: &[ServerFrame]) -> impl Iterator<Item = &Message> {
         ServerFrame::Message(message) => Some(message),
         _ => None,
     })
-}
-
-/// The `ref` of an answer.
-pub fn reference_of(frame: &ServerFrame) -> Option<u64> {
-    match frame {
-        ServerFrame::Welcome(welcome) => welcome.reference,
-        ServerFrame::Sent { reference, .. }
-        | ServerFrame::History { reference, .. }
-        | ServerFrame::Conversations { reference, .. }
-        | ServerFrame::TokenOk { reference, .. }
-        | ServerFrame::Pong { reference }
-        | ServerFrame::Error { reference, .. } => *reference,
-        _ => None,
-    }
 }
 
 fn short(text: &str) -> String {

@@ -3,7 +3,7 @@
 
 use natter::{
     model::{ConvId, MAX_SEQ},
-    protocol::{Body, Encoding, ErrorCode, ServerFrame, client::Outgoing, server::Conversation},
+    protocol::{Body, Encoding, ErrorCode, ServerFrame, ask, ask::Conversation, client::Outgoing},
 };
 
 use crate::mesh::{
@@ -21,7 +21,7 @@ async fn conversations(peer: &Peer) -> Vec<Conversation> {
     let reference = peer.fresh_ref();
     peer.say(&Outgoing::Conversations { reference: Some(reference), after: None, limit: 10 });
     match peer.answer(reference).await {
-        ServerFrame::Conversations { items, .. } => items,
+        ServerFrame::Conversations(ask::ConversationsPage { items, .. }) => items,
         other => panic!("no conversations: {other:?}"),
     }
 }
@@ -37,7 +37,7 @@ async fn walk(sender: Encoding, recipient: Encoding) {
     }
     let rich = body(r#"{"text":"zażółć \u0000 \"q\"","n":[1,-5,18446744073709551615,1.5,true,null],"deep":{"":[]}}"#);
     let sent = phone.try_send("@bob", "c1", &rich).await;
-    let ServerFrame::Sent { conv, seq: 1, ts, .. } = sent else { panic!("{sent:?}") };
+    let ServerFrame::Sent(ask::Sent { conv, seq: 1, ts, .. }) = sent else { panic!("{sent:?}") };
     assert_eq!(conv.as_str(), CONV);
     for peer in [&bob, &phone, &tablet] {
         let message = peer.message(CONV, 1).await;
@@ -153,7 +153,10 @@ async fn conversations_come_in_pages_the_most_recent_first() {
     loop {
         let reference = alice.fresh_ref();
         alice.say(&Outgoing::Conversations { reference: Some(reference), after: after.as_deref(), limit: 10 });
-        let ServerFrame::Conversations { items, next, .. } = alice.answer(reference).await else { panic!("{alice:?}") };
+        let ServerFrame::Conversations(ask::ConversationsPage { items, next, .. }) = alice.answer(reference).await
+        else {
+            panic!("{alice:?}")
+        };
         assert!(items.len() <= 10);
         names.extend(items.iter().map(|item| item.conv.to_string()));
         match next {

@@ -9,7 +9,7 @@ use natter::{
     protocol::{
         Ask, Body, ClientFrame, Encoding, ErrorCode, HistoryFrom, Message, Op, Request, ServerFrame, ask,
         client::{Hello, Outgoing},
-        server::{Conversation, Limits, PeerMarks, Receipt, Signal, Welcome},
+        server::{Limits, Receipt, Signal, Welcome},
     },
 };
 
@@ -129,17 +129,21 @@ fn welcome() -> Welcome {
 }
 
 fn conversations() -> ServerFrame {
-    let row = Conversation {
+    let row = ask::Conversation {
         conv: conv(),
         head: 9,
         ts: 1_700_000_000_123,
         read: 4,
         unread: 5,
         last: Some(message(9)),
-        peer: Some(PeerMarks { delivered: 8, read: 7 }),
+        peer: Some(ask::PeerMarks { delivered: 8, read: 7 }),
     };
-    let bare = Conversation { conv: ConvId::new("room:lobby").unwrap(), last: None, peer: None, ..row.clone() };
-    ServerFrame::Conversations { reference: Some(9), items: vec![row, bare], next: Some("opaque".into()) }
+    let bare = ask::Conversation { conv: ConvId::new("room:lobby").unwrap(), last: None, peer: None, ..row.clone() };
+    ServerFrame::Conversations(ask::ConversationsPage {
+        reference: Some(9),
+        items: vec![row, bare],
+        next: Some("opaque".into()),
+    })
 }
 
 fn server_frames() -> Vec<(&'static str, ServerFrame)> {
@@ -152,11 +156,15 @@ fn server_frames() -> Vec<(&'static str, ServerFrame)> {
         retry: code.retry(),
         retry_after_ms: (code == ErrorCode::RateLimited).then_some(250),
     };
-    let history =
-        ServerFrame::History { reference: Some(8), conv: conv(), messages: vec![message(1), message(2)], more: true };
+    let history = ServerFrame::History(ask::HistoryPage {
+        reference: Some(8),
+        conv: conv(),
+        messages: vec![message(1), message(2)],
+        more: true,
+    });
     let mut frames = vec![
         ("welcome", ServerFrame::Welcome(welcome())),
-        ("sent", ServerFrame::Sent { reference: Some(7), conv: conv(), seq: 5, ts: 1_700_000_000_123 }),
+        ("sent", ServerFrame::Sent(ask::Sent { reference: Some(7), conv: conv(), seq: 5, ts: 1_700_000_000_123 })),
         ("message", ServerFrame::Message(message(5))),
         ("message_rich", ServerFrame::Message(Message { cid: None, body: rich_body(), ..message(6) })),
         ("history", history),

@@ -7,8 +7,8 @@ use natter::{
     config::Config,
     model::{MAX_DEPTH, MAX_SEQ},
     protocol::{
-        CloseReason, ErrorCode, Op,
-        client::{CONVERSATIONS_LIMIT, HISTORY_LIMIT, SHORT_TEXT},
+        CloseReason, ErrorCode, Op, SHORT_TEXT,
+        ask::{CONVERSATIONS_LIMIT, HISTORY_LIMIT},
         close::should_reconnect,
     },
 };

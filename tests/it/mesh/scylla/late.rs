@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use natter::{
     nats_server::{NatsServer, ServerOptions},
-    protocol::{Body, ErrorCode, ServerFrame},
+    protocol::{Body, ErrorCode, ServerFrame, ask},
 };
 
 use super::{
@@ -90,7 +90,7 @@ async fn until_sent(peer: &Peer, cid: &str, ledger: &Ledger) {
     let deadline = Instant::now() + LONG;
     loop {
         match peer.try_send("@bob", cid, &Body::text(cid)).await {
-            ServerFrame::Sent { conv, seq, .. } => return ledger.answered("alice", cid, conv.as_str(), seq),
+            ServerFrame::Sent(ask::Sent { conv, seq, .. }) => return ledger.answered("alice", cid, conv.as_str(), seq),
             ServerFrame::Error { retry: true, .. } => assert!(Instant::now() < deadline, "{cid} is never stored"),
             other => panic!("{cid}: {other:?}"),
         }

@@ -1,6 +1,6 @@
 //! Two nodes, one conversation.
 
-use natter::protocol::{Body, Encoding, ServerFrame};
+use natter::protocol::{Body, Encoding, ServerFrame, ask};
 
 use super::{
     fleet::Fleet,
@@ -63,7 +63,7 @@ async fn a_cid_in_flight_on_both_nodes_gets_one_seq() {
         }
         for (peer, cid, reference) in asked {
             match peer.answer(reference).await {
-                ServerFrame::Sent { conv, seq, .. } => ledger.answered("alice", cid, conv.as_str(), seq),
+                ServerFrame::Sent(ask::Sent { conv, seq, .. }) => ledger.answered("alice", cid, conv.as_str(), seq),
                 other => panic!("{cid}: {other:?}"),
             }
         }

@@ -1,0 +1,53 @@
+//! What can be asked of natter through any door, and what is answered: one file per op, with its fields and its answer.
+//! The table in `op` makes [`Ask`](super::Ask) and [`Answer`](super::Answer) of them.
+//!
+//! Every door (WebSocket frames, services' requests over NATS) turns its input into an ask and an [`Outcome`] into its own
+//! kind of answer; `ops` carries the ask out.
+
+mod conversations;
+mod history;
+mod read;
+mod send;
+mod signal;
+
+pub use self::{
+    conversations::{CONVERSATIONS_LIMIT, Conversation, Conversations, ConversationsPage, PeerMarks},
+    history::{HISTORY_LIMIT, History, HistoryFrom, HistoryPage},
+    read::Read,
+    send::{Send, Sent},
+    signal::{Signal, signal_type},
+};
+use super::{Answer, ErrorCode, ServerFrame};
+
+/// Why an ask was refused: what programs compare, and which field, what limit, what to do in words.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}: {message}", code.word())]
+pub struct Refused {
+    /// The kind of fault.
+    pub code: ErrorCode,
+    /// In words.
+    pub message: String,
+    /// How long to wait before the same request is worth another try, in milliseconds, where that is known.
+    pub retry_after_ms: Option<u64>,
+}
+
+/// The end of every ask.
+pub type Outcome = Result<Answer, Refused>;
+
+impl Refused {
+    /// A refusal with its reason in words.
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), retry_after_ms: None }
+    }
+
+    /// The same, with how long to wait.
+    pub fn after(self, retry_after_ms: u64) -> Self {
+        Self { retry_after_ms: Some(retry_after_ms), ..self }
+    }
+
+    /// The `error` frame for it.
+    pub fn into_frame(self, reference: Option<u64>) -> ServerFrame {
+        let Self { code, message, retry_after_ms } = self;
+        ServerFrame::Error { reference, code, message, retry: code.retry(), retry_after_ms }
+    }
+}

@@ -1,0 +1,42 @@
+//! `send`: what it asks, and its answer.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    model::{Cid, ConvId, Millis, Recipient, Seq},
+    protocol::{
+        Body, Refused,
+        fields::{Fields, FromFields, name, need},
+    },
+};
+
+/// Sends a message.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Send {
+    /// To whom.
+    pub to: Recipient,
+    /// The sender's id for it.
+    pub cid: Cid,
+    /// The content.
+    pub body: Body,
+}
+
+impl FromFields for Send {
+    fn from_fields(fields: Fields<'_>) -> Result<Self, Refused> {
+        Ok(Self { to: name("to", fields.to)?, cid: name("cid", fields.cid)?, body: need("body", fields.body)? })
+    }
+}
+
+/// The message is durable.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Sent {
+    /// The request's `ref`.
+    #[serde(rename = "ref", default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<u64>,
+    /// Where it stands.
+    pub conv: ConvId,
+    /// Its place.
+    pub seq: Seq,
+    /// The time stored with it.
+    pub ts: Millis,
+}
