@@ -3,4 +3,5 @@
 mod chromium;
 mod devtools;
 mod page;
+mod readme;
 mod states;

@@ -1,5 +1,6 @@
 //! The shell blocks of README.md, run as they stand: every line is either run against a mesh or named here as one that
-//! needs what a test has not (a build, docker). A line that is neither fails. The Rust block is compiled by `tests/run`.
+//! needs what a test has not (a build, docker). A line that is neither fails. The Rust block is compiled by `tests/run`,
+//! the JavaScript block runs in `browser::readme`.
 
 use std::{path::Path, process::Output};
 
