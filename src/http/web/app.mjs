@@ -87,7 +87,7 @@ async function sendAll() {
     const answer = await ask({ op: "send", ...item });
     if (answer.op === "sent") take(conversation(answer.conv), { ...item, ...answer, from: me });
     else if (!answer.retry) giveUp(item, answer.message);
-    else if (answer !== GONE) await new Promise((done) => setTimeout(done, 1000));
+    else if (answer !== GONE) await new Promise((done) => setTimeout(done, answer.retry_after_ms ?? 1000));
     // A retry after `unavailable` or a lost connection bears the same cid: it cannot be stored twice.
   }
   sending = false;

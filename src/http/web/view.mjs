@@ -19,7 +19,7 @@ export const canWrite = () => barred === "";
 
 const tokenFault = (state, why, code) => {
   if (state === "no token") return "Paste a token above to begin.";
-  if (code === 4100) return `The token was refused (${why}). Paste another one above.`;
+  if (code === 4100) return `The token was refused (${why.replace(/^token: /, "")}). Paste another one above.`;
   if (code === 4101) return "The token has expired. Paste a new one above.";
   return "";
 };

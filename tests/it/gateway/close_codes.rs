@@ -8,7 +8,7 @@ use natter::{
     store::Engine as _,
 };
 
-use super::raw::{BINARY, CLOSE, RawSocket, TEXT};
+use super::raw::{BINARY, CLOSE, RawSocket, TEXT, framed};
 use crate::{
     harness::{
         listing::{says, tests},
@@ -98,6 +98,25 @@ async fn whoever_closes_is_answered_and_counted() {
     assert_eq!(code, 1000);
     counted(&mesh, CloseReason::Gone).await;
     until("the session is gone", async || mesh.nodes[0].sessions() == 0).await;
+}
+
+/// A client that gave up waiting for its `welcome` has made another session meanwhile: that one stays (R11).
+#[tokio::test]
+async fn who_closes_before_the_welcome_replaces_nobody() {
+    let mesh = TestMesh::start(1).await;
+    let alice = mesh.json(0, "alice", "d").await;
+    alice.caught_up().await;
+    let mut raw = RawSocket::open(mesh.nodes[0].addr).await;
+    let hello = framed(TEXT, hello(&token("alice")).as_bytes());
+    let close = framed(CLOSE, &1000u16.to_be_bytes());
+    // In one piece, so that the end is there before the node can answer.
+    raw.bytes(&[hello, close].concat()).await;
+    let (texts, code, _) = raw.closed().await;
+    assert_eq!((texts, code), (vec![], 1000));
+    counted(&mesh, CloseReason::Gone).await;
+    until("one session is left", async || mesh.nodes[0].sessions() == 1).await;
+    alice.round_trip().await;
+    assert_eq!(alice.closed_now(), None);
 }
 
 #[tokio::test]

@@ -48,23 +48,9 @@ impl RawSocket {
         self.0.write_all(bytes).await.unwrap();
     }
 
-    /// Writes one frame, masked with zeros.
+    /// Writes one frame.
     pub async fn frame(&mut self, first: u8, payload: &[u8]) {
-        let mut bytes = vec![first];
-        match payload.len() {
-            len @ ..126 => bytes.push(0x80 | len as u8),
-            len @ ..65_536 => {
-                bytes.push(0x80 | 126);
-                bytes.extend((len as u16).to_be_bytes());
-            }
-            len => {
-                bytes.push(0x80 | 127);
-                bytes.extend((len as u64).to_be_bytes());
-            }
-        }
-        bytes.extend([0; 4]);
-        bytes.extend(payload);
-        self.bytes(&bytes).await;
+        self.bytes(&framed(first, payload)).await;
     }
 
     /// Writes a text frame.
@@ -104,4 +90,23 @@ impl RawSocket {
             }
         }
     }
+}
+
+/// A frame as a client writes it, masked with zeros.
+pub fn framed(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![first];
+    match payload.len() {
+        len @ ..126 => bytes.push(0x80 | len as u8),
+        len @ ..65_536 => {
+            bytes.push(0x80 | 126);
+            bytes.extend((len as u16).to_be_bytes());
+        }
+        len => {
+            bytes.push(0x80 | 127);
+            bytes.extend((len as u64).to_be_bytes());
+        }
+    }
+    bytes.extend([0; 4]);
+    bytes.extend(payload);
+    bytes
 }
