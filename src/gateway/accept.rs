@@ -48,7 +48,7 @@ pub async fn websocket(
                 gateway.connections.spawn(connection);
             }
             Ok(Err(_)) => tracing::error!("an upgraded connection is not a TCP stream: it cannot be served"),
-            Err(error) => tracing::debug!(%error, "an upgrade did not come about"),
+            Err(error) => tracing::debug!(%error, "an upgrade failed"),
         }
     });
     answer
@@ -92,7 +92,7 @@ fn handshake(gateway: &Gateway, place: &Place, request: &Request) -> Result<(Enc
     if gateway.is_draining() {
         return Err((StatusCode::SERVICE_UNAVAILABLE, CloseReason::Drain.text()));
     }
-    // axum sends HEAD where GET goes, and HTTP/1.0 knows no upgrade.
+    // axum routes HEAD like GET, and HTTP/1.0 has no upgrade.
     if request.method() != Method::GET || request.version() < Version::HTTP_11 {
         return Err((StatusCode::METHOD_NOT_ALLOWED, "a WebSocket is opened with GET over HTTP/1.1"));
     }
@@ -147,8 +147,7 @@ fn key_of(headers: &HeaderMap) -> Result<&[u8], &'static str> {
     }
 }
 
-/// Browsers send the origin of the page and cannot lie about it; other clients send none and are let in, their
-/// token counts.
+/// A page cannot forge the origin that its browser sends. Other clients send none and are let in: their token decides.
 fn check_origin(gateway: &Gateway, headers: &HeaderMap) -> Result<(), BadHandshake> {
     let allowed = &gateway.settings.origins;
     let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };

@@ -84,7 +84,7 @@ impl Pump {
     async fn finish(mut self: Box<Self>, reason: CloseReason) {
         self.gateway.registry.leave(&self.handle);
         self.gateway.metrics.behind_conversations.dec_by(self.behind as i64);
-        // At the same time: a peer that takes its time to go may be back elsewhere before, and asks for its cursors.
+        // At the same time: closing may take a while, and the peer may reconnect elsewhere and need its cursors before.
         let cursors = self.gateway.ops.write_cursors(&self.handle.identity.device, self.session.delivery());
         tokio::join!(self.socket.end(reason), cursors);
     }
@@ -230,7 +230,7 @@ impl Pump {
         }
     }
 
-    /// One message's way ends here: with `append` and its seq, the log tells it from socket to socket.
+    /// The last log line about a message: from `append` to here, its seq can be followed from socket to socket.
     fn trace(&self, conv: &ConvId, seq: Seq) {
         let device = &self.handle.identity.device;
         tracing::debug!(%conv, seq, user = %device.user, device = %device.device, "handed out");
@@ -288,7 +288,7 @@ impl Pump {
         }
         let mut out = Vec::new();
         self.session.on_token(reference, checked.map(|(_, expiry)| expiry).map_err(|(_, text)| text), &mut out);
-        // Only an answer comes of it, so this does not nest.
+        // The only effect is an answer, so this does not recurse further.
         self.carry_out(out)
     }
 }

@@ -105,7 +105,7 @@ impl Session {
         self.on_rubbish(now, out);
     }
 
-    /// Something that asks for nothing came; too much of it ends the session.
+    /// Something came that asks for nothing; too much of it ends the session.
     fn on_rubbish(&mut self, now: Tick, out: &mut Out) {
         if self.gate.is_fed_up(now) {
             out.push(Effect::Close(CloseReason::Violation));
@@ -139,7 +139,7 @@ impl Session {
         out.push(Effect::Ask { reference, ask });
     }
 
-    /// What the client asked came to its end. `sent` never moves a position (R6).
+    /// A request of the client ended. `sent` never moves a position (R6).
     pub fn on_outcome(&mut self, op: Op, reference: Option<u64>, outcome: Outcome, out: &mut Out) {
         self.pending -= op.weight();
         let frame = match outcome {
