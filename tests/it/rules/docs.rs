@@ -3,7 +3,8 @@
 
 use std::fs;
 
-use super::known_tests::{all, root};
+use super::known_tests::all;
+use crate::harness::listing::root;
 
 const PAGES: [&str; 4] = ["README.md", "ARCHITECTURE.md", "docs/rules.md", "docs/protocol.md"];
 

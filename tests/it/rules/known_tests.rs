@@ -3,47 +3,19 @@
 //! This binary lists its own tests. Those of the library are read from its sources: they are in another binary, whose
 //! location is not known here.
 
-use std::{
-    collections::BTreeSet,
-    env, fs, mem,
-    path::{Path, PathBuf},
-    process::Command,
-    sync::OnceLock,
-};
+use std::{collections::BTreeSet, fs, mem, sync::OnceLock};
 
-/// The folder of the package.
-pub(super) fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
+use crate::harness::listing::{self, files, root};
 
 /// All tests, each by its full path: `offline::…` of this binary, `session::delivery::tests::…` of the library.
 pub(super) fn all() -> &'static BTreeSet<String> {
     static ALL: OnceLock<BTreeSet<String>> = OnceLock::new();
     ALL.get_or_init(|| {
-        let (mut all, unit) = (integration(), unit());
+        let (mut all, unit) = (listing::tests(), unit());
         assert!(all.len() > 150 && unit.len() > 80, "{} and {} tests were found", all.len(), unit.len());
         all.extend(unit);
         all
     })
-}
-
-/// The files below a folder, except what a build leaves behind.
-pub(super) fn files(folder: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        match path.is_dir() {
-            true => found.extend(files(&path)),
-            false => found.push(path),
-        }
-    }
-    found
-}
-
-fn integration() -> BTreeSet<String> {
-    let listed = Command::new(env::current_exe().unwrap()).args(["--list", "--format", "terse"]).output().unwrap();
-    let text = String::from_utf8(listed.stdout).unwrap();
-    text.lines().filter_map(|line| line.strip_suffix(": test")).map(str::to_owned).collect()
 }
 
 fn unit() -> BTreeSet<String> {

@@ -14,7 +14,7 @@ use natter::{
 };
 use serde_json::Value;
 
-use super::known_tests::root;
+use crate::harness::listing::root;
 
 fn page() -> String {
     fs::read_to_string(root().join("docs/protocol.md")).unwrap()

@@ -7,7 +7,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::known_tests::{all, files, root};
+use super::known_tests::all;
+use crate::harness::listing::{files, root};
 
 const PAGE: &str = "docs/rules.md";
 
