@@ -1,11 +1,11 @@
 //! Where a command connects and as whom. Called by send and tail.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use super::{Global, report::Hint, signing::Signing};
 use crate::{
     auth::Minter,
-    client::{Client, ClientOptions, ConnectError, TokenSource},
+    client::{Authorities, Client, ClientOptions, ConnectError, TokenSource},
     config::Http,
     model::UserId,
 };
@@ -15,6 +15,23 @@ const TTL: Duration = Duration::from_secs(3600);
 /// A person is waiting for this.
 const CONNECT_TIME: Duration = Duration::from_secs(3);
 
+/// Whose certificates a command accepts. Part of every command that connects to a node's WebSocket.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct Trust {
+    /// On wss://, accept what the authorities in this PEM file signed [default: the system's authorities]
+    #[arg(long, value_name = "FILE", env = "NATTER_CA")]
+    ca: Option<PathBuf>,
+}
+
+impl Trust {
+    /// As the client takes it.
+    pub(super) fn authorities(&self) -> Authorities {
+        // An empty variable means none.
+        let file = self.ca.clone().filter(|path| !path.as_os_str().is_empty());
+        file.map_or_else(Authorities::system, Authorities::of_file)
+    }
+}
+
 /// Arguments of every command that connects as a user.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct Identity {
@@ -22,6 +39,8 @@ pub(super) struct Identity {
     #[arg(long, value_name = "URL", env = "NATTER_URL", default_values_t = [Http::default().ws_url()])]
     #[arg(value_delimiter = ',')]
     url: Vec<String>,
+    #[command(flatten)]
+    trust: Trust,
     /// The token that says who you are
     #[arg(long, value_name = "JWT", env = "NATTER_TOKEN", hide_env_values = true, conflicts_with = "user")]
     token: Option<String>,
@@ -53,8 +72,9 @@ impl Identity {
             }
         };
         let client = concat!("natter/", env!("CARGO_PKG_VERSION")).into();
-        let urls = self.url.clone();
-        Ok(ClientOptions { urls, token, client, connect_timeout: CONNECT_TIME, ..ClientOptions::new("", "", device) })
+        let (urls, authorities) = (self.url.clone(), self.trust.authorities());
+        let others = ClientOptions::new("", "", device);
+        Ok(ClientOptions { urls, authorities, token, client, connect_timeout: CONNECT_TIME, ..others })
     }
 
     /// Connects, with a hint for the usual reasons for failure.
@@ -65,6 +85,9 @@ impl Identity {
         Client::connect(options).await.map_err(|error| match &error {
             ConnectError::Unreachable { .. } => {
                 Hint::on(error, "start a node with natter dev, or say where it is: --url")
+            }
+            ConnectError::Tls { .. } => {
+                Hint::on(error, "give the authority that signed the node's certificate as a PEM file: --ca FILE")
             }
             ConnectError::Closed { code: 4100 | 4101, .. } | ConnectError::Http { status: 401, .. } => {
                 Hint::on(error, "make a new token: natter token NAME, or give --user NAME and --data DIR")
