@@ -1,8 +1,16 @@
 //! Where a command connects and as whom. Called by send and tail.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-use super::{Global, report::Hint, signing::Signing};
+use super::{
+    Global,
+    report::Hint,
+    running::{self, RunningDev},
+    signing::{Signing, of_dev},
+};
 use crate::{
     auth::Minter,
     client::{Authorities, Client, ClientOptions, ConnectError, TokenSource},
@@ -35,9 +43,9 @@ impl Trust {
 /// Arguments of every command that connects as a user.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct Identity {
-    /// The node's address; with several, the next one is tried when one is down
-    #[arg(long, value_name = "URL", env = "NATTER_URL", default_values_t = [Http::default().ws_url()])]
-    #[arg(value_delimiter = ',')]
+    /// The node's address; with several, the next one is tried when one is down [default: the running natter dev, else
+    /// ws://127.0.0.1:8080/v1/ws]
+    #[arg(long, value_name = "URL", env = "NATTER_URL", value_delimiter = ',')]
     url: Vec<String>,
     #[command(flatten)]
     trust: Trust,
@@ -57,13 +65,15 @@ impl Identity {
     /// # Errors
     /// When there is neither a token nor a secret to sign one with.
     pub(super) fn options(&self, global: &Global, device: &str) -> anyhow::Result<ClientOptions> {
-        let token = match (&self.token, &self.user) {
-            (_, Some(user)) => {
-                let minter = Minter::from_config(&self.signing.auth(&global.load()?.config)?)?;
-                let user = user.clone();
-                TokenSource::minted(move || minter.mint(&user, TTL).map_err(|error| error.to_string()))
+        let (urls, token) = match (&self.token, &self.user) {
+            (_, Some(user)) => self.minting(global, user)?,
+            (Some(token), None) => {
+                let running = match &self.signing.data {
+                    Some(data) => running::with_data(data),
+                    None => running::find(&self.urls(), Path::new(""))?,
+                };
+                (self.urls_or(running), TokenSource::Fixed(token.trim().to_owned()))
             }
-            (Some(token), None) => TokenSource::Fixed(token.trim().to_owned()),
             (None, None) => {
                 return Err(Hint::on(
                     anyhow::anyhow!("nobody to connect as"),
@@ -72,9 +82,37 @@ impl Identity {
             }
         };
         let client = concat!("natter/", env!("CARGO_PKG_VERSION")).into();
-        let (urls, authorities) = (self.url.clone(), self.trust.authorities());
-        let others = ClientOptions::new("", "", device);
+        let (authorities, others) = (self.trust.authorities(), ClientOptions::new("", "", device));
         Ok(ClientOptions { urls, authorities, token, client, connect_timeout: CONNECT_TIME, ..others })
+    }
+
+    /// Where to connect, and the tokens that are good there. A secret that was named is for the node that was named, or
+    /// for the usual one; without a name for either, both are those of the running `natter dev`.
+    fn minting(&self, global: &Global, user: &UserId) -> anyhow::Result<(Vec<String>, TokenSource)> {
+        let config = global.load()?.config;
+        let (auth, running) = match self.signing.named(&config)? {
+            Some(auth) => (auth, self.signing.data.as_deref().and_then(running::with_data)),
+            None => {
+                let running = running::find(&self.urls(), &config.store.embedded.data_dir)?;
+                (of_dev(&config, running.as_ref())?, running)
+            }
+        };
+        let (minter, user) = (Minter::from_config(&auth)?, user.clone());
+        let minted = TokenSource::minted(move || minter.mint(&user, TTL).map_err(|error| error.to_string()));
+        Ok((self.urls_or(running), minted))
+    }
+
+    /// What was given; an empty variable means nothing.
+    fn urls(&self) -> Vec<String> {
+        self.url.iter().filter(|url| !url.is_empty()).cloned().collect()
+    }
+
+    fn urls_or(&self, running: Option<RunningDev>) -> Vec<String> {
+        let given = self.urls();
+        if !given.is_empty() {
+            return given;
+        }
+        running.map_or_else(|| vec![Http::default().ws_url()], |dev| dev.urls)
     }
 
     /// Connects, with a hint for the usual reasons for failure.
