@@ -25,7 +25,7 @@ use std::{num::NonZeroU32, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 
-use super::{Global, print, signing::Signing};
+use super::{Global, identity::Trust, print, signing::Signing};
 use crate::{auth::Minter, config::Http, protocol::Encoding};
 
 /// Arguments of `natter bench`.
@@ -35,6 +35,8 @@ pub(super) struct Args {
     /// The nodes' addresses: senders connect to the first half, receivers to the second
     #[arg(long, value_name = "URL", value_delimiter = ',', default_values_t = dev_nodes())]
     url: Vec<String>,
+    #[command(flatten)]
+    trust: Trust,
     /// Swap the sides of every second pair, so that all nodes have senders and receivers
     #[arg(long)]
     mixed: bool,

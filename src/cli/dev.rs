@@ -1,22 +1,39 @@
 //! `natter dev`: everything on one machine. A NATS server, the embedded store, several nodes in one process, and tokens
 //! to try them with.
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+mod ready;
 
-use anyhow::Context as _;
-use serde::Serialize;
+use std::{
+    collections::BTreeMap,
+    env::VarError,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::{Context as _, bail};
+use serde_json::Value;
 use tokio::{net::TcpListener, task::JoinSet};
+use tokio_util::sync::CancellationToken;
 
-use super::{Global, logging, print, report::Hint, serve, stores};
+use self::ready::{NodeInfo, Ready, Service, Tokens};
+use super::{
+    Global, logging,
+    report::Hint,
+    running::{self, RunningDev},
+    serve, stores,
+};
 use crate::{
-    auth::{DEV_SECRET_FILE, Minter, dev_secret},
-    config::{Config, Secret, ServerUrl},
+    auth::{Minter, dev_secret, dev_secret_path},
+    config::{Config, Loaded, Secret, ServerUrl},
     metrics::Metrics,
     model::UserId,
     nats_server::{NatsServer, ServerOptions},
     node::Node,
     store::Store,
 };
+
+/// The variable with the password of the service `billing`, the same as in `.env` of docker compose.
+const BILLING_PASSWORD: &str = "NATTER_BILLING_PASSWORD";
 
 /// Arguments of `natter dev`.
 #[derive(Debug, clap::Args)]
@@ -44,32 +61,15 @@ Examples:
   natter dev                         two nodes on ports 8080 and 8081
   natter dev --nodes 3 --data /tmp/try
   natter dev --json | jq .nodes
+  natter dev --json | jq -r .service.command
 
 Each node has its own /metrics: what its own clients, NATS connection and calls of the store did. The store is one,
 shared by all nodes.
 
+natter send, tail and token find a running dev from any folder. A NATS server that dies is started again.
+NATTER_BILLING_PASSWORD sets the password of the service that is printed; without it, each run has another.
+
 Ctrl-C drains and stops everything, the NATS server too.";
-
-#[derive(Serialize)]
-struct Ready {
-    nodes: Vec<NodeInfo>,
-    nats: String,
-    data: PathBuf,
-    tokens: Tokens,
-}
-
-#[derive(Serialize)]
-struct NodeInfo {
-    name: String,
-    http: String,
-    ws: String,
-}
-
-#[derive(Serialize)]
-struct Tokens {
-    alice: String,
-    bob: String,
-}
 
 /// Runs the command.
 ///
@@ -77,50 +77,113 @@ struct Tokens {
 /// When a part cannot be found or started; the message says how to get it.
 pub(super) async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     let data = args.data.as_ref().map(|path| path.display());
-    let mut config = Config::load(&global.sources().flag("--data", "store.embedded.data_dir", data))?;
-    if global.log.is_none() && std::env::var_os("NATTER_LOG__FILTER").is_none() {
-        config.log.filter = "warn".to_owned();
+    let sources = global.sources().flag("--data", "store.embedded.data_dir", data);
+    let mut loaded = Config::load_with_origins(&sources)?;
+    let mut changed = BTreeMap::new();
+    if !loaded.origins.contains_key("log.filter") {
+        loaded.config.log.filter = "warn".to_owned();
+        changed.insert("log.filter", "warn".into());
     }
-    logging::start(&config.log)?;
+    logging::start(&loaded.config.log)?;
     // No word about it: that many sessions are nobody's aim on a machine of one's own.
-    serve::fit_descriptors(&mut config, args.nodes.into())?;
+    serve::fit_descriptors(&mut loaded.config, args.nodes.into())?;
     let shutdown = serve::shutdown_signal()?;
-    let store = Store::of(stores::open_embedded(&config).await?);
-    let mut options = ServerOptions::new(config.store.embedded.data_dir.join("nats"));
-    options.program.clone_from(&args.nats_server);
-    let mut nats = NatsServer::start(options).await?;
-    compose(&mut config, &nats)?;
-    let (ready, mut nodes) = start_nodes(&config, &args, &nats, store.clone(), &shutdown).await?;
-    show(&ready, &args)?;
-    let mut clean = true;
-    while let Some(ended) = nodes.join_next().await {
-        clean &= ended.context("a node failed")?;
+    let store = Store::of(stores::open_embedded(&loaded.config).await?);
+    let mut nats = NatsServer::start(server_options(&args, &loaded.config)?).await?;
+    changed.append(&mut compose(&mut loaded, &nats)?);
+    let config = loaded.config;
+    let (infos, mut nodes) = start_nodes(&config, &args, store.clone(), &shutdown).await?;
+    let note = leave_note(&config, &infos);
+    let ready = Ready {
+        nodes: infos,
+        nats: nats.client_url(),
+        data: config.store.embedded.data_dir.clone(),
+        tokens: Tokens::new(&Minter::from_config(&config.auth)?)?,
+        service: Service::billing(&nats),
+        changed,
+    };
+    if args.json {
+        ready.print_json()?
+    } else {
+        ready.print_text()?
     }
+    let clean = attend(&mut nodes, &mut nats).await?;
+    drop(note);
     store.engine.close().await?;
     nats.stop().await;
     Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// What differs from a production node: its own secret, this NATS server, no rate limit.
-fn compose(config: &mut Config, nats: &NatsServer) -> anyhow::Result<()> {
+/// Waits for the nodes to end, and in the meantime starts the NATS server again whenever it dies.
+async fn attend(nodes: &mut JoinSet<bool>, nats: &mut NatsServer) -> anyhow::Result<bool> {
+    let mut clean = true;
+    loop {
+        tokio::select! {
+            ended = nodes.join_next() => match ended {
+                Some(ended) => clean &= ended.context("a node failed")?,
+                None => return Ok(clean),
+            },
+            () = nats.watch_over() => {}
+        }
+    }
+}
+
+/// The server's options. A script that gives the service's password knows it before the server runs.
+fn server_options(args: &Args, config: &Config) -> anyhow::Result<ServerOptions> {
+    let mut options = ServerOptions::new(config.store.embedded.data_dir.join("nats"));
+    options.program.clone_from(&args.nats_server);
+    match std::env::var(BILLING_PASSWORD) {
+        Ok(password) if password.is_empty() => {}
+        Ok(password) => options.passwords.billing = password,
+        Err(VarError::NotPresent) => {}
+        Err(VarError::NotUnicode(_)) => bail!("{BILLING_PASSWORD} must be UTF-8"),
+    }
+    Ok(options)
+}
+
+/// What differs from a production node: its own secret, this NATS server, and no rate limit unless one was asked for.
+fn compose(loaded: &mut Loaded, nats: &NatsServer) -> anyhow::Result<BTreeMap<&'static str, Value>> {
+    let mut changed = BTreeMap::new();
+    let config = &mut loaded.config;
     if config.auth.hs256_secret_file.is_none() {
-        config.auth.hs256_secret = Some(dev_secret(&config.store.embedded.data_dir)?);
+        let data = &config.store.embedded.data_dir;
+        config.auth.hs256_secret = Some(dev_secret(data)?);
+        changed.insert("auth.hs256_secret_file", dev_secret_path(data).display().to_string().into());
     }
     config.nats.urls = vec![ServerUrl::new(nats.client_url())];
     config.nats.user = Some("node".to_owned());
     config.nats.password = Some(Secret::new(nats.passwords().node.clone()));
-    config.limits.sends_per_sec = 0;
-    config.limits.send_burst = 0;
-    Ok(())
+    changed.insert("nats.urls", nats.client_url().into());
+    changed.insert("nats.user", "node".into());
+    if !["limits.sends_per_sec", "limits.send_burst"].iter().any(|key| loaded.origins.contains_key(*key)) {
+        (config.limits.sends_per_sec, config.limits.send_burst) = (0, 0);
+        changed.insert("limits.sends_per_sec", 0.into());
+        changed.insert("limits.send_burst", 0.into());
+    }
+    Ok(changed)
+}
+
+/// Lets the commands beside this one find it. Without a note they have to be told where it is.
+fn leave_note(config: &Config, nodes: &[NodeInfo]) -> Option<running::Note> {
+    let absolute = |path: &Path| std::fs::canonicalize(path);
+    let data = &config.store.embedded.data_dir;
+    let secret = config.auth.hs256_secret_file.clone().unwrap_or_else(|| dev_secret_path(data));
+    let leaving = absolute(data).and_then(|data| {
+        let urls = nodes.iter().map(|node| node.ws.clone()).collect();
+        running::leave_note(&RunningDev { pid: std::process::id(), urls, data, secret: absolute(&secret).ok() })
+    });
+    leaving.unwrap_or_else(|error| {
+        tracing::warn!(%error, "cannot write to the cache folder: the commands need --url and --data to find this mesh");
+        None
+    })
 }
 
 async fn start_nodes(
     config: &Config,
     args: &Args,
-    nats: &NatsServer,
     store: Store,
-    shutdown: &tokio_util::sync::CancellationToken,
-) -> anyhow::Result<(Ready, JoinSet<bool>)> {
+    shutdown: &CancellationToken,
+) -> anyhow::Result<(Vec<NodeInfo>, JoinSet<bool>)> {
     let mut nodes = JoinSet::new();
     let mut infos = Vec::new();
     let first = args.port.unwrap_or(config.http.listen.port());
@@ -140,11 +203,7 @@ async fn start_nodes(
         nodes.spawn(node.run(listener, shutdown.clone()));
         infos.push(NodeInfo { name, http: format!("http://{address}"), ws: format!("ws://{address}/v1/ws") });
     }
-    let minter = Minter::from_config(&config.auth)?;
-    let month = Duration::from_secs(30 * 24 * 3600);
-    let token = |user: &str| anyhow::Ok(minter.mint(&UserId::new(user)?, month)?);
-    let tokens = Tokens { alice: token("alice")?, bob: token("bob")? };
-    Ok((Ready { nodes: infos, nats: nats.client_url(), data: config.store.embedded.data_dir.clone(), tokens }, nodes))
+    Ok((infos, nodes))
 }
 
 async fn next_free(first: u16, any: bool) -> anyhow::Result<TcpListener> {
@@ -160,24 +219,4 @@ async fn next_free(first: u16, any: bool) -> anyhow::Result<TcpListener> {
         }
     }
     Err(Hint::on(anyhow::anyhow!("ports {first} to {last} are all taken"), "choose another with --port, or 0 for any"))
-}
-
-fn show(ready: &Ready, args: &Args) -> anyhow::Result<()> {
-    if args.json {
-        return print(&serde_json::to_string(ready)?);
-    }
-    let mut text = String::from("\nnatter is ready\n\n");
-    for node in &ready.nodes {
-        text += &format!("  {:<6} {}   {}\n", node.name, node.http, node.ws);
-    }
-    text += &format!("  nats   {}\n", ready.nats);
-    text += &format!("  data   {}   (token secret: {DEV_SECRET_FILE})\n\n", ready.data.display());
-    let (one, other) = (&ready.nodes[0], &ready.nodes[ready.nodes.len() - 1]);
-    text += "Chat in two tabs:\n";
-    text += &format!("  {}/#token={}&peer=bob\n", one.http, ready.tokens.alice);
-    text += &format!("  {}/#token={}&peer=alice\n\n", other.http, ready.tokens.bob);
-    text += "Tokens to copy:\n";
-    text += &format!("  ALICE={}\n  BOB={}\n\n", ready.tokens.alice, ready.tokens.bob);
-    text += "Ctrl-C drains and stops everything.\n";
-    print(&text)
 }

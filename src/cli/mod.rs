@@ -30,6 +30,7 @@ mod identity;
 pub mod logging;
 mod migrate;
 pub mod report;
+mod running;
 mod send;
 mod serve;
 mod signing;

@@ -8,6 +8,7 @@ use serde_json::json;
 use super::{Global, identity::Identity, print};
 use crate::{
     client::{Client, ClientOptions, SentInfo},
+    model::wide_integer,
     protocol::Body,
 };
 
@@ -70,11 +71,15 @@ pub(super) async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode>
 
 impl Args {
     fn body(&self, text: &str) -> anyhow::Result<Body> {
-        if self.json_body {
-            serde_json::from_str(text).with_context(|| format!("{text:?} is not JSON"))
-        } else {
-            Ok(Body::text(text))
+        if !self.json_body {
+            return Ok(Body::text(text));
         }
+        let body = serde_json::from_str(text).with_context(|| format!("{text:?} is not JSON"))?;
+        // Read into a body it is a float already, and a node would take it: with other digits than were typed.
+        if let Some(integer) = wide_integer(text.as_bytes()) {
+            bail!("an integer beyond 64 bits ({integer:.40}): put it in quotes, as a string");
+        }
+        Ok(body)
     }
 
     async fn send(&self, client: &Client, body: Body) -> anyhow::Result<()> {

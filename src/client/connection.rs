@@ -14,7 +14,7 @@ use bytes::Bytes;
 use futures_util::{Sink, SinkExt, StreamExt};
 use tokio::net::TcpStream;
 use tokio_tungstenite::{
-    MaybeTlsStream, WebSocketStream, connect_async_with_config,
+    MaybeTlsStream, WebSocketStream, connect_async_tls_with_config,
     tungstenite::{
         Error as WsError, Message as WsMessage, Utf8Bytes,
         client::IntoClientRequest,
@@ -25,7 +25,10 @@ use tokio_tungstenite::{
     },
 };
 
-use super::ConnectError;
+use super::{
+    ConnectError,
+    tls::{Authorities, why_failed},
+};
 use crate::protocol::{Encoding, ServerFrame, client::Outgoing, server::Welcome};
 
 /// The largest frame accepted from a node: a page of `history` with 200 of the largest bodies fits.
@@ -36,8 +39,10 @@ const WRITE_BUFFER: usize = 32 << 10;
 /// Where and how to open a connection.
 #[derive(Debug, Clone)]
 pub struct Endpoint {
-    /// `ws://host:port/v1/ws`.
+    /// `ws://host:port/v1/ws`, or `wss://host/v1/ws`.
     pub url: String,
+    /// Whose certificates are accepted on `wss://`.
+    pub authorities: Authorities,
     /// The subprotocol to ask for.
     pub encoding: Encoding,
     /// A token for the request's header, for clients that do not send it in `hello`.
@@ -49,7 +54,7 @@ pub struct Endpoint {
 impl Endpoint {
     /// An endpoint with a buffer for an ordinary client.
     pub fn new(url: impl Into<String>, encoding: Encoding) -> Self {
-        Self { url: url.into(), encoding, bearer: None, read_buffer: 8 << 10 }
+        Self { url: url.into(), authorities: Authorities::system(), encoding, bearer: None, read_buffer: 8 << 10 }
     }
 
     fn request(&self) -> Result<Request, ConnectError> {
@@ -99,7 +104,10 @@ impl Connection {
             .write_buffer_size(WRITE_BUFFER)
             .max_message_size(Some(MAX_FRAME))
             .max_frame_size(Some(MAX_FRAME));
-        let opened = connect_async_with_config(endpoint.request()?, Some(config), true).await;
+        let request = endpoint.request()?;
+        let connector = endpoint.authorities.connector(request.uri().scheme_str() == Some("wss"));
+        let connector = connector.map_err(|reason| ConnectError::Tls { url: endpoint.url.clone(), reason })?;
+        let opened = connect_async_tls_with_config(request, Some(config), true, Some(connector)).await;
         let (socket, _) = opened.map_err(|error| connect_error(&endpoint.url, error))?;
         Ok(Self { socket, encoding: endpoint.encoding, unflushed: false, heard: 0 })
     }
@@ -263,7 +271,10 @@ fn connect_error(url: &str, error: WsError) -> ConnectError {
         WsError::Http(response) => ConnectError::Http { url, status: response.status().as_u16() },
         WsError::Url(UrlError::UnableToConnect(reason)) => ConnectError::Unreachable { url, reason },
         WsError::Url(_) => ConnectError::Url(url),
-        WsError::Io(error) => ConnectError::Unreachable { url, reason: error.to_string() },
+        WsError::Io(error) => match why_failed(&error) {
+            Some(reason) => ConnectError::Tls { url, reason },
+            None => ConnectError::Unreachable { url, reason: error.to_string() },
+        },
         other => ConnectError::Protocol(other.to_string()),
     }
 }

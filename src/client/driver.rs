@@ -158,7 +158,11 @@ impl Driver {
                 Err(_) => ConnectError::Timeout,
             };
             tracing::debug!(%error, "no connection");
-            let given_up = self.ready.is_some() && self.started.elapsed() >= self.options.connect_timeout;
+            // Who has never been connected hears at once of a certificate that is not accepted; who has, waits for a
+            // better one.
+            let hopeless =
+                matches!(error, ConnectError::Tls { .. }) || self.started.elapsed() >= self.options.connect_timeout;
+            let given_up = self.ready.is_some() && hopeless;
             if given_up || !self.returns_after(&error) {
                 return Err(End::Closed(error));
             }
@@ -196,7 +200,8 @@ impl Driver {
 
 async fn open(options: Arc<ClientOptions>, url: String, attempt: u64) -> Result<(Connection, Welcome), ConnectError> {
     let token = options.token.get().await.map_err(ConnectError::Token)?;
-    let mut connection = Connection::open(&Endpoint::new(url, options.encoding)).await?;
+    let endpoint = Endpoint { authorities: options.authorities.clone(), ..Endpoint::new(url, options.encoding) };
+    let mut connection = Connection::open(&endpoint).await?;
     let hello = Outgoing::Hello { token: Some(&token), device: &options.device, client: &options.client, attempt };
     let welcome = connection.hello(&hello).await?;
     Ok((connection, welcome))

@@ -19,6 +19,15 @@ pub enum ConnectError {
         /// The system's message.
         reason: String,
     },
+    /// There is no secure connection to what answered: its certificate is not accepted, it does not speak TLS, or the
+    /// authorities to check it by could not be read.
+    #[error("{url}: no secure connection: {reason}")]
+    Tls {
+        /// The address.
+        url: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// Something answered, but not with a WebSocket.
     #[error("{url}: answered HTTP {status} instead of a WebSocket, check the address and the token")]
     Http {
@@ -51,7 +60,8 @@ impl ConnectError {
     pub fn may_retry(&self) -> bool {
         match self {
             Self::Url(_) | Self::Protocol(_) => false,
-            Self::Unreachable { .. } | Self::Timeout | Self::Token(_) => true,
+            // A certificate that has expired is replaced one day; a first connection does not wait for it (`driver`).
+            Self::Unreachable { .. } | Self::Timeout | Self::Token(_) | Self::Tls { .. } => true,
             Self::Http { status, .. } => *status >= 500 || matches!(status, 408 | 429),
             Self::Closed { code, .. } => should_reconnect(*code),
         }

@@ -22,6 +22,7 @@ mod options;
 mod places;
 mod pump;
 mod requests;
+mod tls;
 
 pub use connection::{Connection, Endpoint, Incoming};
 pub use error::{ConnectError, RequestError};
@@ -29,6 +30,7 @@ pub use events::Event;
 pub use handle::Client;
 pub use options::{ClientOptions, TokenSource};
 pub use requests::{ConversationsPage, HistoryPage, SentInfo};
+pub use tls::Authorities;
 
 #[cfg(test)]
 mod tests;

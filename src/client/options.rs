@@ -4,6 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 
+use super::Authorities;
 use crate::protocol::Encoding;
 
 /// Where the token of each connection comes from.
@@ -46,8 +47,11 @@ impl fmt::Debug for TokenSource {
 /// How to connect.
 #[derive(Debug, Clone)]
 pub struct ClientOptions {
-    /// `ws://host:port/v1/ws`, one or more nodes; after a failure the next one is tried.
+    /// `ws://host:port/v1/ws` or `wss://host/v1/ws` (with the feature `tls`), one or more nodes; after a failure the
+    /// next one is tried.
     pub urls: Vec<String>,
+    /// Whose certificates are accepted on `wss://`. Default: the system's authorities.
+    pub authorities: Authorities,
     /// Which user to connect as.
     pub token: TokenSource,
     /// The device. It does not get again what it has acknowledged.
@@ -75,6 +79,7 @@ impl ClientOptions {
     pub fn new(url: impl Into<String>, token: impl Into<String>, device: impl Into<String>) -> Self {
         Self {
             urls: vec![url.into()],
+            authorities: Authorities::system(),
             token: TokenSource::Fixed(token.into()),
             device: device.into(),
             encoding: Encoding::default(),

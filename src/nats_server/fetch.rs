@@ -32,14 +32,19 @@ const SHA256: Option<&str> = if cfg!(all(target_os = "linux", target_arch = "x86
     None
 };
 
-/// Where a fetched server is or will be: in `NATTER_CACHE`, else `$XDG_CACHE_HOME/natter`, else `~/.cache/natter`.
-pub(super) fn cached_program() -> Result<PathBuf, ServerError> {
+/// This user's folder for what can be made again: `NATTER_CACHE`, else `$XDG_CACHE_HOME/natter`, else
+/// `~/.cache/natter`; none without any of the three. It may not exist yet.
+pub fn cache_folder() -> Option<PathBuf> {
     let set = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let folder = set("NATTER_CACHE")
+    set("NATTER_CACHE")
         .or_else(|| set("XDG_CACHE_HOME").map(|cache| cache.join("natter")))
         .or_else(|| set("HOME").map(|home| home.join(".cache").join("natter")))
-        .ok_or_else(|| ServerError::Fetch("there is no cache folder, set NATTER_CACHE".to_owned()))?;
-    Ok(folder.join(format!("nats-server-{FETCHED}")))
+}
+
+/// Where a fetched server is or will be.
+pub(super) fn cached_program() -> Result<PathBuf, ServerError> {
+    let none = || ServerError::Fetch("there is no cache folder, set NATTER_CACHE".to_owned());
+    Ok(cache_folder().ok_or_else(none)?.join(format!("nats-server-{FETCHED}")))
 }
 
 /// Fetches the program to `target`. Several processes may do it at the same time: each works in its own folder, and the

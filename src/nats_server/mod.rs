@@ -16,6 +16,7 @@ use std::{io, path::PathBuf, time::Duration};
 
 pub use self::{
     conf::{ClusterOptions, Passwords, ServerOptions, free_ports},
+    fetch::cache_folder,
     find::{Found, find},
     running::NatsServer,
 };

@@ -98,8 +98,9 @@ impl NatsServer {
             tokio::time::sleep(RESTART_AFTER).await;
             if let Some(status) = self.exited() {
                 tracing::warn!(%status, log = %self.options.log().display(), "nats-server ended; starting it again");
-                if let Err(error) = self.restart().await {
-                    tracing::error!(%error, "cannot start nats-server again; will keep trying");
+                match self.restart().await {
+                    Ok(()) => tracing::warn!(pid = self.pid(), "nats-server runs again"),
+                    Err(error) => tracing::error!(%error, "cannot start nats-server again; will keep trying"),
                 }
             }
         }

@@ -19,7 +19,8 @@ pub(super) async fn open(
     read_buffer: usize,
 ) -> Result<Connection, ConnectError> {
     let token = plan.token(user).map_err(|error| ConnectError::Token(error.to_string()))?;
-    let endpoint = Endpoint { read_buffer, ..Endpoint::new(url, plan.encoding) };
+    let authorities = plan.authorities.clone();
+    let endpoint = Endpoint { authorities, read_buffer, ..Endpoint::new(url, plan.encoding) };
     let opening = async {
         let mut connection = Connection::open(&endpoint).await?;
         let hello = Outgoing::Hello { token: Some(&token), device: "bench", client: "natter-bench", attempt };

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 
 use super::{Args, limits, payload::SMALLEST_BODY, processes::Processes};
-use crate::{auth::Minter, model::UserId, protocol::Encoding};
+use crate::{auth::Minter, client::Authorities, model::UserId, protocol::Encoding};
 
 /// Tokens must outlive the longest run.
 const TTL: Duration = Duration::from_secs(86_400);
@@ -24,6 +24,7 @@ pub(super) enum Load {
 /// A run.
 pub(super) struct Plan {
     pub(super) urls: Vec<String>,
+    pub(super) authorities: Authorities,
     pub(super) mixed: bool,
     pub(super) pairs: usize,
     pub(super) load: Load,
@@ -50,6 +51,7 @@ impl Plan {
         limits::check_own(args.idle.map_or(pairs * 2, |idle| idle.get() as usize))?;
         Ok(Self {
             urls: args.url.clone(),
+            authorities: args.trust.authorities(),
             mixed: args.mixed,
             pairs,
             load: args.rate.map_or(Load::InFlight(args.in_flight.get() as usize), |rate| Load::Rate(rate.get())),

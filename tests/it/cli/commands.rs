@@ -80,6 +80,10 @@ async fn a_refused_message_is_a_failure() {
     let cases = [
         (vec!["send", "--user", "alice", "--to", "@b.b", "--url", &one, "x"], "to: may hold only letters"),
         (vec!["send", "--user", "alice", "--to", "@b", "--url", &one, "--json-body", "{"], "is not JSON"),
+        (
+            vec!["send", "--user", "alice", "--to", "@b", "--url", &one, "--json-body", "{\"n\":18446744073709551616}"],
+            "an integer beyond 64 bits (18446744073709551616): put it in quotes",
+        ),
         (vec!["send", "--to", "@b", "--url", &one, "x"], "nobody to connect as"),
         (vec!["tail", "--user", "alice", "--url", "ws://127.0.0.1:1/v1/ws"], "is the node running?"),
     ];

@@ -38,7 +38,7 @@ fn commands() -> Vec<String> {
 }
 
 /// The words of a command: quotes taken off, variables filled in.
-fn words(line: &str, variables: &[(&str, &str)]) -> Vec<String> {
+pub(super) fn words(line: &str, variables: &[(&str, &str)]) -> Vec<String> {
     let filled = variables.iter().fold(line.to_owned(), |line, (name, value)| line.replace(&format!("${name}"), value));
     let mut words = vec![String::new()];
     let mut quote = None;
@@ -55,7 +55,7 @@ fn words(line: &str, variables: &[(&str, &str)]) -> Vec<String> {
 }
 
 /// `nats … req subject payload`, as the nats command does it: any flag that is not known here fails.
-async fn nats_request(words: &[String]) -> String {
+pub(super) async fn nats_request(words: &[String]) -> String {
     let (mut server, mut user, mut password, mut inbox) = Default::default();
     let mut rest = words[1..].iter();
     while let Some(word) = rest.next() {
@@ -65,7 +65,7 @@ async fn nats_request(words: &[String]) -> String {
             "--password" => &mut password,
             "--inbox-prefix" => &mut inbox,
             "req" => break,
-            other => panic!("README gives nats the argument {other}, which this test does not know"),
+            other => panic!("nats is given the argument {other}, which is not known here"),
         };
         *place = rest.next().unwrap().clone();
     }

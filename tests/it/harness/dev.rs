@@ -19,10 +19,15 @@ pub struct Dev {
 impl Dev {
     /// Starts it in `folder`, which holds its data too, and waits for the line that says it is ready. `port` 0: any.
     pub async fn start(folder: &Path, nodes: usize, port: u16) -> Self {
+        Self::start_with(folder, nodes, port, &[]).await
+    }
+
+    /// The same with these environment variables.
+    pub async fn start_with(folder: &Path, nodes: usize, port: u16, variables: &[(&str, &str)]) -> Self {
         let server = nats_server::find(None).unwrap().path;
         let mut command = natter(folder);
         command.args(["dev", "--json", "--data", "data", "--nodes", &nodes.to_string(), "--port", &port.to_string()]);
-        command.arg("--nats-server").arg(server);
+        command.arg("--nats-server").arg(server).envs(variables.iter().copied());
         let mut process = Process::reading(command);
         let line = process.line_after("").await;
         let ready = serde_json::from_str(&line).unwrap_or_else(|e| panic!("natter dev said {line:?}: {e}"));
@@ -32,6 +37,11 @@ impl Dev {
     /// How many nodes it says it has.
     pub fn nodes(&self) -> usize {
         self.ready["nodes"].as_array().unwrap().len()
+    }
+
+    /// What it printed, by JSON pointer.
+    pub fn said(&self, pointer: &str) -> &Value {
+        self.ready.pointer(pointer).unwrap_or_else(|| panic!("natter dev said nothing of {pointer}: {}", self.ready))
     }
 
     /// The node's page.

@@ -12,6 +12,7 @@ pub mod natter;
 pub mod process;
 pub mod proxy;
 pub mod skip;
+pub mod terminator;
 pub mod wait;
 
 pub use self::wait::{PATIENCE, until};

@@ -1,0 +1,131 @@
+//! What `natter dev` says when everything runs: for a person, or as one line of JSON. Called by the command.
+
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::{
+    auth::{DEV_SECRET_FILE, Minter},
+    cli::print,
+    model::UserId,
+    nats_server::NatsServer,
+};
+
+/// How long the printed tokens are good.
+const TTL: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// Everything that somebody needs to try the mesh.
+#[derive(Serialize)]
+pub(super) struct Ready {
+    pub(super) nodes: Vec<NodeInfo>,
+    pub(super) nats: String,
+    pub(super) data: PathBuf,
+    pub(super) tokens: Tokens,
+    pub(super) service: Service,
+    /// The keys that have another value than with `natter serve` and the same configuration; secrets are left out.
+    pub(super) changed: BTreeMap<&'static str, Value>,
+}
+
+#[derive(Serialize)]
+pub(super) struct NodeInfo {
+    pub(super) name: String,
+    pub(super) http: String,
+    pub(super) ws: String,
+}
+
+#[derive(Serialize)]
+pub(super) struct Tokens {
+    alice: String,
+    bob: String,
+}
+
+impl Tokens {
+    /// Tokens for a month.
+    pub(super) fn new(minter: &Minter) -> anyhow::Result<Self> {
+        let token = |user: &str| anyhow::Ok(minter.mint(&UserId::new(user)?, TTL)?);
+        Ok(Self { alice: token("alice")?, bob: token("bob")? })
+    }
+}
+
+/// The account of a service, as `nats/services/billing.conf` describes it.
+#[derive(Serialize)]
+pub(super) struct Service {
+    user: &'static str,
+    password: String,
+    inbox_prefix: &'static str,
+    /// For a shell: the service writes to bob.
+    command: String,
+}
+
+impl Service {
+    /// The account on this server.
+    pub(super) fn billing(nats: &NatsServer) -> Self {
+        let (user, inbox_prefix) = ("billing", "_INBOX_billing");
+        let password = nats.passwords().billing.clone();
+        let command = format!(
+            "nats --server {} --user {user} --password {} --inbox-prefix {inbox_prefix} \
+             req natter.send.{user}.user.bob '{{\"cid\":\"1\",\"body\":\"paid\"}}'",
+            nats.client_url(),
+            for_shell(&password),
+        );
+        Self { user, password, inbox_prefix, command }
+    }
+}
+
+/// One word of a shell, whatever is in it.
+fn for_shell(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-.,:/@%+=".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+impl Ready {
+    /// One line for scripts.
+    pub(super) fn print_json(&self) -> anyhow::Result<()> {
+        print(&serde_json::to_string(self)?)
+    }
+
+    /// For a person.
+    pub(super) fn print_text(&self) -> anyhow::Result<()> {
+        let mut text = String::from("\nnatter is ready\n\n");
+        for node in &self.nodes {
+            text += &format!("  {:<6} {}   {}\n", node.name, node.http, node.ws);
+        }
+        text += &format!("  nats   {}\n", self.nats);
+        text += &format!("  data   {}   (token secret: {DEV_SECRET_FILE})\n\n", self.data.display());
+        let (one, other) = (&self.nodes[0], &self.nodes[self.nodes.len() - 1]);
+        text += "Chat in two tabs:\n";
+        text += &format!("  {}/#token={}&peer=bob\n", one.http, self.tokens.alice);
+        text += &format!("  {}/#token={}&peer=alice\n\n", other.http, self.tokens.bob);
+        text += "From another terminal, in any folder:\n";
+        text += "  natter send --user alice --to @bob \"hi\"\n  natter tail --user bob\n\n";
+        text += &format!("As a service over NATS (docs/services.md):\n  {}\n\n", self.service.command);
+        text += "Tokens to copy:\n";
+        text += &format!("  ALICE={}\n  BOB={}\n\n", self.tokens.alice, self.tokens.bob);
+        text += "Other than with natter serve:\n";
+        for (key, value) in &self.changed {
+            let why = if key.starts_with("limits.") { "   (no rate limit)" } else { "" };
+            text += &format!("  {key} = {value}{why}\n");
+        }
+        text += "\nCtrl-C drains and stops everything.\n";
+        print(&text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::for_shell;
+
+    #[test]
+    fn a_shell_sees_one_word() {
+        for word in ["abc", "", "a b", "it's", "$HOME", "a\"b", "x;y", "*", "\\"] {
+            let script = format!("printf %s {}", for_shell(word));
+            let echoed = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
+            assert_eq!(String::from_utf8_lossy(&echoed.stdout), word, "{script}");
+        }
+    }
+}
