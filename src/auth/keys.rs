@@ -78,13 +78,19 @@ pub(super) fn all(config: &Auth) -> Result<Vec<Key>, KeyError> {
 
 /// The shared secrets under `[auth]`, the one to sign with first.
 pub(super) fn shared_secrets(config: &Auth) -> Result<Vec<Secret>, KeyError> {
+    let given = [
+        ("auth.hs256_secret", &config.hs256_secret, &config.hs256_secret_file),
+        ("auth.hs256_previous_secret", &config.hs256_previous_secret, &config.hs256_previous_secret_file),
+    ];
     let mut secrets = Vec::new();
-    if let Some(secret) = &config.hs256_secret {
-        check_length(secret, || "auth.hs256_secret".to_owned())?;
-        secrets.push(secret.clone());
-    }
-    if let Some(path) = &config.hs256_secret_file {
-        secrets.push(read_secret(path)?);
+    for (key, secret, file) in given {
+        if let Some(secret) = secret {
+            check_length(secret, || key.to_owned())?;
+            secrets.push(secret.clone());
+        }
+        if let Some(path) = file {
+            secrets.push(read_secret(path)?);
+        }
     }
     Ok(secrets)
 }

@@ -246,6 +246,25 @@ fn while_keys_are_changed_both_are_good() {
 }
 
 #[test]
+fn while_a_shared_secret_is_changed_both_are_good_and_the_new_one_signs() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("old");
+    std::fs::write(&path, format!("{SECRET}\n")).unwrap();
+    let fresh = Auth { hs256_secret: Some(Secret::new(OTHER_SECRET)), ..Auth::default() };
+    let by_text = Auth { hs256_previous_secret: Some(Secret::new(SECRET)), ..fresh.clone() };
+    let by_file = Auth { hs256_previous_secret_file: Some(path), ..fresh.clone() };
+    for config in [&by_text, &by_file] {
+        assert!(verify(config, &hs256(&good())).is_ok(), "the old one is taken");
+        let minted = Minter::from_config(config).unwrap().mint(&UserId::new("bob").unwrap(), Duration::from_secs(60));
+        assert!(verify(&fresh, &minted.unwrap()).is_ok(), "the new one signs");
+    }
+    assert!(matches!(verify(&fresh, &hs256(&good())), Err(AuthError::Signature)));
+    let short = Auth { hs256_previous_secret: Some(Secret::new("tooshort")), ..fresh };
+    let fault = Verifier::from_config(&short).unwrap_err().to_string();
+    assert!(fault.starts_with("auth.hs256_previous_secret has 8 bytes"), "{fault}");
+}
+
+#[test]
 fn a_key_set_is_chosen_from_by_key_id() {
     let unusable = json!({"kty": "RSA", "use": "enc", "kid": "e", "n": "AQAB", "e": "AQAB"});
     let (_folder, config) = by_jwks(json!([jwk("ed.pub.pem", "one"), jwk("ed2.pub.pem", "two"), unusable]));

@@ -30,6 +30,8 @@ impl Signing {
         let file = |path| Auth {
             hs256_secret: None,
             hs256_secret_file: Some(path),
+            hs256_previous_secret: None,
+            hs256_previous_secret_file: None,
             public_key_files: Vec::new(),
             jwks_file: None,
             ..configured.clone()
