@@ -69,7 +69,7 @@ impl Reload {
     /// # Errors
     /// When a key cannot be used; everything stays as it was.
     pub async fn apply(&self, config: &Config) -> Result<String, NodeError> {
-        let verifier = Arc::new(Verifier::from_config(&config.auth)?);
+        let verifier = Arc::new(Verifier::start(&config.auth, Some(&self.gateway.verifier())).await?);
         let keys = format!("{verifier:?}");
         self.gateway.replace_verifier(verifier);
         self.services.replace(config.services.clone());
@@ -90,7 +90,7 @@ impl Node {
     /// # Errors
     /// [`NodeError`]: what waiting does not help.
     pub async fn build(config: &Config, store: Store, metrics: Arc<Metrics>) -> Result<Self, NodeError> {
-        let verifier = Arc::new(Verifier::from_config(&config.auth)?);
+        let verifier = Arc::new(Verifier::start(&config.auth, None).await?);
         let options = NatsOptions::from_config(config.node.name.as_str(), &config.nats);
         let bus: Arc<dyn Bus> = NatsBus::connect(options, metrics.clone()).await?;
         let claim = Claim::new(&bus, config.node.name.as_str());

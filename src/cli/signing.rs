@@ -34,13 +34,15 @@ impl Signing {
             hs256_previous_secret_file: None,
             public_key_files: Vec::new(),
             jwks_file: None,
+            jwks_url: None,
             ..configured.clone()
         };
         if let Some(path) = &self.secret_file {
             return Ok(file(path.clone()));
         }
         let has_secret = configured.hs256_secret.is_some() || configured.hs256_secret_file.is_some();
-        let has_keys = !configured.public_key_files.is_empty() || configured.jwks_file.is_some();
+        let has_keys =
+            !configured.public_key_files.is_empty() || configured.jwks_file.is_some() || configured.jwks_url.is_some();
         if self.data.is_none() && (has_secret || has_keys) {
             return Ok(configured.clone());
         }

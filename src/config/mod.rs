@@ -32,7 +32,7 @@ pub use secret::{MASK, Secret, ServerUrl, mask_url};
 pub use section::Doc;
 pub use sections::{
     Auth, Embedded, Http, Limits, Log, LogFormat, Nats, Node, Scylla, SendAs, Service, ServiceRules, Star, Store,
-    StoreKind, Timing,
+    StoreKind, Timing, UserEncoding,
 };
 pub use show::example;
 pub use source::{Flag, PREFIX, Source, Sources};

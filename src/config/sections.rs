@@ -154,6 +154,16 @@ section!(
     }
 );
 
+/// How a user's id in a token becomes a user id of natter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UserEncoding {
+    /// As it is; other characters are refused.
+    Plain,
+    /// Every byte but letters, digits and `-` becomes `_` and two hex digits.
+    Escaped,
+}
+
 section!(
     /// Whose tokens are taken. One or several kinds of key at once; several keys allow changing them without
     /// a gap. SIGHUP reads all of this again.
@@ -170,6 +180,20 @@ section!(
         public_key_files: Vec<PathBuf> = Vec::new(),
         /// A file with a JSON Web Key Set.
         jwks_file: Option<PathBuf> = None,
+        /// Where an identity provider serves its JSON Web Key Set: `https://…`, or `http://` on this machine. Fetched
+        /// at the start, every `jwks_refresh_secs`, and when a token names a key that is not in it.
+        jwks_url: Option<String> = None,
+        /// A PEM file with the certificate authorities to trust for `jwks_url` instead of the system's.
+        jwks_ca_file: Option<PathBuf> = None,
+        /// A file in which the last good set is kept, so that the node also starts while `jwks_url` is away.
+        jwks_copy_file: Option<PathBuf> = None,
+        /// How often the set is fetched.
+        jwks_refresh_secs: u64 = 300,
+        /// The claim that holds the user's id.
+        user_claim: String = "sub".to_owned(),
+        /// `plain`: that id is the user id, letters, digits, `_` and `-`. `escaped`: any id, each other byte and `_`
+        /// written as `_` and two hex digits, so `auth0|5f` is the user `auth0_7c5f`; 64 characters at most.
+        user_encoding: UserEncoding = UserEncoding::Plain,
         /// If not empty, a token's `aud` must name one of these.
         audience: Vec<String> = Vec::new(),
         /// If not empty, a token's `iss` must be one of these.

@@ -383,10 +383,11 @@ fn page(path: &str) -> String {
 }
 
 /// Pages and examples that name keys and variables.
-const PAGES: [&str; 8] = [
+const PAGES: [&str; 9] = [
     "README.md",
     "ARCHITECTURE.md",
     "deploy/README.md",
+    "docs/tokens.md",
     "nats/README.md",
     "docker-compose.yml",
     ".env.example",
@@ -440,4 +441,28 @@ fn the_defaults_that_a_page_quotes_are_those_in_force() {
     assert!(quoted > 0, "no page quotes a default: is this test still right?");
     let shown = Auth::KEYS.iter().find(|(key, _)| *key == "hs256_secret").unwrap().1.join("");
     assert!(shown.contains(&MIN_SECRET_BYTES.to_string()), "{shown}");
+}
+
+#[test]
+fn keys_come_over_https_or_from_this_machine() {
+    for (url, good) in [
+        ("https://login.example.org/.well-known/jwks.json", true),
+        ("https://[::1]:8443/keys?x=1", true),
+        ("http://127.0.0.1:8080/keys", true),
+        ("http://[::1]/keys", true),
+        ("http://localhost:1/", true),
+        ("http://login.example.org/keys", false),
+        ("http://localhost.example.org/keys", false),
+        ("http://10.0.0.1/keys", false),
+        ("https://user:hunter2@login.example.org/", false),
+        ("ftp://localhost/keys", false),
+        ("login.example.org", false),
+        ("/keys", false),
+    ] {
+        let loaded = Config::load(&variables(&[("NATTER_AUTH__JWKS_URL", url)]));
+        assert_eq!(loaded.is_ok(), good, "{url}: {loaded:?}");
+        assert!(!format!("{loaded:?}").contains("hunter2"), "{loaded:?}");
+    }
+    let alone = faults(&variables(&[("NATTER_AUTH__JWKS_COPY_FILE", "x")]));
+    assert!(alone[0].to_string().starts_with("auth.jwks_copy_file needs auth.jwks_url"), "{alone:?}");
 }

@@ -1,11 +1,12 @@
 //! What a value must be beyond its type: ranges, and keys that depend on each other. Lists every fault.
 
-use std::{fmt::Display, path::PathBuf};
+use std::{fmt::Display, net::IpAddr, path::PathBuf};
 
 use super::{
     Auth, Config, Http, Limits, MAX_LEEWAY_SECS, MAX_STORE_WAIT_MS, MIN_SECRET_BYTES, Nats, Scylla, Secret, StoreKind,
     Timing,
     fault::{ConfigErrors, Fault},
+    mask_url,
     source::Source,
 };
 
@@ -164,6 +165,19 @@ fn auth(auth: &Auth, check: &mut Checks) {
         let key = "auth.hs256_previous_secret".to_owned();
         check.0.push(Fault { key, value: None, problem, source: Source::Default });
     }
+    if let Some(url) = &auth.jwks_url {
+        let problem = "must be like https://login.example.org/keys, without a user; http:// only for this machine";
+        check.that(is_key_set_url(url), "auth.jwks_url", quoted(&mask_url(url)), problem);
+    }
+    for (key, file) in [("auth.jwks_ca_file", &auth.jwks_ca_file), ("auth.jwks_copy_file", &auth.jwks_copy_file)] {
+        if file.is_some() && auth.jwks_url.is_none() {
+            let problem = "needs auth.jwks_url as well".to_owned();
+            check.0.push(Fault { key: key.to_owned(), value: None, problem, source: Source::Default });
+        }
+    }
+    check.range("auth.jwks_refresh_secs", auth.jwks_refresh_secs, 10..=86_400);
+    let claim = &auth.user_claim;
+    check.that(!claim.is_empty(), "auth.user_claim", quoted(claim), "must be the name of a claim, such as sub");
     check.range("auth.leeway_secs", auth.leeway_secs, 0..=MAX_LEEWAY_SECS);
 }
 
@@ -212,6 +226,15 @@ fn is_framing(text: &str) -> bool {
 /// A secret that is given either as text or as a file.
 fn given(text: &Option<Secret>, file: &Option<PathBuf>) -> Option<()> {
     (text.is_some() || file.is_some()).then_some(())
+}
+
+/// Keys that came unencrypted over a network could be anybody's.
+fn is_key_set_url(url: &str) -> bool {
+    let Ok(uri) = url.parse::<hyper::Uri>() else { return false };
+    let Some(authority) = uri.authority().filter(|authority| !authority.as_str().contains('@')) else { return false };
+    let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+    let here = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+    !host.is_empty() && (uri.scheme_str() == Some("https") || (uri.scheme_str() == Some("http") && here))
 }
 
 fn is_server(url: &str) -> bool {

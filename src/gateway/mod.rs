@@ -156,6 +156,16 @@ impl Gateway {
         self.verifier.read().clone()
     }
 
+    /// Checks the token of a `hello`. Waits only where its key is unknown and may have been published since the keys of
+    /// `auth.jwks_url` were fetched, at most [`crate::auth::LOGIN_WAIT`].
+    async fn check_first_token(&self, token: &str) -> CheckedToken {
+        let verifier = self.verifier();
+        if verifier.lacks_key(token) {
+            verifier.fetch_again().await;
+        }
+        self.check_token(None, token)
+    }
+
     /// Checks a token, of `user` where that is given.
     fn check_token(&self, user: Option<&UserId>, token: &str) -> CheckedToken {
         let claims = self.verifier().verify(token).map_err(|error| (error.is_expired(), format!("token: {error}")))?;
