@@ -2,7 +2,7 @@
 # Two stages: the compiler stays behind. Both bases are of one Debian release, so the C library fits.
 FROM rust:1.95.0-slim-bookworm AS build
 # A C compiler and make: for the allocator and the cryptography.
-RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev make && rm -rf /var/lib/apt/lists/*
+RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates gcc libc6-dev make && rm -rf /var/lib/apt/lists/*
 WORKDIR /natter
 COPY Cargo.toml Cargo.lock ./
 COPY schema schema
@@ -18,6 +18,8 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,targe
 FROM debian:12-slim
 RUN useradd --system --uid 65532 --no-create-home --shell /usr/sbin/nologin nonroot
 COPY --from=build /usr/local/bin/natter /usr/local/bin/natter
+# The authorities that sign the certificates of identity providers (auth.jwks_url).
+COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 USER nonroot
 EXPOSE 8080
 # There is no curl here: the program asks itself.

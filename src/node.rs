@@ -14,7 +14,7 @@ use crate::{
         claim::Claim,
         nats::{NatsBus, NatsOptions},
     },
-    config::Config,
+    config::{self, Config},
     gateway::{self, Gateway},
     http::{
         self, Routes, Shown,
@@ -53,6 +53,28 @@ pub struct Node {
     /// What services send; dropping it ends that.
     requests: [Subscription; 2],
     claim: Claim,
+    services: config::Services,
+}
+
+/// Changes a running node: what can be taken from a configuration that was read again.
+#[derive(Debug, Clone)]
+pub struct Reload {
+    gateway: Arc<Gateway>,
+    services: config::Services,
+}
+
+impl Reload {
+    /// Takes the keys of `[auth]` and the rules of `[services]`: both, or neither. Returns the keys in words.
+    ///
+    /// # Errors
+    /// When a key cannot be used; everything stays as it was.
+    pub async fn apply(&self, config: &Config) -> Result<String, NodeError> {
+        let verifier = Arc::new(Verifier::start(&config.auth, Some(&self.gateway.verifier())).await?);
+        let keys = format!("{verifier:?}");
+        self.gateway.replace_verifier(verifier);
+        self.services.replace(config.services.clone());
+        Ok(keys)
+    }
 }
 
 impl std::fmt::Debug for Node {
@@ -68,18 +90,19 @@ impl Node {
     /// # Errors
     /// [`NodeError`]: what waiting does not help.
     pub async fn build(config: &Config, store: Store, metrics: Arc<Metrics>) -> Result<Self, NodeError> {
-        let verifier = Arc::new(Verifier::from_config(&config.auth)?);
+        let verifier = Arc::new(Verifier::start(&config.auth, None).await?);
         let options = NatsOptions::from_config(config.node.name.as_str(), &config.nats);
         let bus: Arc<dyn Bus> = NatsBus::connect(options, metrics.clone()).await?;
         let claim = Claim::new(&bus, config.node.name.as_str());
         let registry = Arc::new(Registry::new(bus.clone(), metrics.clone(), capacity(config)));
         let router = Router::new(bus.clone(), registry.clone(), metrics.clone());
+        let rules_of_services = config::Services::new(config.services.clone());
         let ops = Ops::new(ops::Parts {
             store: store.clone(),
             router: router.clone(),
             metrics: metrics.clone(),
             limits: limits(config),
-            services: config.services.clone(),
+            services: rules_of_services.clone(),
         });
         let clock = Clock::new();
         let gateway = Gateway::new(gateway::Parts {
@@ -107,12 +130,18 @@ impl Node {
         if let Some(refusal) = bus.refusal() {
             return Err(BusError::Other(refusal).into());
         }
-        Ok(Self { shown: Shown { gateway, store, bus, metrics, frame_ancestors }, watch, patience, requests, claim })
+        let shown = Shown { gateway, store, bus, metrics, frame_ancestors };
+        Ok(Self { shown, watch, patience, requests, claim, services: rules_of_services })
     }
 
     /// Its connections: for tests that count them.
     pub fn gateway(&self) -> &Arc<Gateway> {
         &self.shown.gateway
+    }
+
+    /// Changes it while it runs.
+    pub fn reload(&self) -> Reload {
+        Reload { gateway: self.shown.gateway.clone(), services: self.services.clone() }
     }
 
     /// The connection to NATS: for tests that wait for it.
@@ -122,7 +151,7 @@ impl Node {
 
     /// Serves until `shutdown`, then drains. True when everything under way ended within the drain time.
     pub async fn run(self, listener: TcpListener, shutdown: CancellationToken) -> bool {
-        let Self { shown, watch: watched, patience, requests, claim } = self;
+        let Self { shown, watch: watched, patience, requests, claim, services: _ } = self;
         let (gateway, bus) = (shown.gateway.clone(), shown.bus.clone());
         // Ends with this future, also when that is dropped in the middle: it holds the bus.
         let watching = AbortOnDropHandle::new(tokio::spawn(watch(watched)));

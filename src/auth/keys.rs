@@ -8,7 +8,7 @@ use std::{
 
 use aws_lc_rs::signature;
 use jsonwebtoken::{
-    Algorithm, DecodingKey, DecodingKeyKind,
+    Algorithm, AlgorithmFamily, DecodingKey, DecodingKeyKind,
     jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, KeyAlgorithm, KeyOperations, PublicKeyUse},
 };
 
@@ -18,7 +18,9 @@ use crate::config::{Auth, MIN_SECRET_BYTES, Secret};
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
     /// Nothing under `[auth]` says whose tokens to accept.
-    #[error("no key to verify tokens with, set auth.hs256_secret_file, auth.public_key_files or auth.jwks_file")]
+    #[error(
+        "no key to verify tokens with, set auth.hs256_secret_file, auth.public_key_files, auth.jwks_file or auth.jwks_url"
+    )]
     None,
     /// There are keys, but none to sign tokens with: that takes a shared secret.
     #[error("tokens can be made only with a shared secret, set auth.hs256_secret or auth.hs256_secret_file")]
@@ -42,6 +44,14 @@ pub enum KeyError {
         #[source]
         source: io::Error,
     },
+    /// The key set of `auth.jwks_url` can be had neither from there nor from a copy.
+    #[error("auth.jwks_url {url}: {reason}; check the URL, or keep a copy for such times with auth.jwks_copy_file")]
+    Url {
+        /// The URL.
+        url: String,
+        /// What went wrong, and with the copy as well.
+        reason: String,
+    },
     /// A file does not hold a key that natter can use.
     #[error("{}: {reason}", path.display())]
     Unusable {
@@ -51,6 +61,9 @@ pub enum KeyError {
         reason: String,
     },
 }
+
+/// The most keys of a set that came from a URL: each is tried for a token without a key id.
+const MAX_KEYS: usize = 100;
 
 /// A key and the one algorithm it is for. A token's header chooses among the keys, never how a key is used: otherwise a
 /// public key could be passed off as a shared secret.
@@ -73,18 +86,49 @@ pub(super) fn all(config: &Auth) -> Result<Vec<Key>, KeyError> {
     if let Some(path) = &config.jwks_file {
         keys.extend(jwks(path)?);
     }
-    if keys.is_empty() { Err(KeyError::None) } else { Ok(keys) }
+    if keys.is_empty() && config.jwks_url.is_none() { Err(KeyError::None) } else { Ok(keys) }
+}
+
+/// The keys of a set that came from a URL. Unlike a file, nobody here wrote it: what cannot be used is skipped, as the
+/// standard says, and so are shared secrets, which have no business there.
+pub(super) fn from_set(text: &str) -> Result<Vec<Key>, String> {
+    #[derive(serde::Deserialize)]
+    struct Set {
+        keys: Vec<serde_json::Value>,
+    }
+    let set: Set = serde_json::from_str(text)
+        .map_err(|e| format!("not a JSON Web Key Set: {{\"keys\": […]}} (line {}, column {})", e.line(), e.column()))?;
+    if set.keys.len() > MAX_KEYS {
+        return Err(format!("holds {} keys, at most {MAX_KEYS} are taken", set.keys.len()));
+    }
+    let mut keys = Vec::new();
+    for value in set.keys {
+        // A kind of key that the library does not know is not a fault.
+        let Ok(jwk) = serde_json::from_value::<Jwk>(value) else { continue };
+        match from_jwk(&jwk) {
+            Ok(Some(key)) if key.decoding.family() != AlgorithmFamily::Hmac => keys.push(key),
+            Ok(_) => {}
+            Err(reason) => tracing::warn!(kid = jwk.common.key_id, reason, "a key of auth.jwks_url cannot be used"),
+        }
+    }
+    if keys.is_empty() { Err("holds no key for verifying signatures".to_owned()) } else { Ok(keys) }
 }
 
 /// The shared secrets under `[auth]`, the one to sign with first.
 pub(super) fn shared_secrets(config: &Auth) -> Result<Vec<Secret>, KeyError> {
+    let given = [
+        ("auth.hs256_secret", &config.hs256_secret, &config.hs256_secret_file),
+        ("auth.hs256_previous_secret", &config.hs256_previous_secret, &config.hs256_previous_secret_file),
+    ];
     let mut secrets = Vec::new();
-    if let Some(secret) = &config.hs256_secret {
-        check_length(secret, || "auth.hs256_secret".to_owned())?;
-        secrets.push(secret.clone());
-    }
-    if let Some(path) = &config.hs256_secret_file {
-        secrets.push(read_secret(path)?);
+    for (key, secret, file) in given {
+        if let Some(secret) = secret {
+            check_length(secret, || key.to_owned())?;
+            secrets.push(secret.clone());
+        }
+        if let Some(path) = file {
+            secrets.push(read_secret(path)?);
+        }
     }
     Ok(secrets)
 }

@@ -4,17 +4,19 @@
 use std::time::Duration;
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
-use serde::Serialize;
+use serde_json::{Map, Value};
 
-use super::{AuthError, KeyError, MIN_SECRET_BYTES, keys::shared_secrets};
+use super::{AuthError, KeyError, MIN_SECRET_BYTES, keys::shared_secrets, user_id};
 use crate::{
-    config::{Auth, Secret},
+    config::{Auth, Secret, UserEncoding},
     model::{UserId, now_millis},
 };
 
 /// Makes HS256 tokens with a shared secret.
 pub struct Minter {
     key: EncodingKey,
+    claim: String,
+    encoding: UserEncoding,
     audience: Option<String>,
     issuer: Option<String>,
 }
@@ -23,17 +25,6 @@ impl std::fmt::Debug for Minter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Minter").field("audience", &self.audience).field("issuer", &self.issuer).finish()
     }
-}
-
-#[derive(Serialize)]
-struct NewClaims<'a> {
-    sub: &'a str,
-    iat: u64,
-    exp: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    aud: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    iss: Option<&'a str>,
 }
 
 impl Minter {
@@ -46,7 +37,8 @@ impl Minter {
         if bytes.len() < MIN_SECRET_BYTES {
             return Err(KeyError::Short { from: "the secret".to_owned(), len: bytes.len() }.into());
         }
-        Ok(Self { key: EncodingKey::from_secret(bytes), audience: None, issuer: None })
+        let Auth { user_claim: claim, user_encoding: encoding, .. } = Auth::default();
+        Ok(Self { key: EncodingKey::from_secret(bytes), claim, encoding, audience: None, issuer: None })
     }
 
     /// Signs with the configured secret, and names the audience and issuer that the nodes require.
@@ -56,6 +48,8 @@ impl Minter {
     pub fn from_config(config: &Auth) -> Result<Self, AuthError> {
         let secret = shared_secrets(config)?.into_iter().next().ok_or(KeyError::NoSecret)?;
         Ok(Self {
+            claim: config.user_claim.clone(),
+            encoding: config.user_encoding,
             audience: config.audience.first().cloned(),
             issuer: config.issuer.first().cloned(),
             ..Self::new(&secret)?
@@ -65,16 +59,21 @@ impl Minter {
     /// A token for `user`, valid from now for `ttl`.
     ///
     /// # Errors
-    /// Only if the signing library fails, for which there is no known reason.
+    /// [`AuthError::NotEscaped`] where ids are escaped and `user` cannot be one.
     pub fn mint(&self, user: &UserId, ttl: Duration) -> Result<String, AuthError> {
         let now = now_millis() / 1000;
-        let claims = NewClaims {
-            sub: user.as_str(),
-            iat: now,
-            exp: now.saturating_add(ttl.as_secs()),
-            aud: self.audience.as_deref(),
-            iss: self.issuer.as_deref(),
+        let id = match self.encoding {
+            UserEncoding::Plain => user.as_str().to_owned(),
+            UserEncoding::Escaped => user_id::unescape(user).ok_or_else(|| AuthError::NotEscaped(user.clone()))?,
         };
+        let mut claims = Map::from_iter([
+            (self.claim.clone(), Value::from(id)),
+            ("iat".to_owned(), now.into()),
+            ("exp".to_owned(), now.saturating_add(ttl.as_secs()).into()),
+        ]);
+        for (name, value) in [("aud", &self.audience), ("iss", &self.issuer)] {
+            claims.extend(value.as_deref().map(|value| (name.to_owned(), value.into())));
+        }
         jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &self.key).map_err(|_| AuthError::Malformed)
     }
 }

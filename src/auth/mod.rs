@@ -4,18 +4,22 @@
 //! [`Verifier`] is called by the gateway for `hello` and for token refreshes, [`Minter`] and [`dev_secret`] by
 //! `natter token` and `natter dev`.
 
+mod fetch;
 mod keys;
 mod mint;
+mod remote;
 mod secret_file;
+mod user_id;
 mod verifier;
 
 pub use crate::config::{MIN_SECRET_BYTES, Secret};
 pub use keys::{KeyError, read_secret};
 pub use mint::Minter;
+pub use remote::{FETCH_EVERY, FETCH_TIMEOUT, LOGIN_WAIT};
 pub use secret_file::{DEV_SECRET_FILE, dev_secret, dev_secret_path};
 pub use verifier::{Claims, Verifier};
 
-use crate::model::NameError;
+use crate::model::{MAX_NAME, NameError, UserId};
 
 /// Why a token was refused, or why tokens cannot be verified or made. No variant holds a token or a secret.
 #[derive(Debug, thiserror::Error)]
@@ -44,9 +48,32 @@ pub enum AuthError {
     /// A claim is missing, or is not what this node requires.
     #[error("the claim {0:?} is missing or not acceptable")]
     Claim(&'static str),
-    /// `sub` is not a user id.
-    #[error("the claim \"sub\" is not a user id: it {0}")]
-    Subject(#[source] NameError),
+    /// The claim that holds the user's id (`auth.user_claim`) is missing, or is not text.
+    #[error("the claim {0:?} is missing or not acceptable, it must hold the user's id (auth.user_claim)")]
+    NoUser(String),
+    /// That claim is not a user id.
+    #[error("the claim {claim:?} is not a user id: it {reason}")]
+    Subject {
+        /// The claim.
+        claim: String,
+        /// What is wrong with it.
+        #[source]
+        reason: NameError,
+    },
+    /// Its id becomes too long when its other characters are escaped.
+    #[error(
+        "the claim {claim:?} is too long for a user id: escaped (auth.user_encoding), it has {len} characters, \
+         at most {MAX_NAME} are taken; put a shorter id into the token"
+    )]
+    LongUser {
+        /// The claim.
+        claim: String,
+        /// Characters of the escaped id.
+        len: usize,
+    },
+    /// A token is to be made for a user id that no escaped id becomes.
+    #[error("{0} is not an escaped id (auth.user_encoding): _ must begin two hex digits, such as _7c")]
+    NotEscaped(UserId),
     /// A key cannot be used.
     #[error(transparent)]
     Key(#[from] KeyError),

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::{
     auth::{KeyError, Minter},
-    config::Secret,
+    config::{Secret, UserEncoding},
     model::now_millis,
 };
 
@@ -131,6 +131,31 @@ fn what_a_token_claims_is_checked() {
 }
 
 #[test]
+fn the_user_may_be_in_another_claim_and_have_other_characters() {
+    let claim = Auth { user_claim: "https://example.org/id".into(), ..by_secret() };
+    let token = |id: Value| hs256(&json!({"https://example.org/id": id, "sub": "mallory|x", "exp": now() + 600}));
+    assert_eq!(verify(&claim, &token(json!("alice"))).unwrap().user.as_str(), "alice");
+    for bad in [json!("auth0|5f7c"), json!(7), Value::Null, json!("")] {
+        let refused = verify(&claim, &token(bad)).unwrap_err().to_string();
+        assert!(refused.contains("https://example.org/id"), "{refused}");
+    }
+    let escaped = Auth { user_encoding: UserEncoding::Escaped, ..by_secret() };
+    let user = |config: &Auth, id: &str| verify(config, &hs256(&with("sub", json!(id)))).map(|claims| claims.user);
+    assert_eq!(user(&escaped, "auth0|5f7c").unwrap().as_str(), "auth0_7c5f7c");
+    assert_eq!(user(&escaped, "alice@example.org").unwrap().as_str(), "alice_40example_2eorg");
+    let long = user(&escaped, &"@".repeat(22)).unwrap_err();
+    assert!(matches!(long, AuthError::LongUser { len: 66, .. }), "{long}");
+    assert!(user(&escaped, "").is_err() && user(&escaped, &"@".repeat(21)).is_ok());
+    // What is made for an escaped id is taken for it.
+    let minter = Minter::from_config(&Auth { user_claim: "uid".into(), ..escaped.clone() }).unwrap();
+    let reader = Auth { user_claim: "uid".into(), ..escaped };
+    let bob = UserId::new("auth0_7cbob").unwrap();
+    assert_eq!(verify(&reader, &minter.mint(&bob, Duration::from_secs(60)).unwrap()).unwrap().user, bob);
+    let never = minter.mint(&UserId::new("a_b").unwrap(), Duration::from_secs(60)).unwrap_err();
+    assert!(matches!(never, AuthError::NotEscaped(_)), "{never}");
+}
+
+#[test]
 fn audience_and_issuer_are_asked_for_where_they_are_configured() {
     let strict = Auth { audience: vec!["natter".into()], issuer: vec!["idp".into()], ..by_secret() };
     let token = |aud: Value, iss: Value| {
@@ -146,11 +171,16 @@ fn audience_and_issuer_are_asked_for_where_they_are_configured() {
         (json!([]), json!("idp"), "aud"),
         (json!("natter"), json!("other"), "iss"),
         (json!("natter"), Value::Null, "iss"),
+        (json!("natter"), json!(["idp"]), "iss"),
+        (json!("natter"), json!(["idp", "other"]), "iss"),
+        (json!("natter"), json!({"0": "idp"}), "iss"),
     ] {
         let refused = verify(&strict, &token(aud, iss)).unwrap_err();
         assert!(matches!(refused, AuthError::Claim(claim) if claim == what), "{refused}");
     }
     assert!(verify(&by_secret(), &token(json!("anything"), json!("anyone"))).is_ok(), "not configured, not looked at");
+    let refused = verify(&by_secret(), &token(json!("x"), json!(["idp"]))).unwrap_err();
+    assert!(matches!(refused, AuthError::Claim("iss")), "never a list: {refused}");
 }
 
 #[test]
@@ -243,6 +273,25 @@ fn while_keys_are_changed_both_are_good() {
     let only_new = Auth { public_key_files: vec![testdata("ed2.pub.pem")], ..Auth::default() };
     let old = signed(&good(), Algorithm::EdDSA, None, &ed("ed.key.pem"));
     assert!(matches!(verify(&only_new, &old), Err(AuthError::Signature)));
+}
+
+#[test]
+fn while_a_shared_secret_is_changed_both_are_good_and_the_new_one_signs() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("old");
+    std::fs::write(&path, format!("{SECRET}\n")).unwrap();
+    let fresh = Auth { hs256_secret: Some(Secret::new(OTHER_SECRET)), ..Auth::default() };
+    let by_text = Auth { hs256_previous_secret: Some(Secret::new(SECRET)), ..fresh.clone() };
+    let by_file = Auth { hs256_previous_secret_file: Some(path), ..fresh.clone() };
+    for config in [&by_text, &by_file] {
+        assert!(verify(config, &hs256(&good())).is_ok(), "the old one is taken");
+        let minted = Minter::from_config(config).unwrap().mint(&UserId::new("bob").unwrap(), Duration::from_secs(60));
+        assert!(verify(&fresh, &minted.unwrap()).is_ok(), "the new one signs");
+    }
+    assert!(matches!(verify(&fresh, &hs256(&good())), Err(AuthError::Signature)));
+    let short = Auth { hs256_previous_secret: Some(Secret::new("tooshort")), ..fresh };
+    let fault = Verifier::from_config(&short).unwrap_err().to_string();
+    assert!(fault.starts_with("auth.hs256_previous_secret has 8 bytes"), "{fault}");
 }
 
 #[test]

@@ -1,14 +1,15 @@
 //! Verifies tokens. Called by the gateway for `hello`, for the `Authorization` header and for token refreshes.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use jsonwebtoken::{Header, Validation, errors::ErrorKind};
-use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
     AuthError,
     keys::{self, Key},
+    remote::{Place, Remote},
+    user_id,
 };
 use crate::{
     config::{Auth, MAX_LEEWAY_SECS},
@@ -24,45 +25,59 @@ const MAX_EXP: u64 = 253_402_300_799;
 /// What a valid token says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claims {
-    /// From `sub`.
+    /// From the claim that `auth.user_claim` names, `sub`.
     pub user: UserId,
     /// From `exp`: seconds since 1970 UTC, without the leeway.
     pub exp: u64,
 }
 
-/// The claims that natter reads itself; the library checks the others. Any JSON value is accepted here, so that a wrong
-/// type is reported as a wrong claim and not as a malformed token.
-#[derive(Deserialize)]
-struct RawClaims {
-    #[serde(default)]
-    sub: Value,
-    #[serde(default)]
-    exp: Value,
-}
+/// The claims; the library checks the others. Any JSON value is accepted here, so that a wrong type is reported as a
+/// wrong claim and not as a malformed token.
+type RawClaims = serde_json::Map<String, Value>;
 
 /// The node's keys and what it requires of a token.
 pub struct Verifier {
-    keys: Vec<(Key, Validation)>,
+    keys: Vec<Key>,
+    /// The keys of `auth.jwks_url`.
+    remote: Option<Arc<Remote>>,
+    rules: Auth,
 }
 
 impl fmt::Debug for Verifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kinds = self.keys.iter().map(|(key, _)| (key.alg, &key.kid));
-        f.debug_list().entries(kinds).finish()
+        let remote = self.remote.as_ref().map(|remote| remote.keys());
+        let keys = self.keys.iter().chain(remote.iter().flat_map(|keys| keys.iter()));
+        f.debug_list().entries(keys.map(|key| (key.alg, &key.kid))).finish()
     }
 }
 
 impl Verifier {
-    /// Reads and checks all keys.
+    /// Reads and checks all keys that are on this machine; those of `auth.jwks_url` come with [`Verifier::start`].
     ///
     /// # Errors
     /// [`AuthError::Key`], with the file and what to do about it.
     pub fn from_config(config: &Auth) -> Result<Self, AuthError> {
-        let with_rules = |key: Key| {
-            let validation = validation(config, &key);
-            (key, validation)
-        };
-        Ok(Self { keys: keys::all(config)?.into_iter().map(with_rules).collect() })
+        Ok(Self { keys: keys::all(config)?, remote: None, rules: config.clone() })
+    }
+
+    /// The same, and fetches the keys of `auth.jwks_url`, now and from time to time. What `before` has fetched from the
+    /// same place stays good when it is away now.
+    ///
+    /// # Errors
+    /// [`AuthError::Key`]; also when the URL gives no keys and neither `before` nor a copy has any.
+    pub async fn start(config: &Auth, before: Option<&Self>) -> Result<Self, AuthError> {
+        let mut verifier = Self::from_config(config)?;
+        if let Some(place) = Place::from_config(config) {
+            let known = before.and_then(|before| before.remote.clone()).filter(|remote| remote.is_at(&place));
+            verifier.remote = Some(match known {
+                Some(remote) => {
+                    remote.fetch_again().await;
+                    remote
+                }
+                None => Arc::new(Remote::start(place).await?),
+            });
+        }
+        Ok(verifier)
     }
 
     /// Verifies a token: its signature, its times and its claims.
@@ -77,16 +92,30 @@ impl Verifier {
         if header.crit.is_some() {
             return Err(AuthError::Extension);
         }
+        let remote = self.remote.as_ref().map(|remote| remote.keys());
+        let keys = self.keys.iter().chain(remote.iter().flat_map(|keys| keys.iter()));
         let mut refused = AuthError::UnknownKey;
-        for (key, validation) in self.keys.iter().filter(|(key, _)| fits(key, &header)) {
-            match jsonwebtoken::decode::<RawClaims>(token, &key.decoding, validation) {
-                Ok(data) => return claims(&data.claims),
+        for key in keys.filter(|key| fits(key, &header)) {
+            match jsonwebtoken::decode::<RawClaims>(token, &key.decoding, &validation(&self.rules, key)) {
+                Ok(data) => return claims(&data.claims, &self.rules),
                 // Another key of the same kind may fit: there are two while keys are being rotated.
                 Err(e) if *e.kind() == ErrorKind::InvalidSignature => refused = AuthError::Signature,
                 Err(e) => return Err(auth_error(e.kind())),
             }
         }
         Err(refused)
+    }
+
+    /// Whether the token may be signed with a key that `auth.jwks_url` has by now: [`Verifier::fetch_again`] tells.
+    pub fn lacks_key(&self, token: &str) -> bool {
+        self.remote.is_some() && matches!(self.verify(token), Err(AuthError::UnknownKey))
+    }
+
+    /// Waits for the keys of `auth.jwks_url` to be fetched once more, at most [`super::LOGIN_WAIT`].
+    pub async fn fetch_again(&self) {
+        if let Some(remote) = &self.remote {
+            remote.fetch_again().await;
+        }
     }
 }
 
@@ -104,7 +133,7 @@ fn validation(config: &Auth, key: &Key) -> Validation {
     // The library subtracts it from the current time, which would underflow with a huge one.
     validation.leeway = config.leeway_secs.min(MAX_LEEWAY_SECS);
     validation.validate_nbf = true;
-    let mut required = vec!["exp", "sub"];
+    let mut required = vec!["exp"];
     // What is not configured is ignored; what is configured must be present.
     validation.validate_aud = !config.audience.is_empty();
     if !config.audience.is_empty() {
@@ -119,13 +148,17 @@ fn validation(config: &Auth, key: &Key) -> Validation {
     validation
 }
 
-fn claims(raw: &RawClaims) -> Result<Claims, AuthError> {
-    let sub = raw.sub.as_str().ok_or(AuthError::Claim("sub"))?;
-    let user = UserId::new(sub).map_err(AuthError::Subject)?;
-    let exp = &raw.exp;
+fn claims(raw: &RawClaims, rules: &Auth) -> Result<Claims, AuthError> {
+    // A list would be good where any of its issuers is: an issuer is one text.
+    if raw.get("iss").is_some_and(|iss| !iss.is_string() && !iss.is_null()) {
+        return Err(AuthError::Claim("iss"));
+    }
+    let claim = &rules.user_claim;
+    let id = raw.get(claim).and_then(Value::as_str).ok_or_else(|| AuthError::NoUser(claim.clone()))?;
+    let user = user_id::read(id, rules.user_encoding, claim)?;
     // The standard allows fractions of a second; `as` cuts them off and saturates.
-    let secs = exp.as_u64().or_else(|| exp.as_f64().map(|f| f as u64)).ok_or(AuthError::Claim("exp"))?;
-    Ok(Claims { user, exp: secs.min(MAX_EXP) })
+    let secs = raw.get("exp").and_then(|exp| exp.as_u64().or_else(|| exp.as_f64().map(|f| f as u64)));
+    Ok(Claims { user, exp: secs.ok_or(AuthError::Claim("exp"))?.min(MAX_EXP) })
 }
 
 fn auth_error(kind: &ErrorKind) -> AuthError {
@@ -139,7 +172,7 @@ fn auth_error(kind: &ErrorKind) -> AuthError {
             "nbf" => AuthError::Claim("nbf"),
             "aud" => AuthError::Claim("aud"),
             "iss" => AuthError::Claim("iss"),
-            _ => AuthError::Claim("sub"),
+            _ => AuthError::Malformed,
         },
         _ => AuthError::Malformed,
     }

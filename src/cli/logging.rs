@@ -5,10 +5,11 @@ use std::io;
 
 use tracing::{Level, Subscriber};
 use tracing_subscriber::{
-    EnvFilter,
+    EnvFilter, Registry,
     filter::{FilterFn, ParseError, filter_fn},
     fmt::{self, MakeWriter},
     layer::SubscriberExt as _,
+    reload,
     util::{SubscriberInitExt as _, TryInitError},
 };
 
@@ -26,27 +27,49 @@ pub enum LoggingError {
     Twice(#[from] TryInitError),
 }
 
+/// Changes which events are logged, while the process runs.
+#[derive(Debug, Clone)]
+pub struct Filter(reload::Handle<EnvFilter, Registry>);
+
+impl Filter {
+    /// Logs what this filter asks for from now on.
+    ///
+    /// # Errors
+    /// On a bad filter; the old one stays.
+    pub fn replace(&self, filter: &str) -> Result<(), LoggingError> {
+        let filter = EnvFilter::try_new(filter)?;
+        // The handle fails only when the logs have ended, with the process.
+        let _ = self.0.reload(filter);
+        Ok(())
+    }
+}
+
 /// Starts logging for the whole process.
 ///
 /// # Errors
 /// On a bad filter, or when logging was started before.
-pub fn start(log: &Log) -> Result<(), LoggingError> {
-    subscriber(log, io::stderr, colours(&io::stderr()))?.try_init()?;
-    Ok(())
+pub fn start(log: &Log) -> Result<Filter, LoggingError> {
+    let (subscriber, filter) = subscriber(log, io::stderr, colours(&io::stderr()))?;
+    subscriber.try_init()?;
+    Ok(filter)
 }
 
-fn subscriber<W>(log: &Log, writer: W, colours: bool) -> Result<Box<dyn Subscriber + Send + Sync>, ParseError>
+type Logs = Box<dyn Subscriber + Send + Sync>;
+
+fn subscriber<W>(log: &Log, writer: W, colours: bool) -> Result<(Logs, Filter), ParseError>
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let registry = tracing_subscriber::registry().with(EnvFilter::try_new(&log.filter)?).with(discreet());
+    let (filter, handle) = reload::Layer::new(EnvFilter::try_new(&log.filter)?);
+    let registry = tracing_subscriber::registry().with(filter).with(discreet());
     let layer = fmt::layer().with_writer(writer);
-    Ok(match log.format {
+    let logs: Logs = match log.format {
         LogFormat::Text => Box::new(registry.with(layer.with_ansi(colours))),
         // `conv`, `seq` and the like are fields of the event itself. The list of spans (of the libraries) has the
         // innermost one too, so it need not be there twice.
         LogFormat::Json => Box::new(registry.with(layer.json().flatten_event(true).with_current_span(false))),
-    })
+    };
+    Ok((logs, Filter(handle)))
 }
 
 /// Whatever the filter asks for: at their lowest levels, dependencies print what passes through them, which is tokens
@@ -85,7 +108,7 @@ mod tests {
     fn logged(log: &Log) -> String {
         let lines = Lines::default();
         let writer = lines.clone();
-        tracing::subscriber::with_default(subscriber(log, move || writer.clone(), false).unwrap(), || {
+        tracing::subscriber::with_default(subscriber(log, move || writer.clone(), false).unwrap().0, || {
             let _span = tracing::info_span!("batch", rows = 2).entered();
             tracing::info!(conv = "dm:a:b", seq = 7, "stored");
             tracing::debug!("not asked for");
@@ -106,7 +129,7 @@ mod tests {
     fn no_filter_makes_dependencies_print_what_passes_through_them() {
         let lines = Lines::default();
         let (writer, log) = (lines.clone(), Log { filter: "trace".into(), ..Log::default() });
-        tracing::subscriber::with_default(subscriber(&log, move || writer.clone(), false).unwrap(), || {
+        tracing::subscriber::with_default(subscriber(&log, move || writer.clone(), false).unwrap().0, || {
             tracing::trace!(target: "tungstenite::protocol", "frame secret-1");
             tracing::debug!(target: "tungstenite::protocol", "close secret-2");
             tracing::trace!(target: "hyper::proto", "head secret-3");
@@ -115,6 +138,22 @@ mod tests {
         });
         let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
         assert!(text.contains("flushed") && text.contains("ours") && !text.contains("secret"), "{text}");
+    }
+
+    #[test]
+    fn the_filter_can_be_replaced_and_a_bad_one_changes_nothing() {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let (logs, filter) = subscriber(&Log::default(), move || writer.clone(), false).unwrap();
+        tracing::subscriber::with_default(logs, || {
+            tracing::debug!("first");
+            filter.replace("debug").unwrap();
+            tracing::debug!("second");
+            assert!(matches!(filter.replace("a=="), Err(LoggingError::Filter(_))));
+            tracing::debug!("third");
+        });
+        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        assert!(!text.contains("first") && text.contains("second") && text.contains("third"), "{text}");
     }
 
     #[test]

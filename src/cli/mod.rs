@@ -29,6 +29,7 @@ mod health;
 mod identity;
 pub mod logging;
 mod migrate;
+mod reload;
 pub mod report;
 mod running;
 mod send;

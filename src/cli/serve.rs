@@ -4,9 +4,9 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
-use super::{Global, logging, report::Hint, stores};
+use super::{Global, logging, reload, report::Hint, stores};
 use crate::{
     config::Config,
     descriptors::{self, Lowered},
@@ -42,7 +42,9 @@ Examples:
   NATTER_AUTH__HS256_SECRET_FILE=/run/secrets/jwt natter serve
   NATTER_STORE__KIND=scylla NATTER_STORE__SCYLLA__CONTACT_POINTS=db-1:9042 natter serve --migrate
 
-SIGTERM and Ctrl-C drain: no new connections, clients are told goodbye, and everything under way is finished.";
+SIGTERM and Ctrl-C drain: no new connections, clients are told goodbye, and everything under way is finished.
+SIGHUP reads the configuration again and takes the keys ([auth]), the services and the log filter; the log says what it
+took, or what is wrong, in which case everything stays as it was.";
 
 /// Runs the command.
 ///
@@ -55,18 +57,24 @@ pub(super) async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode>
         .flag("--name", "node.name", args.name.as_ref())
         .flag("--nats", "nats.urls", args.nats.as_ref())
         .flag("--data", "store.embedded.data_dir", args.data.as_ref());
-    let mut config = Config::load(&sources)?;
-    logging::start(&config.log)?;
+    let loaded = Config::load(&sources)?;
+    let mut config = loaded.clone();
+    let filter = logging::start(&config.log)?;
     if let Some(lowered) = fit_descriptors(&mut config, 1)? {
         warn_of_lowered(lowered);
     }
     let shutdown = shutdown_signal()?;
+    // Caught from the start: until the node is there, a SIGHUP waits instead of ending the process.
+    let hangups = reload::Hangups::catch()?;
     let metrics = Metrics::new(config.node.name.as_str());
     let store = stores::open(&config, args.migrate, &metrics).await?;
     let listener = listen(&config).await?;
     let node = Node::build(&config, store.clone(), metrics).await?;
     tracing::info!(node = %config.node.name, listen = %listener.local_addr()?, "serving");
+    let again = reload::Again { sources, running: loaded, filter, node: node.reload() };
+    let reloading = AbortOnDropHandle::new(tokio::spawn(again.at_each(hangups)));
     let clean = node.run(listener, shutdown).await;
+    drop(reloading);
     store.engine.close().await?;
     tracing::info!(clean, "stopped");
     Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -48,7 +48,8 @@ impl Signing {
             return existing(config, dev_secret_path(data)).map(Some);
         }
         let has_secret = configured.hs256_secret.is_some() || configured.hs256_secret_file.is_some();
-        let has_keys = !configured.public_key_files.is_empty() || configured.jwks_file.is_some();
+        let has_keys =
+            !configured.public_key_files.is_empty() || configured.jwks_file.is_some() || configured.jwks_url.is_some();
         Ok((has_secret || has_keys).then(|| configured.clone()))
     }
 }
@@ -83,8 +84,11 @@ fn signed_with(config: &Config, path: PathBuf) -> Auth {
     Auth {
         hs256_secret: None,
         hs256_secret_file: Some(path),
+        hs256_previous_secret: None,
+        hs256_previous_secret_file: None,
         public_key_files: Vec::new(),
         jwks_file: None,
+        jwks_url: None,
         ..config.auth.clone()
     }
 }

@@ -9,7 +9,7 @@ use toml::de::{DeTable, DeValue};
 use super::{
     Config,
     fault::{ConfigErrors, Fault},
-    schema,
+    schema, secret_files,
     source::{PREFIX, Source, Sources},
 };
 
@@ -119,7 +119,12 @@ impl Reading {
         if !schema::is_key(path) {
             return self.value(path, text.into(), source);
         }
-        let readings = readings(text);
+        let secret = schema::is_secret(path) && !text.is_empty();
+        if secret && text.contains(char::REPLACEMENT_CHARACTER) {
+            return self.fault(path, None, "is not UTF-8 text", source);
+        }
+        // A password may look like a TOML string, and its quotes are part of it.
+        let readings = if secret { vec![json!(text)] } else { readings(text) };
         if let Some(value) = readings.iter().find(|value| schema::accepts(path, value).is_ok()) {
             return self.value(path, value.clone(), source);
         }
@@ -151,8 +156,9 @@ impl Reading {
         let tree = if self.tree.is_null() { json!({}) } else { self.tree };
         // What could be read is checked even when other keys have faults, so that all are reported at once.
         match serde_json::from_value::<Config>(tree) {
-            Ok(config) => {
-                for mut fault in config.faults() {
+            Ok(mut config) => {
+                let unread = secret_files::read(&mut config, &mut self.origins);
+                for mut fault in config.faults().into_iter().chain(unread) {
                     fault.source = self.origins.get(&fault.key).cloned().unwrap_or(Source::Default);
                     self.faults.push(fault);
                 }

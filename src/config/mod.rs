@@ -10,11 +10,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::UserId;
 
+mod changes;
 mod fault;
+mod live;
 mod load;
 mod network;
 mod schema;
 mod secret;
+mod secret_files;
 mod section;
 mod sections;
 mod show;
@@ -22,13 +25,14 @@ mod source;
 mod validate;
 
 pub use fault::{ConfigErrors, Fault};
+pub use live::Services;
 pub use load::{Loaded, Origins};
 pub use network::{BadNetwork, Network};
 pub use secret::{MASK, Secret, ServerUrl, mask_url};
 pub use section::Doc;
 pub use sections::{
-    Auth, Embedded, Http, Limits, Log, LogFormat, Nats, Node, Scylla, SendAs, Service, Services, Star, Store,
-    StoreKind, Timing,
+    Auth, Embedded, Http, Limits, Log, LogFormat, Nats, Node, Scylla, SendAs, Service, ServiceRules, Star, Store,
+    StoreKind, Timing, UserEncoding,
 };
 pub use show::example;
 pub use source::{Flag, PREFIX, Source, Sources};
@@ -62,13 +66,13 @@ pub struct Config {
     /// How long things may take.
     pub timing: Timing,
     /// What services may do.
-    pub services: Services,
+    pub services: ServiceRules,
     /// What is logged.
     pub log: Log,
 }
 
 /// Whether `service` may send as `user`: always under its own name, under others if `services` says so.
-pub fn may_send_as(services: &Services, service: &UserId, user: &UserId) -> bool {
+pub fn may_send_as(services: &ServiceRules, service: &UserId, user: &UserId) -> bool {
     service == user || services.get(service).is_some_and(|rules| rules.may_send_as.allows(user))
 }
 

@@ -134,7 +134,7 @@ pub(super) fn shown(path: &str, value: &Value) -> String {
 }
 
 /// Found out from the key's type: a secret is serialized as the mask.
-fn is_secret(path: &str) -> bool {
+pub(super) fn is_secret(path: &str) -> bool {
     let mut tree = json!({});
     let keys: Vec<&str> = path.split('.').collect();
     insert(&mut tree, &keys, json!("probe"));

@@ -64,8 +64,12 @@ section!(
         user: Option<String> = None,
         /// Password of `user`.
         password: Option<Secret> = None,
+        /// A file that holds it: its text without the line end.
+        password_file: Option<PathBuf> = None,
         /// A token, if the servers ask for one.
         token: Option<Secret> = None,
+        /// A file that holds it: its text without the line end.
+        token_file: Option<PathBuf> = None,
         /// A file with an NKey seed.
         nkey_file: Option<PathBuf> = None,
         /// A credentials file (a JWT and its seed).
@@ -137,6 +141,8 @@ section!(
         user: Option<String> = None,
         /// Password of `user`.
         password: Option<Secret> = None,
+        /// A file that holds it: its text without the line end.
+        password_file: Option<PathBuf> = None,
         /// A PEM file with the certificate authorities to trust. Turns TLS on.
         tls_ca_file: Option<PathBuf> = None,
         /// A PEM file with this node's certificate; needs `tls_ca_file` and `tls_key_file`.
@@ -148,18 +154,46 @@ section!(
     }
 );
 
+/// How a user's id in a token becomes a user id of natter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UserEncoding {
+    /// As it is; other characters are refused.
+    Plain,
+    /// Every byte but letters, digits and `-` becomes `_` and two hex digits.
+    Escaped,
+}
+
 section!(
     /// Whose tokens are taken. One or several kinds of key at once; several keys allow changing them without
-    /// a gap.
+    /// a gap. SIGHUP reads all of this again.
     Auth {
-        /// A shared secret for HS256 tokens, at least 32 bytes.
+        /// A shared secret for HS256 tokens, at least 32 bytes: the text as it is, not decoded from hex or base64.
         hs256_secret: Option<Secret> = None,
-        /// A file that holds such a secret.
+        /// A file that holds such a secret: its text without the line end.
         hs256_secret_file: Option<PathBuf> = None,
+        /// A second shared secret, whose tokens are accepted while the secret is being changed.
+        hs256_previous_secret: Option<Secret> = None,
+        /// A file that holds the second secret.
+        hs256_previous_secret_file: Option<PathBuf> = None,
         /// PEM files, each with one public key: RSA (RS256), P-256 (ES256) or Ed25519 (EdDSA).
         public_key_files: Vec<PathBuf> = Vec::new(),
         /// A file with a JSON Web Key Set.
         jwks_file: Option<PathBuf> = None,
+        /// Where an identity provider serves its JSON Web Key Set: `https://…`, or `http://` on this machine. Fetched
+        /// at the start, every `jwks_refresh_secs`, and when a token names a key that is not in it.
+        jwks_url: Option<String> = None,
+        /// A PEM file with the certificate authorities to trust for `jwks_url` instead of the system's.
+        jwks_ca_file: Option<PathBuf> = None,
+        /// A file in which the last good set is kept, so that the node also starts while `jwks_url` is away.
+        jwks_copy_file: Option<PathBuf> = None,
+        /// How often the set is fetched.
+        jwks_refresh_secs: u64 = 300,
+        /// The claim that holds the user's id.
+        user_claim: String = "sub".to_owned(),
+        /// `plain`: that id is the user id, letters, digits, `_` and `-`. `escaped`: any id, each other byte and `_`
+        /// written as `_` and two hex digits, so `auth0|5f` is the user `auth0_7c5f`; 64 characters at most.
+        user_encoding: UserEncoding = UserEncoding::Plain,
         /// If not empty, a token's `aud` must name one of these.
         audience: Vec<String> = Vec::new(),
         /// If not empty, a token's `iss` must be one of these.
@@ -272,7 +306,7 @@ section!(
 );
 
 /// The services that may do more than send under their own name, by name.
-pub type Services = BTreeMap<UserId, Service>;
+pub type ServiceRules = BTreeMap<UserId, Service>;
 
 /// How a log line looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,11 +1,12 @@
 //! What a value must be beyond its type: ranges, and keys that depend on each other. Lists every fault.
 
-use std::fmt::Display;
+use std::{fmt::Display, net::IpAddr, path::PathBuf};
 
 use super::{
     Auth, Config, Http, Limits, MAX_LEEWAY_SECS, MAX_STORE_WAIT_MS, MIN_SECRET_BYTES, Nats, Scylla, Secret, StoreKind,
     Timing,
     fault::{ConfigErrors, Fault},
+    mask_url,
     source::Source,
 };
 
@@ -96,14 +97,15 @@ fn nats(nats: &Nats, check: &mut Checks) {
             is_server(url.expose()),
             "nats.urls",
             quoted(&url.masked()),
-            "must be like nats://host:4222 or tls://host:4222",
+            "must be like nats://host:4222 or tls://host:4222, a password in it percent-encoded (or nats.password)",
         );
     }
-    check.pair(("nats.user", &nats.user), ("nats.password", &nats.password));
+    let password = given(&nats.password, &nats.password_file);
+    check.pair(("nats.user", &nats.user), ("nats.password", &password));
     check.pair(("nats.tls_cert_file", &nats.tls_cert_file), ("nats.tls_key_file", &nats.tls_key_file));
     let ways = [
         ("nats.user", nats.user.is_some()),
-        ("nats.token", nats.token.is_some()),
+        ("nats.token", given(&nats.token, &nats.token_file).is_some()),
         ("nats.nkey_file", nats.nkey_file.is_some()),
         ("nats.creds_file", nats.creds_file.is_some()),
     ];
@@ -135,7 +137,8 @@ fn scylla(scylla: &Scylla, check: &mut Checks) {
     let good = !center.is_empty() && center.bytes().all(word);
     check.that(good, "store.scylla.datacenter", quoted(center), "must be the name of a datacenter");
     check.range("store.scylla.replication_factor", scylla.replication_factor.into(), 1..=15);
-    check.pair(("store.scylla.user", &scylla.user), ("store.scylla.password", &scylla.password));
+    let password = given(&scylla.password, &scylla.password_file);
+    check.pair(("store.scylla.user", &scylla.user), ("store.scylla.password", &password));
     check.pair(
         ("store.scylla.tls_cert_file", &scylla.tls_cert_file),
         ("store.scylla.tls_key_file", &scylla.tls_key_file),
@@ -149,11 +152,32 @@ fn scylla(scylla: &Scylla, check: &mut Checks) {
 }
 
 fn auth(auth: &Auth, check: &mut Checks) {
-    if let Some(secret) = &auth.hs256_secret {
+    let secrets =
+        [("auth.hs256_secret", &auth.hs256_secret), ("auth.hs256_previous_secret", &auth.hs256_previous_secret)];
+    for (key, secret) in secrets.into_iter().filter_map(|(key, secret)| Some((key, secret.as_ref()?))) {
         let long = secret.expose().len() >= MIN_SECRET_BYTES;
         let problem = format!("has {} bytes, must have at least {MIN_SECRET_BYTES}", secret.expose().len());
-        check.that(long, "auth.hs256_secret", quoted(&Secret::to_string(secret)), problem);
+        check.that(long, key, quoted(&Secret::to_string(secret)), problem);
     }
+    let previous = given(&auth.hs256_previous_secret, &auth.hs256_previous_secret_file);
+    if previous.is_some() && given(&auth.hs256_secret, &auth.hs256_secret_file).is_none() {
+        let problem = "needs auth.hs256_secret or auth.hs256_secret_file as well: the secret in force".to_owned();
+        let key = "auth.hs256_previous_secret".to_owned();
+        check.0.push(Fault { key, value: None, problem, source: Source::Default });
+    }
+    if let Some(url) = &auth.jwks_url {
+        let problem = "must be like https://login.example.org/keys, without a user; http:// only for this machine";
+        check.that(is_key_set_url(url), "auth.jwks_url", quoted(&mask_url(url)), problem);
+    }
+    for (key, file) in [("auth.jwks_ca_file", &auth.jwks_ca_file), ("auth.jwks_copy_file", &auth.jwks_copy_file)] {
+        if file.is_some() && auth.jwks_url.is_none() {
+            let problem = "needs auth.jwks_url as well".to_owned();
+            check.0.push(Fault { key: key.to_owned(), value: None, problem, source: Source::Default });
+        }
+    }
+    check.range("auth.jwks_refresh_secs", auth.jwks_refresh_secs, 10..=86_400);
+    let claim = &auth.user_claim;
+    check.that(!claim.is_empty(), "auth.user_claim", quoted(claim), "must be the name of a claim, such as sub");
     check.range("auth.leeway_secs", auth.leeway_secs, 0..=MAX_LEEWAY_SECS);
 }
 
@@ -199,14 +223,30 @@ fn is_framing(text: &str) -> bool {
     is_origin(text) && (text.starts_with("https://") || text.starts_with("http://")) && text.chars().all(plain)
 }
 
+/// A secret that is given either as text or as a file.
+fn given(text: &Option<Secret>, file: &Option<PathBuf>) -> Option<()> {
+    (text.is_some() || file.is_some()).then_some(())
+}
+
+/// Keys that came unencrypted over a network could be anybody's.
+fn is_key_set_url(url: &str) -> bool {
+    let Ok(uri) = url.parse::<hyper::Uri>() else { return false };
+    let Some(authority) = uri.authority().filter(|authority| !authority.as_str().contains('@')) else { return false };
+    let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+    let here = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+    !host.is_empty() && (uri.scheme_str() == Some("https") || (uri.scheme_str() == Some("http") && here))
+}
+
 fn is_server(url: &str) -> bool {
     let (scheme, rest) = url.split_once("://").unwrap_or(("nats", url));
-    let host = rest.rsplit('@').next().unwrap_or_default();
+    // What ends the host's part of a URL must be encoded in a password.
+    let (user, host) = rest.rsplit_once('@').unwrap_or(("", rest));
     let port_good = match host.rsplit_once(':') {
         Some((_, port)) if !port.ends_with(']') => port.parse::<u16>().is_ok_and(|port| port > 0),
         _ => true,
     };
     matches!(scheme, "nats" | "tls")
+        && !user.contains(['/', '?', '#', ' '])
         && !host.is_empty()
         && !host.starts_with(':')
         && !host.contains(['/', ' '])

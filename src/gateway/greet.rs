@@ -73,7 +73,10 @@ async fn admit(
     let hello = timeout(gateway.settings.hello_timeout, read_hello(socket));
     let introduced = hello.await.map_err(|_| Rejection::silent(CloseReason::HelloTimeout))??;
     gateway.metrics.frames_in.of(Op::Hello).inc();
-    let checked = introduced.token().or(bearer.as_deref()).map(|token| gateway.check_token(None, token));
+    let checked = match introduced.token().or(bearer.as_deref()) {
+        Some(token) => Some(gateway.check_first_token(token).await),
+        None => None,
+    };
     if let Some(Err((_, reason))) = &checked {
         tracing::info!(address = socket.address(), reason, "a token was refused");
     }

@@ -19,6 +19,7 @@ use std::{
     time::Duration,
 };
 
+use parking_lot::RwLock;
 use tokio_util::task::TaskTracker;
 
 use self::places::Places;
@@ -85,7 +86,8 @@ pub struct Gateway {
     ops: Arc<Ops>,
     registry: Arc<Registry>,
     bus: Arc<dyn Bus>,
-    verifier: Arc<Verifier>,
+    /// Replaced when the keys are read again.
+    verifier: RwLock<Arc<Verifier>>,
     clock: Clock,
     metrics: Arc<Metrics>,
     places: Arc<Places>,
@@ -111,7 +113,7 @@ impl Gateway {
             ops,
             registry,
             bus,
-            verifier,
+            verifier: RwLock::new(verifier),
             clock,
             metrics,
             connections: TaskTracker::new(),
@@ -144,9 +146,29 @@ impl Gateway {
         self.draining.load(Ordering::Acquire)
     }
 
+    /// Checks tokens with other keys from now on. Sessions that are open keep the end that their token had.
+    pub fn replace_verifier(&self, verifier: Arc<Verifier>) {
+        *self.verifier.write() = verifier;
+    }
+
+    /// What checks tokens now.
+    pub fn verifier(&self) -> Arc<Verifier> {
+        self.verifier.read().clone()
+    }
+
+    /// Checks the token of a `hello`. Waits only where its key is unknown and may have been published since the keys of
+    /// `auth.jwks_url` were fetched, at most [`crate::auth::LOGIN_WAIT`].
+    async fn check_first_token(&self, token: &str) -> CheckedToken {
+        let verifier = self.verifier();
+        if verifier.lacks_key(token) {
+            verifier.fetch_again().await;
+        }
+        self.check_token(None, token)
+    }
+
     /// Checks a token, of `user` where that is given.
     fn check_token(&self, user: Option<&UserId>, token: &str) -> CheckedToken {
-        let claims = self.verifier.verify(token).map_err(|error| (error.is_expired(), format!("token: {error}")))?;
+        let claims = self.verifier().verify(token).map_err(|error| (error.is_expired(), format!("token: {error}")))?;
         if user.is_some_and(|user| *user != claims.user) {
             return Err((false, "token: it is of another user".into()));
         }

@@ -45,6 +45,8 @@ pub(super) struct Pump {
     behind: usize,
     /// The node drains: the connection ends when what the client asked for is answered.
     leaving: bool,
+    /// A token waits for its key ([`Pump::on_token`]).
+    waits_for_key: bool,
 }
 
 impl Pump {
@@ -61,7 +63,9 @@ impl Pump {
     ) -> Result<Box<Self>, CloseReason> {
         let caller = Caller::user(handle.identity.device.user.clone());
         let timer = Box::pin(tokio::time::sleep_until(gateway.clock.instant(session.deadline())));
-        let mut pump = Box::new(Self { gateway, handle, socket, session, caller, timer, behind: 0, leaving: false });
+        let (behind, leaving, waits_for_key) = (0, false, false);
+        let mut pump =
+            Box::new(Self { gateway, handle, socket, session, caller, timer, behind, leaving, waits_for_key });
         pump.carry_out(first)?;
         Ok(pump)
     }
@@ -187,6 +191,10 @@ impl Pump {
                 }
             }
             Mail::Announcement(other) => self.session.on_announcement(&other, out),
+            Mail::Token { reference, token } => {
+                self.waits_for_key = false;
+                self.check_token(reference, &token)?;
+            }
             Mail::Compare { cause, delay } => self.session.on_compare(cause, delay, now),
             Mail::Close(reason, farewell) => {
                 if let Some(frame) = farewell {
@@ -269,7 +277,7 @@ impl Pump {
                     let done = move |done| me.mailbox.push(Mail::Upkeep(done));
                     self.gateway.ops.keep_up(&self.handle.identity, need, done);
                 }
-                Effect::CheckToken { reference, token } => self.check_token(reference, &token)?,
+                Effect::CheckToken { reference, token } => self.on_token(reference, token)?,
                 Effect::GapsFound { cause, found } => {
                     self.gateway.metrics.gaps_found.of(cause).inc_by(found as u64);
                 }
@@ -277,6 +285,21 @@ impl Pump {
                 Effect::Close(reason) => return Err(reason),
             }
         }
+        Ok(())
+    }
+
+    /// A token whose key is unknown waits for the keys to be fetched again, one at a time.
+    fn on_token(&mut self, reference: Option<u64>, token: String) -> Result<(), CloseReason> {
+        let verifier = self.gateway.verifier();
+        if self.waits_for_key || !verifier.lacks_key(&token) {
+            return self.check_token(reference, &token);
+        }
+        self.waits_for_key = true;
+        let me = self.handle.clone();
+        tokio::spawn(async move {
+            verifier.fetch_again().await;
+            me.mailbox.push(Mail::Token { reference, token });
+        });
         Ok(())
     }
 

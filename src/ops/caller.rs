@@ -4,7 +4,6 @@ use std::sync::{Arc, atomic::Ordering};
 
 use super::{Ops, unserved};
 use crate::{
-    config::may_send_as,
     model::{Audience, ConvId, Recipient, UserId},
     protocol::{ErrorCode, Refused},
 };
@@ -45,7 +44,7 @@ impl Caller {
     /// When the service may not speak as that user.
     pub fn service(ops: &Ops, service: UserId, from: Option<UserId>) -> Result<Self, Refused> {
         let user = match from {
-            Some(from) if !may_send_as(&ops.services, &service, &from) => {
+            Some(from) if !ops.services.may_send_as(&service, &from) => {
                 let text = format!("from: {service} may not send as {from} (services.{service}.may_send_as)");
                 return Err(Refused::new(ErrorCode::Unauthorized, text));
             }

@@ -50,6 +50,13 @@ pub enum Mail {
         /// In milliseconds from now.
         delay: Tick,
     },
+    /// A fresh token of the client, to be checked now: the keys that it waited for were fetched.
+    Token {
+        /// The request's `ref`.
+        reference: Option<u64>,
+        /// The token.
+        token: String,
+    },
     /// The connection is to be closed; with what to say before.
     Close(CloseReason, Option<Box<ServerFrame>>),
 }

@@ -225,20 +225,23 @@ async fn authenticate(
     })
 }
 
-/// The library takes no credentials from a URL, so it is done here: `user:password@` or `token@`.
+/// The library takes no credentials from a URL, so it is done here: `user:password@` or `token@`, percent-encoded.
 fn from_url(library: ConnectOptions, addrs: &[ServerAddr]) -> Result<ConnectOptions, BusError> {
     let Some(addr) = addrs.iter().find(|addr| addr.has_user_pass()) else { return Ok(library) };
-    let user = addr.username().unwrap_or_default();
-    let encoded = user.contains('%') || addr.password().is_some_and(|p| p.contains('%'));
-    if encoded {
-        return Err(refused(
-            "a URL must not hold an encoded user or password: set nats.user and nats.password instead",
-        ));
-    }
+    let user = decoded(addr.username().unwrap_or_default())?;
     Ok(match addr.password() {
-        Some(password) => library.user_and_password(user.to_owned(), password.to_owned()),
-        None => library.token(user.to_owned()),
+        Some(password) => library.user_and_password(user, decoded(password)?),
+        None => library.token(user),
     })
+}
+
+/// `%40` is `@`; the address has encoded what was written as it is.
+fn decoded(text: &str) -> Result<String, BusError> {
+    let text = percent_encoding::percent_decode_str(text).decode_utf8();
+    let text = text.map_err(|_| {
+        refused("the user or password in nats.urls is not UTF-8 text, set nats.user and nats.password instead")
+    })?;
+    Ok(text.into_owned())
 }
 
 /// Full jitter: all nodes lose a dead server at the same moment, and the library's own delays would bring them back at
@@ -314,7 +317,7 @@ mod tests {
             NatsOptions::new("n1", Vec::<String>::new()),
             NatsOptions::new("n.1", ["nats://127.0.0.1:1"]),
             NatsOptions::new("n1", ["http://127.0.0.1:1"]),
-            NatsOptions::new("n1", ["nats://a:b%20c@127.0.0.1:1"]),
+            NatsOptions::new("n1", ["nats://a:b%ff@127.0.0.1:1"]),
         ] {
             assert!(matches!(try_connect(&options).await, Err(BusError::Other(_))), "{options:?}");
         }

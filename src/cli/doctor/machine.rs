@@ -14,7 +14,7 @@ use crate::{auth::Verifier, config::Config, descriptors};
 const PART: &str = "host";
 
 pub(super) async fn examine(config: &Config) -> Vec<Finding> {
-    vec![open_files(config), port(config).await, keys(config)]
+    vec![open_files(config), port(config).await, keys(config).await]
 }
 
 fn open_files(config: &Config) -> Finding {
@@ -79,8 +79,8 @@ async fn holder(config: &Config) -> Finding {
     }
 }
 
-fn keys(config: &Config) -> Finding {
-    match Verifier::from_config(&config.auth) {
+async fn keys(config: &Config) -> Finding {
+    match Verifier::start(&config.auth, None).await {
         Ok(_) => Finding::ok(PART, "token keys", "can be read"),
         Err(error) => {
             Finding::fail(PART, "token keys", error.to_string(), "natter config --default shows the keys of [auth]")

@@ -236,6 +236,7 @@ mod tests {
             replication_factor: 5,
             user: Some("u".to_owned()),
             password: Some(Secret::new("p")),
+            password_file: None,
             tls_ca_file: Some("ca".into()),
             tls_cert_file: Some("cert".into()),
             tls_key_file: Some("key".into()),

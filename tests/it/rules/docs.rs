@@ -6,7 +6,7 @@ use std::fs;
 use super::known_tests::all;
 use crate::harness::listing::root;
 
-const PAGES: [&str; 4] = ["README.md", "ARCHITECTURE.md", "docs/rules.md", "docs/protocol.md"];
+const PAGES: [&str; 5] = ["README.md", "ARCHITECTURE.md", "docs/rules.md", "docs/protocol.md", "docs/tokens.md"];
 
 /// The text between backticks in a page.
 fn quoted(page: &str) -> Vec<String> {

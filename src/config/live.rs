@@ -1,0 +1,29 @@
+//! What services may do, as it is now: it can be replaced while the node runs. Made by the node, asked by `ops`.
+
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+
+use super::{ServiceRules, may_send_as};
+use crate::model::UserId;
+
+/// The rules of all services, shared by all parts of a node; clones see each change.
+#[derive(Debug, Clone, Default)]
+pub struct Services(Arc<RwLock<ServiceRules>>);
+
+impl Services {
+    /// These rules, until they are replaced.
+    pub fn new(rules: ServiceRules) -> Self {
+        Self(Arc::new(RwLock::new(rules)))
+    }
+
+    /// Other rules from now on; requests under way keep what they were granted.
+    pub fn replace(&self, rules: ServiceRules) {
+        *self.0.write() = rules;
+    }
+
+    /// Whether `service` may send as `user` now.
+    pub fn may_send_as(&self, service: &UserId, user: &UserId) -> bool {
+        may_send_as(&self.0.read(), service, user)
+    }
+}

@@ -1,0 +1,41 @@
+//! Secrets that are kept in files: `nats.password_file` fills `nats.password`, and so on, so that all that use a secret
+//! find it in one place. The secrets of `[auth]` are read with its other keys. Called by [`super::load`].
+
+use std::path::{Path, PathBuf};
+
+use super::{Config, Origins, Secret, fault::Fault, source::Source};
+
+/// Reads every file that is named; what comes back is what is wrong with them.
+pub(super) fn read(config: &mut Config, origins: &mut Origins) -> Vec<Fault> {
+    let (nats, scylla) = (&mut config.nats, &mut config.store.scylla);
+    let pairs: [(&str, &mut Option<Secret>, &Option<PathBuf>); 3] = [
+        ("nats.password", &mut nats.password, &nats.password_file),
+        ("nats.token", &mut nats.token, &nats.token_file),
+        ("store.scylla.password", &mut scylla.password, &scylla.password_file),
+    ];
+    let mut faults = Vec::new();
+    for (key, secret, file) in pairs {
+        let Some(file) = file else { continue };
+        let file_key = format!("{key}_file");
+        let found =
+            if secret.is_some() { Err(format!("is a second value besides {key}, keep one")) } else { text(file) };
+        match found {
+            Ok(text) => {
+                *secret = Some(text);
+                origins.extend(origins.get(&file_key).cloned().map(|source| (key.to_owned(), source)));
+            }
+            Err(problem) => {
+                let value = Some(format!("{:?}", file.display().to_string()));
+                faults.push(Fault { key: file_key, value, problem, source: Source::Default });
+            }
+        }
+    }
+    faults
+}
+
+/// The text of the file without the line end that editors add.
+fn text(file: &Path) -> Result<Secret, String> {
+    let text = std::fs::read_to_string(file).map_err(|error| format!("cannot be read: {error}"))?;
+    let text = text.trim_end_matches(['\r', '\n']);
+    if text.is_empty() { Err("is empty".to_owned()) } else { Ok(Secret::new(text)) }
+}
