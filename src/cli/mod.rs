@@ -21,6 +21,7 @@ use clap::{Parser, Subcommand, error::ErrorKind};
 
 use crate::config::{Config, ConfigErrors, Loaded, Sources};
 
+mod backup;
 mod bench;
 mod config;
 mod dev;
@@ -31,6 +32,7 @@ pub mod logging;
 mod migrate;
 mod reload;
 pub mod report;
+mod restore;
 mod running;
 mod send;
 mod serve;
@@ -105,6 +107,10 @@ enum Command {
     Serve(serve::Args),
     /// Bring the schema of a ScyllaDB cluster to this version
     Migrate(migrate::Args),
+    /// Copy the embedded store into a file, also while a node runs
+    Backup(backup::Args),
+    /// Make an embedded store of a backup
+    Restore(restore::Args),
     /// Check everything that a node needs, and say what is wrong and how to fix it
     Doctor(doctor::Args),
     /// Ask a node whether it is ready
@@ -127,6 +133,8 @@ impl Command {
             Self::Dev(args) => dev::run(args, global).await,
             Self::Serve(args) => serve::run(args, global).await,
             Self::Migrate(args) => migrate::run(args, global).await,
+            Self::Backup(args) => backup::run(args, global).await,
+            Self::Restore(args) => restore::run(args, global).await,
             Self::Doctor(args) => doctor::run(args, global).await,
             Self::Health(args) => health::run(args, global).await,
             Self::Token(args) => token::run(args, global).await,

@@ -7,6 +7,7 @@ use std::{
 
 use anyhow::Context as _;
 
+use super::backup;
 use crate::{
     config::{self, Config, StoreKind},
     metrics::Metrics,
@@ -67,14 +68,23 @@ pub(super) async fn open_embedded(config: &Config) -> anyhow::Result<Arc<Embedde
     let embedded = &config.store.embedded;
     let dir = embedded.store_dir();
     let options = EmbeddedOptions::from(embedded);
-    // SAFETY: umask only sets a number of this process. The engine makes files all the time, with the mode that
-    // this leaves; a data folder is nobody else's.
-    unsafe { libc::umask(0o077) };
-    let opened = tokio::task::spawn_blocking(move || {
-        std::fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
-        open_when_free(&dir, options)
+    keep_private();
+    let opened = tokio::task::spawn_blocking({
+        let dir = dir.clone();
+        move || {
+            std::fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
+            open_when_free(&dir, options)
+        }
     });
-    opened.await.context("opening the store")?
+    let store = opened.await.context("opening the store")??;
+    backup::listen(&store, &dir);
+    Ok(store)
+}
+
+/// The engine makes files all the time, with the mode that this leaves; a data folder is nobody else's.
+pub(super) fn keep_private() {
+    // SAFETY: umask only sets a number of this process.
+    unsafe { libc::umask(0o077) };
 }
 
 /// A killed process holds its folder for some milliseconds more; starting the next one at once should work on the first

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use fjall::{OwnedWriteBatch, PersistMode, Readable, Slice};
 
 use super::{
+    fault::Fault,
     keys,
     log_end::LogEnd,
     recent::Recent,
@@ -195,7 +196,7 @@ impl<'a> Commit<'a> {
 
     /// Writes it all at once. With a message or a device in it the commit is on the disk when this returns;
     /// cursors and read marks alone only reach the operating system, and the disk with the next such commit.
-    pub(super) fn write(mut self) -> StoreResult<()> {
+    pub(super) fn write(mut self) -> Result<(), Fault> {
         let mode = if self.is_durable() { PersistMode::SyncData } else { PersistMode::Buffer };
         for (conv, end) in self.logs {
             let audience = audience_of(&conv)?;
@@ -211,9 +212,8 @@ impl<'a> Commit<'a> {
         for key in self.devices {
             self.batch.insert(&self.tables.devices, key, Slice::from([]));
         }
-        // The memory is ahead of the tables until this succeeds. If it fails, the store takes no more writes, so the
-        // memory is never used again.
-        self.batch.durability(Some(mode)).commit().map_err(unavailable)
+        // The memory is ahead of the tables until this succeeds. If it fails, the writer forgets it all.
+        Ok(self.batch.durability(Some(mode)).commit()?)
     }
 }
 

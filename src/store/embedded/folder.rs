@@ -5,6 +5,8 @@
 //! <dir>/FORMAT   written last, when the store was created completely
 //! <dir>/LOCK     locked by the process that has the store open; holds its pid, for people
 //! <dir>/ROOM     there for a moment, to see whether the disk takes a write
+//! <dir>/JOURNAL  there for a moment, while a journal is written anew
+//! <dir>/BACKUP   a socket: whoever connects is sent a backup (`natter backup`)
 //! <dir>/data/    the engine's own files
 //! ```
 
@@ -25,6 +27,10 @@ const DATA: &str = "data";
 /// Written and removed to see whether the disk has room: so many bytes.
 const ROOM_FILE: &str = "ROOM";
 const ROOM: usize = 2 * 1024 * 1024;
+/// Where the process that has the store open gives backups, below the data folder.
+pub const BACKUP_SOCKET: &str = "BACKUP";
+/// The next form of a journal, until it takes its place.
+const JOURNAL_FILE: &str = "JOURNAL";
 
 /// Why the store could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -73,8 +79,8 @@ pub enum OpenError {
     Engine {
         /// The data folder.
         dir: PathBuf,
-        /// The cause in the engine's words.
-        cause: String,
+        /// The cause.
+        cause: fjall::Error,
     },
 }
 
@@ -149,12 +155,38 @@ impl Folder {
         }
         // Only now: what is not natter's is left as it is.
         keep_private(dir);
-        // A store that opens on a full disk would say that it is ready, and fail at the first message.
-        let room = dir.join(ROOM_FILE);
+        let folder = Self { dir: dir.into(), _lock: lock };
+        folder.check_room()?;
+        Ok(folder)
+    }
+
+    /// A store that opens on a full disk would say that it is ready, and fail at the first message.
+    fn check_room(&self) -> Result<(), OpenError> {
+        let room = self.dir.join(ROOM_FILE);
         let written = write_and_sync(&room);
         let _ = fs::remove_file(&room);
-        written.map_err(failed("write to the disk"))?;
-        Ok(Self { dir: dir.into(), _lock: lock })
+        written.map_err(|source| OpenError::Io { dir: self.dir.clone(), what: "write to the disk", source })
+    }
+
+    /// Makes the folder of a store that failed fit to be opened again, with the lock held all the time. Each journal is
+    /// written anew: after a failed fsync the kernel may hold what is not on the disk and count it as written, so that
+    /// what is read back now would be gone after a power failure, and with it all that was appended behind.
+    pub(super) fn mend(&self) -> Result<(), OpenError> {
+        self.check_room()?;
+        let next = self.dir.join(JOURNAL_FILE);
+        let mend = || -> io::Result<()> {
+            for entry in fs::read_dir(self.data())? {
+                let path = entry?.path();
+                if path.extension().is_some_and(|extension| extension == "jnl") {
+                    copy_and_sync(&path, &next)?;
+                    fs::rename(&next, &path)?;
+                }
+            }
+            File::open(self.data())?.sync_all()
+        };
+        let mended = mend();
+        let _ = fs::remove_file(&next);
+        mended.map_err(|source| OpenError::Io { dir: self.dir.clone(), what: "write the journal anew", source })
     }
 
     /// Where the engine keeps its files.
@@ -165,6 +197,12 @@ impl Folder {
     /// The folder, for messages.
     pub(super) fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// Whether there is a complete store in it.
+    pub(super) fn is_created(&self) -> Result<bool, OpenError> {
+        let found = self.dir.join(FORMAT_FILE).try_exists();
+        found.map_err(|source| OpenError::Io { dir: self.dir.clone(), what: "look for the format", source })
     }
 
     /// Records that the store was created completely: atomically and durably, by a rename.
@@ -208,9 +246,22 @@ fn write_and_sync(path: &Path) -> io::Result<()> {
     file.sync_all()
 }
 
+/// By hand: the kernel's own copy may share the blocks of the two files instead of writing any.
+pub(super) fn copy_and_sync(from: &Path, to: &Path) -> io::Result<()> {
+    let (mut from, mut to) = (File::open(from)?, File::create(to)?);
+    let mut chunk = vec![0; 256 * 1024];
+    loop {
+        match from.read(&mut chunk)? {
+            0 => return to.sync_all(),
+            read => to.write_all(&chunk[..read])?,
+        }
+    }
+}
+
 fn refuse_foreign(dir: &Path) -> Result<(), OpenError> {
     let failed = |source| OpenError::Io { dir: dir.into(), what: "list the files", source };
-    let ours = |name: &str| [LOCK_FILE, FORMAT_FILE, FORMAT_NEW, ROOM_FILE].contains(&name);
+    let ours =
+        |name: &str| [LOCK_FILE, FORMAT_FILE, FORMAT_NEW, ROOM_FILE, JOURNAL_FILE, BACKUP_SOCKET].contains(&name);
     let mut foreign = None;
     let (mut locked, mut data) = (false, false);
     for entry in fs::read_dir(dir).map_err(failed)? {

@@ -110,6 +110,11 @@ pub(super) fn device(device: &Device) -> Slice {
     below(&device.user, &[device.device.as_str().as_bytes()])
 }
 
+/// What is written to see whether the disk takes it: the key of a user without a name, which nobody has.
+pub(super) fn check() -> Slice {
+    join(&[&[0; 4], SEPARATOR, b"check"])
+}
+
 /// A key among those of a user.
 fn below(user: &UserId, rest: &[&[u8]]) -> Slice {
     let name = user.as_str();

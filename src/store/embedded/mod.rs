@@ -2,14 +2,15 @@
 //!
 //! Follow an append: `traits` encodes on the caller's task → `writer` (one thread, takes all that is waiting) →
 //! `commit` (seqs, cids, heads, marks in one batch) → one fsync → answers. `keys` and `rows` define what is on the
-//! disk, `folder` checks that the data folder is natter's, `reads` answers everything else.
+//! disk, `folder` checks that the data folder is natter's, `reads` answers everything else. After a failed write the
+//! writer opens the store again where the reason may pass (`fault`, `outage`).
 //!
 //! One thread writes because seqs need one order anyway, and a second one would wait for the same fsync.
 
 use std::{
     path::Path,
     sync::{
-        Arc, PoisonError, RwLock,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -19,28 +20,33 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use self::{
     folder::Folder,
+    shared::{Shared, closed},
     tables::Tables,
     thread::Thread,
-    writer::{Command, Reply, Writer, WriterState},
+    writer::{Command, Reply, Writer},
 };
 use crate::{
     config,
     store::{STORE_DEADLINE, StoreError, StoreResult},
 };
 
+pub mod backup;
 mod commit;
+mod fault;
 mod folder;
 mod keys;
 mod log_end;
+mod outage;
 mod reads;
 mod recent;
 mod rows;
+mod shared;
 mod tables;
 mod thread;
 mod traits;
 mod writer;
 
-pub use folder::{FORMAT, FolderState, OpenError, look};
+pub use folder::{BACKUP_SOCKET, FORMAT, FolderState, OpenError, look};
 
 /// How many reads run at once. More would only wait for the same disk, each with a thread of its own.
 const READERS: usize = 16;
@@ -75,10 +81,8 @@ pub struct Written {
 
 /// The store, shared by all nodes of a process.
 pub struct EmbeddedStore {
-    /// `None` once closed: the folder is then free even while somebody still holds the store.
-    tables: RwLock<Option<Arc<Tables>>>,
     queue: mpsc::Sender<Command>,
-    shared: Arc<WriterState>,
+    shared: Arc<Shared>,
     readers: Arc<Semaphore>,
     thread: Thread,
     /// The last number given to a connection. Only in memory: all sessions of this store are in this process.
@@ -87,8 +91,8 @@ pub struct EmbeddedStore {
 
 impl std::fmt::Debug for EmbeddedStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let open = self.tables.read().unwrap_or_else(PoisonError::into_inner).is_some();
-        f.debug_struct("EmbeddedStore").field("open", &open).field("failure", &self.shared.failure.get()).finish()
+        let open = self.shared.tables().is_ok();
+        f.debug_struct("EmbeddedStore").field("open", &open).field("failure", &self.shared.failure()).finish()
     }
 }
 
@@ -99,24 +103,18 @@ impl EmbeddedStore {
     /// # Errors
     /// [`OpenError`]: the folder is in use, foreign, of another format, or cannot be read or written.
     pub fn open(dir: &Path, options: EmbeddedOptions) -> Result<Arc<Self>, OpenError> {
-        let tables = Arc::new(Tables::open(Folder::claim(dir)?, options)?);
+        let folder = Arc::new(Folder::claim(dir)?);
         let (queue, waiting) = mpsc::channel(writer::QUEUE);
-        let shared = Arc::new(WriterState::default());
-        let writer = Writer::new(tables.clone(), waiting, shared.clone());
+        let shared = Arc::new(Shared::default());
+        shared.open(Arc::new(Tables::open(folder.clone(), options)?));
+        let writer = Writer::new(folder, options, waiting, shared.clone());
         let thread = Thread::start(move || writer.run()).map_err(|source| OpenError::Io {
             dir: dir.into(),
             what: "start the writer thread",
             source,
         })?;
         let readers = Arc::new(Semaphore::new(READERS));
-        Ok(Arc::new(Self {
-            tables: RwLock::new(Some(tables)),
-            queue,
-            shared,
-            readers,
-            thread,
-            connections: AtomicU64::new(0),
-        }))
+        Ok(Arc::new(Self { queue, shared, readers, thread, connections: AtomicU64::new(0) }))
     }
 
     /// What was written since the store was opened.
@@ -128,9 +126,18 @@ impl EmbeddedStore {
     /// Hands a command to the writer and waits for its answer.
     async fn ask<T>(&self, deadline: Duration, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> StoreResult<T> {
         // Checked here too, not only by the writer: a broken engine may block the writer forever.
-        if let Some(failure) = self.shared.failure.get() {
-            return Err(failure.clone());
+        if let Some(failure) = self.shared.failure() {
+            return Err(failure);
         }
+        self.ask_anyway(deadline, command).await
+    }
+
+    /// The same, also while the store is down.
+    async fn ask_anyway<T>(
+        &self,
+        deadline: Duration,
+        command: impl FnOnce(oneshot::Sender<T>) -> Command,
+    ) -> StoreResult<T> {
         let (reply, answer) = oneshot::channel();
         let command = command(reply);
         let asking = async {
@@ -152,7 +159,7 @@ impl EmbeddedStore {
         &self,
         work: impl FnOnce(&Tables) -> StoreResult<T> + Send + 'static,
     ) -> StoreResult<T> {
-        let tables = self.tables.read().unwrap_or_else(PoisonError::into_inner).clone().ok_or_else(closed)?;
+        let tables = self.shared.tables()?;
         let reading = async {
             let turn = self.readers.clone().acquire_owned().await.map_err(StoreError::unavailable)?;
             let reading = tokio::task::spawn_blocking(move || {
@@ -164,10 +171,6 @@ impl EmbeddedStore {
         };
         tokio::time::timeout(STORE_DEADLINE, reading).await.unwrap_or_else(|_| Err(too_late()))
     }
-}
-
-fn closed() -> StoreError {
-    StoreError::unavailable("the store is closed")
 }
 
 fn too_late() -> StoreError {

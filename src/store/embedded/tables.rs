@@ -1,10 +1,13 @@
-//! The open database and its tables. Made once by [`super::EmbeddedStore::open`]; shared by the writer thread and
-//! the readers.
+//! The open database and its tables. Made by [`super::EmbeddedStore::open`], and again by the writer after a failure
+//! that passed; shared by the writer thread and the readers.
 
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, Readable, Slice, Snapshot};
+use std::sync::Arc;
+
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Slice, Snapshot};
 
 use super::{
     EmbeddedOptions,
+    fault::Fault,
     folder::{Folder, OpenError},
     keys,
     rows::{self, InboxValue},
@@ -28,13 +31,20 @@ pub(super) struct Tables {
     pub(super) cursors: Keyspace,
     pub(super) devices: Keyspace,
     /// The last field, so that the folder is released only after the database is closed.
-    _folder: Folder,
+    _folder: Arc<Folder>,
 }
 
 impl Tables {
-    /// Opens the database in a claimed folder, creating the tables that do not exist.
-    pub(super) fn open(folder: Folder, options: EmbeddedOptions) -> Result<Self, OpenError> {
-        let failed = |error: fjall::Error| OpenError::Engine { dir: folder.dir().into(), cause: error.to_string() };
+    /// Opens the database in a claimed folder, creating the tables that do not exist, and records that it is complete.
+    pub(super) fn open(folder: Arc<Folder>, options: EmbeddedOptions) -> Result<Self, OpenError> {
+        let tables = Self::make(folder.clone(), options)?;
+        folder.mark_created()?;
+        Ok(tables)
+    }
+
+    /// The same, to be filled before it counts as created.
+    pub(super) fn make(folder: Arc<Folder>, options: EmbeddedOptions) -> Result<Self, OpenError> {
+        let failed = |cause: fjall::Error| OpenError::Engine { dir: folder.dir().into(), cause };
         let db = Database::builder(folder.data())
             .cache_size(options.cache_bytes)
             .max_journaling_size(JOURNAL_BYTES)
@@ -48,8 +58,18 @@ impl Tables {
         let (messages, cids) = (table("messages", 32)?, table("cids", 16)?);
         let (inbox, cursors) = (table("inbox", 16)?, table("cursors", 16)?);
         let devices = table("devices", 4)?;
-        folder.mark_created()?;
         Ok(Self { messages, cids, inbox, cursors, devices, db, _folder: folder })
+    }
+
+    /// Opens the database again after a failure that may have passed, and sees a write become durable before anybody
+    /// else may use it.
+    pub(super) fn reopen(folder: &Arc<Folder>, options: EmbeddedOptions) -> Result<Self, Fault> {
+        folder.mend()?;
+        let tables = Self::open(folder.clone(), options)?;
+        let mut check = tables.db.batch().durability(Some(PersistMode::SyncData));
+        check.insert(&tables.cursors, keys::check(), rows::encode_seq(0));
+        check.commit()?;
+        Ok(tables)
     }
 
     /// The cursor under `key`; 0 where there is none.

@@ -1,10 +1,7 @@
 //! The store's traits, implemented by the embedded engine: each method checks the conversation, copies what it needs,
 //! and hands the work to the writer thread or to a blocking read.
 
-use std::{
-    sync::{PoisonError, atomic::Ordering},
-    time::Duration,
-};
+use std::{sync::atomic::Ordering, time::Duration};
 
 use futures_util::future::BoxFuture;
 
@@ -149,9 +146,9 @@ impl Engine for EmbeddedStore {
 
     fn close(&self) -> StoreFuture<'_, ()> {
         Box::pin(async move {
-            let written = self.request(STORE_DEADLINE, Command::Close).await;
+            let written = self.ask_anyway(STORE_DEADLINE, Command::Close).await.flatten();
             // Reads in flight hold the tables a moment longer; the last one to end releases the folder.
-            let tables = self.tables.write().unwrap_or_else(PoisonError::into_inner).take();
+            let tables = self.shared.take_tables();
             let last = tokio::task::spawn_blocking(move || drop(tables));
             last.await.map_err(StoreError::unavailable)?;
             self.thread.ended().await;

@@ -1,5 +1,6 @@
 //! The commands of natter as a shell runs them.
 
+mod backup;
 mod commands;
 mod config;
 mod dev;

@@ -16,6 +16,7 @@ mod crash;
 mod freed;
 mod nats_down;
 mod offline;
+mod outage;
 mod refused;
 mod replaced;
 mod rules_alone;

@@ -8,6 +8,7 @@ mod server;
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::Path,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicU32, Ordering},
@@ -121,6 +122,16 @@ impl Cassandra {
     /// Starts a killed server on its old data and waits until it answers CQL.
     pub async fn restart(&mut self, node: usize) {
         self.servers[node].restart().await;
+    }
+
+    /// Copies the files of a killed server.
+    pub fn save(&mut self, node: usize, to: &Path) {
+        self.servers[node].save(to);
+    }
+
+    /// Puts such a copy in the place of its files.
+    pub fn put_back(&mut self, node: usize, from: &Path) {
+        self.servers[node].put_back(from);
     }
 
     fn all_seen_by(&self, server: &Server) -> bool {

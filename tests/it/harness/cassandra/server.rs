@@ -52,6 +52,19 @@ impl Server {
         self.wait_for_cql().await;
     }
 
+    /// Copies the files of a stopped server to `to`, which must not exist.
+    pub fn save(&mut self, to: &Path) {
+        assert!(self.process.exited().is_some(), "kill it first");
+        copy(&self.dir, to);
+    }
+
+    /// Puts such a copy in the place of a stopped server's files.
+    pub fn put_back(&mut self, from: &Path) {
+        assert!(self.process.exited().is_some(), "kill it first");
+        fs::remove_dir_all(&self.dir).unwrap();
+        copy(from, &self.dir);
+    }
+
     /// Whether this server has heard that the one at `other` is up. No table says so, but its log does.
     pub fn sees(&self, other: IpAddr) -> bool {
         let heard = format!("InetAddress /{other}:");
@@ -68,6 +81,18 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.process.kill9();
         let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let to = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &to);
+        } else {
+            fs::copy(entry.path(), to).unwrap();
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use tempfile::TempDir;
 
 use crate::store::contract::Bed;
 
+mod backup;
 mod child;
 mod commits;
 mod faults;

@@ -1,6 +1,7 @@
 //! The ScyllaDB engine on a real CQL server: what only several nodes, or a cluster that fails, can show.
 //! Each test has its own keyspace; those that harm a server start their own.
 
+mod backup;
 mod cluster;
 mod contract;
 mod crash;
