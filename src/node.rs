@@ -50,6 +50,8 @@ pub struct Node {
     shown: Shown,
     watch: Watch,
     patience: Patience,
+    /// From the signal to the drain, so that balancers notice.
+    notice: Duration,
     /// What services send; dropping it ends that.
     requests: [Subscription; 2],
     claim: Claim,
@@ -107,7 +109,9 @@ impl Node {
         if let Some(refusal) = bus.refusal() {
             return Err(BusError::Other(refusal).into());
         }
-        Ok(Self { shown: Shown { gateway, store, bus, metrics, frame_ancestors }, watch, patience, requests, claim })
+        let shown = Shown { gateway, store, bus, metrics, frame_ancestors };
+        let notice = Duration::from_secs(config.timing.drain_min_secs);
+        Ok(Self { shown, watch, patience, notice, requests, claim })
     }
 
     /// Its connections: for tests that count them.
@@ -120,14 +124,21 @@ impl Node {
         &self.shown.bus
     }
 
-    /// Serves until `shutdown`, then drains. True when everything under way ended within the drain time.
+    /// Serves until `shutdown`, is not ready but serves on for `timing.drain_min_secs`, then drains. True when everything under way ended within the drain time.
     pub async fn run(self, listener: TcpListener, shutdown: CancellationToken) -> bool {
-        let Self { shown, watch: watched, patience, requests, claim } = self;
+        let Self { shown, watch: watched, patience, notice, requests, claim } = self;
         let (gateway, bus) = (shown.gateway.clone(), shown.bus.clone());
         // Ends with this future, also when that is dropped in the middle: it holds the bus.
         let watching = AbortOnDropHandle::new(tokio::spawn(watch(watched)));
         let claiming = AbortOnDropHandle::new(tokio::spawn(claim_again(claim, bus.clone())));
-        serve_until(listener, http::routes(shown), &gateway, patience, shutdown).await;
+        let stopping = async {
+            shutdown.cancelled().await;
+            // Not ready first, so that a probe before the drain sees it.
+            gateway.announce_end();
+            tracing::info!(seconds = notice.as_secs(), "stopping: not ready, and draining after this many seconds");
+            tokio::time::sleep(notice).await;
+        };
+        serve_until(listener, http::routes(shown), &gateway, patience, stopping).await;
         // No new requests of services; those under way are awaited with the sessions' own.
         drop(requests);
         // From here on a successor may take the name.
@@ -156,15 +167,15 @@ async fn serve_until(
     routes: Routes,
     gateway: &Gateway,
     patience: Patience,
-    shutdown: CancellationToken,
+    stopping: impl Future<Output = ()>,
 ) {
-    let draining = shutdown.child_token();
+    let draining = CancellationToken::new();
     let mark = async {
-        shutdown.cancelled().await;
-        // Not ready first, so that a probe between the two sees it.
+        stopping.await;
         gateway.stop_accepting();
+        draining.cancel();
     };
-    tokio::join!(mark, serve(listener, routes, gateway, patience, draining));
+    tokio::join!(mark, serve(listener, routes, gateway, patience, draining.clone()));
 }
 
 pub(crate) fn settings(config: &Config) -> gateway::Settings {

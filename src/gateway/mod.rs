@@ -91,6 +91,7 @@ pub struct Gateway {
     places: Arc<Places>,
     /// A task per connection.
     connections: TaskTracker,
+    leaving: AtomicBool,
     draining: AtomicBool,
 }
 
@@ -115,6 +116,7 @@ impl Gateway {
             clock,
             metrics,
             connections: TaskTracker::new(),
+            leaving: AtomicBool::new(false),
             draining: AtomicBool::new(false),
         })
     }
@@ -134,8 +136,19 @@ impl Gateway {
         self.registry.len()
     }
 
+    /// Says in `/readyz` from now on that whoever can should connect to another node. Everything else goes on.
+    pub fn announce_end(&self) {
+        self.leaving.store(true, Ordering::Release);
+    }
+
+    /// Whether the node's end has been announced.
+    pub fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Acquire)
+    }
+
     /// Takes no new connections from now on, and says so in `/readyz`.
     pub fn stop_accepting(&self) {
+        self.announce_end();
         self.draining.store(true, Ordering::Release);
     }
 
