@@ -50,8 +50,6 @@ pub struct Node {
     shown: Shown,
     watch: Watch,
     patience: Patience,
-    /// From the signal to the drain, so that balancers notice.
-    notice: Duration,
     /// What services send; dropping it ends that.
     requests: [Subscription; 2],
     claim: Claim,
@@ -110,8 +108,7 @@ impl Node {
             return Err(BusError::Other(refusal).into());
         }
         let shown = Shown { gateway, store, bus, metrics, frame_ancestors };
-        let notice = Duration::from_secs(config.timing.drain_min_secs);
-        Ok(Self { shown, watch, patience, notice, requests, claim })
+        Ok(Self { shown, watch, patience, requests, claim })
     }
 
     /// Its connections: for tests that count them.
@@ -124,19 +121,17 @@ impl Node {
         &self.shown.bus
     }
 
-    /// Serves until `shutdown`, is not ready but serves on for `timing.drain_min_secs`, then drains. True when everything under way ended within the drain time.
+    /// Serves until `shutdown`, is not ready but serves on for `timing.drain_min_secs`, then drains. True when everything
+    /// under way ended within the drain time.
     pub async fn run(self, listener: TcpListener, shutdown: CancellationToken) -> bool {
-        let Self { shown, watch: watched, patience, notice, requests, claim } = self;
+        let Self { shown, watch: watched, patience, requests, claim } = self;
         let (gateway, bus) = (shown.gateway.clone(), shown.bus.clone());
         // Ends with this future, also when that is dropped in the middle: it holds the bus.
         let watching = AbortOnDropHandle::new(tokio::spawn(watch(watched)));
         let claiming = AbortOnDropHandle::new(tokio::spawn(claim_again(claim, bus.clone())));
         let stopping = async {
             shutdown.cancelled().await;
-            // Not ready first, so that a probe before the drain sees it.
-            gateway.announce_end();
-            tracing::info!(seconds = notice.as_secs(), "stopping: not ready, and draining after this many seconds");
-            tokio::time::sleep(notice).await;
+            gateway.announce_end().await;
         };
         serve_until(listener, http::routes(shown), &gateway, patience, stopping).await;
         // No new requests of services; those under way are awaited with the sessions' own.
@@ -190,6 +185,7 @@ pub(crate) fn settings(config: &Config) -> gateway::Settings {
         connections_per_address: config.http.connections_per_address as usize,
         trusted_proxies: config.http.trusted_proxies.clone(),
         origins: config.http.allowed_origins.clone(),
+        notice: Duration::from_secs(timing.drain_min_secs),
         drain: Duration::from_secs(timing.drain_secs),
     }
 }

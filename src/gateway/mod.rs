@@ -19,6 +19,7 @@ use std::{
     time::Duration,
 };
 
+use tokio::time::sleep;
 use tokio_util::task::TaskTracker;
 
 use self::places::Places;
@@ -54,6 +55,8 @@ pub struct Settings {
     pub trusted_proxies: Vec<Network>,
     /// Origins whose pages may connect; empty: any.
     pub origins: Vec<String>,
+    /// From the announcement that the node ends to its drain.
+    pub notice: Duration,
     /// How long a drain may take.
     pub drain: Duration,
 }
@@ -136,9 +139,13 @@ impl Gateway {
         self.registry.len()
     }
 
-    /// Says in `/readyz` from now on that whoever can should connect to another node. Everything else goes on.
-    pub fn announce_end(&self) {
+    /// Says in `/readyz` from now on that whoever can should connect to another node, and returns when that has been
+    /// said for long enough. Everything else goes on.
+    pub async fn announce_end(&self) {
+        let notice = self.settings.notice;
         self.leaving.store(true, Ordering::Release);
+        tracing::info!(seconds = notice.as_secs(), "stopping: not ready, and draining after this many seconds");
+        sleep(notice).await;
     }
 
     /// Whether the node's end has been announced.
@@ -148,7 +155,7 @@ impl Gateway {
 
     /// Takes no new connections from now on, and says so in `/readyz`.
     pub fn stop_accepting(&self) {
-        self.announce_end();
+        self.leaving.store(true, Ordering::Release);
         self.draining.store(true, Ordering::Release);
     }
 
