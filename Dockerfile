@@ -15,7 +15,7 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,targe
     && cp target/release/natter /usr/local/bin/natter
 
 # The C library and a user without rights.
-FROM debian:12-slim
+FROM debian:12.12-slim
 RUN useradd --system --uid 65532 --no-create-home --shell /usr/sbin/nologin nonroot
 COPY --from=build /usr/local/bin/natter /usr/local/bin/natter
 # The authorities that sign the certificates of identity providers (auth.jwks_url).

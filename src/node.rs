@@ -149,14 +149,19 @@ impl Node {
         &self.shown.bus
     }
 
-    /// Serves until `shutdown`, then drains. True when everything under way ended within the drain time.
+    /// Serves until `shutdown`, is not ready but serves on for `timing.drain_min_secs`, then drains. True when everything
+    /// under way ended within the drain time.
     pub async fn run(self, listener: TcpListener, shutdown: CancellationToken) -> bool {
         let Self { shown, watch: watched, patience, requests, claim, services: _ } = self;
         let (gateway, bus) = (shown.gateway.clone(), shown.bus.clone());
         // Ends with this future, also when that is dropped in the middle: it holds the bus.
         let watching = AbortOnDropHandle::new(tokio::spawn(watch(watched)));
         let claiming = AbortOnDropHandle::new(tokio::spawn(claim_again(claim, bus.clone())));
-        serve_until(listener, http::routes(shown), &gateway, patience, shutdown).await;
+        let stopping = async {
+            shutdown.cancelled().await;
+            gateway.announce_end().await;
+        };
+        serve_until(listener, http::routes(shown), &gateway, patience, stopping).await;
         // No new requests of services; those under way are awaited with the sessions' own.
         drop(requests);
         // From here on a successor may take the name.
@@ -185,15 +190,15 @@ async fn serve_until(
     routes: Routes,
     gateway: &Gateway,
     patience: Patience,
-    shutdown: CancellationToken,
+    stopping: impl Future<Output = ()>,
 ) {
-    let draining = shutdown.child_token();
+    let draining = CancellationToken::new();
     let mark = async {
-        shutdown.cancelled().await;
-        // Not ready first, so that a probe between the two sees it.
+        stopping.await;
         gateway.stop_accepting();
+        draining.cancel();
     };
-    tokio::join!(mark, serve(listener, routes, gateway, patience, draining));
+    tokio::join!(mark, serve(listener, routes, gateway, patience, draining.clone()));
 }
 
 pub(crate) fn settings(config: &Config) -> gateway::Settings {
@@ -208,6 +213,7 @@ pub(crate) fn settings(config: &Config) -> gateway::Settings {
         connections_per_address: config.http.connections_per_address as usize,
         trusted_proxies: config.http.trusted_proxies.clone(),
         origins: config.http.allowed_origins.clone(),
+        notice: Duration::from_secs(timing.drain_min_secs),
         drain: Duration::from_secs(timing.drain_secs),
     }
 }

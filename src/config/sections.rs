@@ -258,6 +258,9 @@ section!(
         reconcile_spread_secs: u64 = 30,
         /// Rows per second that all comparisons of this node together may read.
         reconcile_rows_per_sec: u32 = 50_000,
+        /// A node that is told to stop is not ready from then on, but goes on serving and accepting for this long before
+        /// it drains: for balancers that learn late that it is not ready. 0: it drains at once.
+        drain_min_secs: u64 = 0,
         /// A draining node says goodbye to its sessions one after the other, spread over this long, and then ends.
         drain_secs: u64 = 10,
     }

@@ -208,6 +208,7 @@ fn timing(timing: &Timing, check: &mut Checks) {
     check.range("timing.reconcile_secs", timing.reconcile_secs, 0..=86_400);
     check.range("timing.reconcile_spread_secs", timing.reconcile_spread_secs, 0..=3_600);
     check.range("timing.reconcile_rows_per_sec", timing.reconcile_rows_per_sec.into(), 100..=u32::MAX.into());
+    check.range("timing.drain_min_secs", timing.drain_min_secs, 0..=3_600);
     check.range("timing.drain_secs", timing.drain_secs, 0..=3_600);
 }
 

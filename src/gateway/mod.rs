@@ -20,6 +20,7 @@ use std::{
 };
 
 use parking_lot::RwLock;
+use tokio::time::sleep;
 use tokio_util::task::TaskTracker;
 
 use self::places::Places;
@@ -55,6 +56,8 @@ pub struct Settings {
     pub trusted_proxies: Vec<Network>,
     /// Origins whose pages may connect; empty: any.
     pub origins: Vec<String>,
+    /// From the announcement that the node ends to its drain.
+    pub notice: Duration,
     /// How long a drain may take.
     pub drain: Duration,
 }
@@ -93,6 +96,7 @@ pub struct Gateway {
     places: Arc<Places>,
     /// A task per connection.
     connections: TaskTracker,
+    leaving: AtomicBool,
     draining: AtomicBool,
 }
 
@@ -117,6 +121,7 @@ impl Gateway {
             clock,
             metrics,
             connections: TaskTracker::new(),
+            leaving: AtomicBool::new(false),
             draining: AtomicBool::new(false),
         })
     }
@@ -136,8 +141,23 @@ impl Gateway {
         self.registry.len()
     }
 
+    /// Says in `/readyz` from now on that whoever can should connect to another node, and returns when that has been
+    /// said for long enough. Everything else goes on.
+    pub async fn announce_end(&self) {
+        let notice = self.settings.notice;
+        self.leaving.store(true, Ordering::Release);
+        tracing::info!(seconds = notice.as_secs(), "stopping: not ready, and draining after this many seconds");
+        sleep(notice).await;
+    }
+
+    /// Whether the node's end has been announced.
+    pub fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Acquire)
+    }
+
     /// Takes no new connections from now on, and says so in `/readyz`.
     pub fn stop_accepting(&self) {
+        self.leaving.store(true, Ordering::Release);
         self.draining.store(true, Ordering::Release);
     }
 

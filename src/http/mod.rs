@@ -27,7 +27,7 @@ use crate::{
 /// What HTTP shows of a node.
 #[derive(Clone)]
 pub struct Shown {
-    /// The door to `/v1/ws`, and whether the node drains.
+    /// The door to `/v1/ws`, and whether the node is about to end.
     pub gateway: Arc<Gateway>,
     /// Whether it takes writes.
     pub store: Store,
@@ -81,7 +81,7 @@ async fn ready(State(shown): State<Shown>) -> impl IntoResponse {
         metrics.store_errors.of(StoreOp::Health).inc();
     }
     let refusal = bus.refusal();
-    let ready = health.is_ok() && refusal.is_none() && !gateway.is_draining();
+    let ready = health.is_ok() && refusal.is_none() && !gateway.is_leaving();
     let store = match health {
         Ok(()) => "ok".to_owned(),
         Err(error) => error.to_string(),

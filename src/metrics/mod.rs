@@ -5,7 +5,8 @@
 //! Each field is a plain atomic: `metrics.acks.inc()`. Labelled ones take a value of a closed set:
 //! `metrics.delivered.of(DeliveryPath::Bus).inc()`. Close reasons and error codes come from the protocol's two
 //! tables as `&'static str`, so they are a closed set too: [`Metrics::closed`], [`Metrics::error`]. Only what a
-//! store's driver counts by itself is read at the scrape: [`Metrics::show_driver`].
+//! store's driver counts by itself is read at the scrape: [`Metrics::show_driver`]; and what the kernel counts about
+//! the process, `process_*`.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -17,10 +18,12 @@ use prometheus_client::{
 
 mod driver;
 mod labels;
+mod process;
 
 use driver::DriverCollector;
 pub use driver::{DriverCounts, StoreDriver};
 pub use labels::{CounterBy, DeliveryPath, Label, ServiceOutcome, StoreOp};
+use process::ProcessCollector;
 
 use crate::{
     protocol::{ErrorCode, Op},
@@ -139,6 +142,8 @@ impl Metrics {
         let info = Info::new(vec![("version", env!("CARGO_PKG_VERSION").to_owned()), ("node", node.to_owned())]);
         // The library adds `_info`, and the prefix with an underscore: only outside the prefix is it `natter_info`.
         registry.register("natter", "The version that runs and the name of its node", info);
+        // The names that every Prometheus client uses, so outside the prefix as well.
+        registry.register_collector(Box::new(ProcessCollector));
         let metrics = Self::register(&mut Maker(registry.sub_registry_with_prefix("natter")));
         Arc::new(Self { registry, ..metrics })
     }

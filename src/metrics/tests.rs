@@ -53,6 +53,11 @@ fn every_metric_is_named_by_the_rules_and_has_help() {
             assert_eq!(name, "natter");
             continue;
         }
+        // Those are named by what all Prometheus clients do.
+        if name.starts_with("process_") {
+            assert!(helped.contains(name), "{name} has no help");
+            continue;
+        }
         let tail = name.strip_prefix("natter_").unwrap_or_else(|| panic!("{name} has no prefix"));
         assert!(tail.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{name}");
         assert!(!tail.ends_with("_total"), "{name}: the library adds _total");
@@ -144,13 +149,14 @@ fn what_the_driver_counts_is_read_at_the_scrape_and_is_0_without_one() {
     assert_eq!(with.len(), without.len(), "a driver adds no series: dashboards find the same on every node");
 }
 
-/// The words of a file under the repository that look like metrics. Networks and containers have such names as well.
+/// The words of a file under the repository that look like metrics of a node: networks and containers, and what other
+/// exporters count about themselves, have such names as well.
 fn metrics_named_in(path: &str) -> BTreeSet<String> {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
     let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
-    let found: BTreeSet<_> =
-        words.filter(|w| w.starts_with("natter_") && *w != "natter_bus").map(str::to_owned).collect();
+    let ours = |word: &&str| word.starts_with("natter_") || word.starts_with("process_");
+    let found: BTreeSet<_> = words.filter(ours).filter(|word| *word != "natter_bus").map(str::to_owned).collect();
     assert!(!found.is_empty(), "{} names no metric: is this test still right?", path.display());
     found
 }
@@ -160,11 +166,19 @@ fn every_metric_that_operators_are_told_of_exists() {
     let metrics = Metrics::new("n1");
     metrics.closed("drain");
     metrics.error("bad_frame");
+    metrics.refused(Op::Send, ErrorCode::TooLarge);
     let text = metrics.encode();
     let mut there: BTreeSet<&str> =
         text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
     there.extend(text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split(['{', ' ']).next()));
-    for path in ["deploy/alerts.yml", "deploy/grafana/dashboards/natter.json", "deploy/README.md", "README.md"] {
+    let paths = [
+        "deploy/alerts.yml",
+        "deploy/grafana/dashboards/natter.json",
+        "deploy/README.md",
+        "docs/operations.md",
+        "README.md",
+    ];
+    for path in paths {
         for name in metrics_named_in(path) {
             assert!(there.contains(name.as_str()), "{path} names {name}, which is no metric");
         }

@@ -77,9 +77,13 @@ fn schema(seen: &Inspection, scylla: &Scylla) -> Finding {
             let says = format!("keyspace {keyspace} has version {have}, this natter needs {want}");
             Finding::fail(PART, "schema", says, "run natter migrate")
         }
-        have if have > want => {
+        have if have > want + 1 => {
             let says = format!("keyspace {keyspace} has version {have}, this natter knows {want}");
-            Finding::fail(PART, "schema", says, "run a natter at least as new as the schema")
+            Finding::fail(PART, "schema", says, "run a natter that knows this version, or the one before it")
+        }
+        have if have > want => {
+            let says = format!("keyspace {keyspace} has version {have}, this natter knows {want} and runs on it");
+            Finding::warn(PART, "schema", says, "go on with the upgrade: this natter cannot run on the next version")
         }
         have => Finding::ok(PART, "schema", format!("keyspace {keyspace} has version {have}")),
     }
@@ -268,7 +272,8 @@ mod tests {
     fn each_lack_of_a_cluster_is_told() {
         let good = seen();
         assert_eq!(state(&Inspection { schema: 0, ..good.clone() }, "schema"), State::Fail);
-        assert_eq!(state(&Inspection { schema: 2, ..good.clone() }, "schema"), State::Fail);
+        assert_eq!(state(&Inspection { schema: 2, ..good.clone() }, "schema"), State::Warn);
+        assert_eq!(state(&Inspection { schema: 3, ..good.clone() }, "schema"), State::Fail);
         let copies = |n| Inspection { replication: [("datacenter1".to_owned(), n)].into(), ..good.clone() };
         assert_eq!(
             [1, 2, 3, 4].map(|n| state(&copies(n), "copies")),

@@ -47,8 +47,10 @@ pub enum ScyllaError {
         /// The version of this build.
         want: i32,
     },
-    /// The schema is newer than this build.
-    #[error("the schema has version {have}, this build knows {want}; run a natter at least as new as the schema")]
+    /// The schema is more than one version newer than this build.
+    #[error(
+        "the schema has version {have}, this build knows {want} and runs on one version more at most; run a newer natter"
+    )]
     SchemaNewer {
         /// The version of the cluster.
         have: i32,

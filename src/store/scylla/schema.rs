@@ -41,7 +41,8 @@ pub struct Migrated {
     pub to: i32,
 }
 
-/// Whether the keyspace has the schema of this build.
+/// Whether this build can run on the schema of the keyspace: its own, or the next one, so that an upgrade can be taken
+/// back. That works because a migration only adds what older builds do not look at; a test below holds the files to it.
 ///
 /// # Errors
 /// [`ScyllaError::SchemaMissing`], [`ScyllaError::SchemaOlder`] or [`ScyllaError::SchemaNewer`], each saying what to do.
@@ -49,8 +50,27 @@ pub(super) async fn check_schema(session: &Session, options: &ScyllaOptions) -> 
     match version(session, options).await? {
         0 => Err(ScyllaError::SchemaMissing { keyspace: options.keyspace.clone() }),
         have if have < wanted() => Err(ScyllaError::SchemaOlder { have, want: wanted() }),
-        have if have > wanted() => Err(ScyllaError::SchemaNewer { have, want: wanted() }),
-        _ => Ok(()),
+        have if is_too_new(have) => Err(ScyllaError::SchemaNewer { have, want: wanted() }),
+        have => {
+            warn_if_newer(have);
+            Ok(())
+        }
+    }
+}
+
+/// More than one version ahead: what such a schema means is unknown to this build.
+fn is_too_new(have: i32) -> bool {
+    have > wanted() + 1
+}
+
+fn warn_if_newer(have: i32) {
+    if have > wanted() {
+        tracing::warn!(
+            have,
+            knows = wanted(),
+            "the schema is one version newer than this build, which runs on it all the same: \
+             go on with the upgrade, or stay on this build until you do"
+        );
     }
 }
 
@@ -67,7 +87,8 @@ pub(super) async fn version(session: &Session, options: &ScyllaOptions) -> Resul
 /// several nodes at once: one does the work while the others wait.
 ///
 /// # Errors
-/// When the cluster cannot be reached, refuses a statement, or has a schema newer than this build.
+/// When the cluster cannot be reached, refuses a statement, or has a schema more than one version newer than this build.
+/// One that is one version newer is left as it is.
 pub async fn migrate(options: &ScyllaOptions) -> Result<Migrated, ScyllaError> {
     let session = options.session(DDL_TIMEOUT).await?;
     let migration = Migration { coordinator: coordinator(&session), session: &session, options };
@@ -154,9 +175,11 @@ impl Migration<'_> {
     async fn apply(&self, owner: &str) -> Result<Migrated, ScyllaError> {
         let ks = &self.options.keyspace;
         let from = recorded_version(self.session, ks).await?;
-        if from > wanted() {
+        if is_too_new(from) {
             return Err(ScyllaError::SchemaNewer { have: from, want: wanted() });
         }
+        // Deploying the version before starts with a migration as well.
+        warn_if_newer(from);
         self.session.use_keyspace(ks, false).await.map_err(ScyllaError::statement("USE"))?;
         for (version, text) in (1..).zip(MIGRATIONS).filter(|(version, _)| *version > from) {
             for statement in statements(text) {
@@ -169,7 +192,7 @@ impl Migration<'_> {
             recorded.map_err(ScyllaError::statement(&done))?;
             tracing::info!(keyspace = ks, version, "schema migrated");
         }
-        Ok(Migrated { from, to: wanted() })
+        Ok(Migrated { from, to: from.max(wanted()) })
     }
 
     /// One statement; the driver then waits until all servers agree on the schema.

@@ -1,5 +1,6 @@
 //! What is deployed: docker-compose.yml and deploy/, and a service written in another language.
 
 mod compose;
+mod elsewhere;
 mod nats_py;
 mod services_doc;

@@ -14,7 +14,7 @@ use std::{
 use natter::{
     model::{Body, Seq},
     nats_server::{NatsServer, ServerOptions},
-    protocol::{Encoding, ErrorCode, ServerFrame},
+    protocol::{Encoding, ErrorCode, ServerFrame, ask},
 };
 
 use crate::{
@@ -50,7 +50,7 @@ impl Log {
         let (cid, text) = (format!("m{n}"), n.to_string());
         let body = Body::text(&text.repeat(470_000 / text.len()));
         match self.alice.try_send("@bob", &cid, &body).await {
-            ServerFrame::Sent { seq, .. } => {
+            ServerFrame::Sent(ask::Sent { seq, .. }) => {
                 self.answered.insert(cid, seq);
                 true
             }

@@ -38,11 +38,51 @@ pub fn raw() -> Value {
 
 /// The file with .env.example, its secrets filled in.
 pub fn filled() -> Value {
+    let mut file = raw();
+    each_text(&mut file, &mut |text| *text = fill(text, &variables()));
+    file
+}
+
+/// The same with files of deploy/compose/ added. What they demand beyond .env.example is the variable's own name.
+pub fn added(names: &[&str]) -> Value {
+    let mut variables = variables();
+    let mut all = raw();
+    for name in names {
+        let text = read(&format!("deploy/compose/{name}.yml"));
+        for (name, rest) in expressions(&text) {
+            if rest.starts_with(":?") {
+                variables.insert(name.clone(), format!("/{name}"));
+            }
+        }
+        let mut file: Value = serde_yaml_ng::from_str(&text).unwrap_or_else(|e| panic!("{name}: {e}"));
+        file.apply_merge().unwrap();
+        merge(&mut all, file, "");
+    }
+    each_text(&mut all, &mut |text| *text = fill(text, &variables));
+    all
+}
+
+/// As the engine merges: mappings by key, lists one behind the other, but a command is replaced.
+fn merge(all: &mut Value, more: Value, key: &str) {
+    match (all, more) {
+        (Value::Mapping(all), Value::Mapping(more)) => {
+            for (name, value) in more {
+                let key = name.as_str().unwrap_or_default().to_owned();
+                match all.get_mut(&name) {
+                    Some(there) => merge(there, value, &key),
+                    None => drop(all.insert(name, value)),
+                }
+            }
+        }
+        (Value::Sequence(all), Value::Sequence(more)) if key != "command" => all.extend(more),
+        (all, more) => *all = more,
+    }
+}
+
+fn variables() -> BTreeMap<String, String> {
     let mut variables = example();
     variables.values_mut().filter(|value| value.is_empty()).for_each(|value| *value = SECRET.to_owned());
-    let mut file = raw();
-    each_text(&mut file, &mut |text| *text = fill(text, &variables));
-    file
+    variables
 }
 
 /// The services by name.

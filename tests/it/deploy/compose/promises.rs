@@ -1,12 +1,9 @@
-//! What the compose file, the image and the dashboards promise, read from the files.
+//! What the compose file and the image promise, read from the files.
 
 use std::collections::BTreeSet;
 
-use natter::{
-    config::{Config, Sources, StoreKind},
-    metrics::Metrics,
-};
-use serde_json::Value as Json;
+use natter::config::{Config, Sources, StoreKind};
+use serde_yaml_ng::Value;
 
 use super::files::{
     each_text, environment, example, expressions, files_below, filled, raw, read, root, services, texts,
@@ -18,13 +15,114 @@ fn nothing_but_the_proxy_listens_on_the_outside() {
     for (name, service) in services(&file) {
         let ports = texts(&service["ports"]);
         assert_eq!(ports, if name == "proxy" { vec!["8080:8080".to_owned()] } else { Vec::new() }, "{name}");
-        assert!(service["network_mode"].is_null() && service["privileged"].is_null(), "{name}");
+        assert!(service["privileged"].is_null(), "{name}");
         let networks = texts(&service["networks"]);
+        if let Some(mode) = service["network_mode"].as_str() {
+            // A process beside a server, in that one's network.
+            assert_eq!(name, format!("{}-exporter", mode.strip_prefix("service:").unwrap()));
+            continue;
+        }
         assert!(!networks.is_empty(), "{name} would join the default network");
-        // The bus and the store have no way out; only nodes are on both of them and the front.
-        let inside = networks.iter().any(|network| file["networks"][network.as_str()]["internal"] == true);
-        let node = name.starts_with("natter-");
-        assert!(node || !(inside && networks.iter().any(|network| network == "front")), "{name}: {networks:?}");
+        // The bus and the store have no way out, and nothing that has one is on them but the nodes.
+        let on = |wanted: &str| networks.iter().any(|network| network == wanted);
+        assert!(name.starts_with("natter-") || !(on("front") && (on("bus") || on("store"))), "{name}: {networks:?}");
+    }
+    for inside in ["bus", "store", "watch"] {
+        assert_eq!(file["networks"][inside]["internal"], true, "{inside} has a way out");
+    }
+    // The monitoring page of NATS is for the server's own health check and exporter.
+    for (name, service) in services(&file).into_iter().filter(|(_, service)| texts(&service["command"])[..] == NATS) {
+        let monitor = environment(service).into_iter().find(|(key, _)| key == "NATTER_NATS_MONITOR").unwrap().1;
+        assert_eq!(monitor, "\"127.0.0.1:8222\"", "{name}");
+    }
+}
+
+const NATS: [&str; 2] = ["-c", "/etc/natter/watched.conf"];
+
+/// Images that write to their own files at the start, or change user.
+const NOT_CONFINED: [&str; 4] = ["scylla-1", "scylla-2", "scylla-3", "cassandra-1"];
+
+#[test]
+fn everything_is_limited_and_has_no_more_rights_than_it_needs() {
+    let file = filled();
+    for (name, service) in services(&file) {
+        for limit in ["mem_limit", "cpus"] {
+            assert!(!service[limit].is_null(), "{name} has no {limit}");
+        }
+        let log = &service["logging"]["options"];
+        assert!(log["max-size"].is_string() && log["max-file"].is_string(), "the log of {name} grows without end");
+        assert_eq!(texts(&service["security_opt"]), ["no-new-privileges:true"], "{name}");
+        let confined = service["read_only"] == true && texts(&service["cap_drop"]) == ["ALL"];
+        assert_eq!(confined, !NOT_CONFINED.contains(&name.as_str()), "{name}");
+    }
+    // What differs from machine to machine is set in .env.
+    let (raw, known) = (raw(), example());
+    for name in ["natter-1", "nats-1", "scylla-1", "cassandra-1", "proxy", "prometheus", "grafana"] {
+        for limit in ["mem_limit", "cpus"] {
+            let set = expressions(raw["services"][name][limit].as_str().unwrap());
+            assert!(set.iter().all(|(variable, _)| known.contains_key(variable)) && set.len() == 1, "{name}: {limit}");
+        }
+    }
+}
+
+#[test]
+fn the_profiles_are_chosen_in_the_environment_and_each_has_a_store() {
+    let file = filled();
+    let profiles = |service: &Value| texts(&service["profiles"]);
+    let all: BTreeSet<String> = services(&file).values().flat_map(|service| profiles(service)).collect();
+    assert_eq!(all, ["cassandra", "cluster", "monitoring", "scylla"].map(str::to_owned).into());
+    let text = read(".env.example");
+    for profile in &all {
+        assert!(text.contains(&format!("#   {profile} ")), ".env.example does not say what {profile} is");
+    }
+    // With the default, and with the alternative, migrate finds a server whose name .env.example gives.
+    assert_eq!(example()["COMPOSE_PROFILES"], "scylla");
+    for (profile, server) in [("scylla", "scylla-1"), ("cassandra", "cassandra-1")] {
+        let service = &file["services"][server];
+        assert_eq!(profiles(service), [profile]);
+        assert_eq!(file["services"]["migrate"]["depends_on"][server]["condition"], "service_healthy");
+        assert!(text.contains(&format!("SCYLLA_CONTACT_POINTS={server}:9042")), "{server}");
+    }
+}
+
+#[test]
+fn versions_are_pinned_and_ours_is_this_one() {
+    let file = filled();
+    for (name, service) in services(&file) {
+        let image = service["image"].as_str().unwrap();
+        let tag = image.rsplit_once(':').unwrap_or_else(|| panic!("{image} has no tag")).1;
+        let version = tag.trim_start_matches('v').split('-').next().unwrap();
+        let parts: Vec<_> = version.split('.').collect();
+        assert!(parts.len() >= 3 && parts.iter().all(|part| part.parse::<u32>().is_ok()), "{name}: {image} may change");
+    }
+    assert_eq!(example()["NATTER_VERSION"], env!("CARGO_PKG_VERSION"));
+    // The default, where .env has no version.
+    for name in ["natter-1", "natter-2", "migrate"] {
+        let image = raw()["services"][name]["image"].as_str().unwrap().to_owned();
+        assert_eq!(image, format!("${{NATTER_IMAGE:-natter}}:${{NATTER_VERSION:-{}}}", env!("CARGO_PKG_VERSION")));
+    }
+}
+
+/// Seconds of a duration such as `40s` or `1m`.
+fn seconds(text: &str) -> u64 {
+    let (number, unit) = text.split_at(text.len() - 1);
+    number.parse::<u64>().unwrap() * if unit == "m" { 60 } else { 1 }
+}
+
+#[test]
+fn nothing_is_killed_while_it_ends_in_an_orderly_way() {
+    let file = filled();
+    let all = services(&file);
+    let proxy = read("deploy/haproxy.cfg");
+    let hard_stop = proxy.lines().find_map(|line| line.trim().strip_prefix("hard-stop-after ")).unwrap();
+    let grace = |name: &str| seconds(all[name]["stop_grace_period"].as_str().unwrap());
+    assert!(grace("proxy") >= seconds(hard_stop) + 5, "the proxy would be killed before it has let its sockets go");
+    for node in ["natter-1", "natter-2"] {
+        let sources = Sources { variables: environment(all[node]), ..Sources::default() };
+        let timing = Config::load_with_origins(&sources).unwrap().config.timing;
+        assert!(grace(node) >= timing.drain_min_secs + timing.drain_secs + 5, "{node} would be killed while it drains");
+        // From a node's signal to the proxy's knowledge of it: `inter 2s fall 2`.
+        assert!(proxy.contains("check inter 2s fall 2") && timing.drain_min_secs > 4, "{node} drains before that");
     }
 }
 
@@ -41,6 +139,8 @@ fn every_secret_comes_from_the_environment_and_is_asked_for() {
             used.insert(name);
         }
     });
+    // That one is the engine's own.
+    used.insert("COMPOSE_PROFILES".to_owned());
     assert_eq!(used, known.keys().cloned().collect(), "what .env.example lists is used");
     for (name, service) in services(&file) {
         for (key, value) in environment(service) {
@@ -69,15 +169,10 @@ fn each_service_says_how_it_is_and_waits_for_what_it_needs() {
             let optional = !all[needed]["profiles"].is_null() && service["profiles"].is_null();
             assert!(!optional || how["required"] == false, "{name} cannot start without the profile of {needed}");
         }
-        let image = service["image"].as_str().unwrap();
-        let tag = image.rsplit_once(':').unwrap_or_else(|| panic!("{image} has no tag")).1;
-        assert_ne!(tag, "latest", "{name}");
     }
     for node in ["natter-1", "natter-2"] {
         assert_eq!(all[node]["depends_on"]["migrate"]["condition"], "service_completed_successfully");
         assert_eq!(texts(&all[node]["healthcheck"]["test"]), ["CMD", "natter", "health"]);
-        let grace: u64 = all[node]["stop_grace_period"].as_str().unwrap().trim_end_matches('s').parse().unwrap();
-        assert!(grace > Config::default().timing.drain_secs + 5, "{node} would be killed while it drains");
         let files = all[node]["ulimits"]["nofile"].as_u64().unwrap();
         assert!(files > u64::from(Config::default().limits.sessions_per_node), "{node} has too few descriptors");
     }
@@ -88,7 +183,7 @@ fn each_service_says_how_it_is_and_waits_for_what_it_needs() {
 fn the_configuration_takes_every_variable_of_every_node() {
     let file = filled();
     let mut names = BTreeSet::new();
-    for (name, service) in services(&file).into_iter().filter(|(_, service)| service["image"] == "natter:local") {
+    for (name, service) in services(&file).into_iter().filter(|(_, service)| service["build"] == ".") {
         let variables = environment(service);
         let sources = Sources { variables: variables.clone(), ..Sources::default() };
         let loaded = Config::load_with_origins(&sources).unwrap_or_else(|e| panic!("{name}: {e}"));
@@ -145,49 +240,4 @@ fn the_image_has_what_the_build_reads_and_no_rights() {
     for base in dockerfile.lines().filter_map(|line| line.strip_prefix("FROM ")) {
         assert!(base.split_whitespace().next().unwrap().contains(':'), "{base} is not pinned");
     }
-}
-
-/// Every metric name in the text of a query.
-fn metric_names(query: &str) -> impl Iterator<Item = &str> {
-    query.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').filter(|word| word.starts_with("natter_"))
-}
-
-#[test]
-fn dashboards_and_alerts_ask_for_metrics_that_there_are() {
-    let metrics = Metrics::new("n1");
-    metrics.closed("drain");
-    metrics.error("bad_frame");
-    let shown = metrics.encode();
-    let there: BTreeSet<&str> =
-        shown.lines().filter(|l| !l.starts_with('#')).filter_map(|l| l.split(['{', ' ']).next()).collect();
-    let dashboard: Json = serde_json::from_str(&read("deploy/grafana/dashboards/natter.json")).unwrap();
-    let panels = dashboard["panels"].as_array().unwrap();
-    let queries = panels.iter().flat_map(|panel| panel["targets"].as_array().unwrap());
-    let mut texts: Vec<String> = queries.map(|target| target["expr"].as_str().unwrap().to_owned()).collect();
-    let rules: serde_yaml_ng::Value = serde_yaml_ng::from_str(&read("deploy/alerts.yml")).unwrap();
-    let alerts = rules["groups"][0]["rules"].as_sequence().unwrap();
-    texts.extend(alerts.iter().map(|rule| rule["expr"].as_str().unwrap().to_owned()));
-    for query in &texts {
-        for name in metric_names(query) {
-            assert!(there.contains(name), "{name} in {query} is no metric");
-        }
-    }
-    // The minimum that an operator must see.
-    let asked: BTreeSet<&str> = texts.iter().flat_map(|query| metric_names(query)).collect();
-    for wanted in [
-        "natter_sessions",
-        "natter_delivered_total",
-        "natter_append_seconds_bucket",
-        "natter_fills_total",
-        "natter_nats_reconnects_total",
-        "natter_behind_conversations",
-        "natter_errors_total",
-        "natter_store_latency_ms",
-    ] {
-        assert!(asked.contains(wanted), "no panel shows {wanted}");
-    }
-    let source: serde_yaml_ng::Value =
-        serde_yaml_ng::from_str(&read("deploy/grafana/provisioning/datasources/prometheus.yml")).unwrap();
-    let uid = source["datasources"][0]["uid"].as_str().unwrap();
-    assert!(panels.iter().all(|panel| panel["datasource"]["uid"] == uid), "a panel asks another source");
 }

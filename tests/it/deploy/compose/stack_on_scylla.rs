@@ -27,11 +27,11 @@ use crate::harness::{
 };
 
 /// Where each name and port of the compose file is on this machine.
-struct Map(BTreeMap<String, String>);
+pub struct Map(BTreeMap<String, String>);
 
 impl Map {
-    async fn new() -> Self {
-        let mut ports = free_ports(12).unwrap().into_iter();
+    pub async fn new() -> Self {
+        let mut ports = free_ports(13).unwrap().into_iter();
         let mut next = || format!("127.0.0.1:{}", ports.next().unwrap());
         let mut map = BTreeMap::new();
         for server in ["nats-1", "nats-2", "nats-3"] {
@@ -39,14 +39,14 @@ impl Map {
                 map.insert(format!("{server}:{port}"), next());
             }
         }
-        for name in ["natter-1:8080", "natter-2:8080", "proxy:8080"] {
+        for name in ["natter-1:8080", "natter-2:8080", "proxy:8080", "proxy:8405"] {
             map.insert(name.to_owned(), next());
         }
         map.insert("scylla-1:9042".to_owned(), Cassandra::shared().await.addr(0).to_string());
         Self(map)
     }
 
-    fn at(&self, name: &str) -> &str {
+    pub fn at(&self, name: &str) -> &str {
         &self.0[name]
     }
 
@@ -57,6 +57,8 @@ impl Map {
             text = text.replace(name, there);
             if let Some(port) = name.strip_prefix(&format!("{own}:")) {
                 text = text.replace(&format!("0.0.0.0:{port}"), there);
+                // The monitoring page is on the loopback address also there.
+                text = text.replace(&format!("\"127.0.0.1:{port}\""), &format!("\"{there}\""));
             }
         }
         text
@@ -68,16 +70,14 @@ impl Map {
 }
 
 /// The status and the body of a page.
-async fn get(address: &str, path: &str) -> Option<(u16, String)> {
+pub async fn get(address: &str, path: &str) -> Option<(u16, String)> {
     http::get(address, path).await.map(|answer| (answer.status, answer.body))
 }
 
 fn start_nats(map: &Map, name: &str, service: &Value, folder: &Path) -> Process {
     let mut command = Command::new(find(None).unwrap().path);
-    let monitor = map.at(&format!("{name}:8222")).rsplit_once(':').unwrap().1.to_owned();
     for argument in texts(&service["command"]) {
-        let argument = argument.replace("/etc/natter", root().join("nats").to_str().unwrap());
-        command.arg(if argument == "8222" { monitor.clone() } else { argument });
+        command.arg(argument.replace("/etc/natter", root().join("nats").to_str().unwrap()));
     }
     let store = folder.join(name);
     let store = store.to_str().unwrap();
@@ -86,10 +86,57 @@ fn start_nats(map: &Map, name: &str, service: &Value, folder: &Path) -> Process 
     Process::start(command)
 }
 
-fn start_node(map: &Map, name: &str, service: &Value, folder: &TempDir) -> Process {
+pub async fn start_nats_servers(map: &Map, all: &BTreeMap<String, &Value>, folder: &Path) -> [Process; 3] {
+    let names = ["nats-1", "nats-2", "nats-3"];
+    // All of them first: one alone never becomes healthy.
+    let servers = names.map(|name| start_nats(map, name, all[name], folder));
+    for name in names {
+        // The health check of the file asks this very path.
+        let monitor = map.at(&format!("{name}:8222"));
+        until("the NATS server is healthy", async || get(monitor, "/healthz").await.is_some_and(|(s, _)| s == 200))
+            .await;
+    }
+    servers
+}
+
+pub fn start_node(map: &Map, name: &str, service: &Value, folder: &TempDir) -> Process {
     let mut command = natter(folder.path());
     command.arg("serve").envs(map.environment(name, service));
     Process::start(command)
+}
+
+pub async fn until_migrated(map: &Map, all: &BTreeMap<String, &Value>, folder: &TempDir) {
+    let mut migrate = natter(folder.path());
+    migrate.args(texts(&all["migrate"]["command"])).envs(map.environment("migrate", all["migrate"]));
+    let migrated = output(migrate).await;
+    assert!(migrated.status.success(), "{migrated:?}");
+}
+
+/// Waits as the engine does: by the file's health check.
+pub async fn until_healthy(map: &Map, name: &str, service: &Value, folder: &TempDir, node: &mut Process) {
+    node.ready(&format!("{name} is healthy"), async || {
+        let mut health = natter(folder.path());
+        health.args(&texts(&service["healthcheck"]["test"])[2..]).envs(map.environment(name, service));
+        output(health).await.status.success()
+    })
+    .await;
+}
+
+/// The proxy, when it is healthy.
+pub async fn start_proxy(map: &Map, program: &Path) -> Process {
+    let door = map.at("proxy:8080");
+    let mut command = Command::new(program);
+    command
+        .args(["-db", "-f", root().join("deploy/haproxy.cfg").to_str().unwrap()])
+        .env("PROXY_BIND", door)
+        .env("PROXY_METRICS_BIND", map.at("proxy:8405"))
+        .env("NATTER_1", map.at("natter-1:8080"))
+        .env("NATTER_2", map.at("natter-2:8080"))
+        // Nothing listens there, as without the profile monitoring.
+        .env("GRAFANA", "127.0.0.1:1");
+    let proxy = Process::start(command);
+    until("the proxy is healthy", async || get(door, "/healthz").await.is_some_and(|(s, _)| s == 200)).await;
+    proxy
 }
 
 fn token(user: &str) -> String {
@@ -99,7 +146,7 @@ fn token(user: &str) -> String {
 }
 
 /// Connects over one address; returns the client and the node it reached.
-async fn connect(address: &str, user: &str) -> (Client, String) {
+pub async fn connect(address: &str, user: &str) -> (Client, String) {
     let options = ClientOptions::new(format!("ws://{address}/v1/ws"), token(user), "d1");
     let client = Client::connect(options).await.unwrap();
     loop {
@@ -129,28 +176,12 @@ async fn every_service_runs_by_hand_and_users_talk_through_the_proxy() {
     let (folder, map, file) = (tempfile::tempdir().unwrap(), Map::new().await, filled());
     let all = services(&file);
 
-    let names = ["nats-1", "nats-2", "nats-3"];
-    let _nats = names.map(|name| start_nats(&map, name, all[name], folder.path()));
-    for name in names {
-        // The health check of the file asks this very path.
-        let monitor = map.at(&format!("{name}:8222"));
-        until("the NATS server is healthy", async || get(monitor, "/healthz").await.is_some_and(|(s, _)| s == 200))
-            .await;
-    }
-
-    let mut migrate = natter(folder.path());
-    migrate.args(texts(&all["migrate"]["command"])).envs(map.environment("migrate", all["migrate"]));
-    let migrated = output(migrate).await;
-    assert!(migrated.status.success(), "{migrated:?}");
+    let _nats = start_nats_servers(&map, &all, folder.path()).await;
+    until_migrated(&map, &all, &folder).await;
 
     let mut nodes = ["natter-1", "natter-2"].map(|name| start_node(&map, name, all[name], &folder));
     for (name, node) in ["natter-1", "natter-2"].iter().zip(&mut nodes) {
-        node.ready(&format!("{name} is healthy"), async || {
-            let mut health = natter(folder.path());
-            health.args(&texts(&all[*name]["healthcheck"]["test"])[2..]).envs(map.environment(name, all[*name]));
-            output(health).await.status.success()
-        })
-        .await;
+        until_healthy(&map, name, all[*name], &folder, node).await;
     }
     doctor_is_content(&map, all["natter-1"], &folder).await;
 
@@ -177,16 +208,16 @@ async fn doctor_is_content(map: &Map, service: &Value, folder: &TempDir) {
 
 async fn through_the_proxy(map: &Map, program: &Path, nodes: &mut [Process; 2]) {
     let door = map.at("proxy:8080");
-    let mut command = Command::new(program);
-    command
-        .args(["-db", "-f", root().join("deploy/haproxy.cfg").to_str().unwrap()])
-        .env("PROXY_BIND", door)
-        .env("NATTER_1", map.at("natter-1:8080"))
-        .env("NATTER_2", map.at("natter-2:8080"))
-        // Nothing listens there, as without --profile monitoring.
-        .env("GRAFANA", "127.0.0.1:1");
-    let proxy = Process::start(command);
-    until("the proxy is healthy", async || get(door, "/healthz").await.is_some_and(|(s, _)| s == 200)).await;
+    let proxy = start_proxy(map, program).await;
+
+    // What the alerts and the dashboard ask the proxy for is there.
+    let (status, counts) = get(map.at("proxy:8405"), "/metrics").await.unwrap();
+    assert_eq!(status, 200);
+    for line in
+        ["haproxy_backend_active_servers{proxy=\"nodes\"} 2", "{proxy=\"nodes\",server=\"natter-1\",state=\"DOWN\"} 0"]
+    {
+        assert!(counts.contains(line), "{line} is not in\n{counts}");
+    }
 
     // The page is at one URL; what is for operators is at none.
     assert_eq!(get(door, "/").await.unwrap().0, 200);
