@@ -14,7 +14,7 @@ use bytes::Bytes;
 use futures_util::{Sink, SinkExt, StreamExt};
 use tokio::net::TcpStream;
 use tokio_tungstenite::{
-    MaybeTlsStream, WebSocketStream, connect_async_tls_with_config,
+    MaybeTlsStream, WebSocketStream,
     tungstenite::{
         Error as WsError, Message as WsMessage, Utf8Bytes,
         client::IntoClientRequest,
@@ -27,7 +27,7 @@ use tokio_tungstenite::{
 
 use super::{
     ConnectError,
-    tls::{Authorities, why_failed},
+    tls::{Authorities, dial, why_failed},
 };
 use crate::protocol::{Encoding, ServerFrame, client::Outgoing, server::Welcome};
 
@@ -107,7 +107,7 @@ impl Connection {
         let request = endpoint.request()?;
         let connector = endpoint.authorities.connector(request.uri().scheme_str() == Some("wss"));
         let connector = connector.map_err(|reason| ConnectError::Tls { url: endpoint.url.clone(), reason })?;
-        let opened = connect_async_tls_with_config(request, Some(config), true, Some(connector)).await;
+        let opened = dial(request, config, connector).await;
         let (socket, _) = opened.map_err(|error| connect_error(&endpoint.url, error))?;
         Ok(Self { socket, encoding: endpoint.encoding, unflushed: false, heard: 0 })
     }

@@ -4,12 +4,21 @@
 //! The files are read at the first secure connection and once only: a bench opens thousands of them. Without the
 //! feature `tls` every such connection is refused, with the reason.
 
+#[cfg(not(feature = "tls"))]
+mod plain;
+#[cfg(feature = "tls")]
+mod secure;
+
 use std::{
     path::PathBuf,
     sync::{Arc, OnceLock},
 };
 
 use tokio_tungstenite::Connector;
+
+#[cfg(not(feature = "tls"))]
+use self::plain as secure;
+pub(super) use self::secure::{dial, why_failed};
 
 /// The authorities whose certificates a client accepts. Clones share what was read.
 #[derive(Clone, Default)]
@@ -45,7 +54,7 @@ impl Authorities {
             return Ok(read.clone());
         }
         // What failed is tried again with the next connection: the file may have been put there since.
-        let read = secure_connector(self.0.file.as_deref())?;
+        let read = secure::connector(self.0.file.as_deref())?;
         Ok(self.0.read.get_or_init(|| read).clone())
     }
 }
@@ -54,21 +63,4 @@ impl std::fmt::Debug for Authorities {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("Authorities").field(&self.0.file).finish()
     }
-}
-
-#[cfg(feature = "tls")]
-mod secure;
-#[cfg(feature = "tls")]
-use self::secure::connector as secure_connector;
-#[cfg(feature = "tls")]
-pub(super) use self::secure::why_failed;
-
-#[cfg(not(feature = "tls"))]
-fn secure_connector(_file: Option<&std::path::Path>) -> Result<Connector, String> {
-    Err("this program was built without TLS: enable natter's feature `tls`, or connect with ws://".into())
-}
-
-#[cfg(not(feature = "tls"))]
-pub(super) fn why_failed(_error: &std::io::Error) -> Option<String> {
-    None
 }

@@ -7,7 +7,15 @@ use rustls::{
     crypto::aws_lc_rs,
     pki_types::{CertificateDer, pem::PemObject as _},
 };
-use tokio_tungstenite::Connector;
+use tokio::net::TcpStream;
+use tokio_tungstenite::{
+    Connector, MaybeTlsStream, WebSocketStream, connect_async_tls_with_config,
+    tungstenite::{
+        Error as WsError,
+        handshake::client::{Request, Response},
+        protocol::WebSocketConfig,
+    },
+};
 
 /// A connector that accepts what `file` or, without one, the system's authorities have signed.
 pub(super) fn connector(file: Option<&Path>) -> Result<Connector, String> {
@@ -45,6 +53,15 @@ fn system_roots() -> Result<RootCertStore, String> {
         ));
     }
     Ok(roots)
+}
+
+/// Connects, with TLS if that is what the connector is for.
+pub(in super::super) async fn dial(
+    request: Request,
+    config: WebSocketConfig,
+    connector: Connector,
+) -> Result<(WebSocketStream<MaybeTlsStream<TcpStream>>, Response), WsError> {
+    connect_async_tls_with_config(request, Some(config), true, Some(connector)).await
 }
 
 /// Why the handshake failed, if TLS is what failed.
