@@ -7,3 +7,4 @@ mod doctor;
 mod nats_server;
 mod readme;
 mod scylla;
+mod tokens_page;
