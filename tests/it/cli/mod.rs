@@ -8,4 +8,5 @@ mod doctor;
 mod nats_server;
 mod readme;
 mod scylla;
+mod tokens_page;
 mod wss;

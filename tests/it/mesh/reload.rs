@@ -130,6 +130,32 @@ async fn a_password_may_have_any_characters_in_a_variable_and_in_a_url() {
     doctor(folder.path(), [("NATTER_NATS__URLS", url)]).await;
 }
 
+/// The quotes that docker-compose.yml puts around a password reach the server, and the node gets it as it is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_password_in_the_env_file_may_have_any_characters_but_the_quote() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let compose = std::fs::read_to_string(root.join("docker-compose.yml")).unwrap();
+    let line = "  NATTER_NODE_PASSWORD: \"'${NATTER_NODE_PASSWORD:?set it in .env}'\"\n";
+    assert!(compose.contains(line), "the quotes are gone from docker-compose.yml");
+    let password = ODD.replace('\'', "");
+    let folder = tempfile::tempdir().unwrap();
+    let port = free_ports(1).unwrap()[0];
+    let mut command = std::process::Command::new(natter::nats_server::find(None).unwrap().path);
+    command.arg("-c").arg(root.join("nats/server.conf")).args(["-p", &port.to_string()]);
+    command.env("NATTER_NATS_STORE", format!("\"{}\"", folder.path().display()));
+    for name in ["NATTER_NODE_PASSWORD", "NATTER_OPERATOR_PASSWORD", "NATTER_BILLING_PASSWORD"] {
+        command.env(name, format!("'{password}'"));
+    }
+    let mut server = crate::harness::process::Process::start(command);
+    server.says("Server is ready").await;
+    let node = [
+        ("NATTER_NATS__URLS", format!("nats://127.0.0.1:{port}")),
+        ("NATTER_NATS__USER", "node".to_owned()),
+        ("NATTER_NATS__PASSWORD", password),
+    ];
+    doctor(folder.path(), node).await;
+}
+
 /// `natter doctor` signs in like a node; it says so when the server refuses.
 async fn doctor(folder: &Path, variables: impl IntoIterator<Item = (&'static str, String)>) {
     let mut command = crate::harness::natter::natter(folder);

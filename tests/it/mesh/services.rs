@@ -64,6 +64,14 @@ async fn request(client: &Client, to: &str, payload: impl Into<Bytes>) -> Reply 
     Encoding::sniff(&payload).decode(&payload).unwrap_or_else(|e| panic!("{e}: {payload:?}"))
 }
 
+/// Whether billing may send as `user` on the nodes of this server.
+pub(super) async fn may_send_as(nats: &NatsServer, user: &str) -> bool {
+    let payload = format!(r#"{{"cid":"once","body":1,"from":"{user}"}}"#);
+    let reply = request(&billing(nats).await, "bob", payload).await;
+    assert!(reply.error.as_ref().is_none_or(|error| error.code == ErrorCode::Unauthorized), "{reply:?}");
+    reply.error.is_none()
+}
+
 /// The subject that billing publishes to for a user; made like the node's own where the name is valid.
 fn subject(user: &str) -> String {
     let name = |text| UserId::new(text).unwrap();
