@@ -67,7 +67,7 @@ async fn the_script_migrates_and_then_takes_one_node_after_the_other() {
     for node in services(&filled()).keys().filter(|name| name.starts_with("natter-")) {
         let call = &calls[at(&format!("120 {node}"))];
         // Waits until the node is ready, and touches nothing else.
-        assert!(call.contains("up ") && call.contains("--wait") && call.contains("--no-deps"), "{call}");
+        assert!(call.contains("up ") && call.contains("--wait ") && call.contains("--no-deps"), "{call}");
     }
     for (failing, last) in [("migrate", "build migrate"), ("run --rm", "run --rm"), ("natter-1", "natter-1")] {
         let (done, calls) = upgrade(Some(failing)).await;
