@@ -6,3 +6,4 @@ pub mod files;
 mod monitoring;
 mod promises;
 mod stack_on_scylla;
+mod upgrade_on_scylla;
