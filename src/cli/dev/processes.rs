@@ -41,7 +41,7 @@ pub(super) fn check(config: &Config) -> anyhow::Result<()> {
             "--processes needs a store that processes can share, and the embedded one belongs to one process"
         ),
         "run a CQL server (docker run -p 9042:9042 cassandra:5) and name it: NATTER_STORE__KIND=scylla \
-         NATTER_STORE__SCYLLA__CONTACT_POINTS=127.0.0.1:9042",
+         NATTER_STORE__SCYLLA__CONTACT_POINTS=127.0.0.1:9042 NATTER_STORE__SCYLLA__REPLICATION_FACTOR=1",
     ))
 }
 
