@@ -1,6 +1,7 @@
 //! `natter dev`: everything on one machine. A NATS server, the embedded store, several nodes in one process, and tokens
 //! to try them with.
 
+mod processes;
 mod ready;
 
 use std::{
@@ -15,7 +16,10 @@ use serde_json::Value;
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use self::ready::{NodeInfo, Ready, Service, Tokens};
+use self::{
+    processes::Processes,
+    ready::{NodeInfo, Ready, Service, Tokens},
+};
 use super::{
     Global, logging,
     report::Hint,
@@ -24,7 +28,7 @@ use super::{
 };
 use crate::{
     auth::{Minter, dev_secret, dev_secret_path},
-    config::{Config, Loaded, Secret, ServerUrl},
+    config::{Config, Loaded, Secret, ServerUrl, StoreKind},
     metrics::Metrics,
     model::UserId,
     nats_server::{NatsServer, ServerOptions},
@@ -51,6 +55,9 @@ pub(super) struct Args {
     /// The nats-server to start [default: $NATTER_NATS_SERVER, then $PATH, then one that is fetched]
     #[arg(long, value_name = "FILE")]
     nats_server: Option<PathBuf>,
+    /// Run each node as a process that one can kill; it starts again after a while. Needs store.kind = "scylla"
+    #[arg(long)]
+    processes: bool,
     /// Print one line of JSON when ready, for scripts
     #[arg(long)]
     json: bool,
@@ -60,6 +67,7 @@ const EXAMPLES: &str = "\
 Examples:
   natter dev                         two nodes on ports 8080 and 8081
   natter dev --nodes 3 --data /tmp/try
+  NATTER_STORE__KIND=scylla natter dev --processes    and then: kill -9 the pid of a node
   natter dev --json | jq .nodes
   natter dev --json | jq -r .service.command
 
@@ -88,11 +96,22 @@ pub(super) async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode>
     // No word about it: that many sessions are nobody's aim on a machine of one's own.
     serve::fit_descriptors(&mut loaded.config, args.nodes.into())?;
     let shutdown = serve::shutdown_signal()?;
-    let store = Store::of(stores::open_embedded(&loaded.config).await?);
+    let store = if args.processes {
+        processes::check(&loaded.config)?;
+        None
+    } else {
+        if loaded.config.store.kind != StoreKind::Embedded {
+            changed.insert("store.kind", "embedded".into());
+        }
+        Some(Store::of(stores::open_embedded(&loaded.config).await?))
+    };
     let mut nats = NatsServer::start(server_options(&args, &loaded.config)?).await?;
     changed.append(&mut compose(&mut loaded, &nats)?);
     let config = loaded.config;
-    let (infos, mut nodes) = start_nodes(&config, &args, store.clone(), &shutdown).await?;
+    let (infos, mut nodes) = match &store {
+        Some(store) => start_nodes(&config, &args, store.clone(), &shutdown).await?,
+        None => start_processes(&config, &args, global).await?,
+    };
     let note = leave_note(&config, &infos);
     let ready = Ready {
         nodes: infos,
@@ -107,11 +126,24 @@ pub(super) async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode>
     } else {
         ready.print_text()?
     }
-    let clean = attend(&mut nodes, &mut nats).await?;
+    let clean = match &mut nodes {
+        Nodes::Here(tasks) => attend(tasks, &mut nats).await?,
+        Nodes::Apart(processes) => processes.attend(&mut nats, &shutdown).await,
+    };
     drop(note);
-    store.engine.close().await?;
+    if let Some(store) = store {
+        store.engine.close().await?;
+    }
     nats.stop().await;
     Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Where the nodes run.
+enum Nodes {
+    /// As tasks of this process.
+    Here(JoinSet<bool>),
+    /// Each in its own.
+    Apart(Processes),
 }
 
 /// Waits for the nodes to end, and in the meantime starts the NATS server again whenever it dies.
@@ -183,7 +215,7 @@ async fn start_nodes(
     args: &Args,
     store: Store,
     shutdown: &CancellationToken,
-) -> anyhow::Result<(Vec<NodeInfo>, JoinSet<bool>)> {
+) -> anyhow::Result<(Vec<NodeInfo>, Nodes)> {
     let mut nodes = JoinSet::new();
     let mut infos = Vec::new();
     let first = args.port.unwrap_or(config.http.listen.port());
@@ -201,9 +233,15 @@ async fn start_nodes(
         own.http.listen = address;
         let node = Node::build(&own, store.clone(), Metrics::new(&name)).await?;
         nodes.spawn(node.run(listener, shutdown.clone()));
-        infos.push(NodeInfo { name, http: format!("http://{address}"), ws: format!("ws://{address}/v1/ws") });
+        infos.push(NodeInfo::at(&name, address));
     }
-    Ok((infos, nodes))
+    Ok((infos, Nodes::Here(nodes)))
+}
+
+async fn start_processes(config: &Config, args: &Args, global: &Global) -> anyhow::Result<(Vec<NodeInfo>, Nodes)> {
+    let first = args.port.unwrap_or(config.http.listen.port());
+    let processes = Processes::start(config, global, args.nodes, first).await?;
+    Ok((processes.infos(), Nodes::Apart(processes)))
 }
 
 async fn next_free(first: u16, any: bool) -> anyhow::Result<TcpListener> {

@@ -21,6 +21,8 @@ pub use self::{
     running::NatsServer,
 };
 
+pub(crate) use self::spawn::spawn as spawn_bound;
+
 /// The oldest server that is known to do what natter needs.
 pub const OLDEST: (u32, u32) = (2, 10);
 

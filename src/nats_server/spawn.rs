@@ -1,4 +1,5 @@
-//! Starts a process that cannot outlive this one, however this one ends. Called by [`super::running`].
+//! Starts a process that cannot outlive this one, however this one ends. Called by [`super::running`], and by `natter dev`
+//! for nodes that are processes.
 //!
 //! On Linux the kernel kills the child when its parent dies. To the kernel the parent is the *thread* that forked, so
 //! all children are forked by one thread that lives as long as the process. On other systems the child ends only if
@@ -18,7 +19,7 @@ type Job = (Command, Sender<io::Result<Child>>);
 
 /// Starts `command` in its own process group, so that Ctrl-C in the terminal does not stop the server before the nodes
 /// have drained.
-pub(super) fn spawn(mut command: Command) -> io::Result<Child> {
+pub(crate) fn spawn(mut command: Command) -> io::Result<Child> {
     use std::os::unix::process::CommandExt;
     command.process_group(0);
     bind_to_parent(&mut command);

@@ -1,6 +1,6 @@
 //! What `natter dev` says when everything runs: for a person, or as one line of JSON. Called by the command.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
 use serde::Serialize;
 use serde_json::Value;
@@ -32,6 +32,17 @@ pub(super) struct NodeInfo {
     pub(super) name: String,
     pub(super) http: String,
     pub(super) ws: String,
+    /// Of a node that is a process of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) pid: Option<u32>,
+}
+
+impl NodeInfo {
+    /// A node of this process that listens there.
+    pub(super) fn at(name: &str, address: SocketAddr) -> Self {
+        let (http, ws) = (format!("http://{address}"), format!("ws://{address}/v1/ws"));
+        Self { name: name.to_owned(), http, ws, pid: None }
+    }
 }
 
 #[derive(Serialize)]
@@ -93,7 +104,8 @@ impl Ready {
     pub(super) fn print_text(&self) -> anyhow::Result<()> {
         let mut text = String::from("\nnatter is ready\n\n");
         for node in &self.nodes {
-            text += &format!("  {:<6} {}   {}\n", node.name, node.http, node.ws);
+            let pid = node.pid.map_or_else(String::new, |pid| format!("   pid {pid}"));
+            text += &format!("  {:<6} {}   {}{pid}\n", node.name, node.http, node.ws);
         }
         text += &format!("  nats   {}\n", self.nats);
         text += &format!("  data   {}   (token secret: {DEV_SECRET_FILE})\n\n", self.data.display());

@@ -2,16 +2,18 @@
 
 use std::process::Command;
 
-use natter::nats_server::{NatsServer, ServerOptions, free_ports};
+use natter::nats_server::{NatsServer, ServerOptions, find, free_ports};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::doctor::{Place, fails, finding, report};
 use crate::harness::{
     cassandra::{Cassandra, keyspace, missing},
+    dev::Dev,
     http,
     natter::natter,
     process::{Process, output},
+    until,
 };
 
 /// A command that gets the cluster and the keyspace from its environment.
@@ -103,6 +105,34 @@ async fn serve_refuses_a_missing_schema_and_makes_it_when_asked() {
     assert!(requests > 0.0, "the driver's requests must be among the metrics");
     node.terminate();
     assert!(node.ended().await.success(), "{}", node.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_of_dev_are_processes_that_come_back_when_they_are_killed() {
+    if missing("dev --processes on Cassandra").await {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = on_cluster(&folder, &keyspace()).await;
+    command.args(["dev", "--json", "--processes", "--data", "data", "--port", "0", "--nats-server"]);
+    command.arg(find(None).unwrap().path);
+    let mut dev = Dev::of(command).await;
+    let (alice, bob) = (dev.join("alice", 0).await, dev.join("bob", 1).await);
+    alice.send("@bob", "c1", "hi").await;
+    bob.message("dm:alice:bob", 1).await;
+    let pid = libc::pid_t::try_from(dev.said("/nodes/0/pid").as_u64().unwrap()).unwrap();
+    // SAFETY: kill touches no memory; the node is a child of a process of ours.
+    unsafe { libc::kill(pid, libc::SIGKILL) };
+    assert_eq!(alice.closed().await.0, 1006);
+    dev.process.says("was ended by signal 9").await;
+    dev.process.says("n1 starts again").await;
+    let page = dev.page(0).trim_start_matches("http://").to_owned();
+    until("the node is ready again", async || http::get(&page, "/readyz").await.is_some_and(|r| r.status == 200)).await;
+    let alice = dev.join("alice", 0).await;
+    alice.send("@bob", "c2", "again").await;
+    bob.message("dm:alice:bob", 2).await;
+    dev.process.terminate();
+    assert!(dev.process.ended().await.success(), "{}", dev.process.log());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,6 @@
 //! `natter dev` as a person starts it, in a separate process. Used by the tests of the command and of its page.
 
-use std::path::Path;
+use std::{path::Path, process::Command};
 
 use natter::{nats_server, protocol::Encoding};
 use serde_json::Value;
@@ -28,6 +28,11 @@ impl Dev {
         let mut command = natter(folder);
         command.args(["dev", "--json", "--data", "data", "--nodes", &nodes.to_string(), "--port", &port.to_string()]);
         command.arg("--nats-server").arg(server).envs(variables.iter().copied());
+        Self::of(command).await
+    }
+
+    /// This command, which prints one line of JSON when it is ready.
+    pub async fn of(command: Command) -> Self {
         let mut process = Process::reading(command);
         let line = process.line_after("").await;
         let ready = serde_json::from_str(&line).unwrap_or_else(|e| panic!("natter dev said {line:?}: {e}"));
