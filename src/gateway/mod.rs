@@ -6,6 +6,7 @@
 pub mod accept;
 mod drain;
 mod greet;
+mod hellos;
 pub mod patient;
 pub mod places;
 mod pump;
@@ -21,7 +22,7 @@ use std::{
 
 use tokio_util::task::TaskTracker;
 
-use self::places::Places;
+use self::{hellos::Hellos, places::Places};
 use crate::{
     auth::Verifier,
     bus::Bus,
@@ -89,6 +90,7 @@ pub struct Gateway {
     clock: Clock,
     metrics: Arc<Metrics>,
     places: Arc<Places>,
+    hellos: Hellos,
     /// A task per connection.
     connections: TaskTracker,
     draining: AtomicBool,
@@ -106,6 +108,7 @@ impl Gateway {
         let Parts { settings, rules, ops, registry, bus, verifier, clock, metrics } = parts;
         Arc::new(Self {
             places: Places::new(&settings, metrics.clone()),
+            hellos: Hellos::new(),
             settings,
             rules: Arc::new(rules),
             ops,

@@ -7,3 +7,4 @@ mod frame_errors;
 mod fuzzed_bodies;
 mod handshake;
 mod raw;
+mod repeaters;
