@@ -81,6 +81,9 @@ async fn admit(
         tracing::info!(address = socket.address(), reason, "a token was refused");
     }
     let entering = introduced.on_token(checked, SessionId::random())?;
+    if !gateway.hellos.admit(&entering.identity().device.user) {
+        return Err(Rejection::silent(CloseReason::Overloaded));
+    }
     let entering = match gateway.ops.number(&entering.identity().device).await {
         Ok(number) => entering.on_number(number),
         Err(refused) => return Err(entering.on_store_down(refused)),
@@ -115,7 +118,10 @@ async fn enter(gateway: &Gateway, entering: &Entering) -> Result<(), Option<crat
         // I7: the session goes on without; the reconnect will fence and compare.
         tracing::debug!(user = %device.user, %error, "no fence at the start of a session");
     }
-    registered.map(drop).map_err(Some)
+    if registered.map_err(Some)? {
+        gateway.hellos.count_device(&device.user);
+    }
+    Ok(())
 }
 
 /// The fence belongs to one generation of the connection (R10): when that changes meanwhile, once more.

@@ -6,6 +6,7 @@
 pub mod accept;
 mod drain;
 mod greet;
+mod hellos;
 pub mod patient;
 pub mod places;
 mod pump;
@@ -23,7 +24,7 @@ use parking_lot::RwLock;
 use tokio::time::sleep;
 use tokio_util::task::TaskTracker;
 
-use self::places::Places;
+use self::{hellos::Hellos, places::Places};
 use crate::{
     auth::Verifier,
     bus::Bus,
@@ -94,6 +95,7 @@ pub struct Gateway {
     clock: Clock,
     metrics: Arc<Metrics>,
     places: Arc<Places>,
+    hellos: Hellos,
     /// A task per connection.
     connections: TaskTracker,
     leaving: AtomicBool,
@@ -112,6 +114,7 @@ impl Gateway {
         let Parts { settings, rules, ops, registry, bus, verifier, clock, metrics } = parts;
         Arc::new(Self {
             places: Places::new(&settings, metrics.clone()),
+            hellos: Hellos::new(),
             settings,
             rules: Arc::new(rules),
             ops,

@@ -15,10 +15,15 @@ const HOLD: Tick = 10_000;
 /// sending them is closed. Holds where requests are not limited too.
 const RUBBISH: Rate = Rate { per_sec: 100, burst: 1_000 };
 
+/// Refusals for the rate limit. Many more than a client gets that writes ahead and waits when it is told to; one that
+/// goes on regardless costs a decoding and an answer for each, and is closed.
+const REFUSALS: Rate = Rate { per_sec: 100, burst: 10_000 };
+
 /// The rate limit of one connection.
 #[derive(Debug)]
 pub(super) struct Gate {
     rubbish: Bucket,
+    refusals: Bucket,
     limit: Option<(Rate, Bucket)>,
     /// Boxed: almost no connection ever has one.
     held: Option<Box<Held>>,
@@ -37,6 +42,7 @@ impl Gate {
     pub(super) fn new(rate: Option<Rate>, now: Tick) -> Self {
         Self {
             rubbish: Bucket::full(RUBBISH, now),
+            refusals: Bucket::full(REFUSALS, now),
             limit: rate.map(|rate| (rate, Bucket::full(rate, now))),
             held: None,
         }
@@ -45,6 +51,11 @@ impl Gate {
     /// Whether a frame that asks for nothing is one too many.
     pub(super) fn is_fed_up(&mut self, now: Tick) -> bool {
         !self.rubbish.take(RUBBISH, now)
+    }
+
+    /// Whether a refusal of [`Self::admit`] or [`Self::admit_work`] is one too many.
+    pub(super) fn is_deaf(&mut self, now: Tick) -> bool {
+        !self.refusals.take(REFUSALS, now)
     }
 
     /// Lets something pass that is not a request but costs the store as much as one.
@@ -137,6 +148,14 @@ mod tests {
         assert!((0..1_000).all(|_| !gate.is_fed_up(0)));
         assert!(gate.is_fed_up(0));
         assert!(!gate.is_fed_up(10), "one of 100 a second");
+    }
+
+    #[test]
+    fn who_goes_on_after_refusals_is_deaf_in_the_end() {
+        let mut gate = Gate::new(Some(RATE), 0);
+        assert!((0..REFUSALS.burst).all(|_| !gate.is_deaf(0)), "as many as a client writes ahead");
+        assert!(gate.is_deaf(0));
+        assert!(!gate.is_deaf(10), "one of 100 a second");
     }
 
     #[test]

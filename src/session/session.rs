@@ -122,7 +122,7 @@ impl Session {
             }
         };
         if let Err(refused) = self.gate.admit(&frame, now) {
-            return out.push(Effect::Frame(refused.into_frame(reference)));
+            return self.on_refused(reference, refused, now, out);
         }
         match frame {
             ClientFrame::Hello(_) => out.push(Effect::Close(CloseReason::Violation)),
@@ -132,6 +132,14 @@ impl Session {
             ClientFrame::Ask(ask) => self.on_ask(reference, ask, out),
         }
         self.assert_sound();
+    }
+
+    /// Above the rate limit. Who goes on regardless of the answers is closed.
+    fn on_refused(&mut self, reference: Option<u64>, refused: Refused, now: Tick, out: &mut Out) {
+        out.push(Effect::Frame(refused.into_frame(reference)));
+        if self.gate.is_deaf(now) {
+            out.push(Effect::Close(CloseReason::Violation));
+        }
     }
 
     fn on_ask(&mut self, reference: Option<u64>, ask: Ask, out: &mut Out) {
@@ -153,7 +161,7 @@ impl Session {
         if !self.delivery.on_ack(&check.conv, check.seq, At { rules: &self.rules, now }, out) {
             // The store must be asked, so it counts; an acknowledgement of what was handed out here never does.
             if let Err(refused) = self.gate.admit_work(now) {
-                return out.push(Effect::Frame(refused.into_frame(check.reference)));
+                return self.on_refused(check.reference, refused, now, out);
             }
             self.pending += Op::Ack.weight();
             out.push(Effect::Upkeep(Upkeep::CheckAck(check)));

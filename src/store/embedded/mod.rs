@@ -19,11 +19,12 @@ use std::{
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use self::{
+    command::{Command, Reply},
     folder::Folder,
     shared::{Shared, closed},
     tables::Tables,
     thread::Thread,
-    writer::{Command, Reply, Writer},
+    writer::Writer,
 };
 use crate::{
     config,
@@ -31,6 +32,7 @@ use crate::{
 };
 
 pub mod backup;
+mod command;
 mod commit;
 mod fault;
 mod folder;

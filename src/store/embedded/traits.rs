@@ -5,7 +5,7 @@ use std::{sync::atomic::Ordering, time::Duration};
 
 use futures_util::future::BoxFuture;
 
-use super::{EmbeddedStore, commit::QueuedMessage, keys, reads, rows, writer::Command};
+use super::{EmbeddedStore, command::Command, commit::QueuedMessage, keys, reads, rows};
 use crate::{
     model::{ConvId, Device, Gap, NewMessage, Row, Seq, UserId},
     store::{

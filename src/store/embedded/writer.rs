@@ -1,8 +1,8 @@
 //! The writer thread: takes whatever is waiting, commits it as one, answers. Started and stopped by
 //! [`super::EmbeddedStore`].
 //!
-//! There is no timer while the store is open. While one commit waits for the disk the next requests gather in the queue, so commits grow
-//! with the load, and a lone append waits for one fsync and nothing else.
+//! There is no timer while the store is open. While one commit waits for the disk the next requests gather in the
+//! queue, so commits grow with the load, and a lone append waits for one fsync and nothing else.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -17,17 +17,15 @@ use tokio::sync::{
 
 use super::{
     EmbeddedOptions,
-    commit::{Commit, Memory, QueuedMessage},
+    command::{Command, Reply},
+    commit::{Commit, Memory},
     fault::Fault,
     folder::Folder,
     outage::Outages,
     shared::{Shared, closed},
     tables::Tables,
 };
-use crate::{
-    model::{ConvId, Device, Seq, UserId},
-    store::{Appended, StoreError, StoreResult},
-};
+use crate::store::{Appended, StoreError, StoreResult};
 
 /// Requests that may wait. When the queue is full, callers wait for a place in it: nothing is lost.
 pub(super) const QUEUE: usize = 4_096;
@@ -38,73 +36,6 @@ const COMMIT_BYTES: usize = 4 * 1024 * 1024;
 
 /// How long the thread sleeps at most between two looks at its queue while the store is down.
 const GLANCE: Duration = Duration::from_millis(20);
-
-/// Where an answer goes. Dropped where the caller no longer waits.
-pub(super) type Reply<T> = oneshot::Sender<StoreResult<T>>;
-
-/// A request for the writer.
-pub(super) enum Command {
-    /// Appends messages to a direct conversation.
-    Append {
-        /// The conversation.
-        conv: ConvId,
-        /// The messages, in order.
-        messages: Vec<QueuedMessage>,
-        /// An answer per message.
-        reply: oneshot::Sender<Vec<StoreResult<Appended>>>,
-    },
-    /// Raises a device's cursor.
-    RaiseCursor {
-        /// Whose.
-        device: Device,
-        /// Where.
-        conv: ConvId,
-        /// To what.
-        seq: Seq,
-        /// Told when it is written.
-        reply: Reply<()>,
-    },
-    /// Raises a read mark.
-    RaiseReadMark {
-        /// Whose.
-        user: UserId,
-        /// Where.
-        conv: ConvId,
-        /// To what.
-        seq: Seq,
-        /// Told when it is written.
-        reply: Reply<()>,
-    },
-    /// Makes a device known.
-    Register {
-        /// Which.
-        device: Device,
-        /// True when it is new.
-        reply: Reply<bool>,
-    },
-    /// Asks whether the writer is at work and the engine takes writes.
-    Ping(Reply<()>),
-    /// Writes everything out and stops.
-    Close(Reply<()>),
-}
-
-impl Command {
-    /// Answers with an error instead of doing it. A `Close` is not refused: its reply is returned.
-    fn refuse(self, error: &StoreError) -> Option<Reply<()>> {
-        let refused = Err(error.clone());
-        match self {
-            Self::Append { messages, reply, .. } => {
-                drop(reply.send(messages.iter().map(|_| Err(error.clone())).collect()));
-            }
-            Self::RaiseCursor { reply, .. } | Self::RaiseReadMark { reply, .. } | Self::Ping(reply) => {
-                drop(reply.send(refused));
-            }
-            Self::Register { reply, .. } => drop(reply.send(Err(error.clone()))),
-            Self::Close(reply) => return Some(reply),
-        }
-        None
-    }
-}
 
 /// What the thread owns.
 pub(super) struct Writer {

@@ -7,4 +7,5 @@ mod frame_errors;
 mod fuzzed_bodies;
 mod handshake;
 mod raw;
+mod repeaters;
 mod stopping;

@@ -1,0 +1,63 @@
+//! Whoever repeats what costs the node something: logins, new devices, refused requests.
+
+use natter::{
+    client::ConnectError,
+    protocol::{CloseReason, Encoding},
+};
+
+use super::raw::{CLOSE, RawSocket};
+use crate::{
+    harness::until,
+    mesh::{Peer, TestMesh, token},
+};
+
+/// Requests that are written before their answers are read.
+const ROUND: usize = 200;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hellos_and_new_devices_of_one_user_are_limited() {
+    let mesh = TestMesh::tuned(1, |config| config.limits.sessions_per_user = 1_000).await;
+    let url = mesh.nodes[0].url();
+    let join = async |device: String| Peer::join_as(&url, &token("alice"), &device, Encoding::Json, 1).await;
+    let mut devices = Vec::new();
+    let code = loop {
+        match join(format!("d{}", devices.len())).await {
+            Ok(peer) => devices.push(peer),
+            Err(ConnectError::Closed { code, .. }) => break code,
+            Err(other) => panic!("{other:?}"),
+        }
+        assert!(devices.len() < 400, "each new device costs as much as eleven hellos of a burst of 400");
+    };
+    assert_eq!(code, CloseReason::Overloaded.code());
+    assert!(devices.len() >= 36, "only {} devices", devices.len());
+    devices[0].round_trip().await;
+    mesh.json(0, "bob", "d").await.round_trip().await;
+    until("a device that is known gets in after a while", async || join("d1".into()).await.is_ok()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_goes_on_after_thousands_of_refusals_is_closed() {
+    let mesh = TestMesh::tuned(1, |config| {
+        config.limits.sends_per_sec = 1;
+        config.limits.send_burst = 1;
+    })
+    .await;
+    let mut raw = RawSocket::open(mesh.nodes[0].addr).await;
+    raw.text(&format!(r#"{{"op":"hello","token":"{}","device":"d"}}"#, token("alice"))).await;
+    let mut asked = 0;
+    let code = 'closed: loop {
+        for _ in 0..ROUND {
+            raw.text(r#"{"op":"conversations","limit":1}"#).await;
+        }
+        asked += ROUND;
+        // An answer for each, so that neither side is kept from writing.
+        for _ in 0..ROUND {
+            match raw.next().await.expect("the end without a close frame") {
+                (CLOSE, words) => break 'closed u16::from_be_bytes([words[0], words[1]]),
+                _ => assert!(asked < 100_000, "it may go on for ever"),
+            }
+        }
+    };
+    assert_eq!(code, CloseReason::Violation.code());
+    assert!(asked > 10_000, "a client that writes ahead is told many times before: {asked}");
+}
