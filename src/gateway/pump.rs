@@ -61,7 +61,7 @@ impl Pump {
         session: Session,
         first: Effects,
     ) -> Result<Box<Self>, CloseReason> {
-        let caller = Caller::user(handle.identity.device.user.clone());
+        let caller = Caller::session(handle.clone());
         let timer = Box::pin(tokio::time::sleep_until(gateway.clock.instant(session.deadline())));
         let (behind, leaving, waits_for_key) = (0, false, false);
         let mut pump =

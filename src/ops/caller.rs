@@ -1,12 +1,21 @@
 //! Who asks, and what they may: every permission of every op is decided here.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use tokio::time::sleep;
 
 use super::{Ops, unserved};
 use crate::{
     model::{Audience, ConvId, Recipient, UserId},
     protocol::{ErrorCode, Refused},
+    routing::SessionHandle,
 };
+
+/// How often a read that takes long looks whether its session is still there.
+const GLANCE: Duration = Duration::from_millis(250);
 
 /// Who asks: a user through a session, or a service under its own name or as a user.
 #[derive(Debug, Clone)]
@@ -15,9 +24,9 @@ pub struct Caller {
     door: Door,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 enum Door {
-    Session,
+    Session(Arc<SessionHandle>),
     Service,
 }
 
@@ -33,9 +42,9 @@ impl Drop for Ticket {
 }
 
 impl Caller {
-    /// A user whose token was taken.
-    pub fn user(user: UserId) -> Self {
-        Self { user, door: Door::Session }
+    /// The user of a session.
+    pub fn session(session: Arc<SessionHandle>) -> Self {
+        Self { user: session.identity.device.user.clone(), door: Door::Session(session) }
     }
 
     /// A service whom NATS permissions vouch for (R13), speaking as `from` where that is given.
@@ -62,7 +71,7 @@ impl Caller {
     /// Room for one more request.
     pub(super) fn admit(&self, ops: &Arc<Ops>) -> Result<Ticket, Refused> {
         // A session bounds its own requests by reading no more frames.
-        if self.door == Door::Session {
+        if matches!(self.door, Door::Session(_)) {
             return Ok(Ticket(None));
         }
         if ops.services_under_way.fetch_add(1, Ordering::AcqRel) >= ops.limits.services_under_way {
@@ -70,6 +79,25 @@ impl Caller {
             return Err(Refused::new(ErrorCode::Unavailable, "too many requests under way, try again"));
         }
         Ok(Ticket(Some(ops.clone())))
+    }
+
+    /// Does `work` as long as there is somebody to tell: the reads of a session that has ended are dropped, also those
+    /// that wait for their turn.
+    ///
+    /// # Errors
+    /// When the session has ended; nobody hears of it.
+    pub(super) async fn while_there<T>(&self, work: impl Future<Output = T>) -> Result<T, Refused> {
+        let Door::Session(session) = &self.door else { return Ok(work.await) };
+        let gone = async {
+            while !session.mailbox.is_closed() {
+                sleep(GLANCE).await;
+            }
+        };
+        tokio::select! {
+            biased;
+            () = gone => Err(Refused::new(ErrorCode::Unavailable, "the connection has ended")),
+            done = work => Ok(done),
+        }
     }
 
     /// The conversation that writing to `to` means. Whoever may write may also signal.

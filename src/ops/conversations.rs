@@ -24,7 +24,8 @@ pub(super) async fn perform(ops: &Ops, caller: &Caller, ask: ask::Conversations)
     let Ok(after) = ask.after.as_deref().map(parse_place).transpose() else {
         return Err(Refused::new(ErrorCode::BadFrame, "after: must be the `next` of an earlier answer"));
     };
-    match counted(&ops.metrics, StoreOp::Inbox, list(ops, caller.name(), after, ask.limit).await) {
+    let found = caller.while_there(list(ops, caller.name(), after, ask.limit)).await?;
+    match counted(&ops.metrics, StoreOp::Inbox, found) {
         Ok((items, next)) => Ok(Answer::Conversations(ConversationsPage { reference: None, items, next })),
         Err(error) => Err(fault::refused(&error)),
     }

@@ -20,7 +20,8 @@ pub(super) async fn perform(ops: &Ops, caller: &Caller, ask: ask::History) -> Ou
         HistoryFrom::Before(_) => StoreOp::ReadBefore,
         HistoryFrom::After(_) => StoreOp::ReadAfter,
     };
-    match counted(&ops.metrics, op, read(ops, &ask).await) {
+    let found = caller.while_there(read(ops, &ask)).await?;
+    match counted(&ops.metrics, op, found) {
         Ok((messages, more)) => Ok(Answer::History(HistoryPage { reference: None, conv: ask.conv, messages, more })),
         Err(error) => Err(fault::refused(&error)),
     }

@@ -107,6 +107,11 @@ impl Mailbox {
         self.waker.register(waker);
     }
 
+    /// Whether its session has ended.
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
     /// Takes nothing more, and drops what waits.
     pub fn close(&self) {
         self.closed.store(true, Ordering::Release);

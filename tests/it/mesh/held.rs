@@ -47,14 +47,29 @@ impl HeldLogs {
     }
 }
 
+/// One page that waits; also when nobody waits for it any more.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn one_more(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::AcqRel);
+        Self(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
 impl Logs for HeldLogs {
     fn read_after<'a>(&'a self, conv: &'a ConvId, after: Seq, span: Span) -> StoreFuture<'a, Vec<Row>> {
         Box::pin(async move {
             let page = self.inner.read_after(conv, after, span).await;
-            self.waiting.fetch_add(1, Ordering::AcqRel);
+            let _waiting = Waiting::one_more(&self.waiting);
             // Fails only when the gate is gone, and the gate is part of this.
             let _ = self.closed.subscribe().wait_for(|closed| !closed).await;
-            self.waiting.fetch_sub(1, Ordering::AcqRel);
             page
         })
     }

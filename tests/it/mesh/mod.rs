@@ -4,7 +4,8 @@
 //! The periodic reconcile is off and the recheck far away unless a test wants them: they make up for everything, so a
 //! test with them could not see a broken rule (`docs/rules.md`).
 
-pub mod held;
+pub mod gone;
+mod held;
 pub mod ledger;
 pub mod node;
 pub mod peer;
