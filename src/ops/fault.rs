@@ -1,10 +1,16 @@
 //! What the store said, in the protocol's words and in the metrics. Called by every op that waits for the store.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use crate::{
     metrics::{Metrics, StoreOp},
+    model::{Millis, now_millis},
     protocol::{ErrorCode, Refused},
     store::{StoreError, StoreResult},
 };
+
+/// Between two warnings about failed calls.
+const SAY_AGAIN: Millis = 10_000;
 
 /// The refusal for what the store said.
 pub fn refused(error: &StoreError) -> Refused {
@@ -23,7 +29,19 @@ pub fn refused(error: &StoreError) -> Refused {
 pub fn counted<T>(metrics: &Metrics, op: StoreOp, result: StoreResult<T>) -> StoreResult<T> {
     if let Err(error) = &result {
         metrics.store_errors.of(op).inc();
-        tracing::warn!(?op, %error, "a store call failed");
+        if is_time_to_say() {
+            tracing::warn!(?op, %error, "a store call failed; further ones are counted, and logged once in ten seconds");
+        } else {
+            tracing::debug!(?op, %error, "a store call failed");
+        }
     }
     result
+}
+
+/// Once in [`SAY_AGAIN`]: when the store is down every session fails again and again, and a full disk needs no long log.
+fn is_time_to_say() -> bool {
+    static SAID: AtomicU64 = AtomicU64::new(0);
+    let (said, now) = (SAID.load(Ordering::Relaxed), now_millis());
+    now.saturating_sub(said) >= SAY_AGAIN
+        && SAID.compare_exchange(said, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
 }

@@ -66,7 +66,7 @@ impl Processes {
     /// The store or a node cannot be started; the node's own words are on standard error.
     pub(super) async fn start(config: &Config, global: &Global, count: u16, first: u16) -> anyhow::Result<Self> {
         migrate(&ScyllaOptions::from(&config.store.scylla)).await?;
-        let drain = Duration::from_secs(config.timing.drain_secs);
+        let drain = Duration::from_secs(config.timing.drain_min_secs + config.timing.drain_secs);
         let mut started = Self { nodes: Vec::new(), drain };
         let mut port = first;
         for number in 1..=count {

@@ -6,7 +6,8 @@ use std::fs;
 use super::known_tests::all;
 use crate::harness::listing::root;
 
-const PAGES: [&str; 5] = ["README.md", "ARCHITECTURE.md", "docs/rules.md", "docs/protocol.md", "docs/tokens.md"];
+const PAGES: [&str; 6] =
+    ["README.md", "ARCHITECTURE.md", "docs/rules.md", "docs/protocol.md", "docs/tokens.md", "docs/operations.md"];
 
 /// The text between backticks in a page.
 fn quoted(page: &str) -> Vec<String> {
