@@ -2,7 +2,7 @@
 
 use natter::{
     client::ConnectError,
-    protocol::{CloseReason, Encoding},
+    protocol::{CloseReason, Encoding, ErrorCode, ServerFrame},
 };
 
 use super::raw::{CLOSE, RawSocket};
@@ -60,4 +60,23 @@ async fn who_goes_on_after_thousands_of_refusals_is_closed() {
     };
     assert_eq!(code, CloseReason::Violation.code());
     assert!(asked > 10_000, "a client that writes ahead is told many times before: {asked}");
+}
+
+/// An acknowledgement of what was handed out costs nothing; one that the store must judge counts like a request.
+#[tokio::test]
+async fn acknowledgements_that_the_store_must_judge_are_limited() {
+    let mesh = TestMesh::tuned(1, |config| {
+        config.limits.sends_per_sec = 1;
+        config.limits.send_burst = 3;
+    })
+    .await;
+    let alice = mesh.json(0, "alice", "d").await;
+    for n in 0..10 {
+        alice.ack(&format!("dm:alice:b{n}"), 1);
+    }
+    let words = alice.error(ErrorCode::RateLimited).await;
+    assert!(words.contains("retry_after_ms"), "{words}");
+    let judged =
+        alice.frames().iter().filter(|f| matches!(f, ServerFrame::Error { code: ErrorCode::BadAck, .. })).count();
+    assert!(judged <= 4, "{judged} of ten were judged");
 }
