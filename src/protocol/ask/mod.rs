@@ -1,5 +1,5 @@
 //! What can be asked of natter through any door, and what is answered: one file per op, with its fields and its answer.
-//! The table in `op` makes [`Ask`](super::Ask) and [`Answer`](super::Answer) of them.
+//! The table in `op` makes [`Ask`](super::Ask) and [`Answer`] of them.
 //!
 //! Every door (WebSocket frames, services' requests over NATS) turns its input into an ask and an [`Outcome`] into its own
 //! kind of answer; `ops` carries the ask out.
