@@ -1,7 +1,7 @@
 //! The mesh of docker-compose.yml without a container engine: three NATS servers, migrate, two nodes and the proxy,
 //! each with its command, files and variables; only addresses and folders differ.
 
-use std::{collections::BTreeMap, path::Path, process::Command};
+use std::{collections::BTreeMap, path::Path, process::Command, time::Duration};
 
 use natter::{
     auth::Minter,
@@ -24,7 +24,12 @@ use crate::harness::{
     process::{Process, output},
     skip::skip,
     until,
+    wait::until_within,
 };
+
+/// Three servers that start at the same time on a loaded machine may need several elections before JetStream has a leader,
+/// and each takes seconds.
+const ELECTION: Duration = Duration::from_secs(90);
 
 /// Where each name and port of the compose file is on this machine.
 pub struct Map(BTreeMap<String, String>);
@@ -93,8 +98,8 @@ pub async fn start_nats_servers(map: &Map, all: &BTreeMap<String, &Value>, folde
     for name in names {
         // The health check of the file asks this very path.
         let monitor = map.at(&format!("{name}:8222"));
-        until("the NATS server is healthy", async || get(monitor, "/healthz").await.is_some_and(|(s, _)| s == 200))
-            .await;
+        let healthy = async || get(monitor, "/healthz").await.is_some_and(|(status, _)| status == 200);
+        until_within(ELECTION, "the NATS server is healthy", healthy).await;
     }
     servers
 }
