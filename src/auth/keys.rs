@@ -139,7 +139,7 @@ pub(super) fn shared_secrets(config: &Auth) -> Result<Vec<Secret>, KeyError> {
 /// When the file cannot be read or is too short.
 pub fn read_secret(path: &Path) -> Result<Secret, KeyError> {
     let text = read_text(path)?;
-    let secret = Secret::new(text.trim_end_matches(['\r', '\n']));
+    let secret = Secret::of_text(&text);
     check_length(&secret, || path.display().to_string())?;
     Ok(secret)
 }

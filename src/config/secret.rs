@@ -19,6 +19,11 @@ impl Secret {
         Self(text.into())
     }
 
+    /// The secret in a file's text, which is all of it but the line end that editors add.
+    pub fn of_text(text: &str) -> Self {
+        Self::new(text.trim_end_matches(['\r', '\n']))
+    }
+
     /// The string itself, for the one place that needs it.
     pub fn expose(&self) -> &str {
         &self.0

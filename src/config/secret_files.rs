@@ -33,9 +33,8 @@ pub(super) fn read(config: &mut Config, origins: &mut Origins) -> Vec<Fault> {
     faults
 }
 
-/// The text of the file without the line end that editors add.
 fn text(file: &Path) -> Result<Secret, String> {
     let text = std::fs::read_to_string(file).map_err(|error| format!("cannot be read: {error}"))?;
-    let text = text.trim_end_matches(['\r', '\n']);
-    if text.is_empty() { Err("is empty".to_owned()) } else { Ok(Secret::new(text)) }
+    let secret = Secret::of_text(&text);
+    if secret.expose().is_empty() { Err("is empty".to_owned()) } else { Ok(secret) }
 }

@@ -2,6 +2,8 @@
 
 use anyhow::bail;
 
+use crate::proc;
+
 /// Descriptors that a process needs besides its connections.
 const SPARE: usize = 64;
 
@@ -30,12 +32,7 @@ pub(super) fn check_server(pid: u32, connections: usize) -> anyhow::Result<()> {
 
 /// `None` where it cannot be determined: then the run will show it.
 fn of(pid: &str) -> Option<usize> {
-    soft_limit(&std::fs::read_to_string(format!("/proc/{pid}/limits")).ok()?)
-}
-
-fn soft_limit(limits: &str) -> Option<usize> {
-    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
-    line.split_whitespace().next()?.parse().ok()
+    usize::try_from(proc::most_files(pid)?).ok()
 }
 
 #[cfg(test)]
@@ -44,9 +41,6 @@ mod tests {
 
     #[test]
     fn the_soft_limit_is_read() {
-        let text = "Limit   Soft Limit  Hard Limit  Units\nMax open files            20000     524288     files \n";
-        assert_eq!(soft_limit(text), Some(20_000));
-        assert_eq!(soft_limit("Max open files  unlimited unlimited files"), None);
         assert!(of("self").is_some_and(|limit| limit > 0));
         assert!(check_own(usize::MAX / 2).is_err());
     }

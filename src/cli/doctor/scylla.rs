@@ -77,7 +77,7 @@ fn schema(seen: &Inspection, scylla: &Scylla) -> Finding {
             let says = format!("keyspace {keyspace} has version {have}, this natter needs {want}");
             Finding::fail(PART, "schema", says, "run natter migrate")
         }
-        have if have > want + 1 => {
+        have if seen.is_schema_too_new() => {
             let says = format!("keyspace {keyspace} has version {have}, this natter knows {want}");
             Finding::fail(PART, "schema", says, "run a natter that knows this version, or the one before it")
         }

@@ -44,6 +44,13 @@ pub struct Inspection {
     pub lwt: Option<Result<Duration, String>>,
 }
 
+impl Inspection {
+    /// Whether the schema is so far ahead that this build does not run on it.
+    pub fn is_schema_too_new(&self) -> bool {
+        schema::is_too_new(self.schema, self.schema_wanted)
+    }
+}
+
 /// One server of the cluster.
 #[derive(Debug, Clone)]
 pub struct Server {

@@ -50,7 +50,7 @@ pub(super) async fn check_schema(session: &Session, options: &ScyllaOptions) -> 
     match version(session, options).await? {
         0 => Err(ScyllaError::SchemaMissing { keyspace: options.keyspace.clone() }),
         have if have < wanted() => Err(ScyllaError::SchemaOlder { have, want: wanted() }),
-        have if is_too_new(have) => Err(ScyllaError::SchemaNewer { have, want: wanted() }),
+        have if is_too_new(have, wanted()) => Err(ScyllaError::SchemaNewer { have, want: wanted() }),
         have => {
             warn_if_newer(have);
             Ok(())
@@ -58,9 +58,9 @@ pub(super) async fn check_schema(session: &Session, options: &ScyllaOptions) -> 
     }
 }
 
-/// More than one version ahead: what such a schema means is unknown to this build.
-fn is_too_new(have: i32) -> bool {
-    have > wanted() + 1
+/// More than one version ahead of `wanted`: what such a schema means is unknown to a build of that version.
+pub(super) fn is_too_new(have: i32, wanted: i32) -> bool {
+    have > wanted + 1
 }
 
 fn warn_if_newer(have: i32) {
@@ -175,7 +175,7 @@ impl Migration<'_> {
     async fn apply(&self, owner: &str) -> Result<Migrated, ScyllaError> {
         let ks = &self.options.keyspace;
         let from = recorded_version(self.session, ks).await?;
-        if is_too_new(from) {
+        if is_too_new(from, wanted()) {
             return Err(ScyllaError::SchemaNewer { have: from, want: wanted() });
         }
         // Deploying the version before starts with a migration as well.

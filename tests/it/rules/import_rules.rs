@@ -7,7 +7,7 @@ use std::{
 
 /// The arrows of lib.rs: a module may import those with a smaller number, so no module imports itself through others.
 /// Every module has a number.
-const RANKS: [(&str, u8); 19] = [
+const RANKS: [(&str, u8); 20] = [
     ("cli", 10),
     ("node", 9),
     ("http", 8),
@@ -27,6 +27,7 @@ const RANKS: [(&str, u8); 19] = [
     ("protocol", 1),
     ("subject", 1),
     ("model", 0),
+    ("proc", 0),
 ];
 
 struct Source {
