@@ -6,7 +6,7 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{self, BufWriter},
+    io,
     os::unix::{fs::OpenOptionsExt as _, net::UnixStream as BlockingStream},
     path::{Path, PathBuf},
     process::ExitCode,
@@ -161,5 +161,5 @@ fn give(store: &EmbeddedStore, stream: UnixStream) -> Result<Contents, BackupErr
     let stream = stream.into_std()?;
     stream.set_nonblocking(false)?;
     stream.set_write_timeout(Some(PATIENCE))?;
-    store.back_up(BufWriter::new(stream))
+    store.back_up(stream)
 }
