@@ -17,6 +17,8 @@ pub fn refused(error: &StoreError) -> Refused {
     let code = match error {
         StoreError::CidReused { .. } => ErrorCode::CidReused,
         StoreError::Unavailable(_) => ErrorCode::Unavailable,
+        // Whoever routes appends asks the home again; one that never found it is told to come back.
+        StoreError::NotHome => ErrorCode::Unavailable,
         StoreError::Unsupported(_) => ErrorCode::Unsupported,
     };
     Refused::new(code, error.to_string())

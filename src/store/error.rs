@@ -16,6 +16,9 @@ pub enum StoreError {
     /// The store did not answer in time or refuses; what was asked may have happened or not.
     #[error("the store is unavailable: {0}")]
     Unavailable(Arc<str>),
+    /// Another process is home of the conversation, or none is: nothing was stored; ask the home.
+    #[error("this node is not home of the conversation")]
+    NotHome,
     /// The conversation kind is not served (rooms, for now).
     #[error("{0} are not supported yet")]
     Unsupported(&'static str),

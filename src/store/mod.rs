@@ -14,6 +14,7 @@ pub mod appender;
 pub mod embedded;
 mod error;
 pub mod scylla;
+pub mod slots;
 
 pub use error::{StoreError, StoreResult};
 
@@ -38,12 +39,14 @@ pub struct Store {
     pub marks: Arc<dyn Marks>,
     /// The engine itself.
     pub engine: Arc<dyn Engine>,
+    /// Who may append to what, where several nodes share the store.
+    pub slots: Option<Arc<dyn slots::Slots>>,
 }
 
 impl Store {
     /// A store whose four parts are all this engine.
     pub fn of(engine: Arc<impl Logs + Inbox + Marks + Engine>) -> Self {
-        Self { logs: engine.clone(), inbox: engine.clone(), marks: engine.clone(), engine }
+        Self { logs: engine.clone(), inbox: engine.clone(), marks: engine.clone(), engine, slots: None }
     }
 }
 
