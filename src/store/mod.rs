@@ -13,6 +13,7 @@ use crate::model::{Audience, ConvId, Device, Gap, Millis, NewMessage, Row, Seq, 
 pub mod appender;
 pub mod embedded;
 mod error;
+pub mod fence;
 pub mod scylla;
 pub mod slots;
 
