@@ -49,6 +49,11 @@ impl Store {
     pub fn of(engine: Arc<impl Logs + Inbox + Marks + Engine>) -> Self {
         Self { logs: engine.clone(), inbox: engine.clone(), marks: engine.clone(), engine, slots: None }
     }
+
+    /// The same for an engine that several nodes share.
+    pub fn shared(engine: Arc<impl Logs + Inbox + Marks + Engine + slots::Slots>) -> Self {
+        Self { slots: Some(engine.clone()), ..Self::of(engine) }
+    }
 }
 
 /// The logs: one per conversation.

@@ -103,7 +103,7 @@ async fn overlapping_batches_around_the_edge() {
 }
 
 /// Reads from its own position until it has `until`, as sessions do.
-async fn follow(store: Arc<ScyllaStore>, until: Seq) -> Vec<Row> {
+async fn follow(store: Arc<Taking>, until: Seq) -> Vec<Row> {
     let mut seen: Vec<Row> = Vec::new();
     let deadline = Instant::now() + Duration::from_secs(60);
     while (seen.len() as Seq) < until && Instant::now() < deadline {
