@@ -11,6 +11,8 @@ async fn a_retry_is_recognised_4096_messages_later() {
     append(&dying, message("alice", "x")).await.unwrap_err();
     drop(dying);
     let other = connect(&options).await;
+    // Nobody sees x before a home has adopted it.
+    assert_eq!(append(&other, message("bob", "first")).await.unwrap().seq, 2);
     fill(&other, 1 + BUCKET).await;
     let again = append(&*connect(&options).await, message("alice", "x")).await.unwrap();
     assert_eq!(again, Appended { seq: 1, ts: 1_000, fresh: false });

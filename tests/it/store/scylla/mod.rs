@@ -6,6 +6,7 @@ mod cluster;
 mod contract;
 mod crash;
 mod edge;
+mod homes;
 mod late;
 mod measure;
 mod outage;
