@@ -218,7 +218,7 @@ fn no_module_imports_itself_through_others() {
 
 #[test]
 fn subjects_are_minted_in_one_place() {
-    let verbs = ["user", "room", "send", "queue", "signal", "event", "node", "nodes"];
+    let verbs = ["user", "room", "log", "send", "queue", "signal", "event", "node", "nodes"];
     let mints = |source: &Source| verbs.iter().any(|verb| source.code.contains(&format!("\"natter.{verb}")));
     let minting: Vec<_> = sources().into_iter().filter(mints).map(|source| source.path).collect();
     assert_eq!(minting, ["subject.rs"]);
