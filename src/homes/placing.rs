@@ -4,7 +4,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -25,8 +28,8 @@ const PER_LOOK: usize = 32;
 const STAY: Duration = Duration::from_secs(1);
 /// A slot that was asked for through the store is not moved by rendezvous for this long.
 const WANTED: Duration = Duration::from_secs(60);
-/// After a node came, its slots are handed over by those who have them; what nobody has is looked for after this.
-const AFTER_ARRIVAL: Duration = Duration::from_secs(15);
+/// Where the others hand over to this node what it should have, it looks for what nobody has after this time.
+const MOVING: Duration = Duration::from_secs(15);
 /// And in any case this often.
 const EVERY: Duration = Duration::from_secs(60);
 /// How long the connection must have stood before anything is moved.
@@ -144,23 +147,29 @@ impl Shared {
         let now = Instant::now();
         let names: Vec<_> = steady.iter().map(|who| who.node.clone()).collect();
         if names != places.names {
-            let arrived = names.iter().any(|name| !places.names.contains(name));
-            places.due = if arrived { now + AFTER_ARRIVAL } else { now };
             places.names = names;
+            places.due = now;
         }
         if now < places.due {
             return;
         }
-        places.due = now + jittered(EVERY);
         let own = Slot::all().filter(|slot| !self.slots.holds(*slot) && self.better_home(*slot, steady).is_none());
-        let own: Vec<_> = own.collect();
-        stream::iter(own).for_each_concurrent(AT_ONCE, |slot| self.take_abandoned(slot)).await;
+        let (own, found) = (own.collect::<Vec<_>>(), AtomicBool::new(false));
+        let moving = &found;
+        let take = |slot| async move {
+            // One that is held tells that the rest is, too: a read for each of hundreds of slots would tell nothing more.
+            if !moving.load(Ordering::Acquire) && self.take_abandoned(slot).await {
+                moving.store(true, Ordering::Release);
+            }
+        };
+        stream::iter(own).for_each_concurrent(AT_ONCE, take).await;
+        places.due = Instant::now() + jittered(if found.into_inner() { MOVING } else { EVERY });
     }
 
-    async fn take_abandoned(self: &Arc<Self>, slot: Slot) {
+    /// True when its home is there, and will hand it over when its turn comes.
+    async fn take_abandoned(self: &Arc<Self>, slot: Slot) -> bool {
         match self.slots.take(slot).await {
-            // Its home is there and hands it over when its turn comes.
-            Ok(Take::Held(by)) if self.roster.lock().hears(&by, Instant::now()) => {}
+            Ok(Take::Held(by)) if self.roster.lock().hears(&by, Instant::now()) => return true,
             Ok(Take::Held(_)) => {
                 if let Taking::Kept(_, words) | Taking::Failed(words) = self.take_over(slot, false).await {
                     tracing::debug!(%slot, %words, "a slot stays with a silent home");
@@ -169,6 +178,7 @@ impl Shared {
             Ok(Take::Mine) => {}
             Err(error) => tracing::debug!(%slot, %error, "a slot was not taken"),
         }
+        false
     }
 
     /// Hands every slot over, for as long as a drain may take, and takes none from now on.
