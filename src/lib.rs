@@ -7,8 +7,8 @@
 //! Imports go down only, and a test holds them to it:
 //!
 //! ```text
-//! cli → node → http → gateway, services → ops → routing → bus, store, client → metrics, auth, descriptors
-//!     → session, config → protocol, subject → model, proc
+//! cli → node → http → gateway, services → ops → routing → homes → bus, store, client
+//!     → metrics, auth, descriptors → session, config → protocol, subject → model, proc
 //! ```
 //!
 //! `async_nats` stands only under `bus/`, `scylla` only under `store/scylla`, `fjall` only under
@@ -36,6 +36,8 @@ pub mod config;
 pub mod descriptors;
 #[cfg(feature = "server")]
 pub mod gateway;
+#[cfg(feature = "server")]
+pub mod homes;
 #[cfg(feature = "server")]
 pub mod http;
 #[cfg(feature = "server")]

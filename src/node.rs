@@ -16,6 +16,7 @@ use crate::{
     },
     config::{self, Config},
     gateway::{self, Gateway},
+    homes::{self, Homes},
     http::{
         self, Routes, Shown,
         serve::{Patience, serve},
@@ -53,6 +54,8 @@ pub struct Node {
     /// What services send; dropping it ends that.
     requests: [Subscription; 2],
     claim: Claim,
+    /// Where several nodes share the store.
+    homes: Option<Homes>,
     services: config::Services,
 }
 
@@ -94,6 +97,7 @@ impl Node {
         let options = NatsOptions::from_config(config.node.name.as_str(), &config.nats);
         let bus: Arc<dyn Bus> = NatsBus::connect(options, metrics.clone()).await?;
         let claim = Claim::new(&bus, config.node.name.as_str());
+        let (store, mut homes) = at_home(config, store, &bus, &metrics);
         let registry = Arc::new(Registry::new(bus.clone(), metrics.clone(), capacity(config)));
         let router = Router::new(bus.clone(), registry.clone(), metrics.clone());
         let rules_of_services = config::Services::new(config.services.clone());
@@ -130,8 +134,11 @@ impl Node {
         if let Some(refusal) = bus.refusal() {
             return Err(BusError::Other(refusal).into());
         }
+        if let Some(homes) = &mut homes {
+            homes.start();
+        }
         let shown = Shown { gateway, store, bus, metrics, frame_ancestors };
-        Ok(Self { shown, watch, patience, requests, claim, services: rules_of_services })
+        Ok(Self { shown, watch, patience, requests, claim, homes, services: rules_of_services })
     }
 
     /// Its connections: for tests that count them.
@@ -152,7 +159,7 @@ impl Node {
     /// Serves until `shutdown`, is not ready but serves on for `timing.drain_min_secs`, then drains. True when everything
     /// under way ended within the drain time.
     pub async fn run(self, listener: TcpListener, shutdown: CancellationToken) -> bool {
-        let Self { shown, watch: watched, patience, requests, claim, services: _ } = self;
+        let Self { shown, watch: watched, patience, requests, claim, homes, services: _ } = self;
         let (gateway, bus) = (shown.gateway.clone(), shown.bus.clone());
         // Ends with this future, also when that is dropped in the middle: it holds the bus.
         let watching = AbortOnDropHandle::new(tokio::spawn(watch(watched)));
@@ -167,10 +174,22 @@ impl Node {
         // From here on a successor may take the name.
         drop(claiming);
         let clean = gateway.drain().await;
-        drop(watching);
+        // While NATS carries it: the others need not wait until they find out.
+        if let Some(homes) = &homes {
+            homes.leave().await;
+        }
+        drop((watching, homes));
         bus.close().await;
         clean
     }
+}
+
+/// Where several nodes share the store, appends go to their homes.
+fn at_home(config: &Config, store: Store, bus: &Arc<dyn Bus>, metrics: &Arc<Metrics>) -> (Store, Option<Homes>) {
+    let Some(slots) = store.slots.clone() else { return (store, None) };
+    let (node, logs) = (config.node.name.as_str().into(), store.logs.clone());
+    let homes = Homes::new(homes::Parts { node, bus: bus.clone(), logs, slots, metrics: metrics.clone() });
+    (Store { logs: homes.logs(), ..store }, Some(homes))
 }
 
 /// Claims the name at every new connection: while there was none, another node may have started under it.

@@ -77,6 +77,34 @@ impl Subject {
         Self(format_compact!("natter.node.{node}.{tail}"))
     }
 
+    /// Where the home of a slot takes appends; nodes share it as one queue group, so that where two serve it for a
+    /// moment one is asked. `doctor` tries it with a slot that does not exist.
+    pub fn log(slot: u16) -> Self {
+        Self(format_compact!("natter.log.{slot}"))
+    }
+
+    /// Where all nodes announce themselves.
+    pub fn all_here() -> Self {
+        Self::node("*", "here")
+    }
+
+    /// Which node announced itself on a subject.
+    pub fn here_of(subject: &str) -> Option<UserId> {
+        UserId::new(subject.strip_prefix("natter.node.")?.strip_suffix(".here")?).ok()
+    }
+
+    /// Where a node gets the answer to its request of this number.
+    pub fn answer(node: &str, number: u64) -> Self {
+        Self(format_compact!("natter.node.{node}.answer.{number}"))
+    }
+
+    /// The reply subject of a node's request: text from outside, and nothing but what [`Subject::answer`] makes.
+    pub fn answer_to(text: &str) -> Option<Self> {
+        let (node, number) = text.strip_prefix("natter.node.")?.split_once(".answer.")?;
+        let own = Self::answer(UserId::new(node).ok()?.as_str(), number.parse().ok()?);
+        (own.as_str() == text).then_some(own)
+    }
+
     /// What an operator's command for all nodes is published to.
     pub fn nodes() -> Self {
         Self("natter.nodes".into())
@@ -155,6 +183,28 @@ mod tests {
         }
         assert_eq!(Subject::reply("", "_INBOX_.x"), None);
         assert_eq!(ServiceSubject::service_of("natter.send.billing.user.b$b"), Some("billing"));
+    }
+
+    #[test]
+    fn a_nodes_answer_goes_to_a_nodes_inbox_only() {
+        let own = Subject::answer("n1", 17);
+        assert_eq!(Subject::answer_to(own.as_str()), Some(own));
+        for bad in
+            ["user.bob", "node.n1.cmd", "node.n1.answer", "node.n1.answer.", "node.n1.answer.+1", "node.n1.answer.01"]
+                .into_iter()
+                .chain([
+                    "node.n1.answer.>",
+                    "node.*.answer.1",
+                    "node.n.1.answer.1",
+                    "node.n1.answer.1.x",
+                    "node.n1.answer.1 2",
+                ])
+        {
+            assert_eq!(Subject::answer_to(&format!("natter.{bad}")), None, "{bad:?}");
+        }
+        assert_eq!(Subject::answer_to("_INBOX_billing.answer.1"), None);
+        assert_eq!(Subject::here_of(Subject::node("n1", "here").as_str()), UserId::new("n1").ok());
+        assert_eq!(Subject::here_of(Subject::node("a.b", "here").as_str()), None);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! Called by the gateway. [`nats`] is the only engine; the trait keeps `async_nats` out of everything else and lets
 //! another engine replace it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -82,7 +82,21 @@ pub enum BusError {
     Other(Arc<str>),
 }
 
-/// Publish, subscribe, fence. Only what returns a future waits.
+/// Why a request has no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum RequestError {
+    /// No other node is subscribed to the subject: the server's word, at once. Nobody has the request.
+    #[error("no other node hears the subject")]
+    NoResponders,
+    /// Nothing came in time. Somebody may have the request, and may still act on it.
+    #[error("no answer came in time")]
+    TimedOut,
+    /// There is no connection, it takes nothing more, or it was lost while the request waited. Somebody may have it.
+    #[error("not connected to NATS")]
+    NotConnected,
+}
+
+/// Publish, subscribe, ask, fence. Only what returns a future waits.
 pub trait Bus: Send + Sync + 'static {
     /// Publishes and returns at once. The message is dropped, and counted, when there is no connection or the outgoing
     /// queue is full.
@@ -99,6 +113,19 @@ pub trait Bus: Send + Sync + 'static {
 
     /// Answers a request of `service`, below its own inbox only: any other `to` is dropped, counted and logged.
     fn reply(&self, service: &str, to: &str, payload: Bytes);
+
+    /// Asks another node, and waits for its answer at most `patience`. Sent when the future is first polled; dropping it
+    /// gives up. A node does not hear its own requests.
+    fn request<'a>(
+        &'a self,
+        subject: &'a Subject,
+        payload: Bytes,
+        patience: Duration,
+    ) -> BoxFuture<'a, Result<Bytes, RequestError>>;
+
+    /// Answers a request of a node: `to` is its reply subject, and anything but a node's inbox for answers is dropped,
+    /// counted and logged.
+    fn answer(&self, to: &str, payload: Bytes);
 
     /// Subscribes. The server may not have processed it when this returns: see [`Bus::fence`]. Survives reconnects. A
     /// node does not hear its own messages.

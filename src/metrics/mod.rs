@@ -86,6 +86,23 @@ pub struct Metrics {
     /// Calls of the store that failed.
     pub store_errors: CounterBy<StoreOp>,
 
+    /// Slots whose home this node is now.
+    pub slots_held: Gauge,
+    /// Slots that this node took because somebody waited for their home or it was gone.
+    pub takeovers: Counter,
+    /// Slots that this node handed over to another one.
+    pub slots_handed_over: Counter,
+    /// Silent homes from which this node took the right to write.
+    pub homes_fenced: Counter,
+    /// Times that the right to write was taken from this node.
+    pub incarnations_lost: Counter,
+    /// Requests to append that went to homes on other nodes.
+    pub appends_routed: Counter,
+    /// Those that a home answered.
+    pub appends_answered_elsewhere: Counter,
+    /// Searches for a conversation's home that found none and could make none.
+    pub homes_not_found: Counter,
+
     /// Messages handed to sockets.
     pub delivered: CounterBy<DeliveryPath>,
     /// Pages read from the store for sessions that were behind.
@@ -126,7 +143,7 @@ pub struct Metrics {
     pub nats_fences: Counter,
     /// Bytes queued for the NATS connection now. The bus checks its limit against this very number.
     pub nats_queued_bytes: Gauge,
-    /// NATS subscriptions held now, two of the bus's own among them.
+    /// NATS subscriptions held now, three of the bus's own among them.
     pub subscriptions: Gauge,
 
     /// Messages reported to push services because their recipient had no session.
@@ -168,6 +185,14 @@ impl Metrics {
             append_retries: m.plain("append_retries", "Sends whose cid was already stored"),
             append_seconds: m.made("append_seconds", "From a message's arrival at the appender to its answer", Histogram::new(APPEND_BUCKETS)),
             store_errors: m.plain("store_errors", "This node's calls of the store that failed, by operation"),
+            slots_held: m.plain("slots_held", "Slots whose home this node is now"),
+            takeovers: m.plain("takeovers", "Slots that this node took because somebody waited for their home or it was gone"),
+            slots_handed_over: m.plain("slots_handed_over", "Slots that this node handed over to another one"),
+            homes_fenced: m.plain("homes_fenced", "Silent homes from which this node took the right to write"),
+            incarnations_lost: m.plain("incarnations_lost", "Times that the right to write was taken from this node"),
+            appends_routed: m.plain("appends_routed", "Requests to append that went to homes on other nodes"),
+            appends_answered_elsewhere: m.plain("appends_answered_elsewhere", "Requests to append that homes on other nodes answered"),
+            homes_not_found: m.plain("homes_not_found", "Searches for a conversation's home that found none and could make none"),
             delivered: m.plain("delivered", "Messages handed to sockets, by the way they came"),
             fills: m.plain("fills", "Pages read from the store for sessions that were behind"),
             fill_rows: m.plain("fill_rows", "Rows in the pages of fills"),

@@ -89,8 +89,8 @@ pub enum Take {
 /// Taking, giving and losing the right to write. Every change is a compare-and-set in the store, so whatever callers
 /// believe, a slot never has two homes that both can finish an append.
 pub trait Slots: Send + Sync + 'static {
-    /// This process as a writer. Another one after it was fenced, and `None` until it has that.
-    fn incarnation(&self) -> Option<Incarnation>;
+    /// This process as a writer. Another one some time after it was fenced; until then the fenced one, without slots.
+    fn incarnation(&self) -> Incarnation;
 
     /// Whether this process is home of the slot, as far as it knows.
     fn holds(&self, slot: Slot) -> bool;

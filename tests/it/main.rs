@@ -11,6 +11,7 @@ mod cli;
 mod deploy;
 mod gateway;
 mod harness;
+mod homes;
 mod mesh;
 mod metrics;
 mod rules;

@@ -1,8 +1,8 @@
 //! The bus on async-nats. Built by the node; everything else sees only the trait.
 //!
 //! `connect` sets up the client library, `link` knows whether the connection is up, `publish` is the way out,
-//! `subscribe` the way in, `fence` proves that the server has processed what was sent. `probe` examines the servers
-//! for `natter doctor`.
+//! `subscribe` the way in, `request` waits for answers, `fence` proves that the server has processed what was sent.
+//! `probe` examines the servers for `natter doctor`.
 
 mod connect;
 mod fence;
@@ -10,6 +10,7 @@ mod link;
 pub mod probe;
 mod publish;
 mod refusal;
+mod request;
 mod subscribe;
 
 use std::{
@@ -28,9 +29,10 @@ use self::{
     fence::Fence,
     link::{Link, Signals},
     publish::Outbox,
+    request::Requests,
     subscribe::{Reader, hand_on, subscribe},
 };
-use super::{Bus, BusError, BusEvent, OnMessage, OnNoResponders, Subscription};
+use super::{Bus, BusError, BusEvent, OnMessage, OnNoResponders, RequestError, Subscription};
 use crate::{metrics::Metrics, subject::Subject};
 
 /// The tail of this node's own subjects on which the server answers "no responders" to a tagged message.
@@ -48,11 +50,12 @@ pub struct NatsBus {
     link: Arc<Link>,
     outbox: Outbox,
     fence: Arc<Fence>,
+    requests: Arc<Requests>,
     no_responders: Arc<OnceLock<OnNoResponders>>,
     metrics: Arc<Metrics>,
     runtime: Handle,
-    tasks: [AbortHandle; 2],
-    _own: [Reader; 2],
+    tasks: [AbortHandle; 3],
+    _own: [Reader; 3],
 }
 
 impl NatsBus {
@@ -86,21 +89,23 @@ impl NatsBus {
 
     fn start(node: &str, link: Arc<Link>, metrics: Arc<Metrics>) -> Self {
         let runtime = Handle::current();
-        let fence = Fence::new(node);
+        let (fence, requests) = (Fence::new(node), Requests::new(node));
         let no_responders = Arc::new(OnceLock::new());
         let means = (link.client(), &runtime, &metrics);
-        let answers = Arc::clone(&fence);
+        let (fences, answers) = (Arc::clone(&fence), Arc::clone(&requests));
         let statuses = Subject::node(node, &format_compact!("{NO_RESPONDERS}.>"));
         let own = [
-            subscribe(means, &fence.inbox(), None, move |message| answers.on_answer(&message)),
+            subscribe(means, &fence.inbox(), None, move |message| fences.on_answer(&message)),
+            subscribe(means, &requests.inbox(), None, move |message| answers.on_answer(&message)),
             subscribe(means, &statuses, None, on_status(node, &no_responders, &metrics)),
         ];
         let tasks = [
             runtime.spawn(link::watch(Arc::downgrade(&link))).abort_handle(),
+            runtime.spawn(Arc::clone(&requests).watch(Arc::downgrade(&link))).abort_handle(),
             runtime.spawn(Arc::clone(&fence).run(Arc::clone(&link), Arc::clone(&metrics))).abort_handle(),
         ];
         let outbox = Outbox::new(Arc::clone(&link), Arc::clone(&metrics));
-        Self { node: node.into(), link, outbox, fence, no_responders, metrics, runtime, tasks, _own: own }
+        Self { node: node.into(), link, outbox, fence, requests, no_responders, metrics, runtime, tasks, _own: own }
     }
 
     /// Where this bus counts.
@@ -136,12 +141,12 @@ fn on_status(
 
 impl Bus for NatsBus {
     fn publish(&self, subject: &Subject, payload: Bytes) {
-        self.outbox.publish(subject, None, payload);
+        let _ = self.outbox.publish(subject, None, payload);
     }
 
     fn publish_tagged(&self, subject: &Subject, payload: Bytes, tag: &str) {
         let reply = Subject::node(&self.node, &format_compact!("{NO_RESPONDERS}.{tag}"));
-        self.outbox.publish(subject, Some(&reply), payload);
+        let _ = self.outbox.publish(subject, Some(&reply), payload);
     }
 
     fn on_no_responders(&self, call: OnNoResponders) {
@@ -152,7 +157,7 @@ impl Bus for NatsBus {
 
     fn reply(&self, service: &str, to: &str, payload: Bytes) {
         match Subject::reply(service, to) {
-            Some(subject) => self.outbox.publish(&subject, None, payload),
+            Some(subject) => drop(self.outbox.publish(&subject, None, payload)),
             None => {
                 self.metrics.nats_dropped.inc();
                 tracing::warn!(
@@ -160,6 +165,25 @@ impl Bus for NatsBus {
                     to,
                     "not answering a request: its reply subject is not below _INBOX_<service>.; set that inbox prefix in the service's NATS client"
                 );
+            }
+        }
+    }
+
+    fn request<'a>(
+        &'a self,
+        subject: &'a Subject,
+        payload: Bytes,
+        patience: Duration,
+    ) -> BoxFuture<'a, Result<Bytes, RequestError>> {
+        self.requests.ask(&self.link, &self.outbox, subject, payload, patience).boxed()
+    }
+
+    fn answer(&self, to: &str, payload: Bytes) {
+        match Subject::answer_to(to) {
+            Some(subject) => drop(self.outbox.publish(&subject, None, payload)),
+            None => {
+                self.metrics.nats_dropped.inc();
+                tracing::warn!(to, "not answering a request: its reply subject is not a node's");
             }
         }
     }

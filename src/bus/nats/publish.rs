@@ -48,12 +48,12 @@ impl Outbox {
         Self { link, metrics }
     }
 
-    /// Queues a message, or drops and counts it.
-    pub(super) fn publish(&self, subject: &Subject, reply: Option<&Subject>, payload: Bytes) {
+    /// Queues a message, or drops and counts it; true when it is queued.
+    pub(super) fn publish(&self, subject: &Subject, reply: Option<&Subject>, payload: Bytes) -> bool {
         if self.link.generation().is_none() {
             // Not an overflow: the reconnect that follows makes everyone compare heads anyway.
             self.metrics.nats_dropped.inc();
-            return;
+            return false;
         }
         let Some(payload) = self.admit(payload) else { return self.overflow() };
         let client = self.link.client();
@@ -66,6 +66,7 @@ impl Outbox {
                 unconstrained(client.publish_with_reply(subject, reply, payload)).now_or_never()
             }
         };
+        let queued = matches!(sent, Some(Ok(())));
         match sent {
             Some(Ok(())) => {
                 self.metrics.nats_published.inc();
@@ -74,8 +75,11 @@ impl Outbox {
                 self.metrics.nats_dropped.inc();
                 tracing::debug!(%error, "the NATS client refused a message");
             }
-            None => self.overflow(),
+            None => {
+                self.overflow();
+            }
         }
+        queued
     }
 
     fn admit(&self, payload: Bytes) -> Option<Bytes> {
@@ -85,8 +89,9 @@ impl Outbox {
         (before + cost <= MAX_QUEUED).then(|| Bytes::from_owner(counted))
     }
 
-    fn overflow(&self) {
+    fn overflow(&self) -> bool {
         self.metrics.nats_dropped.inc();
         self.link.signals().overflowed();
+        false
     }
 }

@@ -124,10 +124,10 @@ async fn ten_thousand_subscriptions_survive_a_restart() {
     heard.has_count(USERS as usize).await;
     assert_eq!(heard.all().iter().collect::<BTreeSet<_>>().len() as u64, USERS);
     assert_eq!((one.metrics().nats_reconnects.get(), one.metrics().nats_dropped.get()), (1, 0));
-    // The bus's own two subscriptions count too: for fences and for "no responders".
-    assert_eq!(one.metrics().subscriptions.get(), i64::try_from(USERS).unwrap() + 2);
+    // The bus's own three subscriptions count too: for fences, for answers and for "no responders".
+    assert_eq!(one.metrics().subscriptions.get(), i64::try_from(USERS).unwrap() + 3);
     drop(subs);
-    assert_eq!(one.metrics().subscriptions.get(), 2);
+    assert_eq!(one.metrics().subscriptions.get(), 3);
 }
 
 #[tokio::test]
@@ -183,7 +183,7 @@ async fn what_nobody_else_hears_is_told() {
     })
     .await;
     assert!(!unheard.all().iter().any(|tag| tag == "forged"));
-    assert_eq!(two.metrics().subscriptions.get(), 2);
+    assert_eq!(two.metrics().subscriptions.get(), 3);
 }
 
 #[tokio::test]

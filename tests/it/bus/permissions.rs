@@ -9,13 +9,13 @@ use async_nats::{Client, ConnectOptions, Event};
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
 use natter::{
-    bus::Bus,
+    bus::{Bus, RequestError},
     model::{RoomId, UserId},
     subject::{QUEUE_GROUP, Subject},
 };
 
 use super::site::{Heard, Site, user};
-use crate::harness::until;
+use crate::harness::{PATIENCE, until};
 
 /// A guest, someone who is not a node, and how often the server refused it.
 struct Guest {
@@ -55,7 +55,7 @@ impl Guest {
     }
 }
 
-const FOREIGN: [&str; 11] = [
+const FOREIGN: [&str; 15] = [
     ">",
     "natter.>",
     "natter.*.bob",
@@ -64,6 +64,10 @@ const FOREIGN: [&str; 11] = [
     "natter.user.bob",
     "natter.user.*",
     "natter.room.lobby",
+    "natter.log.>",
+    "natter.log.*",
+    "natter.log.17",
+    "*.log.17",
     "natter.send.>",
     "natter.node.n1.no_responders.>",
     "_INBOX_node.>",
@@ -84,6 +88,8 @@ async fn no_guest_hears_what_is_for_users(site: Site) {
 
         node.publish_tagged(&user("bob"), "secret".into(), "bob");
         node.publish(&Subject::room(&RoomId::new("lobby").unwrap()), "secret".into());
+        let nobody = node.request(&Subject::log(17), "secret".into(), PATIENCE).await;
+        assert_eq!(nobody, Err(RequestError::NoResponders), "a guest looks like a home");
         // What this one gets comes after everything before it.
         until("the event is heard", async || {
             node.publish(&Subject::event("offline"), "{}".into());
@@ -100,7 +106,8 @@ async fn a_service_speaks_as_itself_and_as_nobody_else(site: Site) {
     let node = site.bus("n1").await;
     let heard = Heard::default();
     let room = Subject::room(&RoomId::new("lobby").unwrap());
-    let own = [Subject::all_sends(), Subject::all_signals(), Subject::node("n1", "cmd"), Subject::nodes(), room];
+    let log = Subject::log(17);
+    let own = [Subject::all_sends(), Subject::all_signals(), Subject::node("n1", "cmd"), Subject::nodes(), room, log];
     let _subs: Vec<_> = own.iter().chain([&user("bob")]).map(|s| node.subscribe(s, heard.listen())).collect();
     site.settled(&node).await;
 
@@ -108,6 +115,9 @@ async fn a_service_speaks_as_itself_and_as_nobody_else(site: Site) {
     let forbidden = [
         "natter.user.bob",
         "natter.room.lobby",
+        "natter.log.17",
+        "natter.node.n1.take",
+        "natter.node.n1.answer.1",
         "natter.send.shop.user.bob",
         "natter.send.billing",
         "natter.signal.shop.user.bob",
@@ -170,7 +180,15 @@ async fn an_operator_commands_nodes_and_writes_to_no_user(site: Site) {
     let _subs = subjects.each_ref().map(|subject| node.subscribe(subject, heard.listen()));
     site.settled(&node).await;
     let operator = Guest::operator(&site).await;
-    let forbidden = ["natter.user.bob", "natter.room.lobby", "natter.send.billing.user.bob", "natter.node.n1.fence.1"];
+    let forbidden = [
+        "natter.user.bob",
+        "natter.room.lobby",
+        "natter.log.17",
+        "natter.send.billing.user.bob",
+        "natter.node.n1.fence.1",
+        "natter.node.n1.take",
+        "natter.node.n1.answer.1",
+    ];
     for subject in forbidden {
         operator.client.publish(subject, "forged".into()).await.unwrap();
     }

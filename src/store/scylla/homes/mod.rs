@@ -12,7 +12,6 @@ use std::{
     },
 };
 
-use compact_str::CompactString;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{oneshot, watch};
 
@@ -39,15 +38,20 @@ const KEPT_CIDS: usize = 4096;
 
 /// All slots of one process.
 pub(super) struct Homes {
-    node: CompactString,
-    /// `None` between the loss of one incarnation and the next one.
-    me: RwLock<Option<Incarnation>>,
+    me: RwLock<Me>,
     slots: Vec<Mutex<Held>>,
     changes: watch::Sender<u64>,
     /// Counts uses, so that what was not used for longest is forgotten first.
     clock: AtomicU64,
     validations: SharedQuery<u64, StoreResult<bool>>,
     limits: Limits,
+}
+
+/// This process as a writer.
+struct Me {
+    who: Incarnation,
+    /// False between the loss of one incarnation and the next one.
+    alive: bool,
 }
 
 /// What this process has of a slot.
@@ -65,8 +69,7 @@ struct Held {
 impl Homes {
     pub(super) fn new(node: &str) -> Self {
         Self {
-            node: node.into(),
-            me: RwLock::new(None),
+            me: RwLock::new(Me { who: Incarnation { node: node.into(), number: 0 }, alive: false }),
             slots: (0..SLOTS).map(|_| Mutex::default()).collect(),
             changes: watch::Sender::new(0),
             clock: AtomicU64::new(0),
@@ -80,8 +83,11 @@ impl Homes {
     }
 
     fn me(&self) -> StoreResult<Incarnation> {
-        let me = self.me.read().clone();
-        me.ok_or_else(|| StoreError::unavailable("this node was fenced and starts again as a new incarnation"))
+        let me = self.me.read();
+        if me.alive {
+            return Ok(me.who.clone());
+        }
+        Err(StoreError::unavailable("this node was fenced and starts again as a new incarnation"))
     }
 
     fn changed(&self) {
@@ -95,7 +101,7 @@ impl Homes {
             held.leaving = false;
             return true;
         }
-        if epoch <= held.last || self.me.read().as_ref() != Some(me) {
+        if epoch <= held.last || self.me().as_ref() != Ok(me) {
             return false;
         }
         let ended = std::mem::take(&mut held.entries);
@@ -124,10 +130,10 @@ impl Homes {
     fn lose_all(&self, fenced: u64) -> bool {
         {
             let mut me = self.me.write();
-            if me.as_ref().is_none_or(|me| me.number != fenced) {
+            if !me.alive || me.who.number != fenced {
                 return false;
             }
-            *me = None;
+            me.alive = false;
         }
         Slot::all().for_each(|slot| {
             self.lose(slot);

@@ -7,7 +7,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::Inner;
+use super::{Inner, Me};
 use crate::store::{
     StoreError, StoreFuture, StoreResult,
     scylla::{
@@ -24,8 +24,8 @@ const ENDING: Duration = Duration::from_millis(500);
 const LOOK: Duration = Duration::from_millis(2);
 
 impl Slots for ScyllaStore {
-    fn incarnation(&self) -> Option<Incarnation> {
-        self.inner.homes.me.read().clone()
+    fn incarnation(&self) -> Incarnation {
+        self.inner.homes.me.read().who.clone()
     }
 
     fn holds(&self, slot: Slot) -> bool {
@@ -172,11 +172,11 @@ impl Inner {
 
     /// Takes a new incarnation.
     pub(in crate::store::scylla) async fn begin_life(self: &Arc<Self>) -> StoreResult<()> {
-        let node = self.homes.node.clone();
+        let node = self.homes.me.read().who.node.clone();
         let begun = timeout(crate::store::STORE_DEADLINE, self.new_incarnation(&node)).await;
         let me = begun.map_err(|_| StoreError::unavailable("no answer in time"))??;
         tracing::info!(incarnation = %me, "a new incarnation");
-        *self.homes.me.write() = Some(me);
+        *self.homes.me.write() = Me { who: me, alive: true };
         self.homes.changed();
         Ok(())
     }

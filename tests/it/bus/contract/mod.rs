@@ -12,6 +12,7 @@ use crate::harness::proxy::Proxy;
 
 pub mod connection;
 pub mod messages;
+pub mod requests;
 
 /// What an engine connects with. It must notice within a few seconds that a connection no longer carries anything.
 pub struct Login {
@@ -63,6 +64,10 @@ macro_rules! bus_contract {
                     a_node_does_not_hear_itself, what_no_other_node_hears_is_told_with_its_tag,
                     a_request_is_answered_in_its_inbox_and_nowhere_else, a_subscription_ends_when_it_is_dropped,
                     closing_sends_what_waits;
+                requests: each_request_gets_its_own_answer, that_nobody_hears_a_request_is_told_at_once,
+                    a_late_answer_is_nobodys, a_request_ends_with_its_connection,
+                    a_stalled_connection_holds_a_request_no_longer_than_its_time,
+                    a_node_answers_into_the_inbox_of_a_node_and_nowhere_else;
                 connection: a_fence_waits_for_the_server_in_both_directions,
                     a_fence_comes_after_every_subscription_before_it, fences_at_the_same_time_all_come_back,
                     a_fence_that_loses_its_connection_ends_at_once, a_lost_connection_and_the_next_are_told,

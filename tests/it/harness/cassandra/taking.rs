@@ -80,13 +80,13 @@ impl Taking {
     }
 
     async fn ask(&self, other: &Taking, slot: Slot) -> bool {
-        let Some(me) = self.store.incarnation() else { return false };
+        let me = self.store.incarnation();
         timeout(PATIENCE, other.store.hand_over(slot, &me)).await.is_ok_and(|given| given.is_ok())
     }
 
     fn find(&self, who: &Incarnation) -> Option<Arc<Taking>> {
         let all: Vec<_> = ALL.lock().unwrap().iter().filter_map(Weak::upgrade).collect();
-        all.into_iter().find(|other| !other.dying && other.store.incarnation().as_ref() == Some(who))
+        all.into_iter().find(|other| !other.dying && other.store.incarnation() == *who)
     }
 
     async fn append_at_home(&self, conv: &ConvId, batch: Vec<NewMessage>) -> Vec<StoreResult<Appended>> {
