@@ -117,6 +117,10 @@ pub trait Slots: Send + Sync + 'static {
     /// slot again.
     fn hand_over<'a>(&'a self, slot: Slot, to: &'a Incarnation) -> StoreFuture<'a, bool>;
 
+    /// Whether the store does not answer this process, or has only just begun to again. Such a home cannot append; others
+    /// may take its slots, and it takes nobody's.
+    fn is_stuck(&self) -> bool;
+
     /// Leaves a note in the store for `home`: this process would like the slot. For when NATS carries nothing.
     fn want<'a>(&'a self, slot: Slot, home: &'a Incarnation) -> StoreFuture<'a, ()>;
 

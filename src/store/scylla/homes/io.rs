@@ -12,10 +12,12 @@ use scylla::{
     },
     statement::batch::{Batch, BatchType},
 };
+use tokio::time::timeout;
 
 use super::{
     Inner,
     entry::{Caller, Entry},
+    pulse::SLOW,
 };
 use crate::{
     model::{Cid, Row, Seq, UserId},
@@ -79,7 +81,7 @@ impl Inner {
         Box::pin(async move {
             let mut backoff = Backoff::new();
             loop {
-                match inner.try_once(&entry, &effect).await {
+                match inner.watched(inner.try_once(&entry, &effect)).await {
                     Ok(done) => return done,
                     Err(error) => {
                         tracing::debug!(conv = %entry.conv, %error, "append: trying again");
@@ -88,6 +90,24 @@ impl Inner {
                 }
             }
         })
+    }
+
+    /// Notes whether the store answers.
+    async fn watched<T>(&self, work: impl Future<Output = StoreResult<T>>) -> StoreResult<T> {
+        let mut work = std::pin::pin!(work);
+        loop {
+            match timeout(SLOW, &mut work).await {
+                Ok(Ok(done)) => {
+                    self.homes.pulse.on_answer();
+                    return Ok(done);
+                }
+                Ok(Err(error)) => {
+                    self.homes.pulse.on_stall();
+                    return Err(error);
+                }
+                Err(_) => self.homes.pulse.on_stall(),
+            }
+        }
     }
 
     async fn try_once(self: &Arc<Self>, entry: &Entry, effect: &Effect<Caller>) -> StoreResult<Done> {

@@ -15,7 +15,7 @@ use std::{
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{oneshot, watch};
 
-use self::entry::Entry;
+use self::{entry::Entry, pulse::Pulse};
 use super::{Inner, shared_query::SharedQuery};
 use crate::{
     model::{ConvId, NewMessage},
@@ -28,6 +28,7 @@ use crate::{
 
 mod entry;
 mod io;
+mod pulse;
 mod record;
 mod rights;
 
@@ -44,6 +45,7 @@ pub(super) struct Homes {
     /// Counts uses, so that what was not used for longest is forgotten first.
     clock: AtomicU64,
     validations: SharedQuery<u64, StoreResult<bool>>,
+    pulse: Pulse,
     limits: Limits,
 }
 
@@ -74,6 +76,7 @@ impl Homes {
             changes: watch::Sender::new(0),
             clock: AtomicU64::new(0),
             validations: SharedQuery::default(),
+            pulse: Pulse::new(),
             limits: Limits::default(),
         }
     }

@@ -61,6 +61,10 @@ impl Slots for ScyllaStore {
         self.bounded(self.inner.hand_over(slot, to))
     }
 
+    fn is_stuck(&self) -> bool {
+        self.inner.homes.pulse.is_stuck()
+    }
+
     fn want<'a>(&'a self, slot: Slot, home: &'a Incarnation) -> StoreFuture<'a, ()> {
         self.bounded(async move {
             let me = self.inner.homes.me()?;

@@ -79,6 +79,11 @@ impl Taking {
         }
     }
 
+    /// Ends as a writer: what it was home of is free for whoever comes next. For tests that fill a store before nodes run.
+    pub async fn retire(&self) {
+        self.store.fence(&self.store.incarnation()).await.unwrap();
+    }
+
     async fn ask(&self, other: &Taking, slot: Slot) -> bool {
         let me = self.store.incarnation();
         timeout(PATIENCE, other.store.hand_over(slot, &me)).await.is_ok_and(|given| given.is_ok())
