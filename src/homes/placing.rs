@@ -59,15 +59,16 @@ impl Tenure {
     }
 }
 
-/// Among whom slots were placed at the last look, and when what nobody has is looked for.
+/// Among whom slots were placed at the last look, by which life of this node, and when what nobody has is looked for.
 struct Places {
+    who: Incarnation,
     names: Vec<CompactString>,
     due: Instant,
 }
 
 impl Shared {
     pub(super) async fn place_always(self: Arc<Self>) {
-        let mut places = Places { names: Vec::new(), due: Instant::now() };
+        let mut places = Places { who: self.slots.incarnation(), names: Vec::new(), due: Instant::now() };
         loop {
             sleep(jittered(LOOK)).await;
             if self.is_leaving() {
@@ -149,6 +150,12 @@ impl Shared {
         if names != places.names {
             places.names = names;
             places.due = now;
+        }
+        let who = self.slots.incarnation();
+        if who != places.who {
+            // Fenced: whatever made this node too slow may last. Nobody waits for what it had; who does, takes it.
+            places.who = who;
+            places.due = now + jittered(MOVING);
         }
         if now < places.due {
             return;

@@ -3,6 +3,7 @@
 //! the same on the CQL store is in `mesh::scylla`.
 
 mod moving;
+mod nodes;
 mod record;
 mod routing;
 mod silence;

@@ -37,7 +37,8 @@ async fn a_stopped_home_is_replaced_within_a_second_and_writes_nothing_later() {
     // The stopped one is still subscribed: who asks the slot's subject would meet it half of the time.
     let (_, took) = timed(async {
         for n in 0..20 {
-            mesh.nodes[1].send(&conv, &n.to_string()).await.unwrap();
+            // One of the two is the new home; the other asks it.
+            mesh.nodes[n % 2].send(&conv, &n.to_string()).await.unwrap();
         }
     })
     .await;
@@ -117,6 +118,22 @@ async fn without_nats_a_dead_home_is_fenced_only_after_a_while() {
     let (_, took) = timed(mesh.nodes[0].send_until_stored(&conv, "alone")).await;
     assert!((5.0..12.0).contains(&took.as_secs_f64()), "{took:?}");
     mesh.in_order(&[dead]);
+}
+
+/// A single survivor cannot tell whether it is the others that are gone, or itself. The store can.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_most_are_silent_the_store_decides() {
+    let mut mesh = TestHomes::settled(3).await;
+    let convs = [mesh.conv_at(1), mesh.conv_at(2)];
+    let dead = [mesh.kill(2), mesh.kill(1)];
+    let ((), took) = timed(async {
+        join_all(convs.iter().map(|conv| mesh.nodes[0].send_until_stored(conv, "alone"))).await;
+    })
+    .await;
+    assert!((5.0..15.0).contains(&took.as_secs_f64()), "{took:?}");
+    let mut fenced = mesh.record.fenced();
+    fenced.sort();
+    assert_eq!(fenced, [dead[1].clone(), dead[0].clone()]);
 }
 
 /// A node whose way to NATS swallows everything takes all others for dead, and must not act on it.
