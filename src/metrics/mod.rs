@@ -92,6 +92,10 @@ pub struct Metrics {
     pub fills: Counter,
     /// Rows in those pages.
     pub fill_rows: Counter,
+    /// Times that a session was told that its backlog was cut.
+    pub truncated: Counter,
+    /// Bodies left out because they cannot be written in a client's encoding.
+    pub unwritable_bodies: Counter,
     /// Conversations of this node's sessions that are behind now.
     pub behind_conversations: Gauge,
     /// Acknowledgements taken.
@@ -171,6 +175,8 @@ impl Metrics {
             delivered: m.plain("delivered", "Messages handed to sockets, by the way they came"),
             fills: m.plain("fills", "Pages read from the store for sessions that were behind"),
             fill_rows: m.plain("fill_rows", "Rows in the pages of fills"),
+            truncated: m.plain("truncated", "Times that a session was told that its backlog was cut: rows are missing from a log, or cannot be written"),
+            unwritable_bodies: m.plain("unwritable_bodies", "Bodies left out because they cannot be written in a client's encoding"),
             behind_conversations: m.plain("behind_conversations", "Conversations of this node's sessions that are behind now"),
             acks: m.plain("acks", "Acknowledgements taken"),
             cursor_writes: m.plain("cursor_writes", "Cursors written to the store"),

@@ -10,6 +10,7 @@ mod effect;
 mod gate;
 pub mod greeting;
 mod rate;
+mod retry;
 mod rules;
 #[expect(clippy::module_inception, reason = "the session is what this module is about")]
 mod session;

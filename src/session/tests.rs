@@ -28,6 +28,7 @@ fn rules() -> Arc<Rules> {
         page_rows: 3,
         behind: 2,
         known: 2,
+        hole_after: 2_000,
         pending: 20,
         requests: Some(RATE),
         reconcile: 30_000,
@@ -228,6 +229,7 @@ impl World {
                 Effect::Upkeep(Upkeep::Announce | Upkeep::Undelivered { .. }) | Effect::Ping => {}
                 Effect::Upkeep(need) => self.ask(What::Upkeep(need)),
                 Effect::GapsFound { found, .. } => assert!(found > 0 && found <= CONVS),
+                Effect::Cut { conv, first, .. } => panic!("{conv}: {first} is merely late (R18)"),
                 Effect::CheckToken { .. } => panic!("tokens are answered at once in this model"),
                 Effect::Close(reason) => closed = Some(reason),
             }
@@ -349,7 +351,12 @@ impl World {
     fn done(&mut self, need: Upkeep, tops: [Seq; CONVS], cursors: [Seq; CONVS], fail: bool) -> UpkeepDone {
         match need {
             Upkeep::Fill { conv, .. } if fail => UpkeepDone::Filled { conv, cursor: None, rows: Err(()) },
-            Upkeep::Fill { conv, after, rows } => {
+            Upkeep::FindRow { conv, .. } if fail => UpkeepDone::RowFound { conv, next: Err(()) },
+            Upkeep::FindRow { conv, after, upto } => {
+                let next = (after + 1..=upto.min(tops[index_of(&conv)])).next();
+                UpkeepDone::RowFound { conv, next: Ok(next) }
+            }
+            Upkeep::Fill { conv, after, rows, .. } => {
                 let index = index_of(&conv);
                 let cursor = after.is_none().then_some(cursors[index]);
                 let start = after.unwrap_or(cursors[index]);
@@ -569,7 +576,12 @@ impl World {
             let mut out = Vec::new();
             self.session.on_token(None, Ok(Expiry { tick: self.token_ends, at: self.token_ends }), &mut out);
             let delivery = self.session.delivery();
-            if self.asked.is_empty() && self.notices.is_empty() && delivery.behind() == 0 && !delivery.is_comparing() {
+            if self.asked.is_empty()
+                && self.notices.is_empty()
+                && delivery.behind() == 0
+                && !delivery.is_comparing()
+                && !delivery.is_backing_off()
+            {
                 return;
             }
         }
@@ -610,4 +622,58 @@ proptest! {
         world.settle();
         world.nothing_is_left();
     }
+}
+
+/// R12: a comparison that failed keeps its cause, and with it its class, and is tried again later and later. What would
+/// compare meanwhile is left to it.
+#[test]
+fn a_comparison_that_failed_is_tried_again_as_itself_and_ever_later() {
+    let (mut waits, mut sessions) = ([0; 8], 0);
+    for _ in 0..200 {
+        let (mut session, mut now) = (World::fresh(1, u64::MAX / 2).0, 1);
+        let mut out = Vec::new();
+        session.on_upkeep(UpkeepDone::Compared { cause: Cause::Login, page: Ok((Vec::new(), None)) }, now, &mut out);
+        // The sweep comes, and from then on the store is away.
+        let mut asked = loop {
+            now = session.deadline();
+            session.on_alive(now);
+            session.on_tick(now, &mut out);
+            let compared = out.drain(..).find_map(|effect| match effect {
+                Effect::Upkeep(Upkeep::Compare { cause, .. }) => Some(cause),
+                _ => None,
+            });
+            match compared {
+                Some(Cause::Sweep) => break now,
+                Some(cause) => {
+                    session.on_upkeep(UpkeepDone::Compared { cause, page: Ok((Vec::new(), None)) }, now, &mut out);
+                }
+                None => {}
+            }
+        };
+        for wait in &mut waits {
+            session.on_upkeep(UpkeepDone::Compared { cause: Cause::Sweep, page: Err(()) }, now, &mut out);
+            session.on_lagged(&mut out);
+            let again = |out: &mut Vec<Effect>| {
+                out.drain(..).any(|effect| match effect {
+                    Effect::Upkeep(Upkeep::Compare { cause, urgency, .. }) => {
+                        assert_eq!((cause, urgency), (Cause::Sweep, Urgency::Background));
+                        true
+                    }
+                    _ => false,
+                })
+            };
+            assert!(!again(&mut out), "it does not wait");
+            while !again(&mut out) {
+                now = session.deadline();
+                session.on_alive(now);
+                session.on_tick(now, &mut out);
+            }
+            assert!(now - asked <= 60_000, "after {} ms", now - asked);
+            *wait += now - asked;
+            asked = now;
+        }
+        sessions += 1;
+    }
+    let means = waits.map(|sum| sum / sessions);
+    assert!(means[0] < 700 && means[3] > 2 * means[0] && means[7] > 20_000, "{means:?}");
 }

@@ -62,6 +62,14 @@ impl Logs for EmbeddedStore {
         })
     }
 
+    fn next_row<'a>(&'a self, conv: &'a ConvId, after: Seq, upto: Seq) -> StoreFuture<'a, Option<Seq>> {
+        Box::pin(async move {
+            audience_of(conv)?;
+            let conv = conv.clone();
+            self.read(move |tables| reads::next_row(tables, &conv, after, upto)).await
+        })
+    }
+
     fn top<'a>(&'a self, conv: &'a ConvId) -> StoreFuture<'a, Seq> {
         Box::pin(async move {
             audience_of(conv)?;
