@@ -120,6 +120,8 @@ pub struct Metrics {
     pub nats_received: Counter,
     /// Messages not published: no connection, the outgoing queue full, or refused by the NATS client.
     pub nats_dropped: Counter,
+    /// Messages not published of which not even the place was remembered, to be told when the connection moves again.
+    pub notices_forgotten: Counter,
     /// Published messages to which the server answered "no responders": no other node had interest.
     pub nats_no_responders: Counter,
     /// Times the NATS client dropped messages because a subscription's queue was full.
@@ -188,6 +190,7 @@ impl Metrics {
             nats_published: m.plain("nats_published", "Messages published to NATS"),
             nats_received: m.plain("nats_received", "Messages received from NATS"),
             nats_dropped: m.plain("nats_dropped", "Messages not published: no connection, the outgoing queue full, or refused by the client"),
+            notices_forgotten: m.plain("notices_forgotten", "Messages not published and not remembered to be told later: other nodes find them at their sweep"),
             nats_no_responders: m.plain("nats_no_responders", "Published messages in which no other node had interest"),
             nats_slow_consumers: m.plain("nats_slow_consumers", "Times that incoming messages were dropped because a subscription's queue was full"),
             nats_errors: m.plain("nats_errors", "Errors reported by the NATS server or client"),
