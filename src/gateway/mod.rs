@@ -9,6 +9,7 @@ mod expected;
 mod greet;
 mod hellos;
 mod joined;
+mod moved;
 pub mod patient;
 pub mod places;
 mod pump;

@@ -166,6 +166,8 @@ impl Pump {
             busy = true;
         }
         if self.session.deadline() <= now {
+            // It may be the time to give the peer up.
+            self.session.on_moved(self.socket.moved(), now);
             self.session.on_tick(now, out);
             busy = true;
         }

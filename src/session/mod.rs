@@ -36,6 +36,15 @@ pub struct Identity {
     pub rank: SessionRank,
 }
 
+/// What a peer has taken of what was written to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Moved {
+    /// Bytes since the connection began; 0 where that is not known.
+    pub bytes: u64,
+    /// Whether there are more on their way.
+    pub more: bool,
+}
+
 /// When a token ends, on both clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Expiry {

@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use super::{
-    AckCheck, Cause, Delivery, Effect, Expiry, GapsPage, Identity, Rules, Tick, Upkeep, UpkeepDone, delivery::At,
-    gate::Gate, greeting::Arrival, retry::Retry,
+    AckCheck, Cause, Delivery, Effect, Expiry, GapsPage, Identity, Moved, Rules, Tick, Upkeep, UpkeepDone,
+    delivery::At, gate::Gate, greeting::Arrival, retry::Retry,
 };
 use crate::{
     model::{ConvId, Seq, SessionRank},
@@ -37,8 +37,10 @@ pub struct Session {
     retry_at: Option<(Tick, Cause)>,
     retry: Retry,
     recheck_at: Option<Tick>,
-    /// Since when the peer leaves unread what was written.
+    /// Since when the peer takes nothing, though the socket is full.
     blocked_since: Option<Tick>,
+    /// Bytes that it had taken at the last look.
+    moved: u64,
 }
 
 type Out = Vec<Effect>;
@@ -62,6 +64,7 @@ impl Session {
             retry_at: None,
             recheck_at: Some(now + rules.recheck),
             blocked_since: None,
+            moved: 0,
             rules,
         };
         out.push(Effect::Upkeep(Upkeep::Announce));
@@ -92,9 +95,27 @@ impl Session {
 
     /// How many bytes the socket takes, and whether any are still waiting there.
     pub fn on_output(&mut self, credit: usize, now: Tick, out: &mut Out) {
-        self.blocked_since = if credit > 0 { None } else { self.blocked_since.or(Some(now)) };
+        self.blocked_since = match self.blocked_since {
+            Some(_) if credit > 0 => {
+                // It took what was waiting, and could not have answered a ping before it did.
+                self.alive_at = now;
+                None
+            }
+            blocked => blocked.or((credit == 0).then_some(now)),
+        };
         self.delivery.set_credit(credit, At { rules: &self.rules, now }, out);
         self.assert_sound();
+    }
+
+    /// How much the peer has taken by now. One that is in the middle of it lives, however slowly it reads: it has not
+    /// come to the ping that it should answer.
+    pub fn on_moved(&mut self, moved: Moved, now: Tick) {
+        let grew = moved.bytes > self.moved;
+        self.moved = moved.bytes;
+        if grew && (moved.more || self.blocked_since.is_some()) {
+            self.alive_at = now;
+            self.blocked_since = self.blocked_since.map(|_| now);
+        }
     }
 
     /// Something arrived from the peer, if only a pong.

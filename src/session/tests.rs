@@ -624,6 +624,51 @@ proptest! {
     }
 }
 
+/// A peer whose socket is full is given up when it takes nothing for long, and not while it takes something, however
+/// little.
+#[test]
+fn a_peer_that_takes_bytes_is_not_given_up() {
+    let (mut session, rules) = (World::fresh(1, u64::MAX / 2).0, rules());
+    let mut closed_at = |step: u64| {
+        let (mut now, mut bytes) = (1_000, 0);
+        let mut out = Vec::new();
+        session.on_output(0, now, &mut out);
+        let begin = now;
+        while now < begin + 10 * rules.stall {
+            now = session.deadline().max(now);
+            bytes += step;
+            session.on_moved(Moved { bytes, more: true }, now);
+            out.clear();
+            session.on_tick(now, &mut out);
+            if out.iter().any(|effect| matches!(effect, Effect::Close(CloseReason::Idle))) {
+                return Some(now - begin);
+            }
+        }
+        session.on_output(1, now, &mut out);
+        session.on_tick(now + 1, &mut out);
+        assert!(!out.iter().any(|effect| matches!(effect, Effect::Close(_))), "it has just taken everything");
+        None
+    };
+    assert_eq!(closed_at(100), None);
+    assert_eq!(closed_at(0), Some(rules.stall));
+}
+
+/// What the system of a peer takes by itself, such as pings, is no sign of the peer.
+#[test]
+fn a_peer_whose_system_alone_answers_is_given_up() {
+    let (mut session, rules) = (World::fresh(1, u64::MAX / 2).0, rules());
+    let (mut now, mut bytes, mut out) = (1, 0, Vec::new());
+    session.on_output(1_000, now, &mut out);
+    while now < 1 + rules.idle {
+        now = session.deadline();
+        bytes += 2;
+        session.on_moved(Moved { bytes, more: false }, now);
+        out.clear();
+        session.on_tick(now, &mut out);
+    }
+    assert!(out.iter().any(|effect| matches!(effect, Effect::Close(CloseReason::Idle))), "{out:?}");
+}
+
 /// R12: a comparison that failed keeps its cause, and with it its class, and is tried again later and later. What would
 /// compare meanwhile is left to it.
 #[test]
