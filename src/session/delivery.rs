@@ -117,6 +117,12 @@ impl Delivery {
         self.unacked
     }
 
+    /// The client was handed everything of the conversation up to here, or has acknowledged it; 0 where the session does
+    /// not know.
+    pub fn handed(&self, conv: &ConvId) -> Seq {
+        self.convs.get(conv).and_then(|entry| entry.position).unwrap_or(0)
+    }
+
     /// Whether a comparison of heads is under way.
     pub fn is_comparing(&self) -> bool {
         self.compare != Compare::Idle

@@ -10,9 +10,9 @@ use super::{
     delivery::At, gate::Gate, greeting::Arrival, retry::Retry,
 };
 use crate::{
-    model::{ConvId, Seq, SessionRank},
+    model::{ConvId, Recipient, Seq, SessionRank},
     protocol::{
-        Ask, ClientFrame, CloseReason, ErrorCode, LiveMessage, Op, Outcome, Refused, Request, ServerFrame,
+        Ask, ClientFrame, CloseReason, ErrorCode, LiveMessage, Op, Outcome, Refused, Request, ServerFrame, ask,
         client::FrameError, server::Announcement,
     },
 };
@@ -165,7 +165,10 @@ impl Session {
         }
     }
 
-    fn on_ask(&mut self, reference: Option<u64>, ask: Ask, out: &mut Out) {
+    fn on_ask(&mut self, reference: Option<u64>, mut ask: Ask, out: &mut Out) {
+        if let Ask::Send(ask::Send { to: Recipient::User(peer), handed, .. }) = &mut ask {
+            *handed = self.delivery.handed(&ConvId::direct(&self.identity.device.user, peer));
+        }
         self.pending += ask.op().weight();
         out.push(Effect::Ask { reference, ask });
     }

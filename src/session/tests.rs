@@ -434,7 +434,7 @@ impl World {
         self.next_ref += 1;
         let to = Recipient::User(user("peer0"));
         let frame = match kind {
-            Kind::Send => Ask::Send(ask::Send { to, cid: Cid::new("c").unwrap(), body: Body::text("hi") }),
+            Kind::Send => Ask::Send(ask::Send { to, cid: Cid::new("c").unwrap(), body: Body::text("hi"), handed: 0 }),
             Kind::Read => Ask::Read(ask::Read { conv: conv(0), seq: 0 }),
             Kind::History => Ask::History(ask::History { conv: conv(0), from: ask::HistoryFrom::Before(9), limit: 9 }),
             Kind::Conversations => Ask::Conversations(ask::Conversations { after: None, limit: 9 }),

@@ -59,7 +59,8 @@ pub trait Logs: Send + Sync + 'static {
     /// - it is durable (I1) and has exactly one seq forever (I4), fresh or not;
     /// - every head of the conversation (one per user of its [`Audience`]) is at or above its seq, the recipients'
     ///   raised before the sender's (R2), also for a retry (R3);
-    /// - the sender's read mark is at or above its seq.
+    /// - the sender's read mark is at or above its seq, where nothing below was kept from the sender
+    ///   ([`crate::model::moves_mark`]); otherwise the mark stays.
     ///
     /// The caller keeps at most one append of a conversation in flight per node ([`appender`] does); other nodes
     /// may append at the same time. Duplicate (sender, cid) pairs inside a batch get one seq.

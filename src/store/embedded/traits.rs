@@ -32,6 +32,7 @@ fn queued_message(conv: &ConvId, message: &NewMessage) -> StoreResult<QueuedMess
         sender: message.sender.clone(),
         row: rows::encode(message)?,
         ts: message.ts,
+        read_upto: message.read_upto,
     })
 }
 
