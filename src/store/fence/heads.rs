@@ -3,7 +3,7 @@
 
 use super::{Effect, Raise};
 use crate::{
-    model::{Row, Seq, UserId},
+    model::{Row, Seq, UserId, moves_mark},
     store::{Appended, StoreResult},
 };
 
@@ -44,10 +44,12 @@ impl<T> Heads<T> {
         self.waiting.push((ticket, result));
     }
 
-    /// The user's read mark goes to `seq`.
-    pub(super) fn mark(&mut self, user: &UserId, seq: Seq) {
-        let marked = self.marked.iter().find(|(marked, _)| marked == user).map_or(0, |(_, mark)| *mark);
-        if marked < seq {
+    /// The user's read mark goes to `seq`, a message of the user's own, where nothing below it was kept from the user.
+    pub(super) fn mark(&mut self, user: &UserId, seq: Seq, read_upto: Seq) {
+        let under_way = self.under_way.iter().flat_map(|(raise, _)| &raise.marks);
+        let known = self.marked.iter().chain(under_way).chain(&self.marks);
+        let mark = known.filter(|(marked, _)| marked == user).map(|(_, mark)| *mark).max().unwrap_or(0);
+        if mark < seq && moves_mark(seq, read_upto, mark) {
             larger(&mut self.marks, user, seq);
         }
     }

@@ -53,6 +53,8 @@ enum Writer<T> {
 
 struct Batch<T> {
     rows: Arc<[Placed]>,
+    /// How far each row's sender has been handed the conversation.
+    read_upto: Vec<Seq>,
     answers: Vec<(T, StoreResult<Appended>)>,
 }
 
@@ -199,8 +201,8 @@ impl<T: Ticket> Role<T> {
             }
             Stage::Open(open, writer @ Writer::Proving(_)) => {
                 let Writer::Proving(batch) = mem::replace(writer, Writer::Idle) else { return };
-                for placed in &*batch.rows {
-                    self.heads.mark(&placed.row.sender, placed.row.seq);
+                for (Placed { row, .. }, read_upto) in batch.rows.iter().zip(batch.read_upto) {
+                    self.heads.mark(&row.sender, row.seq, read_upto);
                 }
                 if let Some(last) = batch.rows.last() {
                     *open = Open { top: last.row.seq, w: last.w, last: Some(last.row.clone()) };
@@ -235,7 +237,7 @@ impl<T: Ticket> Role<T> {
     fn answer_stored(&mut self, waiting: Waiting<T>, row: &Row) {
         let same = row.body == waiting.message.body;
         let result = if same {
-            self.heads.mark(&row.sender, row.seq);
+            self.heads.mark(&row.sender, row.seq, waiting.message.read_upto);
             Ok(Appended { seq: row.seq, ts: row.ts, fresh: false })
         } else {
             Err(StoreError::CidReused { seq: row.seq })
@@ -289,6 +291,7 @@ impl<T: Ticket> Role<T> {
         let (top, mut w) = (open.top, open.w);
         let mut rows: Vec<Placed> = Vec::with_capacity(fresh.len());
         let mut answers = Vec::with_capacity(fresh.len());
+        let mut read_upto = Vec::with_capacity(fresh.len());
         for Waiting { ticket, message } in fresh {
             if let Some(twin) = twin_of(&rows, &message) {
                 let same = twin.body == message.body;
@@ -296,9 +299,10 @@ impl<T: Ticket> Role<T> {
                 answers.push((ticket, if same { Ok(stored) } else { Err(StoreError::CidReused { seq: twin.seq }) }));
                 continue;
             }
-            let NewMessage { sender, cid, ts, body } = message;
+            let NewMessage { sender, cid, ts, body, read_upto: handed } = message;
             let seq = top + 1 + rows.len() as Seq;
             self.cids.add(&sender, &cid, seq);
+            read_upto.push(handed);
             answers.push((ticket, Ok(Appended { seq, ts, fresh: true })));
             rows.push(Placed { row: Row { seq, sender, cid, ts, body }, w: self.epoch, pw: w });
             w = self.epoch;
@@ -313,7 +317,7 @@ impl<T: Ticket> Role<T> {
         }
         let rows: Arc<[Placed]> = Arc::from(rows);
         self.effects.push(Effect::Write(rows.clone()));
-        self.set_writer(Writer::Writing(Batch { rows, answers }));
+        self.set_writer(Writer::Writing(Batch { rows, read_upto, answers }));
     }
 
     fn set_writer(&mut self, to: Writer<T>) {

@@ -221,6 +221,7 @@ impl Home {
                     cid: cid(message),
                     ts: 1,
                     body: Body::text("x"),
+                    read_upto: 0,
                 };
                 let role = self.role.get_or_insert_with(|| (epoch, Role::new(epoch, LIMITS)));
                 role.1.submit(Send(message), new);
