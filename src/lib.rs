@@ -8,7 +8,7 @@
 //!
 //! ```text
 //! cli → node → http → gateway, services → ops → routing → bus, store, client → metrics, auth, descriptors
-//!     → session, config → protocol, subject → model, proc
+//!     → session, config, overload → protocol, subject → model, proc
 //! ```
 //!
 //! `async_nats` stands only under `bus/`, `scylla` only under `store/scylla`, `fjall` only under
@@ -46,6 +46,8 @@ pub mod nats_server;
 pub mod node;
 #[cfg(feature = "server")]
 pub mod ops;
+#[cfg(feature = "server")]
+pub mod overload;
 #[cfg(feature = "server")]
 mod proc;
 #[cfg(feature = "server")]

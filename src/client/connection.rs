@@ -124,7 +124,8 @@ impl Connection {
                 Incoming::Frame(payload) => match ServerFrame::decode(self.encoding, &payload) {
                     Ok(ServerFrame::Welcome(welcome)) => return Ok(welcome),
                     Ok(ServerFrame::Error { message, .. }) => words = Some(message),
-                    Ok(ServerFrame::Goodbye { reason, .. }) => words = Some(reason),
+                    // The close that follows says why, in words.
+                    Ok(ServerFrame::Goodbye { .. }) => {}
                     Ok(other) => return Err(ConnectError::Protocol(format!("{other:?} before welcome"))),
                     Err(error) => return Err(ConnectError::Protocol(error)),
                 },

@@ -275,7 +275,7 @@ impl Pump {
                 Effect::Upkeep(need) => {
                     let me = self.handle.clone();
                     let done = move |done| me.mailbox.push(Mail::Upkeep(done));
-                    self.gateway.ops.keep_up(&self.handle.identity, need, done);
+                    self.gateway.ops.keep_up(&self.handle, need, done);
                 }
                 Effect::CheckToken { reference, token } => self.on_token(reference, token)?,
                 Effect::GapsFound { cause, found } => {

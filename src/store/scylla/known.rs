@@ -46,7 +46,7 @@ pub(super) struct Head {
 pub(super) type Raise<'a> = (&'a UserId, Head);
 
 /// What is known of one log.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Known {
     /// A row with this seq exists, and so does every row below it.
     pub(super) top: Seq,
@@ -117,15 +117,21 @@ impl KnownLogs {
         all.young.get(conv).or_else(|| all.old.get(conv)).copied().unwrap_or_default()
     }
 
-    /// Adds to what is known and returns the result.
+    /// Adds to what is known and returns the result. A log of which nothing is known takes nobody's place: anybody can
+    /// ask for logs that do not exist.
     pub(super) fn update(&self, conv: &ConvId, change: impl FnOnce(&mut Known)) -> Known {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if !all.young.contains_key(conv) {
-            let known = all.old.remove(conv).unwrap_or_default();
+            let mut known = all.old.remove(conv).unwrap_or_default();
+            change(&mut known);
+            if known == Known::default() {
+                return known;
+            }
             if all.young.len() >= GENERATION {
                 all.old = std::mem::take(&mut all.young);
             }
             all.young.insert(conv.clone(), known);
+            return known;
         }
         let known = all.young.entry(conv.clone()).or_default();
         change(known);
@@ -195,5 +201,16 @@ mod tests {
         drop(all);
         assert_eq!(logs.get(&conv(0)).top, 7, "what is used stays");
         assert_eq!(logs.get(&conv(1)).top, 0);
+    }
+
+    #[test]
+    fn logs_that_do_not_exist_displace_nobody() {
+        let logs = KnownLogs::default();
+        let conv = |n: usize| ConvId::new(&format!("dm:a:u{n}")).unwrap();
+        logs.update(&conv(0), |known| known.top = 7);
+        for n in 1..3 * GENERATION {
+            logs.update(&conv(n), |known| known.heads = known.heads.max(0));
+        }
+        assert_eq!(logs.get(&conv(0)).top, 7);
     }
 }
