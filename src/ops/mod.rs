@@ -179,3 +179,6 @@ impl Ops {
 fn unserved(what: &str) -> Refused {
     Refused::new(ErrorCode::Unsupported, format!("{what}: not served by this version"))
 }
+
+#[cfg(test)]
+mod tests;
