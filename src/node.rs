@@ -244,7 +244,7 @@ pub(crate) fn capacity(config: &Config) -> Capacity {
 pub(crate) fn limits(config: &Config) -> ops::Limits {
     ops::Limits {
         body_bytes: config.limits.body_bytes,
-        signal_bytes: config.limits.signal_bytes,
+        signal_bytes: config.limits.signal_bytes.min(config.limits.body_bytes),
         waiting_bytes: config.limits.waiting_bytes,
         services_under_way: SERVICES_UNDER_WAY,
     }

@@ -7,7 +7,7 @@ use std::{
 
 /// The arrows of lib.rs: a module may import those with a smaller number, so no module imports itself through others.
 /// Every module has a number.
-const RANKS: [(&str, u8); 21] = [
+const RANKS: [(&str, u8); 22] = [
     ("cli", 10),
     ("node", 9),
     ("http", 8),
@@ -27,6 +27,7 @@ const RANKS: [(&str, u8); 21] = [
     ("session", 2),
     ("protocol", 1),
     ("subject", 1),
+    ("backoff", 0),
     ("model", 0),
     ("proc", 0),
 ];
