@@ -350,6 +350,7 @@ fn outage(config: &Config) -> (u64, u64) {
     assert!(behind == 0 && world.waiting.iter().all(Vec::is_empty));
     assert!(!world.lines.is_recovering(), "all is as usual again");
     let (usual, most) = (world.load(40_000..60_000).1, world.load(OUTAGE.end..END).0);
+    println!("{usual} requests a second before the outage, at most {most} after it");
     (usual, most)
 }
 

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     metrics::StoreOp,
     model::{ConvId, Device, Seq},
-    overload::{Class, cost},
+    overload::{Class, Turn, cost},
     protocol::{Refused, server::Announcement},
     routing::SessionHandle,
     session::{AckCheck, Cause, Delivery, Identity, Upkeep, UpkeepDone, Urgency},
@@ -89,7 +89,9 @@ impl Ops {
     /// Writes what a session that ends has not written.
     pub async fn write_cursors(&self, device: &Device, delivery: &Delivery) {
         for (conv, seq) in delivery.unwritten() {
-            write_cursor(self, device, conv, seq).await;
+            // No turn for one: the node has too much to do, and what is not written is handed out again.
+            let Ok(turn) = self.turn(Class::Fill, cost(1, 0)).await else { return };
+            write_cursor(self, turn, device, conv, seq).await;
         }
     }
 }
@@ -174,14 +176,16 @@ async fn undelivered(ops: &Ops, device: &Device, conv: &ConvId, seq: Seq) {
 }
 
 async fn raise_cursor(ops: &Ops, device: &Device, conv: ConvId, seq: Seq) -> UpkeepDone {
-    let stored = write_cursor(ops, device, &conv, seq).await.then_some(seq);
+    let stored = match ops.turn(Class::Fill, cost(1, 0)).await {
+        Ok(turn) => write_cursor(ops, turn, device, &conv, seq).await.then_some(seq),
+        // The session tries again.
+        Err(_) => None,
+    };
     UpkeepDone::CursorRaised { conv, stored }
 }
 
 /// Writes a cursor and tells the other side; false when the store did not take it.
-async fn write_cursor(ops: &Ops, device: &Device, conv: &ConvId, seq: Seq) -> bool {
-    // Without its turn it is not written: the session tries again, and one that ends hands out again.
-    let Ok(turn) = ops.turn(Class::Fill, cost(1, 0)).await else { return false };
+async fn write_cursor(ops: &Ops, turn: Turn, device: &Device, conv: &ConvId, seq: Seq) -> bool {
     let stored = ops.store.marks.raise_cursor(device, conv, seq).await;
     turn.end(cost(1, 0), is_served(&stored));
     if counted(&ops.metrics, StoreOp::RaiseCursor, stored).is_err() {
