@@ -8,7 +8,7 @@
 //!
 //! ```text
 //! cli → node → http → gateway, services → ops → routing → homes → bus, store, client
-//!     → metrics, auth, descriptors → session, config → protocol, subject → model, proc
+//!     → metrics, auth, descriptors → session, config, overload → protocol, subject → model, proc, backoff
 //! ```
 //!
 //! `async_nats` stands only under `bus/`, `scylla` only under `store/scylla`, `fjall` only under
@@ -18,6 +18,8 @@
 // The whole build still tells of what is dead and of links that are broken.
 #![cfg_attr(not(feature = "server"), allow(dead_code, rustdoc::broken_intra_doc_links))]
 
+#[cfg(feature = "client")]
+mod backoff;
 pub mod model;
 pub mod protocol;
 
@@ -48,6 +50,8 @@ pub mod nats_server;
 pub mod node;
 #[cfg(feature = "server")]
 pub mod ops;
+#[cfg(feature = "server")]
+pub mod overload;
 #[cfg(feature = "server")]
 mod proc;
 #[cfg(feature = "server")]

@@ -2,7 +2,7 @@
 //!
 //! Called by `natter serve` (one node) and `natter dev` (several in one process). Nothing here is global.
 
-use std::{num::NonZeroU32, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tokio::{net::TcpListener, sync::broadcast::error::RecvError};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
@@ -23,6 +23,7 @@ use crate::{
     },
     metrics::Metrics,
     ops::{self, Ops},
+    overload::{self, LineLimits, Overload},
     routing::{Capacity, Clock, Registry, Router, Watch, watch},
     services::Services,
     session::{self, Rate, Rules},
@@ -31,6 +32,14 @@ use crate::{
 
 /// Requests of services under way on a node; more are refused with `unavailable`, retry.
 const SERVICES_UNDER_WAY: usize = 4096;
+
+/// Conversations whose next batch waits; their bytes are bounded apart.
+const APPENDS_WAITING: usize = 65_536;
+/// Fills and cursor writes at once, and how many wait; those beyond it are tried again by their sessions.
+const FILLS_AT_ONCE: usize = 1_024;
+const FILLS_WAITING: usize = 65_536;
+/// Comparisons and lists at once: few, because each reads much.
+const LISTINGS_AT_ONCE: usize = 32;
 
 /// Why a node cannot be built.
 #[derive(Debug, thiserror::Error)]
@@ -100,11 +109,13 @@ impl Node {
         let (store, mut homes) = at_home(config, store, &bus, &metrics);
         let registry = Arc::new(Registry::new(bus.clone(), metrics.clone(), capacity(config)));
         let router = Router::new(bus.clone(), registry.clone(), metrics.clone());
+        let overload = Overload::new(work_limits(config), metrics.clone());
         let rules_of_services = config::Services::new(config.services.clone());
         let ops = Ops::new(ops::Parts {
             store: store.clone(),
             router: router.clone(),
             metrics: metrics.clone(),
+            overload: overload.clone(),
             limits: limits(config),
             services: rules_of_services.clone(),
         });
@@ -113,6 +124,7 @@ impl Node {
             settings: settings(config),
             rules: rules(config),
             ops: ops.clone(),
+            overload,
             registry: registry.clone(),
             bus: bus.clone(),
             verifier,
@@ -225,6 +237,7 @@ pub(crate) fn settings(config: &Config) -> gateway::Settings {
     gateway::Settings {
         node: config.node.name.to_string(),
         hello_timeout: Duration::from_millis(timing.hello_timeout_ms),
+        login_wait: Duration::from_millis(timing.login_wait_ms),
         frame_bytes: limits.max_frame_bytes(),
         out_bytes: limits.out_buffer_bytes,
         sessions: limits.sessions_per_node as usize,
@@ -250,8 +263,27 @@ pub(crate) fn capacity(config: &Config) -> Capacity {
 pub(crate) fn limits(config: &Config) -> ops::Limits {
     ops::Limits {
         body_bytes: config.limits.body_bytes,
+        signal_bytes: config.limits.signal_bytes.min(config.limits.body_bytes),
+        waiting_bytes: config.limits.waiting_bytes,
         services_under_way: SERVICES_UNDER_WAY,
-        reconcile_rows: NonZeroU32::new(config.timing.reconcile_rows_per_sec).unwrap_or(NonZeroU32::MAX),
+    }
+}
+
+/// What may run and wait for the store.
+pub(crate) fn work_limits(config: &Config) -> overload::Limits {
+    let (limits, timing) = (&config.limits, &config.timing);
+    let sessions = limits.sessions_per_node as usize;
+    overload::Limits {
+        in_flight: limits.rows_in_flight.into(),
+        lines: [
+            LineLimits { at_once: usize::MAX, waiting: APPENDS_WAITING },
+            LineLimits { at_once: FILLS_AT_ONCE, waiting: FILLS_WAITING },
+            LineLimits { at_once: limits.logins_at_once as usize, waiting: limits.logins_waiting as usize },
+            // One comparison of each session, and as many lists.
+            LineLimits { at_once: LISTINGS_AT_ONCE, waiting: sessions.saturating_mul(2) },
+        ],
+        rows_per_sec: timing.reconcile_rows_per_sec,
+        recovery_per_sec: limits.recovery_per_sec,
     }
 }
 

@@ -19,7 +19,7 @@ use super::{
     fetch::{Fetcher, Reason},
     keys::{self, Key},
 };
-use crate::config::Auth;
+use crate::{backoff::Backoff, config::Auth};
 
 /// How long one fetch may take.
 pub const FETCH_TIMEOUT: Duration = Duration::from_secs(3);
@@ -121,7 +121,8 @@ struct Keeper {
 
 impl Keeper {
     async fn run(mut self) {
-        let mut pause = if self.text.is_empty() { self.place.refresh.min(RETRY) } else { self.place.refresh };
+        let mut backoff = Backoff::new(FETCH_EVERY, self.place.refresh.min(RETRY));
+        let mut pause = if self.text.is_empty() { backoff.next() } else { self.place.refresh };
         loop {
             tokio::select! {
                 () = self.wanted.notified() => {}
@@ -132,6 +133,7 @@ impl Keeper {
             pause = match fetch(&self.fetcher).await {
                 Ok((text, keys)) => {
                     self.take(text, keys).await;
+                    backoff.reset();
                     self.place.refresh
                 }
                 Err(reason) => {
@@ -140,7 +142,7 @@ impl Keeper {
                         reason,
                         "auth.jwks_url could not be fetched, the last good keys stay in force"
                     );
-                    self.place.refresh.min(RETRY)
+                    backoff.next()
                 }
             };
             self.ended.send_replace(self.began);

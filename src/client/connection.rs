@@ -8,6 +8,7 @@
 use std::{
     future::poll_fn,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -91,6 +92,7 @@ pub struct Connection {
     encoding: Encoding,
     unflushed: bool,
     heard: u64,
+    come_back: Option<Duration>,
 }
 
 impl Connection {
@@ -109,7 +111,7 @@ impl Connection {
         let connector = connector.map_err(|reason| ConnectError::Tls { url: endpoint.url.clone(), reason })?;
         let opened = dial(request, config, connector).await;
         let (socket, _) = opened.map_err(|error| connect_error(&endpoint.url, error))?;
-        Ok(Self { socket, encoding: endpoint.encoding, unflushed: false, heard: 0 })
+        Ok(Self { socket, encoding: endpoint.encoding, unflushed: false, heard: 0, come_back: None })
     }
 
     /// Sends `hello` and waits for `welcome`.
@@ -124,7 +126,10 @@ impl Connection {
                 Incoming::Frame(payload) => match ServerFrame::decode(self.encoding, &payload) {
                     Ok(ServerFrame::Welcome(welcome)) => return Ok(welcome),
                     Ok(ServerFrame::Error { message, .. }) => words = Some(message),
-                    Ok(ServerFrame::Goodbye { reason, .. }) => words = Some(reason),
+                    // The close that follows says why, in words.
+                    Ok(ServerFrame::Goodbye { reconnect_ms, .. }) => {
+                        self.come_back = Some(Duration::from_millis(reconnect_ms));
+                    }
                     Ok(other) => return Err(ConnectError::Protocol(format!("{other:?} before welcome"))),
                     Err(error) => return Err(ConnectError::Protocol(error)),
                 },
@@ -133,6 +138,11 @@ impl Connection {
                 }
             }
         }
+    }
+
+    /// When to come back, where the node said so instead of `welcome`.
+    pub fn come_back(&self) -> Option<Duration> {
+        self.come_back
     }
 
     /// The encoding of this connection's frames.
@@ -275,6 +285,13 @@ fn connect_error(url: &str, error: WsError) -> ConnectError {
             Some(reason) => ConnectError::Tls { url, reason },
             None => ConnectError::Unreachable { url, reason: error.to_string() },
         },
+        // It ended before the handshake did: a node that stops, or a proxy that has none.
+        WsError::ConnectionClosed | WsError::AlreadyClosed => {
+            ConnectError::Unreachable { url, reason: "it hung up".into() }
+        }
+        WsError::Protocol(ProtocolError::HandshakeIncomplete | ProtocolError::ResetWithoutClosingHandshake) => {
+            ConnectError::Unreachable { url, reason: "it hung up during the handshake".into() }
+        }
         other => ConnectError::Protocol(other.to_string()),
     }
 }

@@ -9,21 +9,24 @@ use tokio::{
 };
 
 use super::{
-    ClientOptions, ConnectError, Connection, Endpoint, Event, RequestError,
-    backoff::Backoff,
+    ClientOptions, ConnectError, Connection, Endpoint, Event, RequestError, attempts,
     events::Events,
     marks::Marks,
     places::Places,
     pump::{Ended, Pump},
+    refusals::Refusals,
     requests::{PendingCall, Requests},
 };
 use crate::{
+    backoff::Backoff,
     model::{ConvId, Recipient, Seq},
     protocol::{Body, CloseReason, client::Outgoing, server::Welcome},
 };
 
 const RECONNECT_FIRST: Duration = Duration::from_millis(100);
 const RECONNECT_MOST: Duration = Duration::from_secs(10);
+/// Signals that wait for the socket: beyond that the oldest goes, which is worth the least.
+const SIGNALS: usize = 64;
 /// One try, from the first packet to `welcome`.
 const CONNECT_TRY: Duration = Duration::from_secs(10);
 
@@ -48,6 +51,7 @@ pub(super) struct Driver {
     pub(super) requests: Requests,
     pub(super) places: Places,
     pub(super) marks: Marks,
+    pub(super) refusals: Refusals,
     pub(super) signals: VecDeque<(Recipient, String, Option<Body>)>,
     pub(super) backoff: Backoff,
     /// When to come back, as told by a draining node.
@@ -81,6 +85,7 @@ impl Driver {
             requests: Requests::default(),
             places: Places::default(),
             marks: Marks::default(),
+            refusals: Refusals::default(),
             signals: VecDeque::new(),
             backoff: Backoff::new(RECONNECT_FIRST, RECONNECT_MOST),
             come_back: None,
@@ -145,7 +150,7 @@ impl Driver {
             }
             let url = self.options.urls.get(self.tries % self.options.urls.len().max(1)).cloned().unwrap_or_default();
             self.tries += 1;
-            self.attempt += 1;
+            self.attempt = attempts::after(self.attempt);
             let attempt = open(self.options.clone(), url, self.attempt);
             let error = match self.meanwhile(timeout(CONNECT_TRY, attempt)).await? {
                 Ok(Ok((connection, welcome))) => {
@@ -154,7 +159,10 @@ impl Driver {
                     }
                     return Ok((connection, welcome));
                 }
-                Ok(Err(error)) => error,
+                Ok(Err((error, come_back))) => {
+                    self.come_back = come_back;
+                    error
+                }
                 Err(_) => ConnectError::Timeout,
             };
             tracing::debug!(%error, "no connection");
@@ -192,17 +200,27 @@ impl Driver {
             Command::Call(request) => self.requests.add(request),
             Command::Read(conv, seq) => self.marks.set(conv, seq),
             Command::Ack(conv, seq) => self.places.done(conv, seq, Instant::now()),
-            Command::Signal { to, kind, body } => self.signals.push_back((to, kind, body)),
+            Command::Signal { to, kind, body } => {
+                if self.signals.len() >= SIGNALS {
+                    self.signals.pop_front();
+                }
+                self.signals.push_back((to, kind, body));
+            }
             Command::Close(done) => drop(done),
         }
     }
 }
 
-async fn open(options: Arc<ClientOptions>, url: String, attempt: u64) -> Result<(Connection, Welcome), ConnectError> {
-    let token = options.token.get().await.map_err(ConnectError::Token)?;
+/// A connection that was not made, and when to come back where the node said that.
+type NotConnected = (ConnectError, Option<Duration>);
+
+async fn open(options: Arc<ClientOptions>, url: String, attempt: u64) -> Result<(Connection, Welcome), NotConnected> {
+    let token = options.token.get().await.map_err(|words| (ConnectError::Token(words), None))?;
     let endpoint = Endpoint { authorities: options.authorities.clone(), ..Endpoint::new(url, options.encoding) };
-    let mut connection = Connection::open(&endpoint).await?;
+    let mut connection = Connection::open(&endpoint).await.map_err(|error| (error, None))?;
     let hello = Outgoing::Hello { token: Some(&token), device: &options.device, client: &options.client, attempt };
-    let welcome = connection.hello(&hello).await?;
-    Ok((connection, welcome))
+    match connection.hello(&hello).await {
+        Ok(welcome) => Ok((connection, welcome)),
+        Err(error) => Err((error, connection.come_back())),
+    }
 }

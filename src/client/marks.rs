@@ -32,7 +32,8 @@ impl Marks {
         self.waiting.pop_front()
     }
 
-    pub(super) fn on_connected(&mut self) {
+    /// What has no receipt yet is written again.
+    pub(super) fn repeat(&mut self) {
         self.waiting = self.latest.iter().map(|(conv, seq)| (conv.clone(), *seq)).collect();
     }
 
@@ -63,10 +64,10 @@ mod tests {
         marks.set(conv.clone(), 4);
         assert_eq!((marks.next(), marks.next()), (Some((conv.clone(), 5)), None));
         marks.on_read(&conv, 3);
-        marks.on_connected();
+        marks.repeat();
         assert_eq!((marks.next(), marks.next()), (Some((conv.clone(), 5)), None));
         marks.on_read(&conv, 5);
-        marks.on_connected();
+        marks.repeat();
         assert_eq!(marks.next(), None);
     }
 }

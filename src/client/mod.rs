@@ -11,7 +11,7 @@
 //! - a send is answered exactly once, and is stored at most once however often it had to be sent again;
 //! - nothing is queued without a bound: see [`ClientOptions::in_flight`] and `events`.
 
-mod backoff;
+mod attempts;
 mod connection;
 mod driver;
 mod error;
@@ -21,6 +21,7 @@ mod marks;
 mod options;
 mod places;
 mod pump;
+mod refusals;
 mod requests;
 mod tls;
 

@@ -88,7 +88,7 @@ impl ClientOptions {
             auto_ack: true,
             connect_timeout: Duration::from_secs(10),
             in_flight: 64,
-            attempt: crate::model::now_millis(),
+            attempt: super::attempts::first(),
         }
     }
 }

@@ -95,8 +95,8 @@ impl Places {
         self.waiting_messages = self.waiting_messages.max(GATHER_MESSAGES);
     }
 
-    /// A new connection: what was written on the previous one may be lost.
-    pub(super) fn on_connected(&mut self, now: Instant) {
+    /// What was written may be lost, with a connection or because it was refused: it is written again.
+    pub(super) fn repeat(&mut self, now: Instant) {
         for (conv, seq) in std::mem::take(&mut self.written) {
             let acked = self.places.get(&conv).map_or(seq, |place| place.acked);
             self.wait(conv, acked, now);
@@ -158,10 +158,10 @@ mod tests {
         let (mut places, now) = (Places::default(), Instant::now());
         places.done(conv("b"), 3, now);
         drain(&mut places, now + GATHER);
-        places.on_connected(now);
+        places.repeat(now);
         assert_eq!(drain(&mut places, now + GATHER), [(conv("b"), 3)]);
         places.done(conv("c"), 1, now);
-        places.on_connected(now);
+        places.repeat(now);
         assert_eq!(drain(&mut places, now + GATHER), [(conv("b"), 3), (conv("c"), 1)]);
     }
 }

@@ -76,8 +76,9 @@ impl<'d> Pump<'d> {
     pub(super) fn new(driver: &'d mut Driver, connection: Connection, welcome: Welcome) -> Self {
         let now = Instant::now();
         driver.requests.on_connected();
-        driver.places.on_connected(now);
-        driver.marks.on_connected();
+        driver.places.repeat(now);
+        driver.marks.repeat();
+        driver.refusals.on_connected();
         let every = Duration::from_secs(welcome.ping_secs.max(1) * 2);
         let user = welcome.user.clone();
         driver.events.push(Event::Connected(Box::new(welcome)));
@@ -137,7 +138,7 @@ impl<'d> Pump<'d> {
         if let Poll::Ready(taken) = self.driver.events.poll_taken(cx) {
             return Poll::Ready(Step::Taken(taken));
         }
-        let due = [self.driver.places.due(), self.driver.requests.due()];
+        let due = [self.driver.places.due(), self.driver.requests.due(), self.driver.refusals.due()];
         // What is due cannot be written to a blocked socket; its waker is called when it can.
         let due = due.into_iter().flatten().filter(|_| !self.blocked);
         let next = due.fold(self.silence.next, Instant::min);
@@ -150,6 +151,10 @@ impl<'d> Pump<'d> {
     /// Puts everything that is due into the socket's buffer, as far as it fits.
     fn queue_due(&mut self, cx: &mut Context<'_>) -> Result<(), ConnectError> {
         let now = Instant::now();
+        if self.driver.refusals.take_due(now) {
+            self.driver.places.repeat(now);
+            self.driver.marks.repeat();
+        }
         loop {
             let ready = self.connection.poll_ready(cx)?;
             self.blocked = ready.is_pending();
@@ -214,9 +219,13 @@ impl<'d> Pump<'d> {
                 self.driver.come_back = Some(Duration::from_millis(reconnect_ms));
                 Event::Goodbye { reason, reconnect_ms }
             }
-            ServerFrame::Error { code, message, .. } => {
+            ServerFrame::Error { code, message, retry, retry_after_ms, .. } => {
                 if code == ErrorCode::BadAck {
                     self.driver.marks.forget();
+                }
+                if retry {
+                    let wait = retry_after_ms.map(Duration::from_millis);
+                    self.driver.refusals.on_refused(wait, Instant::now());
                 }
                 Event::Refused { code, message }
             }

@@ -8,8 +8,9 @@ use tokio::{
     time::{Duration, Instant},
 };
 
-use super::{ConnectError, RequestError, backoff::Backoff};
+use super::{ConnectError, RequestError};
 use crate::{
+    backoff::Backoff,
     model::{Cid, ConvId, Millis, Recipient, Seq},
     protocol::{
         Body, HistoryFrom, Message, ServerFrame,

@@ -297,3 +297,67 @@ async fn pages_and_tokens_are_answered() {
     };
     tokio::join!(serve, timeout(LONG, ask)).1.unwrap();
 }
+
+/// A node that stops, or a proxy without one, hangs up at any moment of the handshake: that is no reason to give up.
+#[tokio::test]
+async fn a_connection_that_ends_within_the_handshake_is_tried_again() {
+    let node = Node::start().await;
+    let client = Client::start(node.options());
+    node.hang_up(false).await;
+    node.hang_up(true).await;
+    let _peer = node.accept().await;
+    assert!(matches!(timeout(LONG, client.next()).await.unwrap(), Some(Event::Connected(_))));
+}
+
+#[tokio::test]
+async fn a_node_without_room_says_when_to_come_back() {
+    let node = Node::start().await;
+    let client = Client::start(node.options());
+    let mut peer = node.accept_silently().await;
+    peer.say(&ServerFrame::Goodbye { reason: "overloaded".into(), reconnect_ms: 700 }).await;
+    let said = Instant::now();
+    peer.close(CloseReason::Overloaded).await;
+    let _peer = node.accept().await;
+    assert!(said.elapsed() >= Duration::from_millis(650), "came back after {:?}", said.elapsed());
+    drop(client);
+}
+
+/// They have no answer, so what may have been refused is said again.
+#[tokio::test]
+async fn marks_and_acknowledgements_that_were_refused_for_a_while_are_said_again() {
+    let node = Node::start().await;
+    let options = ClientOptions { auto_ack: false, ..node.options() };
+    let (client, peer) = tokio::join!(Client::connect(options), node.accept());
+    let (client, mut peer) = (client.unwrap(), peer);
+    let read = ClientFrame::Ask(Ask::Read(ask::Read { conv: conv(), seq: 7 }));
+    client.read(&conv(), 7).await.unwrap();
+    assert_eq!(peer.recv().await.frame, read);
+    peer.error(None, ErrorCode::RateLimited).await;
+    assert_eq!(peer.recv().await.frame, read);
+    client.ack(&conv(), 9).await.unwrap();
+    assert_eq!(expect_ack(&mut peer).await, 9);
+    peer.error(None, ErrorCode::Unavailable).await;
+    let again = [peer.recv().await.frame, peer.recv().await.frame];
+    assert!(again.contains(&read) && again.contains(&ClientFrame::Ack { conv: conv(), seq: 9 }), "{again:?}");
+}
+
+/// Whoever signals faster than the socket takes it keeps the latest only.
+#[tokio::test]
+async fn signals_that_wait_are_bounded() {
+    const MANY: usize = 6_000;
+    let node = Node::start().await;
+    let (client, mut peer) = node.connect().await;
+    let body = Body::text(&"x".repeat(4_000));
+    for n in 0..MANY {
+        client.signal("@bob", &format!("s{n}"), Some(body.clone())).await.unwrap();
+    }
+    let (mut heard, last) = (0, format!("s{}", MANY - 1));
+    loop {
+        let ClientFrame::Ask(Ask::Signal(signal)) = peer.recv().await.frame else { panic!("no signal") };
+        heard += 1;
+        if signal.kind == last {
+            break;
+        }
+    }
+    assert!(heard < MANY, "all of them were kept");
+}

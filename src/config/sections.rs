@@ -212,16 +212,34 @@ section!(
         frame_bytes: usize = 0,
         /// The most messages handed to a session that it has not acknowledged yet.
         window: u32 = 256,
-        /// Messages and requests of one session per second, on average. 0: no limit.
+        /// Messages and requests of one session per second, on average, by what they cost: a message 1 and 1 more for
+        /// each 16 KiB, a page of history or of conversations up to 35, an acknowledgement nothing unless the store
+        /// must judge it. 0: no limit.
         sends_per_sec: u32 = 200,
-        /// How many of those in one burst. 0: no limit.
+        /// How much of that in one burst. 0: no limit.
         send_burst: u32 = 400,
+        /// The largest body of a signal, in either encoding.
+        signal_bytes: usize = 4 << 10,
         /// Sessions of one user on this node.
         sessions_per_user: u32 = 16,
         /// Sessions on this node; beyond that, clients are told to try another node.
         sessions_per_node: u32 = 100_000,
         /// Sends of one session that may wait for the store at the same time.
         appends_in_flight_per_session: u32 = 64,
+        /// Bytes of all messages on this node that wait for the store; beyond that, sends are refused with `unavailable`
+        /// and tried again.
+        waiting_bytes: usize = 256 << 20,
+        /// Rows that all work for the store together may read or write at a time. What comes beyond that waits in four
+        /// lines: messages, what sessions are behind with, logins, and lists with comparisons in the background; each
+        /// has a share.
+        rows_in_flight: u32 = 8_192,
+        /// Logins that may be under way at a time; the others wait for their `welcome`.
+        logins_at_once: u32 = 64,
+        /// Logins that may wait; beyond that, clients are told to come back later.
+        logins_waiting: u32 = 2_048,
+        /// After an outage of the store, no more than one and a half times as much work is started per second as was
+        /// usual before it, but at least this much.
+        recovery_per_sec: u32 = 500,
         /// Bytes queued for one socket; beyond that, the session reads from the store once the socket is ready.
         out_buffer_bytes: usize = 64 << 10,
     }
@@ -259,7 +277,9 @@ section!(
         reconcile_secs: u64 = 60,
         /// After a reconnect to NATS, the comparisons are spread over this long.
         reconcile_spread_secs: u64 = 30,
-        /// Rows per second that all comparisons of this node together may read.
+        /// A login that has waited for the store for this long is told to come back later.
+        login_wait_ms: u64 = 8_000,
+        /// Rows per second that logins, lists, pages of history and comparisons of this node together may read.
         reconcile_rows_per_sec: u32 = 50_000,
         /// A node that is told to stop is not ready from then on, but goes on serving and accepting for this long before
         /// it drains: for balancers that learn late that it is not ready. 0: it drains at once.

@@ -227,7 +227,7 @@ fn a_host_name_becomes_a_name() {
 /// What a node builds its own parts from.
 fn node_parts(config: &Config) -> impl std::fmt::Debug {
     let gateway = (node::rules(config), node::settings(config), node::capacity(config));
-    (gateway, node::limits(config), node::spread(config))
+    (gateway, node::limits(config), node::work_limits(config), node::spread(config))
 }
 
 /// What every part of a node is built from, as text.

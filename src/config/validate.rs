@@ -191,6 +191,12 @@ fn limits(limits: &Limits, check: &mut Checks) {
     check.range("limits.sessions_per_user", limits.sessions_per_user.into(), 1..=10_000);
     check.range("limits.sessions_per_node", limits.sessions_per_node.into(), 1..=10_000_000);
     check.range("limits.appends_in_flight_per_session", limits.appends_in_flight_per_session.into(), 1..=65_536);
+    check.range("limits.signal_bytes", count(limits.signal_bytes), 1..=count(MAX_BODY_BYTES));
+    check.range("limits.waiting_bytes", count(limits.waiting_bytes), 1 << 20..=1 << 40);
+    check.range("limits.rows_in_flight", limits.rows_in_flight.into(), 64..=1 << 24);
+    check.range("limits.logins_at_once", limits.logins_at_once.into(), 1..=65_536);
+    check.range("limits.logins_waiting", limits.logins_waiting.into(), 0..=1_000_000);
+    check.range("limits.recovery_per_sec", limits.recovery_per_sec.into(), 1..=1_000_000);
     check.range("limits.out_buffer_bytes", count(limits.out_buffer_bytes), 4_096..=16 << 20);
 }
 
@@ -208,6 +214,7 @@ fn timing(timing: &Timing, check: &mut Checks) {
     check.range("timing.recheck_ms", timing.recheck_ms, 10..=60_000);
     check.range("timing.reconcile_secs", timing.reconcile_secs, 0..=86_400);
     check.range("timing.reconcile_spread_secs", timing.reconcile_spread_secs, 0..=3_600);
+    check.range("timing.login_wait_ms", timing.login_wait_ms, 100..=60_000);
     check.range("timing.reconcile_rows_per_sec", timing.reconcile_rows_per_sec.into(), 100..=u32::MAX.into());
     check.range("timing.drain_min_secs", timing.drain_min_secs, 0..=3_600);
     check.range("timing.drain_secs", timing.drain_secs, 0..=3_600);

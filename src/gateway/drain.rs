@@ -9,6 +9,7 @@ use tokio::time::{sleep, timeout};
 
 use super::Gateway;
 use crate::{
+    overload::Class,
     protocol::{CloseReason, ServerFrame},
     routing::{Mail, SessionHandle},
 };
@@ -22,6 +23,8 @@ impl Gateway {
     /// Says goodbye to all, awaits what is under way. True when all of it ended within the drain time.
     pub async fn drain(self: &Arc<Self>) -> bool {
         self.stop_accepting();
+        // Those who wait for their turn are told to go elsewhere.
+        self.overload.clear(Class::Login);
         let whole = self.settings.drain;
         let sessions = self.sessions();
         tracing::info!(sessions, seconds = whole.as_secs_f32(), "draining");

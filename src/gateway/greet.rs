@@ -18,6 +18,8 @@ use crate::{
     bus::BusError,
     metrics::Metrics,
     model::{SessionId, now_millis},
+    ops::Ops,
+    overload::{Class, Turn},
     protocol::{CloseReason, Op, Request, ServerFrame},
     routing::{Router, SessionHandle},
     session::{
@@ -25,6 +27,9 @@ use crate::{
         greeting::{Arrival, Entering, Introduced},
     },
 };
+
+/// When whoever found no room may come back.
+const COME_BACK_MS: std::ops::Range<u64> = 3_000..15_000;
 
 /// Greets a connection; the pump that comes back runs it.
 ///
@@ -36,7 +41,7 @@ pub(super) async fn greet(
     bearer: Option<String>,
 ) -> Result<Box<Pump>, CloseReason> {
     let rejection = match admit(gateway, &mut socket, bearer).await {
-        Ok((entering, joined)) => match enter(gateway, &entering).await {
+        Ok((entering, joined, turn)) => match enter(gateway, &entering, turn).await {
             Ok(()) => {
                 // A client that went away while it waited must not replace the session that it has made since.
                 let Some(gone) = socket.look_ahead() else { return start(gateway, socket, entering, joined) };
@@ -68,7 +73,7 @@ async fn admit(
     gateway: &Arc<Gateway>,
     socket: &mut Socket,
     bearer: Option<String>,
-) -> Result<(Entering, Joined), Rejection> {
+) -> Result<(Entering, Joined, Turn), Rejection> {
     let hello = timeout(gateway.settings.hello_timeout, read_hello(socket));
     let introduced = hello.await.map_err(|_| Rejection::silent(CloseReason::HelloTimeout))??;
     gateway.metrics.frames_in.of(Op::Hello).inc();
@@ -81,18 +86,45 @@ async fn admit(
     }
     let entering = introduced.on_token(checked, SessionId::random())?;
     if !gateway.hellos.admit(&entering.identity().device.user) {
-        return Err(Rejection::silent(CloseReason::Overloaded));
+        return Err(come_back_later());
     }
+    let turn = wait_in_line(gateway, socket).await?;
     let entering = match gateway.ops.number(&entering.identity().device).await {
         Ok(number) => entering.on_number(number),
-        Err(refused) => return Err(entering.on_store_down(refused)),
+        Err(refused) => {
+            turn.end(Ops::login_cost(), false);
+            return Err(entering.on_store_down(refused));
+        }
     };
     let identity = entering.identity();
     tracing::debug!(user = %identity.device.user, device = %identity.device.device, session = %identity.rank.session, "hello");
     let handle = Arc::new(SessionHandle::new(identity.clone(), socket.encoding()));
     let joined = gateway.registry.join(&handle, Router::inbound);
-    joined.map_err(|_full| Rejection::silent(CloseReason::Overloaded))?;
-    Ok((entering, Joined::of(gateway, handle)))
+    joined.map_err(|_full| come_back_later())?;
+    Ok((entering, Joined::of(gateway, handle), turn))
+}
+
+/// Waits for the login's turn: what it asks of the store comes after this.
+async fn wait_in_line(gateway: &Gateway, socket: &mut Socket) -> Result<Turn, Rejection> {
+    let turn = gateway.overload.turn_within(gateway.settings.login_wait, Class::Login, Ops::login_cost()).await;
+    if gateway.is_draining() {
+        turn.into_iter().for_each(Turn::give_back);
+        return Err(Rejection::silent(CloseReason::Drain));
+    }
+    let turn = turn.map_err(|_busy| come_back_later())?;
+    // Whoever has left the line asks nothing of the store.
+    match socket.look_ahead() {
+        Some(gone) => {
+            turn.give_back();
+            Err(Rejection::silent(gone))
+        }
+        None => Ok(turn),
+    }
+}
+
+/// No room: each is told a moment of its own, so that they do not come back together.
+fn come_back_later() -> Rejection {
+    Rejection::overloaded(rand::random_range(COME_BACK_MS))
 }
 
 async fn read_hello(socket: &mut Socket) -> Result<Introduced, Rejection> {
@@ -106,13 +138,19 @@ async fn read_hello(socket: &mut Socket) -> Result<Introduced, Rejection> {
 }
 
 /// Fences the subscription and registers the device, at the same time. `Err(None)`: the node drains.
-async fn enter(gateway: &Gateway, entering: &Entering) -> Result<(), Option<crate::protocol::Refused>> {
+async fn enter(gateway: &Gateway, entering: &Entering, turn: Turn) -> Result<(), Option<crate::protocol::Refused>> {
     // The drain tells the sessions that it finds; who joins later sees the flag.
     if gateway.is_draining() {
         return Err(None);
     }
     let device = &entering.identity().device;
-    let (fenced, registered) = tokio::join!(fence(gateway), gateway.ops.register(device));
+    let registering = async {
+        let registered = gateway.ops.register(device).await;
+        // The fence concerns NATS: it does not keep others from the store.
+        turn.end(Ops::login_cost(), registered.is_ok());
+        registered
+    };
+    let (fenced, registered) = tokio::join!(fence(gateway), registering);
     if let Err(error) = fenced {
         // I7: the session goes on without; the reconnect will fence and compare.
         tracing::debug!(user = %device.user, %error, "no fence at the start of a session");

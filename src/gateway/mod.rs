@@ -36,6 +36,7 @@ use crate::{
     metrics::Metrics,
     model::{UserId, now_millis},
     ops::Ops,
+    overload::Overload,
     routing::{Clock, Registry},
     session::{Expiry, Rules, greeting::CheckedToken},
 };
@@ -47,6 +48,8 @@ pub struct Settings {
     pub node: String,
     /// From the upgrade to the `hello`.
     pub hello_timeout: Duration,
+    /// How long a login may wait for its turn.
+    pub login_wait: Duration,
     /// Most bytes of a WebSocket frame.
     pub frame_bytes: usize,
     /// Bytes that may wait in a socket before its session is handed no more.
@@ -75,6 +78,8 @@ pub struct Parts {
     pub rules: Rules,
     /// Carries out what clients ask.
     pub ops: Arc<Ops>,
+    /// Says when a login may begin.
+    pub overload: Overload,
     /// The sessions on this node.
     pub registry: Arc<Registry>,
     /// Fences the subscriptions of new sessions.
@@ -92,6 +97,7 @@ pub struct Gateway {
     settings: Settings,
     rules: Arc<Rules>,
     ops: Arc<Ops>,
+    overload: Overload,
     registry: Arc<Registry>,
     bus: Arc<dyn Bus>,
     /// Replaced when the keys are read again.
@@ -115,13 +121,14 @@ impl std::fmt::Debug for Gateway {
 impl Gateway {
     /// Puts the parts together.
     pub fn new(parts: Parts) -> Arc<Self> {
-        let Parts { settings, rules, ops, registry, bus, verifier, clock, metrics } = parts;
+        let Parts { settings, rules, ops, overload, registry, bus, verifier, clock, metrics } = parts;
         Arc::new(Self {
             places: Places::new(&settings, metrics.clone()),
             hellos: Hellos::new(),
             settings,
             rules: Arc::new(rules),
             ops,
+            overload,
             registry,
             bus,
             verifier: RwLock::new(verifier),

@@ -111,7 +111,7 @@ impl Pump {
             return;
         }
         for need in self.session.delivery().owed() {
-            self.gateway.ops.keep_up(&self.handle.identity, need, |_| ());
+            self.gateway.ops.keep_up(&self.handle, need, |_| ());
         }
     }
 
@@ -316,9 +316,9 @@ impl Pump {
                     });
                 }
                 Effect::Upkeep(need) => {
-                    let me = &self.handle.identity;
+                    let me = &self.handle;
                     if need.is_answered() {
-                        let expected = Expected::by(&self.handle);
+                        let expected = Expected::by(me);
                         self.gateway.ops.keep_up(me, need, move |done| expected.answer(Mail::Upkeep(done)));
                     } else {
                         self.gateway.ops.keep_up(me, need, |_| ());

@@ -27,10 +27,13 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{Routes, lane::Lane};
-use crate::gateway::{Gateway, patient::Patient, places::Place};
+use crate::{
+    backoff::Backoff,
+    gateway::{Gateway, patient::Patient, places::Place},
+};
 
-/// After an accept that failed for want of descriptors or memory: others end meanwhile.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// After an accept that failed for want of descriptors or memory, at first and at most: others end meanwhile.
+const ACCEPT_PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 /// Between two log lines about that.
 const SAY_AGAIN: Duration = Duration::from_secs(60);
 
@@ -54,11 +57,15 @@ pub async fn serve(
     let requests = TaskTracker::new();
     let mut lane = Lane::new(routes.probes);
     let mut said = None;
+    let mut backoff = Backoff::new(ACCEPT_PAUSE.0, ACCEPT_PAUSE.1);
     loop {
         let accepted = tokio::select! {
             () = shutdown.cancelled() => break,
             accepted = listener.accept() => accepted,
         };
+        if accepted.is_ok() {
+            backoff.reset();
+        }
         match accepted {
             Ok((stream, peer)) => match gateway.places().enter(peer.ip(), &stream) {
                 Ok(place) => {
@@ -70,7 +77,7 @@ pub async fn serve(
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
                 say_seldom(&mut said, &error);
-                tokio::time::sleep(ACCEPT_PAUSE).await;
+                tokio::time::sleep(backoff.next()).await;
             }
         }
     }

@@ -8,10 +8,10 @@ use std::{fmt, marker::PhantomData};
 
 use prometheus_client::{
     encoding::{EncodeMetric, MetricEncoder},
-    metrics::{MetricType, counter::Counter},
+    metrics::{MetricType, TypedMetric, counter::Counter, gauge::Gauge},
 };
 
-use crate::{protocol::Op, session::Cause};
+use crate::{overload::Class, protocol::Op, session::Cause};
 
 /// A closed set of label values.
 pub trait Label: Copy + Send + Sync + fmt::Debug + 'static {
@@ -61,6 +61,17 @@ impl Label for Op {
     const ALL: &'static [Self] = Op::ALL;
     fn text(self) -> &'static str {
         self.word()
+    }
+    fn index(self) -> usize {
+        self as usize
+    }
+}
+
+impl Label for Class {
+    const KEY: &'static str = "class";
+    const ALL: &'static [Self] = Class::ALL;
+    fn text(self) -> &'static str {
+        self.label()
     }
     fn index(self) -> usize {
         self as usize
@@ -126,44 +137,51 @@ labels!(
     }
 );
 
-/// One counter for each value of a closed label.
-pub struct CounterBy<L> {
-    counters: Box<[Counter]>,
+/// One metric for each value of a closed label.
+pub struct By<L, M> {
+    metrics: Box<[M]>,
     label: PhantomData<L>,
 }
 
-impl<L: Label> CounterBy<L> {
-    /// The counter of one value.
-    pub fn of(&self, value: L) -> &Counter {
-        &self.counters[value.index()]
-    }
+/// One counter for each value.
+pub type CounterBy<L> = By<L, Counter>;
+/// One gauge for each value.
+pub type GaugeBy<L> = By<L, Gauge>;
 
+impl<L: Label, M> By<L, M> {
+    /// The metric of one value.
+    pub fn of(&self, value: L) -> &M {
+        &self.metrics[value.index()]
+    }
+}
+
+impl<L: Label> CounterBy<L> {
     /// The sum over all values.
     pub fn total(&self) -> u64 {
-        self.counters.iter().map(Counter::get).sum()
+        self.metrics.iter().map(Counter::get).sum()
     }
 }
 
-impl<L: Label> Default for CounterBy<L> {
+impl<L: Label, M: Default> Default for By<L, M> {
     fn default() -> Self {
-        Self { counters: L::ALL.iter().map(|_| Counter::default()).collect(), label: PhantomData }
+        Self { metrics: L::ALL.iter().map(|_| M::default()).collect(), label: PhantomData }
     }
 }
 
-// A counter's clone shares its value: the registry holds one, `Metrics` the other.
-impl<L> Clone for CounterBy<L> {
+// A metric's clone shares its value: the registry holds one, `Metrics` the other.
+impl<L, M: Clone> Clone for By<L, M> {
     fn clone(&self) -> Self {
-        Self { counters: self.counters.clone(), label: PhantomData }
+        Self { metrics: self.metrics.clone(), label: PhantomData }
     }
 }
 
-impl<L: Label> fmt::Debug for CounterBy<L> {
+impl<L: Label, M: fmt::Debug> fmt::Debug for By<L, M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_map().entries(L::ALL.iter().map(|l| (l.text(), self.of(*l).get()))).finish()
+        f.debug_map().entries(L::ALL.iter().map(|l| (l.text(), self.of(*l)))).finish()
     }
 }
 
-impl<L: Label> EncodeMetric for CounterBy<L> {
+impl<L: Label, M: EncodeMetric + TypedMetric> EncodeMetric for By<L, M> {
     fn encode(&self, mut encoder: MetricEncoder) -> Result<(), fmt::Error> {
         for value in L::ALL {
             let labels = [(L::KEY, value.text())];
@@ -173,6 +191,6 @@ impl<L: Label> EncodeMetric for CounterBy<L> {
     }
 
     fn metric_type(&self) -> MetricType {
-        MetricType::Counter
+        M::TYPE
     }
 }

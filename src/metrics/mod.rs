@@ -22,10 +22,11 @@ mod process;
 
 use driver::DriverCollector;
 pub use driver::{DriverCounts, StoreDriver};
-pub use labels::{CounterBy, DeliveryPath, Label, ServiceOutcome, StoreOp};
+pub use labels::{By, CounterBy, DeliveryPath, GaugeBy, Label, ServiceOutcome, StoreOp};
 use process::ProcessCollector;
 
 use crate::{
+    overload::{Class, Tally},
     protocol::{ErrorCode, Op},
     session::Cause,
 };
@@ -102,6 +103,14 @@ pub struct Metrics {
     pub appends_answered_elsewhere: Counter,
     /// Searches for a conversation's home that found none and could make none.
     pub homes_not_found: Counter,
+    /// Work for the store that waits now.
+    pub work_waiting: GaugeBy<Class>,
+    /// Work for the store that was started.
+    pub work_granted: CounterBy<Class>,
+    /// Work for the store that was refused: no room in its line, or too long in it.
+    pub work_refused: CounterBy<Class>,
+    /// What the work that ended has cost, in rows.
+    pub work_cost: CounterBy<Class>,
 
     /// Messages handed to sockets.
     pub delivered: CounterBy<DeliveryPath>,
@@ -199,6 +208,10 @@ impl Metrics {
             appends_routed: m.plain("appends_routed", "Requests to append that went to homes on other nodes"),
             appends_answered_elsewhere: m.plain("appends_answered_elsewhere", "Requests to append that homes on other nodes answered"),
             homes_not_found: m.plain("homes_not_found", "Searches for a conversation's home that found none and could make none"),
+            work_waiting: m.plain("work_waiting", "Work for the store that waits for its turn now, by class"),
+            work_granted: m.plain("work_granted", "Work for the store that was started, by class"),
+            work_refused: m.plain("work_refused", "Work for the store that was refused, because its line was full or it waited for too long, by class"),
+            work_cost: m.plain("work_cost", "What the work for the store that ended has cost, in rows, by class"),
             delivered: m.plain("delivered", "Messages handed to sockets, by the way they came"),
             fills: m.plain("fills", "Pages read from the store for sessions that were behind"),
             fill_rows: m.plain("fill_rows", "Rows in the pages of fills"),
@@ -261,6 +274,28 @@ impl Metrics {
             // Writing to a String cannot fail; one metric that cannot be encoded must not cost the others.
             Err(fmt::Error) => out,
         }
+    }
+}
+
+impl Tally for Metrics {
+    fn waits(&self, class: Class) {
+        self.work_waiting.of(class).inc();
+    }
+
+    fn waits_no_more(&self, class: Class) {
+        self.work_waiting.of(class).dec();
+    }
+
+    fn granted(&self, class: Class) {
+        self.work_granted.of(class).inc();
+    }
+
+    fn refused(&self, class: Class) {
+        self.work_refused.of(class).inc();
+    }
+
+    fn cost(&self, class: Class, cost: u64) {
+        self.work_cost.of(class).inc_by(cost);
     }
 }
 

@@ -3,10 +3,11 @@
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 
-use super::{Caller, Ops, counted, fault};
+use super::{Caller, Ops, counted, fault, fault::is_served};
 use crate::{
     metrics::StoreOp,
     model::{ConvId, MAX_SEQ, Millis, UserId},
+    overload::{Class, cost},
     protocol::{
         Answer, ErrorCode, Message, Outcome, Refused,
         ask::{self, Conversation, ConversationsPage, PeerMarks},
@@ -16,6 +17,8 @@ use crate::{
 
 /// Inbox rows read at once.
 const PAGE: usize = 1_000;
+/// Rows read for each conversation of the page.
+const READS: usize = 4;
 /// Conversations of one page read at the same time.
 const AT_ONCE: usize = 8;
 
@@ -24,7 +27,7 @@ pub(super) async fn perform(ops: &Ops, caller: &Caller, ask: ask::Conversations)
     let Ok(after) = ask.after.as_deref().map(parse_place).transpose() else {
         return Err(Refused::new(ErrorCode::BadFrame, "after: must be the `next` of an earlier answer"));
     };
-    let found = caller.while_there(list(ops, caller.name(), after, ask.limit)).await?;
+    let found = caller.while_there(in_turn(ops, caller.name(), after, ask.limit)).await??;
     match counted(&ops.metrics, StoreOp::Inbox, found) {
         Ok((items, next)) => Ok(Answer::Conversations(ConversationsPage { reference: None, items, next })),
         Err(error) => Err(fault::refused(&error)),
@@ -39,13 +42,20 @@ fn parse_place(text: &str) -> Result<Place, ()> {
     Ok((ts.parse().map_err(drop)?, ConvId::new(conv).map_err(drop)?))
 }
 
-async fn list(
-    ops: &Ops,
-    user: &UserId,
-    after: Option<Place>,
-    limit: usize,
-) -> StoreResult<(Vec<Conversation>, Option<String>)> {
+type Listed = StoreResult<(Vec<Conversation>, Option<String>)>;
+
+async fn in_turn(ops: &Ops, user: &UserId, after: Option<Place>, limit: usize) -> Result<Listed, Refused> {
+    let turn = ops.turn(Class::Listing, cost(PAGE + limit * READS, 0)).await?;
+    let mut scanned = 0;
+    let found = list(ops, user, after, limit, &mut scanned).await;
+    let described = found.as_ref().map_or(0, |(items, _)| items.len() * READS);
+    turn.end(cost(scanned + described, 0), is_served(&found));
+    Ok(found)
+}
+
+async fn list(ops: &Ops, user: &UserId, after: Option<Place>, limit: usize, scanned: &mut usize) -> Listed {
     let mut heads = all_heads(ops, user).await?;
+    *scanned = heads.len();
     heads.sort_unstable_by(|one, other| (other.ts, &other.conv).cmp(&(one.ts, &one.conv)));
     let start = after.map_or(0, |place| heads.partition_point(|head| (head.ts, &head.conv) >= (place.0, &place.1)));
     let page: Vec<InboxRow> = heads.drain(start..).take(limit + 1).collect();

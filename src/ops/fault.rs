@@ -5,12 +5,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::{
     metrics::{Metrics, StoreOp},
     model::{Millis, now_millis},
+    overload::Busy,
     protocol::{ErrorCode, Refused},
     store::{StoreError, StoreResult},
 };
 
 /// Between two warnings about failed calls.
 const SAY_AGAIN: Millis = 10_000;
+
+/// When to come back with what found no room, in milliseconds: each at its own moment.
+const BUSY_MS: std::ops::Range<u64> = 1_000..5_000;
 
 /// The refusal for what the store said.
 pub fn refused(error: &StoreError) -> Refused {
@@ -22,6 +26,16 @@ pub fn refused(error: &StoreError) -> Refused {
         StoreError::Unsupported(_) => ErrorCode::Unsupported,
     };
     Refused::new(code, error.to_string())
+}
+
+/// The refusal for what would have to wait for too long.
+pub(super) fn busy(busy: &Busy) -> Refused {
+    Refused::new(ErrorCode::Unavailable, busy.to_string()).after(rand::random_range(BUSY_MS))
+}
+
+/// Whether the store did its part: what it refuses it has answered.
+pub(super) fn is_served<T>(result: &StoreResult<T>) -> bool {
+    !matches!(result, Err(StoreError::Unavailable(_)))
 }
 
 /// Counts a failed store call and passes its result on.

@@ -1,10 +1,11 @@
 //! `history`: a page of a log, oldest first.
 
-use super::{Caller, Ops, counted, fault};
+use super::{Caller, Ops, counted, fault, fault::is_served};
 use crate::{
     metrics::StoreOp,
+    overload::{Class, cost},
     protocol::{
-        Answer, Message, Outcome,
+        Answer, Message, Outcome, Refused,
         ask::{self, HistoryFrom, HistoryPage},
     },
     store::{Span, StoreResult},
@@ -20,11 +21,20 @@ pub(super) async fn perform(ops: &Ops, caller: &Caller, ask: ask::History) -> Ou
         HistoryFrom::Before(_) => StoreOp::ReadBefore,
         HistoryFrom::After(_) => StoreOp::ReadAfter,
     };
-    let found = caller.while_there(read(ops, &ask)).await?;
+    let found = caller.while_there(in_turn(ops, &ask)).await??;
     match counted(&ops.metrics, op, found) {
         Ok((messages, more)) => Ok(Answer::History(HistoryPage { reference: None, conv: ask.conv, messages, more })),
         Err(error) => Err(fault::refused(&error)),
     }
+}
+
+async fn in_turn(ops: &Ops, ask: &ask::History) -> Result<StoreResult<(Vec<Message>, bool)>, Refused> {
+    let turn = ops.turn(Class::Listing, cost(ask.limit, 0)).await?;
+    let found = read(ops, ask).await;
+    let bodies = |messages: &[Message]| messages.iter().map(|message| message.body.size()).sum();
+    let used = found.as_ref().map_or(0, |(messages, _)| cost(1 + messages.len(), bodies(messages)));
+    turn.end(used, is_served(&found));
+    Ok(found)
 }
 
 async fn read(ops: &Ops, ask: &ask::History) -> StoreResult<(Vec<Message>, bool)> {

@@ -15,11 +15,10 @@ mod signal;
 mod upkeep;
 
 use std::{
-    num::NonZeroU32,
     sync::{Arc, atomic::AtomicUsize},
+    time::Duration,
 };
 
-use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use tokio_util::task::TaskTracker;
 
 pub use caller::Caller;
@@ -28,20 +27,26 @@ pub use fault::{counted, refused};
 use crate::{
     config::Services,
     metrics::Metrics,
+    overload::{Class, Overload, Turn, WaitingBytes},
     protocol::{Ask, ErrorCode, Op, Outcome, Refused},
     routing::Router,
     store::{Store, appender::Appender},
 };
+
+/// How long a request waits for its turn before it is refused as `unavailable`.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How much may be asked of a node.
 #[derive(Debug, Clone)]
 pub struct Limits {
     /// Most bytes of a body, in either encoding.
     pub body_bytes: usize,
+    /// The same of a signal's.
+    pub signal_bytes: usize,
+    /// Most bytes of the sends that wait for the store.
+    pub waiting_bytes: usize,
     /// Requests of services under way at once; more are refused with `unavailable`, retry.
     pub services_under_way: usize,
-    /// Rows a second that all comparisons of heads together may read.
-    pub reconcile_rows: NonZeroU32,
 }
 
 /// What an executor is built from.
@@ -52,6 +57,8 @@ pub struct Parts {
     pub router: Router,
     /// Counts.
     pub metrics: Arc<Metrics>,
+    /// What may run.
+    pub overload: Overload,
     /// How much may be asked.
     pub limits: Limits,
     /// Which services may speak as which users.
@@ -67,8 +74,7 @@ pub struct Ops {
     limits: Limits,
     services: Services,
     services_under_way: AtomicUsize,
-    /// The reconcile budget, in rows (R12).
-    budget: DefaultDirectRateLimiter,
+    overload: Overload,
     /// The tasks of asks that wait for the store.
     tasks: TaskTracker,
 }
@@ -82,12 +88,13 @@ impl std::fmt::Debug for Ops {
 impl Ops {
     /// Puts the parts together.
     pub fn new(parts: Parts) -> Arc<Self> {
-        let Parts { store, router, metrics, limits, services } = parts;
+        let Parts { store, router, metrics, overload, limits, services } = parts;
         let publisher = router.clone();
         let on_appended = Arc::new(move |conv: &_, batch: &_| publisher.publish_stored(conv, batch));
+        let waiting = WaitingBytes::new(limits.waiting_bytes);
         Arc::new(Self {
-            appender: Appender::new(store.logs.clone(), on_appended),
-            budget: RateLimiter::direct(Quota::per_second(limits.reconcile_rows)),
+            appender: Appender::new(store.logs.clone(), on_appended, overload.clone(), waiting),
+            overload,
             services_under_way: AtomicUsize::new(0),
             tasks: TaskTracker::new(),
             store,
@@ -145,6 +152,11 @@ impl Ops {
         self.tasks.spawn(Box::pin(async move { done(running.await) }));
     }
 
+    /// Waits until work that a request needs may start. Whoever asked hears of it when that takes too long.
+    async fn turn(&self, class: Class, cost: u64) -> Result<Turn, Refused> {
+        self.overload.turn_within(PATIENCE, class, cost).await.map_err(|busy| fault::busy(&busy))
+    }
+
     fn count(&self, op: Op, outcome: Outcome) -> Outcome {
         self.metrics.ops.of(op).inc();
         if let Err(Refused { code, .. }) = &outcome {
@@ -155,6 +167,8 @@ impl Ops {
 
     /// Waits until everything taken has ended: appends are stored, answered and published, tasks are done.
     pub async fn finish(&self) {
+        // Nobody is left who would miss them.
+        self.overload.clear(Class::Listing);
         self.appender.idle().await;
         self.tasks.close();
         self.tasks.wait().await;
@@ -165,3 +179,6 @@ impl Ops {
 fn unserved(what: &str) -> Refused {
     Refused::new(ErrorCode::Unsupported, format!("{what}: not served by this version"))
 }
+
+#[cfg(test)]
+mod tests;

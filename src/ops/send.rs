@@ -12,7 +12,9 @@ use crate::{
 
 /// Checks the message and hands it to the appender, which stores it, calls `done`, and has the router publish it.
 pub(super) fn perform(ops: &Arc<Ops>, caller: &Caller, ask: ask::Send, done: impl FnOnce(Outcome) + Send + 'static) {
-    let checked = caller.conversation_with(&ask.to).and_then(|(conv, _)| within_limit(ops, &ask.body).map(|()| conv));
+    let checked = caller
+        .conversation_with(&ask.to)
+        .and_then(|(conv, _)| within_limit(&ask.body, ops.limits.body_bytes).map(|()| conv));
     let conv = match checked {
         Ok(conv) => conv,
         Err(refused) => return done(Err(refused)),
@@ -35,9 +37,8 @@ pub(super) fn perform(ops: &Arc<Ops>, caller: &Caller, ask: ask::Send, done: imp
     ops.appender.submit(conv, message, Box::new(on_stored));
 }
 
-/// Whether a body is within the node's limit.
-pub(super) fn within_limit(ops: &Ops, body: &Body) -> Result<(), Refused> {
-    let limit = ops.limits.body_bytes;
+/// Whether a body is within the limit of what it is in.
+pub(super) fn within_limit(body: &Body, limit: usize) -> Result<(), Refused> {
     if body.fits(limit) {
         return Ok(());
     }

@@ -3,39 +3,66 @@
 //!
 //! Called by the gateway's connection task; what comes of it goes to `done` and from there into the session's mailbox.
 
-use std::{num::NonZeroU32, sync::Arc};
+use std::sync::Arc;
 
-use super::{Ops, caller::belongs, counted, fault, history::PAGE_BYTES, receipts};
+use super::{
+    Caller, Ops,
+    caller::belongs,
+    counted,
+    fault::{self, is_served},
+    history::PAGE_BYTES,
+    receipts,
+};
 use crate::{
     metrics::StoreOp,
     model::{ConvId, Device, Row, Seq},
+    overload::{Class, Turn, cost},
     protocol::{Refused, server::Announcement},
+    routing::SessionHandle,
     session::{AckCheck, Cause, Delivery, Identity, Upkeep, UpkeepDone, Urgency},
     store::Span,
 };
 
-/// Conversations looked at in one page of heads.
+/// Conversations looked at in one page of heads, and what one is taken to cost before it is read.
 const GAPS_PAGE: usize = 256;
-/// What a page of heads is taken to cost before it is read; the rest is paid after.
-const GAPS_ADVANCE: NonZeroU32 = NonZeroU32::new(16).expect("16 is not 0");
+/// Rows read to judge an acknowledgement: two heads, the row above them, the cursor.
+const CHECK_ROWS: usize = 4;
+/// Rows read to find where a log goes on behind a hole: a binary search.
+const FIND_ROWS: usize = 16;
+/// What a login costs before its first comparison of heads: its number and its device, read and written.
+const LOGIN_ROWS: usize = 6;
 
 impl Ops {
-    /// Does what a session needs; `done` is called once where there is something to tell it.
-    pub fn keep_up(self: &Arc<Self>, me: &Identity, need: Upkeep, done: impl FnOnce(UpkeepDone) + Send + 'static) {
+    /// Does what a session needs; `done` is called once where there is something to tell it, unless the session has
+    /// ended meanwhile.
+    pub fn keep_up(
+        self: &Arc<Self>,
+        me: &Arc<SessionHandle>,
+        need: Upkeep,
+        done: impl FnOnce(UpkeepDone) + Send + 'static,
+    ) {
         if let Upkeep::Announce = need {
-            return announce(self, me);
+            return announce(self, &me.identity);
         }
-        let (ops, device) = (self.clone(), me.device.clone());
+        let (ops, me) = (self.clone(), me.clone());
         self.tasks.spawn(Box::pin(async move {
+            let device = &me.identity.device;
             match need {
                 Upkeep::Fill { conv, after, rows, bytes } => {
-                    done(fill(&ops, &device, conv, after, Span { rows, bytes: bytes.min(PAGE_BYTES) }).await);
+                    done(fill(&ops, device, conv, after, Span { rows, bytes: bytes.min(PAGE_BYTES) }).await);
                 }
                 Upkeep::FindRow { conv, after, upto } => done(find_row(&ops, conv, after, upto).await),
-                Upkeep::Compare { after, cause, urgency } => done(compare(&ops, &device, after, cause, urgency).await),
-                Upkeep::CheckAck(check) => done(check_ack(&ops, &device, check).await),
-                Upkeep::RaiseCursor { conv, seq } => done(raise_cursor(&ops, &device, conv, seq).await),
-                Upkeep::Undelivered { conv, after, upto } => undelivered(&ops, &device, &conv, after, upto).await,
+                Upkeep::Compare { after, cause, urgency } => {
+                    // What nobody waits for may stand in line for long: not for those who have gone.
+                    let caller = Caller::session(me.clone());
+                    let compared = caller.while_there(compare(&ops, device, after, cause, urgency)).await;
+                    if let Ok(compared) = compared {
+                        done(compared);
+                    }
+                }
+                Upkeep::CheckAck(check) => done(check_ack(&ops, device, check).await),
+                Upkeep::RaiseCursor { conv, seq } => done(raise_cursor(&ops, device, conv, seq).await),
+                Upkeep::Undelivered { conv, after, upto } => undelivered(&ops, device, &conv, after, upto).await,
                 Upkeep::Announce => {}
             }
         }));
@@ -59,10 +86,17 @@ impl Ops {
         counted(&self.metrics, StoreOp::NextConnection, number).map_err(|error| fault::refused(&error))
     }
 
+    /// The cost of a login up to its `welcome`.
+    pub fn login_cost() -> u64 {
+        cost(LOGIN_ROWS, 0)
+    }
+
     /// Writes what a session that ends has not written.
     pub async fn write_cursors(&self, device: &Device, delivery: &Delivery) {
         for (conv, seq) in delivery.unwritten() {
-            write_cursor(self, device, conv, seq).await;
+            // No turn for one: the node has too much to do, and what is not written is handed out again.
+            let Ok(turn) = self.turn(Class::Fill, cost(1, 0)).await else { return };
+            write_cursor(self, turn, device, conv, seq).await;
         }
     }
 }
@@ -76,6 +110,9 @@ fn announce(ops: &Ops, me: &Identity) {
 
 async fn fill(ops: &Ops, device: &Device, conv: ConvId, after: Option<Seq>, span: Span) -> UpkeepDone {
     let mut cursor = None;
+    let Ok(turn) = ops.turn(Class::Fill, cost(span.rows, 0)).await else {
+        return UpkeepDone::Filled { conv, cursor, rows: Err(()) };
+    };
     let read = async {
         let start = match after {
             Some(after) => after,
@@ -83,38 +120,47 @@ async fn fill(ops: &Ops, device: &Device, conv: ConvId, after: Option<Seq>, span
         };
         ops.store.logs.read_after(&conv, start, span).await
     };
-    let read = counted(&ops.metrics, StoreOp::ReadAfter, read.await);
+    let read = read.await;
+    let bodies = |rows: &Vec<_>| rows.iter().map(|row: &crate::model::Row| row.body.size()).sum();
+    turn.end(read.as_ref().map_or(0, |rows| cost(1 + rows.len(), bodies(rows))), is_served(&read));
+    let read = counted(&ops.metrics, StoreOp::ReadAfter, read);
     ops.metrics.fills.inc();
     ops.metrics.fill_rows.inc_by(read.as_ref().map_or(0, Vec::len) as u64);
     UpkeepDone::Filled { conv, cursor, rows: read.map_err(drop) }
 }
 
 async fn find_row(ops: &Ops, conv: ConvId, after: Seq, upto: Seq) -> UpkeepDone {
+    // A handful of rows, ever further ahead.
+    let Ok(turn) = ops.turn(Class::Fill, cost(FIND_ROWS, 0)).await else {
+        return UpkeepDone::RowFound { conv, next: Err(()) };
+    };
     let next = async {
         // Perhaps nobody heard of what is behind it.
         let upto = ops.store.logs.top(&conv).await?.max(upto);
         ops.store.logs.next_row(&conv, after, upto).await
     };
-    let next = counted(&ops.metrics, StoreOp::ReadAfter, next.await);
+    let next = next.await;
+    turn.end(cost(FIND_ROWS, 0), is_served(&next));
+    let next = counted(&ops.metrics, StoreOp::ReadAfter, next);
     UpkeepDone::RowFound { conv, next: next.map_err(drop) }
 }
 
 async fn compare(ops: &Ops, device: &Device, after: Option<ConvId>, cause: Cause, urgency: Urgency) -> UpkeepDone {
-    // A login is somebody waiting, and it is O(1) pages; everything else keeps to the budget (R12).
-    let budgeted = urgency == Urgency::Background;
-    if budgeted {
-        let _ = ops.budget.until_n_ready(GAPS_ADVANCE).await;
-    }
+    // Whoever waits at a login comes before what runs in the background; both keep to the budget (R12).
+    let class = match urgency {
+        Urgency::Waited => Class::Login,
+        Urgency::Background => Class::Listing,
+    };
+    let Ok(turn) = ops.overload.turn(class, cost(GAPS_PAGE, 0)).await else {
+        return UpkeepDone::Compared { cause, page: Err(()) };
+    };
     let read = ops.store.inbox.gaps(device, after.as_ref(), GAPS_PAGE).await;
-    let read = counted(&ops.metrics, StoreOp::Gaps, read);
     let scanned = read.as_ref().map_or(0, |page| page.scanned);
+    turn.end(cost(scanned, 0), is_served(&read));
+    let read = counted(&ops.metrics, StoreOp::Gaps, read);
     ops.metrics.reconcile_rows.inc_by(scanned as u64);
     if after.is_none() {
         ops.metrics.reconciles.of(cause).inc();
-    }
-    let rest = u32::try_from(scanned).unwrap_or(u32::MAX).saturating_sub(GAPS_ADVANCE.get());
-    if let (true, Some(rest)) = (budgeted, NonZeroU32::new(rest.min(ops.limits.reconcile_rows.get()))) {
-        let _ = ops.budget.until_n_ready(rest).await;
     }
     UpkeepDone::Compared { cause, page: read.map_err(drop).map(|page| (page.items, page.next)) }
 }
@@ -122,11 +168,16 @@ async fn compare(ops: &Ops, device: &Device, after: Option<ConvId>, cause: Cause
 async fn check_ack(ops: &Ops, device: &Device, check: AckCheck) -> UpkeepDone {
     let found = async {
         belongs(&device.user, &check.conv)?;
+        let turn = ops.turn(Class::Fill, cost(CHECK_ROWS, 0)).await?;
         let read = async {
             let top = ops.store.logs.top(&check.conv).await?;
-            Ok((top, ops.store.marks.cursor(device, &check.conv).await?))
+            // Nothing to acknowledge, and no cursor that says anything.
+            let cursor = if check.seq > top { 0 } else { ops.store.marks.cursor(device, &check.conv).await? };
+            Ok((top, cursor))
         };
-        counted(&ops.metrics, StoreOp::Top, read.await).map_err(|error| fault::refused(&error))
+        let read = read.await;
+        turn.end(cost(CHECK_ROWS, 0), is_served(&read));
+        counted(&ops.metrics, StoreOp::Top, read).map_err(|error| fault::refused(&error))
     };
     let found = found.await;
     UpkeepDone::AckChecked { check, found }
@@ -136,7 +187,9 @@ async fn check_ack(ops: &Ops, device: &Device, check: AckCheck) -> UpkeepDone {
 /// passed over: nobody is pushed what he wrote himself.
 async fn undelivered(ops: &Ops, device: &Device, conv: &ConvId, after: Seq, upto: Seq) {
     let span = Span { rows: GAPS_PAGE, bytes: PAGE_BYTES };
+    let Ok(turn) = ops.turn(Class::Listing, cost(span.rows, 0)).await else { return };
     let read = ops.store.logs.read_before(conv, upto.saturating_add(1), span).await;
+    turn.end(cost(read.as_ref().map_or(0, Vec::len), 0), is_served(&read));
     let Ok(rows) = counted(&ops.metrics, StoreOp::ReadBefore, read) else { return };
     let others = |row: &&Row| row.seq > after && row.sender != device.user;
     if let Some(row) = rows.iter().rev().find(others) {
@@ -145,13 +198,18 @@ async fn undelivered(ops: &Ops, device: &Device, conv: &ConvId, after: Seq, upto
 }
 
 async fn raise_cursor(ops: &Ops, device: &Device, conv: ConvId, seq: Seq) -> UpkeepDone {
-    let stored = write_cursor(ops, device, &conv, seq).await.then_some(seq);
+    let stored = match ops.turn(Class::Fill, cost(1, 0)).await {
+        Ok(turn) => write_cursor(ops, turn, device, &conv, seq).await.then_some(seq),
+        // The session tries again.
+        Err(_) => None,
+    };
     UpkeepDone::CursorRaised { conv, stored }
 }
 
 /// Writes a cursor and tells the other side; false when the store did not take it.
-async fn write_cursor(ops: &Ops, device: &Device, conv: &ConvId, seq: Seq) -> bool {
+async fn write_cursor(ops: &Ops, turn: Turn, device: &Device, conv: &ConvId, seq: Seq) -> bool {
     let stored = ops.store.marks.raise_cursor(device, conv, seq).await;
+    turn.end(cost(1, 0), is_served(&stored));
     if counted(&ops.metrics, StoreOp::RaiseCursor, stored).is_err() {
         return false;
     }

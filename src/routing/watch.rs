@@ -10,14 +10,15 @@ use tokio::{sync::broadcast::error::RecvError, time::timeout};
 
 use super::{Clock, Mail, Registry, Router};
 use crate::{
+    backoff::Backoff,
     bus::{Bus, BusEvent},
     session::Cause,
 };
 
 /// Active sessions compare within this time.
 const ACTIVE_SPREAD: Duration = Duration::from_secs(2);
-/// A fence that does not come is asked for again after at least this long.
-const FENCE_RETRY: Duration = Duration::from_millis(500);
+/// A fence that does not come is asked for again after this long at first, and at most.
+const FENCE_RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
 
 /// What the watch looks after.
 #[derive(Clone)]
@@ -71,6 +72,7 @@ pub async fn watch(watch: Watch) {
 impl Watch {
     /// Waits until the server has processed the subscriptions of this connection, as long as there is one.
     async fn fenced(&self) -> Option<u64> {
+        let mut backoff = Backoff::new(FENCE_RETRY.0, FENCE_RETRY.1);
         loop {
             match self.bus.fence().await {
                 Ok(generation) => return Some(generation),
@@ -80,7 +82,7 @@ impl Watch {
             // Not in a tight loop where the fence fails at once; a disconnect ends the wait.
             let mut events = self.bus.events();
             let gone = async { while !matches!(events.recv().await, Ok(BusEvent::Disconnected) | Err(_)) {} };
-            let _ = timeout(FENCE_RETRY, gone).await;
+            let _ = timeout(backoff.next(), gone).await;
         }
     }
 

@@ -19,6 +19,17 @@ const RUBBISH: Rate = Rate { per_sec: 100, burst: 1_000 };
 /// goes on regardless costs a decoding and an answer for each, and is closed.
 const REFUSALS: Rate = Rate { per_sec: 100, burst: 10_000 };
 
+/// A message costs one more for each of so many bytes.
+const SEND_BYTES: usize = 16 << 10;
+/// Rows of a page that cost one.
+const PAGE_ROWS: usize = 16;
+/// Reading the inbox for a list.
+const INBOX: u32 = 10;
+/// An acknowledgement that the store must judge. Clients repeat hundreds of them after a reconnect.
+const CHECK: u32 = 1;
+/// What an acknowledgement costs besides when there was nothing to acknowledge.
+const IN_VAIN: u32 = 39;
+
 /// The rate limit of one connection.
 #[derive(Debug)]
 pub(super) struct Gate {
@@ -50,25 +61,33 @@ impl Gate {
 
     /// Whether a frame that asks for nothing is one too many.
     pub(super) fn is_fed_up(&mut self, now: Tick) -> bool {
-        !self.rubbish.take(RUBBISH, now)
+        !self.rubbish.take(RUBBISH, 1, now)
     }
 
-    /// Whether a refusal of [`Self::admit`] or [`Self::admit_work`] is one too many.
+    /// Whether a refusal of [`Self::admit`] or [`Self::admit_check`] is one too many.
     pub(super) fn is_deaf(&mut self, now: Tick) -> bool {
-        !self.refusals.take(REFUSALS, now)
+        !self.refusals.take(REFUSALS, 1, now)
     }
 
-    /// Lets something pass that is not a request but costs the store as much as one.
+    /// Lets an acknowledgement pass that the store must judge.
     ///
     /// # Errors
     /// What to answer, with how long to wait.
-    pub(super) fn admit_work(&mut self, now: Tick) -> Result<(), Refused> {
+    pub(super) fn admit_check(&mut self, now: Tick) -> Result<(), Refused> {
         let Some((rate, bucket)) = &mut self.limit else { return Ok(()) };
-        if bucket.take(*rate, now) {
+        if bucket.take(*rate, CHECK, now) {
             return Ok(());
         }
         let words = "too many requests: wait retry_after_ms, then send it again";
-        Err(Refused::new(ErrorCode::RateLimited, words).after(bucket.wait(*rate, now)))
+        Err(Refused::new(ErrorCode::RateLimited, words).after(bucket.wait(*rate, CHECK, now)))
+    }
+
+    /// The store was asked in vain: about what does not exist, or is not the client's. Only a client that guesses does
+    /// that again and again.
+    pub(super) fn fine(&mut self, now: Tick) {
+        if let Some((rate, bucket)) = &mut self.limit {
+            bucket.fine(*rate, IN_VAIN, now);
+        }
     }
 
     /// Lets a frame pass or says why not.
@@ -80,6 +99,7 @@ impl Gate {
         if !frame.op().is_limited() {
             return Ok(());
         }
+        let price = price(frame);
         let refused = |words: String, wait| Err(Refused::new(ErrorCode::RateLimited, words).after(wait));
         let send = match frame {
             ClientFrame::Ask(Ask::Send(send)) => Some(send),
@@ -90,9 +110,9 @@ impl Gate {
             && !held.is(send)
         {
             let words = format!("cid: {:?} was refused before it, send that one first and then this again", held.cid);
-            return refused(words, bucket.wait(*rate, now));
+            return refused(words, bucket.wait(*rate, price, now));
         }
-        if bucket.take(*rate, now) {
+        if bucket.take(*rate, price, now) {
             if send.is_some() {
                 self.held = None;
             }
@@ -102,7 +122,20 @@ impl Gate {
             self.held = Some(Box::new(Held { to: to.clone(), cid: cid.clone(), until: now + HOLD }));
         }
         let words = "too many requests: wait retry_after_ms, then send it again with the same cid";
-        refused(words.into(), bucket.wait(*rate, now))
+        refused(words.into(), bucket.wait(*rate, price, now))
+    }
+}
+
+/// What a frame costs, by the rows that it makes the store read and write. A list reads four rows for each conversation,
+/// and the whole inbox for its order.
+fn price(frame: &ClientFrame) -> u32 {
+    let small = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    match frame {
+        ClientFrame::Ask(Ask::Send(send)) => 1 + small(send.body.size() / SEND_BYTES),
+        ClientFrame::Ask(Ask::Read(_)) => 2,
+        ClientFrame::Ask(Ask::History(history)) => 1 + small(history.limit / PAGE_ROWS),
+        ClientFrame::Ask(Ask::Conversations(list)) => INBOX + small(4 * list.limit / PAGE_ROWS),
+        _ => 1,
     }
 }
 
@@ -140,6 +173,32 @@ mod tests {
         );
         assert!(gate.admit(&send(3), 200).is_ok());
         assert!(gate.admit(&send(4), 300).is_ok());
+    }
+
+    #[test]
+    fn what_makes_the_store_work_more_costs_more() {
+        let rate = Rate { per_sec: 100, burst: 100 };
+        let passed = |frame: &ClientFrame| {
+            let mut gate = Gate::new(Some(rate), 0);
+            (0..1_000).filter(|_| gate.admit(frame, 0).is_ok()).count()
+        };
+        let conversations = |limit| ClientFrame::Ask(Ask::Conversations(ask::Conversations { after: None, limit }));
+        let history = |limit| {
+            let conv = crate::model::ConvId::new("dm:a:b").unwrap();
+            ClientFrame::Ask(Ask::History(ask::History { conv, from: ask::HistoryFrom::After(0), limit }))
+        };
+        let (to, cid) = (Recipient::User(UserId::new("bob").unwrap()), Cid::new("c").unwrap());
+        let large =
+            ClientFrame::Ask(Ask::Send(ask::Send { to, cid, body: Body::text(&"x".repeat(50 << 10)), handed: 0 }));
+        assert_eq!((passed(&send(1)), passed(&large)), (100, 25));
+        assert_eq!((passed(&history(10)), passed(&history(200))), (100, 7));
+        assert_eq!((passed(&conversations(1)), passed(&conversations(100))), (10, 2));
+        let mut gate = Gate::new(Some(rate), 0);
+        let judged = (0..100).filter(|_| gate.admit_check(0).is_ok()).count();
+        assert_eq!(judged, 100);
+        let mut gate = Gate::new(Some(rate), 0);
+        let in_vain = (0..100).filter(|_| gate.admit_check(0).is_ok().then(|| gate.fine(0)).is_some());
+        assert_eq!(in_vain.count(), 3, "guessing is what costs most");
     }
 
     #[test]

@@ -30,6 +30,13 @@ impl Rejection {
         Self { frame: None, reason }
     }
 
+    /// Closed because there is no room now, after it was said when to come back.
+    pub fn overloaded(reconnect_ms: u64) -> Self {
+        let reason = CloseReason::Overloaded;
+        let frame = ServerFrame::Goodbye { reason: reason.label().into(), reconnect_ms };
+        Self { frame: Some(Box::new(frame)), reason }
+    }
+
     fn refused(reference: Option<u64>, refused: Refused, reason: CloseReason) -> Self {
         Self { frame: Some(Box::new(refused.into_frame(reference))), reason }
     }

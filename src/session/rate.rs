@@ -1,4 +1,4 @@
-//! How many requests a client may make: a token bucket on the session's own clock, 16 bytes a session. Used by
+//! How much a client may ask for: a token bucket on the session's own clock, 16 bytes a session. Used by
 //! [`super::gate`].
 
 use super::Tick;
@@ -28,9 +28,9 @@ impl Bucket {
         Self { left: u64::from(rate.burst) * TOKEN, at: now }
     }
 
-    /// How long until there is one, in milliseconds.
-    pub(super) fn wait(&self, rate: Rate, now: Tick) -> Tick {
-        let missing = TOKEN.saturating_sub(self.after(rate, now));
+    /// How long until a price can be paid, in milliseconds.
+    pub(super) fn wait(&self, rate: Rate, price: u32, now: Tick) -> Tick {
+        let missing = tokens(rate, price).saturating_sub(self.after(rate, now));
         missing.div_ceil(u64::from(rate.per_sec).max(1))
     }
 
@@ -40,15 +40,26 @@ impl Bucket {
         self.left.saturating_add(gained).min(u64::from(rate.burst) * TOKEN)
     }
 
-    /// Takes one; `false` when there is none.
-    pub(super) fn take(&mut self, rate: Rate, now: Tick) -> bool {
+    /// Takes a price; `false`, and nothing is taken, when there is less left.
+    pub(super) fn take(&mut self, rate: Rate, price: u32, now: Tick) -> bool {
         (self.left, self.at) = (self.after(rate, now), now);
-        let enough = self.left >= TOKEN;
+        let price = tokens(rate, price);
+        let enough = self.left >= price;
         if enough {
-            self.left -= TOKEN;
+            self.left -= price;
         }
         enough
     }
+
+    /// Takes a price as far as there is something left.
+    pub(super) fn fine(&mut self, rate: Rate, price: u32, now: Tick) {
+        (self.left, self.at) = (self.after(rate, now).saturating_sub(tokens(rate, price)), now);
+    }
+}
+
+/// What costs more than the burst can be had for all of it.
+fn tokens(rate: Rate, price: u32) -> u64 {
+    u64::from(price.min(rate.burst)) * TOKEN
 }
 
 #[cfg(test)]
@@ -59,11 +70,28 @@ mod tests {
     fn a_burst_and_then_the_rate() {
         let rate = Rate { per_sec: 10, burst: 3 };
         let mut bucket = Bucket::full(rate, 5);
-        assert!((0..3).all(|_| bucket.take(rate, 5)));
-        assert_eq!((bucket.wait(rate, 5), bucket.wait(rate, 104), bucket.wait(rate, 500)), (100, 1, 0));
-        assert!(!bucket.take(rate, 104), "99 ms are not enough for one of ten a second");
-        assert!(bucket.take(rate, 105));
-        assert!(!bucket.take(rate, 105));
-        assert_eq!((0..10).filter(|_| bucket.take(rate, 1_000_000)).count(), 3, "no more than the burst is saved up");
+        assert!((0..3).all(|_| bucket.take(rate, 1, 5)));
+        assert_eq!((bucket.wait(rate, 1, 5), bucket.wait(rate, 1, 104), bucket.wait(rate, 1, 500)), (100, 1, 0));
+        assert!(!bucket.take(rate, 1, 104), "99 ms are not enough for one of ten a second");
+        assert!(bucket.take(rate, 1, 105));
+        assert!(!bucket.take(rate, 1, 105));
+        assert_eq!(
+            (0..10).filter(|_| bucket.take(rate, 1, 1_000_000)).count(),
+            3,
+            "no more than the burst is saved up"
+        );
+    }
+
+    #[test]
+    fn what_costs_more_waits_longer_and_never_for_ever() {
+        let rate = Rate { per_sec: 10, burst: 3 };
+        let mut bucket = Bucket::full(rate, 0);
+        assert!(bucket.take(rate, 2, 0) && !bucket.take(rate, 2, 0));
+        assert_eq!((bucket.wait(rate, 2, 0), bucket.wait(rate, 35, 0)), (100, 200));
+        assert!(!bucket.take(rate, 35, 199) && bucket.take(rate, 35, 200), "more than the burst is all of it");
+        bucket.fine(rate, 35, 10_000);
+        assert_eq!(bucket.wait(rate, 1, 10_000), 100);
+        bucket.fine(rate, 35, 10_050);
+        assert_eq!(bucket.wait(rate, 1, 10_050), 100, "nobody owes more than there was");
     }
 }

@@ -184,9 +184,13 @@ impl Session {
     }
 
     fn on_ack(&mut self, check: AckCheck, now: Tick, out: &mut Out) {
+        if check.seq == 0 {
+            // Says nothing, of whatever conversation: nothing that the store should be asked for.
+            return;
+        }
         if !self.delivery.on_ack(&check.conv, check.seq, At { rules: &self.rules, now }, out) {
             // The store must be asked, so it counts; an acknowledgement of what was handed out here never does.
-            if let Err(refused) = self.gate.admit_work(now) {
+            if let Err(refused) = self.gate.admit_check(now) {
                 return self.on_refused(check.reference, refused, now, out);
             }
             self.pending += Op::Ack.weight();
@@ -201,12 +205,16 @@ impl Session {
         let refused = match found {
             Err(refused) => {
                 self.delivery.on_check_failed();
+                if !refused.code.retry() {
+                    self.gate.fine(now);
+                }
                 refused
             }
             Ok((top, cursor)) => {
                 if self.delivery.on_top(&conv, seq, top, cursor, At { rules: &self.rules, now }, out) {
                     return self.after_delivery(out);
                 }
+                self.gate.fine(now);
                 Refused::new(ErrorCode::BadAck, format!("seq: {seq} is above the top of {conv}, which is {top}"))
             }
         };

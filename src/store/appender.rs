@@ -3,15 +3,28 @@
 //! answer. So a hot conversation costs one store round trip per batch, and two tries of one message never race
 //! each other on one node.
 //!
+//! A batch waits for its turn in the class of appends, and grows meanwhile. How many bytes wait is bounded for the whole
+//! node. Every send is answered exactly once, also when the store or somebody's callback panics.
+//!
 //! Called by the gateway for sessions and services.
 
-use std::{collections::HashMap, mem, sync::Arc};
+use std::{
+    collections::{HashMap, hash_map::RandomState},
+    hash::BuildHasher as _,
+    sync::Arc,
+};
 
 use parking_lot::Mutex;
 use tokio_util::task::TaskTracker;
 
-use super::{Appended, Logs, StoreError, StoreResult};
-use crate::model::{ConvId, NewMessage};
+use self::slot::{Answerer, Pending, Slot, guarded};
+use super::{Appended, Logs, STORE_DEADLINE, StoreError, StoreResult};
+use crate::{
+    model::{ConvId, NewMessage},
+    overload::{Class, Overload, WaitingBytes, cost},
+};
+
+mod slot;
 
 /// Called once with what became of a send. Must not block.
 pub type OnStored = Box<dyn FnOnce(&StoreResult<Appended>) + Send>;
@@ -26,7 +39,10 @@ const BATCH_ROWS: usize = 256;
 const BATCH_BYTES: usize = 1 << 20;
 /// Most sends waiting for one conversation on a node; more are refused as `unavailable`.
 const WAITING: usize = 4096;
-const SHARDS: usize = 32;
+/// Enough that two conversations hardly ever share a lock.
+const SHARDS: usize = 1024;
+/// What a send holds beside its body, about: names, the callback, its places in the lists.
+const SEND_BYTES: usize = 512;
 
 /// The appender of one node. Cheap to clone.
 #[derive(Clone)]
@@ -35,56 +51,49 @@ pub struct Appender(Arc<Inner>);
 struct Inner {
     logs: Arc<dyn Logs>,
     on_appended: OnAppended,
+    overload: Overload,
+    bytes: WaitingBytes,
+    /// The conversations with an append in flight or about to be.
     shards: Vec<Mutex<HashMap<ConvId, Slot>>>,
+    hasher: RandomState,
     tasks: TaskTracker,
-}
-
-/// One conversation with an append in flight.
-#[derive(Default)]
-struct Slot {
-    in_flight: Vec<Pending>,
-    waiting: Vec<Pending>,
-}
-
-struct Pending {
-    message: NewMessage,
-    callers: Vec<OnStored>,
 }
 
 impl std::fmt::Debug for Appender {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Appender({} conversations)", self.0.tasks.len())
+        write!(f, "Appender({} conversations, {} bytes)", self.0.tasks.len(), self.0.bytes.held())
     }
 }
 
 impl Appender {
-    /// An appender to `logs`; `on_appended` publishes.
-    pub fn new(logs: Arc<dyn Logs>, on_appended: OnAppended) -> Self {
-        let shards = (0..SHARDS).map(|_| Mutex::new(HashMap::new())).collect();
-        Self(Arc::new(Inner { logs, on_appended, shards, tasks: TaskTracker::new() }))
+    /// An appender to `logs`; `on_appended` publishes, `overload` says when, and `bytes` is how much may wait.
+    pub fn new(logs: Arc<dyn Logs>, on_appended: OnAppended, overload: Overload, bytes: WaitingBytes) -> Self {
+        let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
+        let (hasher, tasks) = (RandomState::new(), TaskTracker::new());
+        Self(Arc::new(Inner { logs, on_appended, overload, bytes, shards, hasher, tasks }))
     }
 
     /// Takes a send. `on_stored` is called exactly once, from another task or, when the send is refused at once, from
     /// this one.
     pub fn submit(&self, conv: ConvId, message: NewMessage, on_stored: OnStored) {
+        let Some(mut held) = self.0.bytes.hold(message.body.size() + SEND_BYTES) else {
+            return on_stored(&Err(StoreError::unavailable("too many sends wait for the store; try again")));
+        };
         let mut shard = self.0.shard(&conv).lock();
         let Some(slot) = shard.get_mut(&conv) else {
-            let waiting = vec![Pending { message, callers: vec![on_stored] }];
-            shard.insert(conv.clone(), Slot { in_flight: Vec::new(), waiting });
+            let mut slot = Slot::default();
+            slot.push(Pending::new(message, Answerer::new(on_stored, held)));
+            shard.insert(conv.clone(), slot);
             drop(shard);
-            self.0.tasks.spawn(self.0.clone().drive(conv));
+            self.0.tasks.spawn(Driving { inner: self.0.clone(), conv }.run());
             return;
         };
-        // A linear search: the lists are as long as one conversation's sends within one store round trip.
-        let same = |pending: &&mut Pending| {
-            pending.message.cid == message.cid
-                && pending.message.sender == message.sender
-                && pending.message.body == message.body
-        };
-        if let Some(twin) = slot.in_flight.iter_mut().chain(&mut slot.waiting).find(same) {
-            twin.callers.push(on_stored);
-        } else if slot.waiting.len() < WAITING {
-            slot.waiting.push(Pending { message, callers: vec![on_stored] });
+        if let Some(twin) = slot.twin_of(&message) {
+            // Its own copy of the body goes.
+            held.shrink_to(SEND_BYTES);
+            twin.callers.push(Answerer::new(on_stored, held));
+        } else if slot.waiting() < WAITING {
+            slot.push(Pending::new(message, Answerer::new(on_stored, held)));
         } else {
             drop(shard);
             on_stored(&Err(StoreError::unavailable("too many sends wait for this conversation; try again")));
@@ -99,38 +108,70 @@ impl Appender {
     }
 }
 
-impl Inner {
-    fn shard(&self, conv: &ConvId) -> &Mutex<HashMap<ConvId, Slot>> {
-        use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
-        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(conv);
-        &self.shards[(hash % SHARDS as u64) as usize]
-    }
+/// The task of one conversation. When it panics, its sends are answered `unavailable` and the conversation is free.
+struct Driving {
+    inner: Arc<Inner>,
+    conv: ConvId,
+}
 
-    async fn drive(self: Arc<Self>, conv: ConvId) {
-        while let Some(batch) = self.next_batch(&conv) {
-            let results = self.logs.append(&conv, batch).await;
-            let finished = mem::take(&mut self.shard(&conv).lock().entry(conv.clone()).or_default().in_flight);
-            self.answer(&conv, finished, results);
+impl Drop for Driving {
+    fn drop(&mut self) {
+        let left = self.inner.shard(&self.conv).lock().remove(&self.conv);
+        if left.is_some() {
+            tracing::error!(conv = %self.conv, "the task of a conversation ended early; its sends are answered unavailable");
+        }
+        // Outside of the lock: whoever still waits is answered by this.
+        drop(left);
+    }
+}
+
+impl Driving {
+    async fn run(self) {
+        let (inner, conv) = (&self.inner, &self.conv);
+        while let Some(rows) = inner.waiting(conv) {
+            let turn = inner.overload.turn_within(STORE_DEADLINE, Class::Append, cost(rows, 0)).await;
+            // Those that came while the turn was waited for go with it.
+            let batch = inner.next_batch(conv);
+            let results = match turn {
+                Ok(turn) => {
+                    let used = cost(batch.len(), batch.iter().map(|message| message.body.size()).sum());
+                    let results = inner.logs.append(conv, batch).await;
+                    turn.end(used, !results.iter().all(|result| matches!(result, Err(StoreError::Unavailable(_)))));
+                    results
+                }
+                Err(busy) => batch.iter().map(|_| Err(StoreError::unavailable(busy))).collect(),
+            };
+            let finished = inner.finish(conv);
+            inner.answer(conv, finished, results);
         }
     }
+}
 
-    /// Moves what waits into flight; `None`, and the slot is gone, when nothing waits.
-    fn next_batch(&self, conv: &ConvId) -> Option<Vec<NewMessage>> {
+impl Inner {
+    fn shard(&self, conv: &ConvId) -> &Mutex<HashMap<ConvId, Slot>> {
+        &self.shards[(self.hasher.hash_one(conv) % SHARDS as u64) as usize]
+    }
+
+    /// How many rows the next batch has at most; `None`, and the slot is gone, when nothing waits.
+    fn waiting(&self, conv: &ConvId) -> Option<usize> {
         let mut shard = self.shard(conv).lock();
-        let slot = shard.get_mut(conv)?;
-        if slot.waiting.is_empty() {
+        let rows = shard.get(conv)?.waiting().min(BATCH_ROWS);
+        if rows == 0 {
             shard.remove(conv);
             return None;
         }
-        let mut bytes = 0;
-        let fits = |pending: &&Pending| {
-            bytes += pending.message.body.size();
-            bytes <= BATCH_BYTES
-        };
-        let rows = slot.waiting.iter().take(BATCH_ROWS).take_while(fits).count().max(1);
-        let rest = slot.waiting.split_off(rows);
-        slot.in_flight = mem::replace(&mut slot.waiting, rest);
-        Some(slot.in_flight.iter().map(|pending| pending.message.clone()).collect())
+        Some(rows)
+    }
+
+    /// Moves what waits into flight.
+    fn next_batch(&self, conv: &ConvId) -> Vec<NewMessage> {
+        let mut shard = self.shard(conv).lock();
+        shard.get_mut(conv).map(|slot| slot.next_batch(BATCH_ROWS, BATCH_BYTES)).unwrap_or_default()
+    }
+
+    /// Takes what was in flight.
+    fn finish(&self, conv: &ConvId) -> Vec<Pending> {
+        self.shard(conv).lock().get_mut(conv).map(Slot::finish).unwrap_or_default()
     }
 
     fn answer(&self, conv: &ConvId, finished: Vec<Pending>, mut results: Vec<StoreResult<Appended>>) {
@@ -141,8 +182,8 @@ impl Inner {
         }
         let mut stored = Vec::with_capacity(finished.len());
         for (pending, result) in finished.into_iter().zip(results) {
-            for on_stored in pending.callers {
-                on_stored(&result);
+            for caller in pending.callers {
+                caller.answer(&result);
             }
             if let Ok(appended) = result {
                 let NewMessage { sender, cid, .. } = &pending.message;
@@ -151,7 +192,7 @@ impl Inner {
             }
         }
         if !stored.is_empty() {
-            (self.on_appended)(conv, &stored);
+            guarded("publishing a batch", || (self.on_appended)(conv, &stored));
         }
     }
 }

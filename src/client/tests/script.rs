@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
     time::timeout,
 };
@@ -83,6 +84,19 @@ impl Node {
         let ClientFrame::Hello(hello) = peer.recv().await.frame else { panic!("no hello") };
         (peer.attempt, peer.token) = (hello.attempt, hello.token.unwrap());
         peer
+    }
+
+    /// Accepts a connection and hangs up during the handshake: at once, or in the middle of its answer.
+    pub(super) async fn hang_up(&self, in_the_answer: bool) {
+        let (mut stream, _) = timeout(LONG, self.listener.accept()).await.expect("nobody connects").unwrap();
+        // All of the request, or the end would be a reset.
+        let mut request = Vec::new();
+        while !request.ends_with(b"\r\n\r\n") {
+            request.push(stream.read_u8().await.unwrap());
+        }
+        if in_the_answer {
+            stream.write_all(b"HTTP/1.1 101 Switching").await.unwrap();
+        }
     }
 
     /// Accepts a connection and welcomes it.

@@ -34,6 +34,13 @@ impl Delivery {
         if seq > top {
             return false;
         }
+        if !self.convs.contains_key(conv) && !self.make_room(at) {
+            // No room to remember it. The cursor alone says it all: whoever needs a position here reads it.
+            if seq > cursor {
+                out.push(Effect::Upkeep(Upkeep::RaiseCursor { conv: conv.clone(), seq }));
+            }
+            return true;
+        }
         let entry = self.convs.entry(conv.clone()).or_insert_with(|| Conv::at(cursor));
         let was_behind = entry.is_behind();
         if entry.position.is_none() {

@@ -467,3 +467,22 @@ fn an_old_answer_to_an_acknowledgement_rewinds_nothing() {
     world.settle();
     world.everything_arrived();
 }
+
+/// Acknowledgements of what another session of the device got: no more of those conversations are kept than of others, and
+/// each cursor is written all the same.
+#[test]
+fn acknowledgements_that_the_store_judged_keep_to_the_bound_of_memory() {
+    let (rules, mut session, mut out) = (rules(), Delivery::default(), Vec::new());
+    let at = At { rules: &rules, now: 0 };
+    let convs: Vec<_> = (0..100).map(|n| ConvId::new(&format!("dm:me:peer{n}")).unwrap()).collect();
+    for conv in &convs {
+        assert!(!session.on_ack(conv, 1, at, &mut out), "the store must judge");
+    }
+    for conv in &convs {
+        assert!(session.on_top(conv, 1, 1, 0, at, &mut out));
+        session.assert_sound(&rules);
+    }
+    assert!(session.known() <= rules.known + rules.behind + rules.window as usize, "{} are kept", session.known());
+    let raises = |effect: &Effect| matches!(effect, Effect::Upkeep(Upkeep::RaiseCursor { seq: 1, .. }));
+    assert_eq!(out.iter().filter(|effect| raises(effect)).count(), convs.len());
+}

@@ -31,7 +31,10 @@ fn tested_by(reason: CloseReason) -> &'static [&'static str] {
         ],
         CloseReason::Internal => &["mesh::panics::a_panic_costs_its_own_session_only"],
         CloseReason::HelloTimeout => &["gateway::close_codes::silence_instead_of_hello"],
-        CloseReason::Overloaded => &["gateway::close_codes::too_many_sessions"],
+        CloseReason::Overloaded => &[
+            "gateway::close_codes::too_many_sessions",
+            "gateway::logins::logins_wait_in_line_and_beyond_it_are_told_when_to_come_back",
+        ],
         CloseReason::Idle => &["gateway::close_codes::a_peer_that_answers_no_pings"],
         CloseReason::StoreDown => &["gateway::close_codes::no_store_no_session"],
         CloseReason::BadToken => &["gateway::close_codes::bad_tokens"],

@@ -159,6 +159,21 @@ async fn bodies_that_json_cannot_carry_or_that_are_too_large_are_refused_in_both
     refuses(&msgpack, "@bob", "c", &Body::text("y"), ErrorCode::CidReused).await;
 }
 
+/// A signal is passed on to whoever is there, so it is bounded more tightly than what is stored once.
+#[tokio::test]
+async fn a_signal_is_bounded_apart() {
+    let mesh = TestMesh::start(1).await;
+    let alice = mesh.json(0, "alice", "d").await;
+    let signal =
+        |size: usize| format!(r#"{{"op":"signal","ref":1,"to":"@bob","type":"typing","body":"{}"}}"#, "x".repeat(size));
+    alice.say_raw(signal(4_000));
+    alice.round_trip().await;
+    assert_eq!(alice.frames().iter().filter(|frame| matches!(frame, ServerFrame::Error { .. })).count(), 0);
+    alice.say_raw(signal(4_097));
+    let words = alice.error(ErrorCode::TooLarge).await;
+    assert!(words.contains("body: over the limit of 4096 bytes"), "{words}");
+}
+
 #[tokio::test]
 async fn too_many_requests_are_refused_and_the_same_cid_goes_through_later() {
     let mesh = TestMesh::tuned(1, |config| {

@@ -6,6 +6,7 @@ mod error_codes;
 mod frame_errors;
 mod fuzzed_bodies;
 mod handshake;
+mod logins;
 mod raw;
 mod repeaters;
 mod slow_way;

@@ -80,3 +80,29 @@ async fn acknowledgements_that_the_store_must_judge_are_limited() {
         alice.frames().iter().filter(|f| matches!(f, ServerFrame::Error { code: ErrorCode::BadAck, .. })).count();
     assert!(judged <= 4, "{judged} of ten were judged");
 }
+
+/// Whoever acknowledges what does not exist is stopped long before the store feels it, and nobody else is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn acknowledging_what_does_not_exist_costs_only_whoever_does_it() {
+    let mesh = TestMesh::tuned(1, |config| {
+        config.limits.sends_per_sec = 10;
+        config.limits.send_burst = 400;
+    })
+    .await;
+    let (alice, bob) = (mesh.json(0, "alice", "d").await, mesh.json(0, "bob", "d").await);
+    for n in 0..1_000 {
+        alice.ack(&format!("dm:alice:nobody{n}"), 1);
+        alice.ack(&format!("dm:carol:nobody{n}"), 1);
+        alice.ack(&format!("dm:alice:nobody{n}"), 0);
+    }
+    let errors =
+        |code| alice.frames().iter().filter(|f| matches!(f, ServerFrame::Error { code: c, .. } if *c == code)).count();
+    until("each was answered", async || {
+        errors(ErrorCode::BadAck) + errors(ErrorCode::NotMember) + errors(ErrorCode::RateLimited) == 2_000
+    })
+    .await;
+    let judged = errors(ErrorCode::BadAck) + errors(ErrorCode::NotMember);
+    assert!((5..=100).contains(&judged), "{judged} were judged; one costs forty of a burst of 400");
+    bob.send("@carol", "c1", "hello").await;
+    assert_eq!(mesh.nodes[0].metric("natter_work_refused_total").await, 0.0);
+}

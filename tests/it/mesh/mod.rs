@@ -6,6 +6,7 @@
 
 pub mod gone;
 mod held;
+pub mod held_marks;
 pub mod ledger;
 pub mod node;
 pub mod peer;

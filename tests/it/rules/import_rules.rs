@@ -7,7 +7,7 @@ use std::{
 
 /// The arrows of lib.rs: a module may import those with a smaller number, so no module imports itself through others.
 /// Every module has a number.
-const RANKS: [(&str, u8); 21] = [
+const RANKS: [(&str, u8); 23] = [
     ("cli", 11),
     ("node", 10),
     ("http", 9),
@@ -24,9 +24,11 @@ const RANKS: [(&str, u8); 21] = [
     ("metrics", 3),
     ("nats_server", 3),
     ("config", 2),
+    ("overload", 2),
     ("session", 2),
     ("protocol", 1),
     ("subject", 1),
+    ("backoff", 0),
     ("model", 0),
     ("proc", 0),
 ];

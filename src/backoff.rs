@@ -1,28 +1,29 @@
-//! How long to wait before trying again. Called by the driver (connections) and by `requests` (refused sends).
+//! How long to wait before trying again: longer each time, and by chance, so that those who failed together do not come back
+//! together. Used by whatever tries again, in the client and in a node.
 
 use std::time::Duration;
 
 /// Grows from `first` to `most`, with jitter so that the clients of a dead node do not all come back at once.
 #[derive(Debug, Clone)]
-pub(super) struct Backoff {
+pub(crate) struct Backoff {
     first: Duration,
     most: Duration,
     tries: u32,
 }
 
 impl Backoff {
-    pub(super) fn new(first: Duration, most: Duration) -> Self {
+    pub(crate) fn new(first: Duration, most: Duration) -> Self {
         Self { first, most, tries: 0 }
     }
 
     /// The next wait: between half and all of `first`·2^tries, at most `most`.
-    pub(super) fn next(&mut self) -> Duration {
+    pub(crate) fn next(&mut self) -> Duration {
         let full = self.first.saturating_mul(1 << self.tries.min(16)).min(self.most);
         self.tries = self.tries.saturating_add(1);
         full.mul_f64(0.5 + rand::random::<f64>() / 2.0)
     }
 
-    pub(super) fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         self.tries = 0;
     }
 }
