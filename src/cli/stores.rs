@@ -26,19 +26,20 @@ use crate::{
 pub(super) async fn open(config: &Config, migrating: bool, metrics: &Metrics) -> anyhow::Result<Store> {
     match config.store.kind {
         StoreKind::Embedded => Ok(Store::of(open_embedded(config).await?)),
-        StoreKind::Scylla => open_scylla(&config.store.scylla, migrating, metrics).await,
+        StoreKind::Scylla => open_scylla(config, migrating, metrics).await,
     }
 }
 
-async fn open_scylla(scylla: &config::Scylla, migrating: bool, metrics: &Metrics) -> anyhow::Result<Store> {
-    let options = ScyllaOptions::from(scylla);
+async fn open_scylla(config: &Config, migrating: bool, metrics: &Metrics) -> anyhow::Result<Store> {
+    let scylla = &config.store.scylla;
+    let options = ScyllaOptions { node: config.node.name.to_string(), ..ScyllaOptions::from(scylla) };
     if migrating {
         migrate(&options).await?;
     }
     let store = ScyllaStore::connect(options).await?;
     metrics.show_driver(store.driver());
     warn_of_few_copies(&store, scylla);
-    Ok(Store::of(store))
+    Ok(Store::shared(store))
 }
 
 /// What counts is the keyspace's own replication, not the configured one, which is used only when the keyspace is

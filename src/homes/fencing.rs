@@ -107,6 +107,9 @@ impl Shared {
         if over || self.fencing.is_done(who) {
             return Fenced::Done;
         }
+        if self.slots.is_stuck() {
+            return Fenced::Refused("the store does not answer this node, or only just does: it fences nobody".into());
+        }
         if !self.is_linked_for(CALM) {
             return Fenced::Refused("this node is cut off from NATS, or was just now: it fences nobody".into());
         }

@@ -52,7 +52,7 @@ impl Shared {
     /// Says who this node is, to all others.
     pub(super) fn announce(&self) {
         let hears = self.roster.lock().live(Instant::now());
-        let here = Here { who: self.slots.incarnation(), leaving: self.is_leaving(), hears };
+        let here = Here { who: self.slots.incarnation(), leaving: self.is_leaving() || self.slots.is_stuck(), hears };
         self.bus.publish(&Subject::node(&self.own, "here"), wire::encode(&here));
     }
 

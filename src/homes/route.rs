@@ -264,7 +264,7 @@ mod tests {
 
     fn message(cid: usize) -> NewMessage {
         let (sender, cid) = (UserId::new("alice").unwrap(), Cid::new(&cid.to_string()).unwrap());
-        NewMessage { sender, cid, ts: 1, body: Body::text("hi") }
+        NewMessage { sender, cid, ts: 1, body: Body::text("hi"), read_upto: 0 }
     }
 
     fn stored(seq: Seq) -> StoreResult<Appended> {

@@ -107,6 +107,10 @@ impl Shared {
 
     fn on_probe(self: &Arc<Self>, message: BusMessage) {
         let Some(Probe { slot, id }) = read(&message) else { return };
+        // A home that the store does not answer is as good as silent: whoever the store answers takes over.
+        if self.slots.is_stuck() {
+            return;
+        }
         let (who, serves) = (self.slots.incarnation(), self.slots.holds(slot));
         self.reply(&message, &Alive { who, serves, under_way: id != 0 && self.under_way.has(id) });
     }

@@ -213,7 +213,7 @@ impl From<Outcome> for StoreResult<Appended> {
 
 /// A message, as it travels.
 #[derive(Serialize, Deserialize)]
-struct Message(UserId, Cid, Millis, Body);
+struct Message(UserId, Cid, Millis, Body, Seq);
 
 /// An incarnation, as it travels: its name is that of a user, or it could not be put into a subject.
 #[derive(Serialize, Deserialize)]
@@ -233,7 +233,9 @@ mod messages {
     use super::*;
 
     pub(super) fn serialize<S: Serializer>(batch: &[NewMessage], to: S) -> Result<S::Ok, S::Error> {
-        to.collect_seq(batch.iter().map(|message| (&message.sender, &message.cid, message.ts, &message.body)))
+        to.collect_seq(
+            batch.iter().map(|message| (&message.sender, &message.cid, message.ts, &message.body, message.read_upto)),
+        )
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<NewMessage>, D::Error> {
@@ -242,7 +244,8 @@ mod messages {
             return Err(serde::de::Error::custom(format_args!("a batch of {} messages", batch.len())));
         }
         let messages = batch.into_iter();
-        Ok(messages.map(|Message(sender, cid, ts, body)| NewMessage { sender, cid, ts, body }).collect())
+        let whole = |Message(sender, cid, ts, body, read_upto)| NewMessage { sender, cid, ts, body, read_upto };
+        Ok(messages.map(whole).collect())
     }
 }
 

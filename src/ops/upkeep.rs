@@ -8,7 +8,7 @@ use std::{num::NonZeroU32, sync::Arc};
 use super::{Ops, caller::belongs, counted, fault, history::PAGE_BYTES, receipts};
 use crate::{
     metrics::StoreOp,
-    model::{ConvId, Device, Seq},
+    model::{ConvId, Device, Row, Seq},
     protocol::{Refused, server::Announcement},
     session::{AckCheck, Cause, Delivery, Identity, Upkeep, UpkeepDone, Urgency},
     store::Span,
@@ -28,11 +28,14 @@ impl Ops {
         let (ops, device) = (self.clone(), me.device.clone());
         self.tasks.spawn(Box::pin(async move {
             match need {
-                Upkeep::Fill { conv, after, rows } => done(fill(&ops, &device, conv, after, rows).await),
+                Upkeep::Fill { conv, after, rows, bytes } => {
+                    done(fill(&ops, &device, conv, after, Span { rows, bytes: bytes.min(PAGE_BYTES) }).await);
+                }
+                Upkeep::FindRow { conv, after, upto } => done(find_row(&ops, conv, after, upto).await),
                 Upkeep::Compare { after, cause, urgency } => done(compare(&ops, &device, after, cause, urgency).await),
                 Upkeep::CheckAck(check) => done(check_ack(&ops, &device, check).await),
                 Upkeep::RaiseCursor { conv, seq } => done(raise_cursor(&ops, &device, conv, seq).await),
-                Upkeep::Undelivered { conv, seq } => undelivered(&ops, &device, &conv, seq).await,
+                Upkeep::Undelivered { conv, after, upto } => undelivered(&ops, &device, &conv, after, upto).await,
                 Upkeep::Announce => {}
             }
         }));
@@ -71,19 +74,29 @@ fn announce(ops: &Ops, me: &Identity) {
     ops.router.announce(&me.device.user, announcement);
 }
 
-async fn fill(ops: &Ops, device: &Device, conv: ConvId, after: Option<Seq>, rows: usize) -> UpkeepDone {
+async fn fill(ops: &Ops, device: &Device, conv: ConvId, after: Option<Seq>, span: Span) -> UpkeepDone {
     let mut cursor = None;
     let read = async {
         let start = match after {
             Some(after) => after,
             None => *cursor.insert(ops.store.marks.cursor(device, &conv).await?),
         };
-        ops.store.logs.read_after(&conv, start, Span { rows, bytes: PAGE_BYTES }).await
+        ops.store.logs.read_after(&conv, start, span).await
     };
     let read = counted(&ops.metrics, StoreOp::ReadAfter, read.await);
     ops.metrics.fills.inc();
     ops.metrics.fill_rows.inc_by(read.as_ref().map_or(0, Vec::len) as u64);
     UpkeepDone::Filled { conv, cursor, rows: read.map_err(drop) }
+}
+
+async fn find_row(ops: &Ops, conv: ConvId, after: Seq, upto: Seq) -> UpkeepDone {
+    let next = async {
+        // Perhaps nobody heard of what is behind it.
+        let upto = ops.store.logs.top(&conv).await?.max(upto);
+        ops.store.logs.next_row(&conv, after, upto).await
+    };
+    let next = counted(&ops.metrics, StoreOp::ReadAfter, next.await);
+    UpkeepDone::RowFound { conv, next: next.map_err(drop) }
 }
 
 async fn compare(ops: &Ops, device: &Device, after: Option<ConvId>, cause: Cause, urgency: Urgency) -> UpkeepDone {
@@ -119,13 +132,14 @@ async fn check_ack(ops: &Ops, device: &Device, check: AckCheck) -> UpkeepDone {
     UpkeepDone::AckChecked { check, found }
 }
 
-/// Tells push services of the first message that nobody acknowledged. Those that the user sent from another device are
+/// Tells push services of the last message that nobody acknowledged. Those that the user sent from another device are
 /// passed over: nobody is pushed what he wrote himself.
-async fn undelivered(ops: &Ops, device: &Device, conv: &ConvId, seq: Seq) {
+async fn undelivered(ops: &Ops, device: &Device, conv: &ConvId, after: Seq, upto: Seq) {
     let span = Span { rows: GAPS_PAGE, bytes: PAGE_BYTES };
-    let read = ops.store.logs.read_after(conv, seq.saturating_sub(1), span).await;
-    let Ok(rows) = counted(&ops.metrics, StoreOp::ReadAfter, read) else { return };
-    if let Some(row) = rows.iter().find(|row| row.sender != device.user) {
+    let read = ops.store.logs.read_before(conv, upto.saturating_add(1), span).await;
+    let Ok(rows) = counted(&ops.metrics, StoreOp::ReadBefore, read) else { return };
+    let others = |row: &&Row| row.seq > after && row.sender != device.user;
+    if let Some(row) = rows.iter().rev().find(others) {
         ops.router.offline(&device.user, &row.sender, conv, row.seq);
     }
 }

@@ -123,7 +123,7 @@ mod tests {
 
     fn send(cid: u64) -> ClientFrame {
         let (to, cid) = (Recipient::User(UserId::new("bob").unwrap()), Cid::new(&format!("c{cid}")).unwrap());
-        ClientFrame::Ask(Ask::Send(ask::Send { to, cid, body: Body::text("x") }))
+        ClientFrame::Ask(Ask::Send(ask::Send { to, cid, body: Body::text("x"), handed: 0 }))
     }
 
     #[test]

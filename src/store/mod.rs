@@ -13,6 +13,8 @@ use crate::model::{Audience, ConvId, Device, Gap, Millis, NewMessage, Row, Seq, 
 pub mod appender;
 pub mod embedded;
 mod error;
+pub mod fence;
+mod holes;
 pub mod scylla;
 pub mod slots;
 
@@ -48,6 +50,11 @@ impl Store {
     pub fn of(engine: Arc<impl Logs + Inbox + Marks + Engine>) -> Self {
         Self { logs: engine.clone(), inbox: engine.clone(), marks: engine.clone(), engine, slots: None }
     }
+
+    /// The same for an engine that several nodes share.
+    pub fn shared(engine: Arc<impl Logs + Inbox + Marks + Engine + slots::Slots>) -> Self {
+        Self { slots: Some(engine.clone()), ..Self::of(engine) }
+    }
 }
 
 /// The logs: one per conversation.
@@ -56,27 +63,36 @@ pub trait Logs: Send + Sync + 'static {
     ///
     /// When a message's answer is `Ok`:
     /// - it is durable (I1) and has exactly one seq forever (I4), fresh or not;
-    /// - every head of the conversation (one per user of its [`Audience`]) is at or above its seq, the recipients'
-    ///   raised before the sender's (R2), also for a retry (R3);
-    /// - the sender's read mark is at or above its seq.
+    /// - every head of the conversation (one per user of its [`Audience`]) is at or above its seq (R2), also for a
+    ///   retry (R3);
+    /// - the sender's read mark is at or above its seq, where nothing below was kept from the sender
+    ///   ([`crate::model::moves_mark`]); otherwise the mark stays.
     ///
-    /// The caller keeps at most one append of a conversation in flight per node ([`appender`] does); other nodes
-    /// may append at the same time. Duplicate (sender, cid) pairs inside a batch get one seq.
+    /// Appends of one conversation may be under way at the same time. Duplicate (sender, cid) pairs inside a batch get
+    /// one seq.
     ///
     /// # Errors
     /// Per message: [`StoreError::CidReused`], or [`StoreError::Unavailable`], after which it may or may not be
-    /// stored: the sender retries with the same cid.
+    /// stored: the sender retries with the same cid. [`StoreError::NotHome`] from an engine with [`slots`], for its
+    /// caller there.
     fn append<'a>(&'a self, conv: &'a ConvId, batch: Vec<NewMessage>) -> BoxFuture<'a, Vec<StoreResult<Appended>>>;
 
     /// Reads forward: the rows after `after`, oldest first, dense from `after + 1` (cut at the first seq that is
-    /// not the next, R18). No row is returned above a head: the reader that finds one raises the heads first (R4).
+    /// not the next, R18). No row is returned above the heads (R4).
     fn read_after<'a>(&'a self, conv: &'a ConvId, after: Seq, span: Span) -> StoreFuture<'a, Vec<Row>>;
 
     /// Reads backward: the last rows before `before`, returned oldest first and dense up to the smaller of
     /// `before - 1` and the top. `Seq::MAX` reads the end of the log. Heads as in [`Logs::read_after`].
     fn read_before<'a>(&'a self, conv: &'a ConvId, before: Seq, span: Span) -> StoreFuture<'a, Vec<Row>>;
 
-    /// The highest seq that exists, known from rows, never from a notice (R1).
+    /// The first seq after `after`, up to `upto`, at which there is a row: `after + 1`, or where the log goes on behind a
+    /// hole, which no log has unless rows were lost. An engine that cannot look for it finds one by a few probes; of
+    /// several holes it may then pass over rows between them.
+    fn next_row<'a>(&'a self, conv: &'a ConvId, after: Seq, upto: Seq) -> StoreFuture<'a, Option<Seq>> {
+        Box::pin(holes::next_row(self, conv, after, upto))
+    }
+
+    /// The highest seq that may be read, known from rows or heads, never from a notice (R1).
     fn top<'a>(&'a self, conv: &'a ConvId) -> StoreFuture<'a, Seq>;
 }
 

@@ -89,7 +89,7 @@ pub enum Take {
 /// Taking, giving and losing the right to write. Every change is a compare-and-set in the store, so whatever callers
 /// believe, a slot never has two homes that both can finish an append.
 pub trait Slots: Send + Sync + 'static {
-    /// This process as a writer. Another one after it was fenced.
+    /// This process as a writer. Another one some time after it was fenced; until then the fenced one, without slots.
     fn incarnation(&self) -> Incarnation;
 
     /// Whether this process is home of the slot, as far as it knows.
@@ -116,6 +116,10 @@ pub trait Slots: Send + Sync + 'static {
     /// when `to` is home; it must still be told. In any other case this process is not home either until it takes the
     /// slot again.
     fn hand_over<'a>(&'a self, slot: Slot, to: &'a Incarnation) -> StoreFuture<'a, bool>;
+
+    /// Whether the store does not answer this process, or has only just begun to again. Such a home cannot append; others
+    /// may take its slots, and it takes nobody's.
+    fn is_stuck(&self) -> bool;
 
     /// Leaves a note in the store for `home`: this process would like the slot. For when NATS carries nothing.
     fn want<'a>(&'a self, slot: Slot, home: &'a Incarnation) -> StoreFuture<'a, ()>;

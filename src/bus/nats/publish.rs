@@ -48,7 +48,7 @@ impl Outbox {
         Self { link, metrics }
     }
 
-    /// Queues a message, or drops and counts it; true when it is queued.
+    /// Queues a message, or drops and counts it: false.
     pub(super) fn publish(&self, subject: &Subject, reply: Option<&Subject>, payload: Bytes) -> bool {
         if self.link.generation().is_none() {
             // Not an overflow: the reconnect that follows makes everyone compare heads anyway.
@@ -66,20 +66,18 @@ impl Outbox {
                 unconstrained(client.publish_with_reply(subject, reply, payload)).now_or_never()
             }
         };
-        let queued = matches!(sent, Some(Ok(())));
         match sent {
             Some(Ok(())) => {
                 self.metrics.nats_published.inc();
+                true
             }
             Some(Err(error)) => {
                 self.metrics.nats_dropped.inc();
                 tracing::debug!(%error, "the NATS client refused a message");
+                false
             }
-            None => {
-                self.overflow();
-            }
+            None => self.overflow(),
         }
-        queued
     }
 
     fn admit(&self, payload: Bytes) -> Option<Bytes> {

@@ -9,7 +9,7 @@ fn who(node: &str, number: u64) -> Incarnation {
 }
 
 fn message(cid: &str, body: Body) -> NewMessage {
-    NewMessage { sender: UserId::new("alice").unwrap(), cid: Cid::new(cid).unwrap(), ts: 17, body }
+    NewMessage { sender: UserId::new("alice").unwrap(), cid: Cid::new(cid).unwrap(), ts: 17, body, read_upto: 5 }
 }
 
 fn request(batch: Vec<NewMessage>) -> AppendRequest {

@@ -57,9 +57,13 @@ impl Delivery {
         if seq <= entry.acked {
             return;
         }
-        self.unacked -= seq - entry.acked;
+        let before = entry.unacked();
         entry.acked = seq;
-        entry.waiting_since = (entry.unacked() > 0).then_some(at.now);
+        entry.cuts.forget(seq);
+        self.unacked -= before - entry.unacked();
+        entry.waiting_since = None;
+        (self.acked_at, self.is_deaf) = (at.now, false);
+        self.watch(conv, at);
         self.write_cursor(conv, at, out);
         self.fill(at, out);
     }

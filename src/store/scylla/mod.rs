@@ -1,29 +1,26 @@
 //! The store on ScyllaDB (and, in tests, on Apache Cassandra 5), shared by any number of nodes.
 //!
-//! `traits` bounds each call's time. `append` decides every message's seq with one conditional batch per try (`lwt`);
-//! `heads` keeps what a node knows of a log (`known`) and raises the heads; `pages` reads logs, `registers` inboxes,
-//! cursors, read marks and devices; identical reads share one query (`shared_query`). `schema` makes the tables.
+//! `traits` bounds each call's time. `homes` appends, and holds the right to; `pages` reads logs, as far as `heads` say
+//! that they are settled; `registers` holds inboxes, cursors, read marks and devices; identical reads share one query
+//! (`shared_query`). `schema` makes the tables.
 
 use std::sync::{
     Arc,
     atomic::{AtomicBool, Ordering},
 };
 
-use scylla::{
-    client::{execution_profile::ExecutionProfileHandle, session::Session},
-    policies::load_balancing::LoadBalancingPolicy,
-};
+use scylla::client::session::Session;
 
-use self::{known::KnownLogs, shared_query::SharedQuery, statements::Statements};
+use self::{homes::Homes, known::HeadsSeen, shared_query::SharedQuery, statements::Statements};
 use super::{STORE_DEADLINE, StoreError, StoreFuture, StoreResult};
 use crate::{
     metrics::StoreDriver,
     model::{ConvId, Row, Seq},
 };
 
-mod append;
 mod error;
 mod heads;
+mod homes;
 mod inspect;
 mod known;
 mod lwt;
@@ -32,13 +29,11 @@ mod options;
 mod pages;
 mod registers;
 mod retry;
-mod rotated;
 mod rows;
 mod schema;
 mod shared_query;
 mod statements;
 mod traits;
-mod work;
 
 pub use self::{
     error::ScyllaError,
@@ -79,10 +74,8 @@ pub struct ScyllaStore {
 struct Inner {
     session: Session,
     cql: Statements,
-    lwt: ExecutionProfileHandle,
-    /// The replicas of a conversation, always in the same order.
-    replicas: Arc<dyn LoadBalancingPolicy>,
-    known: KnownLogs,
+    homes: Homes,
+    heads_seen: HeadsSeen,
     pages: SharedQuery<pages::PageKey, StoreResult<Arc<[Row]>>>,
     heads: SharedQuery<ConvId, StoreResult<Seq>>,
     stop_after: Option<Step>,
@@ -100,14 +93,19 @@ impl ScyllaStore {
         let inner = Inner {
             cql: Statements::prepare(&session, &options.keyspace, &lwt).await?,
             session,
-            lwt,
-            replicas: options.balancing(false),
-            known: KnownLogs::default(),
+            homes: Homes::new(&options.node),
+            heads_seen: HeadsSeen::default(),
             pages: SharedQuery::default(),
             heads: SharedQuery::default(),
             stop_after: options.stop_after,
         };
-        Ok(Arc::new(Self { inner: Arc::new(inner), keyspace: options.keyspace, closed: AtomicBool::new(false) }))
+        let inner = Arc::new(inner);
+        let begun = inner.begin_life().await;
+        begun.map_err(|cause| ScyllaError::Statement {
+            cql: "a new incarnation".to_owned(),
+            cause: cause.to_string(),
+        })?;
+        Ok(Arc::new(Self { inner, keyspace: options.keyspace, closed: AtomicBool::new(false) }))
     }
 
     /// What the driver counts, for [`crate::metrics::Metrics::show_driver`].

@@ -27,6 +27,8 @@ use crate::config;
 pub struct ScyllaOptions {
     /// `host:port` of some servers; the driver finds the others.
     pub contact_points: Vec<String>,
+    /// The name of the node that writes: its lives are numbered under it.
+    pub node: String,
     /// The keyspace: lower-case letters, digits and `_`, at most 48.
     pub keyspace: String,
     /// The one datacenter whose replicas count; `None` takes the contact points'.
@@ -50,9 +52,9 @@ pub struct ScyllaOptions {
 #[doc(hidden)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// The rows are in the log, no head is raised.
-    Inserted,
-    /// The recipient's head is raised, the sender's is not.
+    /// The rows are at a quorum, nothing is validated.
+    Written,
+    /// One of the two heads is raised.
     FirstHead,
 }
 
@@ -71,6 +73,7 @@ impl From<&config::Scylla> for ScyllaOptions {
     fn from(scylla: &config::Scylla) -> Self {
         Self {
             contact_points: scylla.contact_points.clone(),
+            node: "natter".to_owned(),
             keyspace: scylla.keyspace.clone(),
             datacenter: Some(scylla.datacenter.clone()),
             user: scylla.user.clone(),
@@ -171,16 +174,15 @@ impl ScyllaOptions {
         self.profile(timeout).speculative_execution_policy(Some(Arc::new(speculative))).build()
     }
 
-    /// For conditional inserts: the driver sends them once. What a time-out means is decided by the append, which
-    /// inserts again at the same seq (R17).
+    /// For conditional statements: the driver sends them once. What a time-out means is for the caller to find out.
     pub(super) fn lwt_profile(&self) -> ExecutionProfile {
         self.profile(self.request_timeout).retry_policy(Arc::new(FallthroughRetryPolicy::new())).build()
     }
 
-    /// Replicas first, and only those of the datacenter. `shuffled` spreads the load over the replicas.
-    pub(super) fn balancing(&self, shuffled: bool) -> Arc<dyn LoadBalancingPolicy> {
+    /// Replicas first, and only those of the datacenter.
+    fn balancing(&self) -> Arc<dyn LoadBalancingPolicy> {
         let balancing = DefaultPolicy::builder().token_aware(true).permit_dc_failover(false);
-        let balancing = balancing.enable_shuffling_replicas(shuffled);
+        let balancing = balancing;
         match &self.datacenter {
             Some(dc) => balancing.prefer_datacenter(dc.clone()).build(),
             None => balancing.build(),
@@ -192,7 +194,7 @@ impl ScyllaOptions {
             .consistency(Consistency::LocalQuorum)
             .serial_consistency(Some(SerialConsistency::LocalSerial))
             .request_timeout(Some(timeout))
-            .load_balancing_policy(self.balancing(true))
+            .load_balancing_policy(self.balancing())
     }
 }
 

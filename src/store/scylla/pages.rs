@@ -12,13 +12,12 @@ use scylla::{
 
 use super::{
     BUCKET, Inner, bucket_of,
-    known::{Head, Log},
     rows::{self, CqlError},
     shutting_down, signed, unsigned,
 };
 use crate::{
     model::{Body, Cid, ConvId, MAX_SEQ, Row, Seq, UserId},
-    store::{Span, StoreError, StoreResult},
+    store::{Span, StoreError, StoreResult, audience_of},
 };
 
 /// What two calls must have in common to share a query.
@@ -30,7 +29,7 @@ pub(super) struct PageKey {
     bytes: usize,
 }
 
-type Columns = (i64, String, String, i64, Vec<u8>);
+pub(super) type Columns = (i64, String, String, i64, Vec<u8>);
 
 /// How much of a span is left.
 struct Remaining(Span);
@@ -64,11 +63,17 @@ impl Inner {
     }
 
     async fn page_after(self: &Arc<Self>, conv: &ConvId, after: Seq, span: Span) -> StoreResult<Vec<Row>> {
-        let log = Log::of(conv)?;
+        audience_of(conv)?;
+        // The head first: what is read after it is settled up to there (F9).
+        let head = self.settled(conv, after.saturating_add(span.rows as Seq)).await?;
         let (mut page, mut remaining) = (Vec::new(), Remaining(span));
         loop {
             let last = page.last().map_or(after, |row: &Row| row.seq);
-            let values = (conv.as_str(), signed(bucket_of(last + 1)), signed(last), remaining.rows());
+            if last >= head {
+                break;
+            }
+            let most = remaining.rows().min(i32::try_from(head - last).unwrap_or(i32::MAX));
+            let values = (conv.as_str(), signed(bucket_of(last + 1)), signed(last), most);
             let full =
                 self.collect(&self.cql.rows_after, values, &mut page, &mut remaining, last + 1, |seq| seq + 1).await?;
             let reached = page.last().map_or(after, |row| row.seq);
@@ -77,15 +82,14 @@ impl Inner {
                 break;
             }
         }
-        self.announce_page(&log, &page).await?;
+        page.truncate(usize::try_from(head.saturating_sub(after)).unwrap_or(usize::MAX));
         Ok(page)
     }
 
     pub(super) async fn read_before(self: &Arc<Self>, conv: &ConvId, before: Seq, span: Span) -> StoreResult<Vec<Row>> {
-        let log = Log::of(conv)?;
+        audience_of(conv)?;
         let wanted = before.min(MAX_SEQ).saturating_sub(1);
-        let known = self.known.get(conv).top;
-        let top = if wanted <= known { known } else { self.find_top(conv).await? };
+        let top = self.settled(conv, wanted).await?;
         let (mut page, mut remaining) = (Vec::new(), Remaining(span));
         let mut next = wanted.min(top);
         while next > 0 {
@@ -102,15 +106,7 @@ impl Inner {
             }
         }
         page.reverse();
-        self.announce_page(&log, &page).await?;
         Ok(page)
-    }
-
-    /// One message row.
-    pub(super) async fn read_row(&self, conv: &ConvId, seq: Seq) -> StoreResult<Option<Row>> {
-        let values = (conv.as_str(), signed(bucket_of(seq)), signed(seq));
-        let row = rows::first::<Columns>(self.ask(&self.cql.row, values).await?)?;
-        Ok(row.map(to_row).transpose()?)
     }
 
     /// Adds rows of one bucket to `page` while each is the one that must come, beginning with `expected`.
@@ -146,20 +142,9 @@ impl Inner {
             }
         }
     }
-
-    /// No row may be handed out above a head: raises the heads to the end of the page first (R4).
-    async fn announce_page(self: &Arc<Self>, log: &Log<'_>, page: &[Row]) -> StoreResult<()> {
-        let Some(last) = page.last() else { return Ok(()) };
-        self.known.update(log.id, |known| {
-            for row in page {
-                known.see(log.place_of(row.sender.as_str()), Head { seq: row.seq, ts: row.ts });
-            }
-        });
-        self.ensure_heads(log, last.seq, true).await
-    }
 }
 
-fn to_row((seq, sender, cid, ts, body): Columns) -> Result<Row, CqlError> {
+pub(super) fn to_row((seq, sender, cid, ts, body): Columns) -> Result<Row, CqlError> {
     Ok(Row {
         seq: unsigned(seq),
         sender: UserId::new(&sender).map_err(CqlError::new)?,

@@ -45,22 +45,24 @@ impl Inner {
         let from = after.map_or("", ConvId::as_str);
         // One row more than asked for tells whether there is a next page.
         let asked = (user.as_str(), from, i32::try_from(limit + 1).unwrap_or(i32::MAX));
-        let found: Vec<(String, i64, i64)> = self.all_pages(&self.cql.inbox, asked).await?;
+        let found: Vec<(String, Option<i64>, Option<i64>)> = self.all_pages(&self.cql.inbox, asked).await?;
         let more = found.len() > limit;
-        let items = found.into_iter().take(limit).map(|(conv, head, ts)| {
+        let rows = found.into_iter().take(limit).map(|(conv, head, ts)| {
             let conv = ConvId::new(&conv).map_err(CqlError::new)?;
-            Ok(InboxRow { conv, head: unsigned(head), ts: unsigned(ts) })
+            Ok(InboxRow { conv, head: head.map_or(0, unsigned), ts: ts.map_or(0, unsigned) })
         });
-        let items = items.collect::<Result<Vec<InboxRow>, CqlError>>()?;
-        let next = items.last().filter(|_| more).map(|row| row.conv.clone());
-        Ok(Page { scanned: items.len(), items, next })
+        let mut items = rows.collect::<Result<Vec<InboxRow>, CqlError>>()?;
+        let (scanned, next) = (items.len(), items.last().filter(|_| more).map(|row| row.conv.clone()));
+        // A read mark may be there before its head.
+        items.retain(|row| row.head > 0);
+        Ok(Page { scanned, items, next })
     }
 
     /// Two reads in the user's partitions per page: a stretch of the inbox, and the cursors of the same stretch.
     pub(super) async fn gaps(&self, device: &Device, after: Option<&ConvId>, limit: usize) -> StoreResult<Page<Gap>> {
         let heads = self.conversations(&device.user, after, limit).await?;
-        let Some(last) = heads.items.last().map(|row| row.conv.clone()) else {
-            return Ok(Page { items: Vec::new(), next: None, scanned: 0 });
+        let Some(last) = heads.next.clone().or_else(|| heads.items.last().map(|row| row.conv.clone())) else {
+            return Ok(Page { items: Vec::new(), next: None, scanned: heads.scanned });
         };
         let from = after.map_or("", ConvId::as_str);
         let asked = (device.user.as_str(), device.device.as_str(), from, last.as_str());
@@ -115,11 +117,11 @@ impl Inner {
         if self.knows_device(device).await? {
             return Ok(false);
         }
-        let marks: Vec<(String, i64)> = self.all_pages(&self.cql.read_marks, (device.user.as_str(),)).await?;
+        let marks: Vec<(String, Option<i64>)> = self.all_pages(&self.cql.read_marks, (device.user.as_str(),)).await?;
         if self.knows_device(device).await? {
             return Ok(false);
         }
-        let marks: Vec<(&str, i64)> = marks.iter().map(|(conv, seq)| (conv.as_str(), *seq)).collect();
+        let marks: Vec<(&str, i64)> = marks.iter().filter_map(|(conv, seq)| Some((conv.as_str(), (*seq)?))).collect();
         let writes: Vec<_> = marks.chunks(CURSOR_BATCH).map(|some| self.raise_cursors(device, some)).collect();
         stream::iter(writes).buffer_unordered(CURSOR_BATCHES).try_collect::<()>().await?;
         let added = self.ask(&self.cql.add_device, (device.user.as_str(), device.device.as_str())).await?;
@@ -166,8 +168,8 @@ impl Inner {
     }
 
     async fn register(&self, statement: &PreparedStatement, key: impl SerializeRow) -> StoreResult<Seq> {
-        let row = rows::first::<(i64,)>(self.ask(statement, key).await?)?;
-        Ok(row.map_or(0, |(value,)| unsigned(value)))
+        let row = rows::first::<(Option<i64>,)>(self.ask(statement, key).await?)?;
+        Ok(row.and_then(|(value,)| value).map_or(0, unsigned))
     }
 
     async fn all_pages<R>(&self, statement: &PreparedStatement, values: impl SerializeRow) -> Result<Vec<R>, CqlError>

@@ -1,29 +1,20 @@
-//! Waiting between tries. Used by the append and by the first read of a node's start; everything else leaves
-//! trying again to the driver and the caller.
+//! Waiting between tries. Used by whatever must go on until it is answered: the home's writes, changes of the record.
 
 use std::time::Duration;
 
 use tokio::time::sleep;
 
-/// The first wait is at most this: a node that lost a seq to another one may well win the next seq while the other is
-/// still raising heads.
-const FIRST: Duration = Duration::from_millis(1);
-/// The longest wait after a seq was lost to another node: that node holds no lock, it was only first.
-pub(super) const AFTER_CONFLICT: Duration = Duration::from_millis(32);
+/// The first wait is at most this.
+const FIRST: Duration = Duration::from_millis(2);
 /// The longest wait after an error.
 pub(super) const AFTER_ERROR: Duration = Duration::from_millis(250);
 
-/// Growing waits with full jitter: nodes that collided on a row must not collide again at the next try.
+/// Growing waits with full jitter: those that collided must not collide again at the next try.
 pub(super) struct Backoff(Duration);
 
 impl Backoff {
     pub(super) fn new() -> Self {
         Self(FIRST)
-    }
-
-    /// Forgets earlier waits: something succeeded.
-    pub(super) fn reset(&mut self) {
-        self.0 = FIRST;
     }
 
     pub(super) async fn wait(&mut self, longest: Duration) {

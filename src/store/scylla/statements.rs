@@ -14,20 +14,20 @@ const BODY_PAGE_ROWS: i32 = 64;
 
 /// The prepared statements, by what they are for.
 pub(super) struct Statements {
-    /// Conditional: a message row.
-    pub(super) insert_message: PreparedStatement,
-    /// Conditional: the cid row of a message.
-    pub(super) insert_cid: PreparedStatement,
+    /// A message row, at its home's epoch.
+    pub(super) write_message: PreparedStatement,
+    /// The cid row of a message, at the same.
+    pub(super) write_cid: PreparedStatement,
+    /// Message rows from a seq on with what chains them, oldest first: a recovery.
+    pub(super) placed_from: PreparedStatement,
+    /// Senders and cids up to a seq, newest first: a recovery.
+    pub(super) cids_until: PreparedStatement,
     /// Message rows of a bucket after a seq, oldest first.
     pub(super) rows_after: PreparedStatement,
     /// Message rows of a bucket up to a seq, newest first.
     pub(super) rows_until: PreparedStatement,
-    /// The same as `rows_after` without the bodies.
-    pub(super) light_rows_after: PreparedStatement,
     /// One message row.
     pub(super) row: PreparedStatement,
-    /// One message row's seq, read with LOCAL_SERIAL: makes all conditional writes before it visible to quorums.
-    pub(super) row_serial: PreparedStatement,
     /// Which messages of a bucket have these cids: cid rows by their keys.
     pub(super) cids: PreparedStatement,
     /// A head.
@@ -56,6 +56,26 @@ pub(super) struct Statements {
     pub(super) connection: PreparedStatement,
     /// Raises it.
     pub(super) raise_connection: PreparedStatement,
+    /// The latest life of a node's name.
+    pub(super) last_incarnation: PreparedStatement,
+    /// Conditional: a new life.
+    pub(super) add_incarnation: PreparedStatement,
+    /// Whether an incarnation is fenced: a quorum read.
+    pub(super) is_fenced: PreparedStatement,
+    /// The same as a serial read.
+    pub(super) is_fenced_serially: PreparedStatement,
+    /// Conditional: fences an incarnation.
+    pub(super) fence: PreparedStatement,
+    /// Who is home of a slot: a serial read.
+    pub(super) term: PreparedStatement,
+    /// Conditional: the first home of a slot.
+    pub(super) first_term: PreparedStatement,
+    /// Conditional: the next home of a slot.
+    pub(super) next_term: PreparedStatement,
+    /// Leaves a note for a home.
+    pub(super) want: PreparedStatement,
+    /// The notes for a home.
+    pub(super) wanted: PreparedStatement,
     /// A write that only shows whether writes are taken.
     pub(super) beat: PreparedStatement,
 }
@@ -75,23 +95,40 @@ impl Statements {
         };
         let plain = |cql: &str| idempotent(cql.replace("$", ks), PAGE_ROWS);
         let bodies = |cql: &str| idempotent(cql.replace("$", ks), BODY_PAGE_ROWS);
-        let conditional =
-            |cql: String| async move { session.prepare(cql.as_str()).await.map_err(ScyllaError::statement(&cql)) };
+        let conditional = |cql: &str| {
+            let cql = cql.replace('$', ks);
+            async move {
+                let mut statement = session.prepare(cql.as_str()).await.map_err(ScyllaError::statement(&cql))?;
+                statement.set_execution_profile_handle(Some(lwt.clone()));
+                Ok::<_, ScyllaError>(statement)
+            }
+        };
+        let serial = |cql: &'static str| {
+            let cql = cql.replace('$', ks);
+            async move {
+                let mut statement = session.prepare(cql.as_str()).await.map_err(ScyllaError::statement(&cql))?;
+                statement.set_consistency(Consistency::LocalSerial);
+                Ok::<_, ScyllaError>(statement)
+            }
+        };
         let in_bucket = "FROM $.messages WHERE conv = ? AND bucket = ?";
-        let mut row_serial =
-            plain(&format!("SELECT seq {in_bucket} AND kind = 0 AND seq = ? AND cid_key = ''")).await?;
-        row_serial.set_consistency(Consistency::LocalSerial);
-        let add_device = format!("INSERT INTO {ks}.devices (user, device) VALUES (?, ?) IF NOT EXISTS");
-        let mut add_device = conditional(add_device).await?;
-        add_device.set_execution_profile_handle(Some(lwt.clone()));
         Ok(Self {
-            insert_message: conditional(format!(
-                "INSERT INTO {ks}.messages (conv, bucket, kind, seq, cid_key, sender, cid, ts, body) \
-                 VALUES (?, ?, 0, ?, '', ?, ?, ?, ?) IF NOT EXISTS"
+            write_message: plain(
+                "INSERT INTO $.messages (conv, bucket, kind, seq, cid_key, sender, cid, ts, body, w, pw) \
+                 VALUES (?, ?, 0, ?, '', ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?",
+            )
+            .await?,
+            write_cid: plain(
+                "INSERT INTO $.messages (conv, bucket, kind, seq, cid_key, message_seq) \
+                 VALUES (?, ?, 1, 0, ?, ?) USING TIMESTAMP ?",
+            )
+            .await?,
+            placed_from: bodies(&format!(
+                "SELECT seq, sender, cid, ts, body, w, pw {in_bucket} AND kind = 0 AND seq >= ? LIMIT ?"
             ))
             .await?,
-            insert_cid: conditional(format!(
-                "INSERT INTO {ks}.messages (conv, bucket, kind, seq, cid_key, message_seq) VALUES (?, ?, 1, 0, ?, ?) IF NOT EXISTS"
+            cids_until: plain(&format!(
+                "SELECT seq, sender, cid {in_bucket} AND kind = 0 AND seq <= ? ORDER BY kind DESC, seq DESC LIMIT ?"
             ))
             .await?,
             rows_after: bodies(&format!(
@@ -103,16 +140,12 @@ impl Statements {
                  ORDER BY kind DESC, seq DESC LIMIT ?"
             ))
             .await?,
-            light_rows_after: plain(&format!(
-                "SELECT seq, sender, cid, ts {in_bucket} AND kind = 0 AND seq > ? LIMIT ?"
-            ))
-            .await?,
             row: plain(&format!(
                 "SELECT seq, sender, cid, ts, body {in_bucket} AND kind = 0 AND seq = ? AND cid_key = ''"
             ))
             .await?,
-            row_serial,
-            cids: plain(&format!("SELECT cid_key, message_seq {in_bucket} AND kind = 1 AND seq = 0 AND cid_key IN ?")).await?,
+            cids: plain(&format!("SELECT cid_key, message_seq {in_bucket} AND kind = 1 AND seq = 0 AND cid_key IN ?"))
+                .await?,
             head: plain("SELECT head FROM $.inbox WHERE user = ? AND conv = ?").await?,
             raise_head: plain("INSERT INTO $.inbox (user, conv, head, ts) VALUES (?, ?, ?, ?) USING TIMESTAMP ?")
                 .await?,
@@ -126,16 +159,37 @@ impl Statements {
                 "INSERT INTO $.cursors (user, device, conv, seq) VALUES (?, ?, ?, ?) USING TIMESTAMP ?",
             )
             .await?,
-            read_mark: plain("SELECT seq FROM $.reads WHERE user = ? AND conv = ?").await?,
-            read_marks: plain("SELECT conv, seq FROM $.reads WHERE user = ?").await?,
-            raise_read_mark: plain("INSERT INTO $.reads (user, conv, seq) VALUES (?, ?, ?) USING TIMESTAMP ?").await?,
+            read_mark: plain("SELECT read FROM $.inbox WHERE user = ? AND conv = ?").await?,
+            read_marks: plain("SELECT conv, read FROM $.inbox WHERE user = ?").await?,
+            raise_read_mark: plain("INSERT INTO $.inbox (user, conv, read) VALUES (?, ?, ?) USING TIMESTAMP ?").await?,
             device: plain("SELECT device FROM $.devices WHERE user = ? AND device = ?").await?,
-            add_device,
+            add_device: conditional("INSERT INTO $.devices (user, device) VALUES (?, ?) IF NOT EXISTS").await?,
             connection: plain("SELECT number FROM $.connections WHERE user = ? AND device = ?").await?,
             raise_connection: plain(
                 "INSERT INTO $.connections (user, device, number) VALUES (?, ?, ?) USING TIMESTAMP ?",
             )
             .await?,
+            last_incarnation: plain("SELECT incarnation FROM $.nodes WHERE name = ? LIMIT 1").await?,
+            add_incarnation: conditional(
+                "INSERT INTO $.nodes (name, incarnation, fenced) VALUES (?, ?, false) IF NOT EXISTS",
+            )
+            .await?,
+            is_fenced: plain("SELECT fenced FROM $.nodes WHERE name = ? AND incarnation = ?").await?,
+            is_fenced_serially: serial("SELECT fenced FROM $.nodes WHERE name = ? AND incarnation = ?").await?,
+            fence: conditional("UPDATE $.nodes SET fenced = true WHERE name = ? AND incarnation = ? IF fenced = false")
+                .await?,
+            term: serial("SELECT epoch, home, incarnation FROM $.slots WHERE slot = ?").await?,
+            first_term: conditional(
+                "INSERT INTO $.slots (slot, epoch, home, incarnation) VALUES (?, 1, ?, ?) IF NOT EXISTS",
+            )
+            .await?,
+            next_term: conditional(
+                "UPDATE $.slots SET epoch = ?, home = ?, incarnation = ? WHERE slot = ? \
+                 IF epoch = ? AND home = ? AND incarnation = ?",
+            )
+            .await?,
+            want: plain("INSERT INTO $.wants (home, slot, node, incarnation) VALUES (?, ?, ?, ?) USING TTL 10").await?,
+            wanted: plain("SELECT slot, node, incarnation FROM $.wants WHERE home = ?").await?,
             beat: plain("INSERT INTO $.health (slot, beat) VALUES (?, ?)").await?,
         })
     }

@@ -30,7 +30,7 @@ impl Logs for ScyllaStore {
     }
 
     fn top<'a>(&'a self, conv: &'a ConvId) -> StoreFuture<'a, Seq> {
-        self.bounded(self.inner.find_top(conv))
+        self.bounded(self.inner.load_heads(conv))
     }
 }
 

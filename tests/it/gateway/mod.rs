@@ -8,4 +8,5 @@ mod fuzzed_bodies;
 mod handshake;
 mod raw;
 mod repeaters;
+mod slow_way;
 mod stopping;

@@ -178,7 +178,7 @@ fn conv(number: usize) -> ConvId {
 
 fn message(cid: &str) -> NewMessage {
     let (sender, cid) = (UserId::new("alice").unwrap(), Cid::new(cid).unwrap());
-    NewMessage { sender, cid, ts: 1, body: Body::text("hi") }
+    NewMessage { sender, cid, ts: 1, body: Body::text("hi"), read_upto: 0 }
 }
 
 /// How long it took.

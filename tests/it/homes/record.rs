@@ -271,6 +271,10 @@ impl Slots for Engine {
         .boxed()
     }
 
+    fn is_stuck(&self) -> bool {
+        false
+    }
+
     fn want<'a>(&'a self, slot: Slot, home: &'a Incarnation) -> StoreFuture<'a, ()> {
         async move {
             self.trip().await;

@@ -43,11 +43,11 @@ fn page() -> String {
     fs::read_to_string(root().join(PAGE)).unwrap()
 }
 
-/// The rules and invariants that a text names: `R` or `I` and a number, as a word by itself.
+/// The rules and invariants that a text names: `F`, `R` or `I` and a number, as a word by itself.
 fn cited(text: &str) -> BTreeSet<String> {
     let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let mut found = BTreeSet::new();
-    for (at, _) in text.match_indices(['R', 'I']) {
+    for (at, _) in text.match_indices(['F', 'R', 'I']) {
         let number: String = text[at + 1..].chars().take_while(char::is_ascii_digit).collect();
         let before = text[..at].chars().next_back();
         let after = text[at + 1 + number.len()..].chars().next();
@@ -75,16 +75,16 @@ fn sections_and_citations_are_read() {
     assert_eq!(sections(&page), [Section { id: "R9".into(), tests: vec!["x::y".into(), "z".into()] }]);
     // Built from parts, or this file would cite rules that do not exist.
     let text = "(_7), _12\u{2013}_13; x_1 ::_64 _2x";
-    let text = ["R", "I"].map(|letter| text.replace('_', letter)).join(" ");
+    let text = ["R", "I", "F"].map(|letter| text.replace('_', letter)).join(" ");
     let found: Vec<_> = cited(&text).into_iter().collect();
-    assert_eq!(found, ["I", "R"].map(|letter| [12, 13, 7].map(|n| format!("{letter}{n}"))).concat());
+    assert_eq!(found, ["F", "I", "R"].map(|letter| [12, 13, 7].map(|n| format!("{letter}{n}"))).concat());
 }
 
 #[test]
 fn every_number_has_its_heading() {
     let ids: Vec<_> = sections(&page()).into_iter().map(|section| section.id).collect();
     let all = |name: &str, last: usize| (1..=last).map(|n| format!("{name}{n}")).collect::<Vec<_>>();
-    let wanted = [all("I", 8), all("R", 19), all("Scenario ", 10)].concat();
+    let wanted = [all("I", 8), all("R", 19), all("F", 9), all("Scenario ", 10)].concat();
     assert_eq!(ids, wanted, "the headings of {PAGE}, in their order");
 }
 

@@ -5,6 +5,7 @@
 
 mod fetch;
 mod server;
+mod taking;
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -16,10 +17,11 @@ use std::{
     time::Duration,
 };
 
-use natter::store::scylla::{ScyllaOptions, ScyllaStore, migrate};
+use natter::store::scylla::{ScyllaOptions, migrate};
 use tokio::sync::OnceCell;
 
 use self::server::Server;
+pub use self::taking::Taking;
 use super::{
     skip::skip,
     wait::{until_ok, until_within},
@@ -99,9 +101,8 @@ impl Cassandra {
     }
 
     /// A separate store in a fresh keyspace.
-    pub async fn store(&self) -> Arc<ScyllaStore> {
-        let options = self.migrated().await;
-        ScyllaStore::connect(options).await.expect("the store must connect")
+    pub async fn store(&self) -> Arc<Taking> {
+        Taking::connect(&self.migrated().await).await
     }
 
     /// Freezes a server: it keeps its connections and answers nothing.

@@ -8,7 +8,10 @@ use natter::{
 
 use super::{fleet::Fleet, people::direct};
 use crate::{
-    harness::{cassandra::Cassandra, until},
+    harness::{
+        cassandra::{Cassandra, Taking},
+        until,
+    },
     mesh::Peer,
 };
 
@@ -21,7 +24,7 @@ const REQUESTS: f64 = 10.0;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_login_reads_pages_and_not_conversations() {
     let options = Cassandra::shared().await.migrated().await;
-    let (fleet, _nats, _folder) = Fleet::simple(1, &options).await;
+    let store = Taking::connect(&options).await;
     for i in 0..CONVS {
         let peer = format!("peer{i}");
         let message = NewMessage {
@@ -29,10 +32,13 @@ async fn a_login_reads_pages_and_not_conversations() {
             cid: Cid::new("c").unwrap(),
             ts: 1,
             body: Body::text("hi"),
+            read_upto: 0,
         };
-        let appended = fleet.store.append(&direct(&peer, "reader"), vec![message]).await;
+        let appended = store.append(&direct(&peer, "reader"), vec![message]).await;
         assert_eq!(appended[0].as_ref().unwrap().seq, 1);
     }
+    store.retire().await;
+    let (fleet, _nats, _folder) = Fleet::simple(1, &options).await;
     let url = fleet.nodes[0].url();
     let first = Peer::join(&url, "reader", "d", Encoding::Json).await;
     first.caught_up().await;

@@ -16,7 +16,7 @@ use natter::{
     model::{Cid, ConvId, NewMessage, UserId},
     nats_server::{NatsServer, Passwords, free_ports},
     protocol::Body,
-    store::{Logs as _, scylla::ScyllaStore},
+    store::{Logs as _, scylla::ScyllaOptions},
 };
 use tokio::time::{Instant, sleep};
 
@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     harness::{
-        cassandra::Cassandra,
+        cassandra::{Cassandra, Taking},
         http::metric,
         nats::Cluster,
         proxy::{Fault, Proxy},
@@ -83,18 +83,21 @@ impl Routes {
     }
 }
 
-/// A message to the hub from each of a thousand users, bypassing the nodes.
-async fn seed(store: &ScyllaStore, ledger: &Ledger) -> BTreeSet<ConvId> {
+/// A message to the hub from each of a thousand users, before the nodes run.
+async fn seed(options: &ScyllaOptions, ledger: &Ledger) -> BTreeSet<ConvId> {
+    let store = &Taking::connect(options).await;
     let one = async |n: usize| {
         let (sender, cid) = (format!("u{n}"), "seed");
         let (id, body) = (UserId::new(&sender).unwrap(), Body::text(cid));
-        let message = NewMessage { sender: id, cid: Cid::new(cid).unwrap(), ts: 1_000, body };
+        let message = NewMessage { sender: id, cid: Cid::new(cid).unwrap(), ts: 1_000, body, read_upto: 0 };
         let conv = direct("hub", &sender);
         let seq = store.append(&conv, vec![message]).await.remove(0).unwrap().seq;
         ledger.answered(&sender, cid, conv.as_str(), seq);
         conv
     };
-    stream::iter(0..CONVERSATIONS).map(one).buffer_unordered(32).collect().await
+    let convs = stream::iter(0..CONVERSATIONS).map(one).buffer_unordered(32).collect().await;
+    store.retire().await;
+    convs
 }
 
 /// Watches a node's reconcile until told to stop: at no moment has it read more than its budget.
@@ -158,9 +161,9 @@ async fn what_nats_loses_comes_by_reconcile_within_its_budget() {
     // Each node on its own server, as long as that lives.
     let ways = [0, 1].map(|i| Ways::straight(&nats.cluster.servers[i], &options));
     let more = format!("{QUICK}timing.reconcile_rows_per_sec = {BUDGET}\n");
-    let mut fleet = Fleet::start(&ways, &nats.cluster.servers[0].passwords().node, &options, &more).await;
     let ledger = Ledger::default();
-    let mut convs = seed(&fleet.store, &ledger).await;
+    let mut convs = seed(&options, &ledger).await;
+    let mut fleet = Fleet::start(&ways, &nats.cluster.servers[0].passwords().node, &options, &more).await;
     let people = People::join(&fleet, ledger).await;
     people.hub_has_all().await;
     // The recheck after the login is over, which on this budget takes seconds: what follows is found by sweeps.

@@ -8,23 +8,23 @@ use crate::{harness::cassandra::Cassandra, store::contract::Bed};
 /// A store in its own keyspace.
 struct ScyllaBed {
     options: ScyllaOptions,
-    store: Arc<ScyllaStore>,
+    store: Arc<Taking>,
 }
 
 impl Bed for ScyllaBed {
     fn store(&self) -> Store {
-        Store::of(self.store.clone())
+        self.store.parts()
     }
 
     async fn reopen(&mut self) {
         self.store.close().await.unwrap();
-        self.store = connect(&self.options).await;
+        self.store = Taking::connect_as("contract", &self.options).await;
     }
 }
 
 async fn bed() -> ScyllaBed {
     let options = Cassandra::shared().await.migrated().await;
-    ScyllaBed { store: connect(&options).await, options }
+    ScyllaBed { store: Taking::connect_as("contract", &options).await, options }
 }
 
 store_contract!(scylla, super::bed);

@@ -5,7 +5,7 @@ use natter::store::scylla::Step;
 use super::*;
 use crate::harness::cassandra::Cassandra;
 
-pub(super) const INSERTED: Step = Step::Inserted;
+pub(super) const INSERTED: Step = Step::Written;
 
 /// What a node that dies after `step` of alice's message x to bob leaves behind.
 async fn left_behind(step: Step) -> ScyllaOptions {
@@ -17,9 +17,9 @@ async fn left_behind(step: Step) -> ScyllaOptions {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_retry_raises_all_heads() {
-    for (step, before) in [(Step::Inserted, [0, 0]), (Step::FirstHead, [0, 1])] {
+    for (step, before) in [(Step::Written, [0, 0]), (Step::FirstHead, [1, 0])] {
         let store = connect(&left_behind(step).await).await;
-        assert_eq!(heads(&store).await, before, "after {step:?}: the recipient's head is never behind the sender's");
+        assert_eq!(heads(&store).await, before, "after {step:?}");
         let again = append(&store, message("alice", "x")).await.unwrap();
         assert_eq!((again.seq, again.fresh), (1, false));
         assert_eq!(heads(&store).await, [1, 1]);
@@ -28,39 +28,45 @@ async fn a_retry_raises_all_heads() {
     }
 }
 
+/// F9: a row that no head shows may never become part of the log, so nobody sees it; one that any head shows is.
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_reads_the_row_raises_the_heads_first() {
-    for step in [Step::Inserted, Step::FirstHead] {
-        let options = left_behind(step).await;
-        let store = connect(&options).await;
-        assert_eq!(store.read_after(&conv(), 0, ALL).await.unwrap().len(), 1);
-        assert_eq!(heads(&store).await, [1, 1], "a forward read after {step:?}");
-
-        let options = left_behind(step).await;
-        let store = connect(&options).await;
-        assert_eq!(store.read_before(&conv(), Seq::MAX, ALL).await.unwrap().len(), 1);
-        assert_eq!(heads(&store).await, [1, 1], "a backward read after {step:?}");
+async fn nobody_reads_above_the_heads() {
+    for (step, seen) in [(Step::Written, 0), (Step::FirstHead, 1)] {
+        let store = connect(&left_behind(step).await).await;
+        assert_eq!(store.read_after(&conv(), 0, ALL).await.unwrap().len(), seen, "forwards after {step:?}");
+        assert_eq!(store.read_before(&conv(), Seq::MAX, ALL).await.unwrap().len(), seen, "backwards after {step:?}");
+        assert_eq!(store.top(&conv()).await.unwrap(), seen as Seq, "the top after {step:?}");
     }
 }
 
+/// F3: what the dead home wrote is adopted by the next one, and both heads are raised to it before anything is answered.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_next_message_raises_what_the_dead_node_left() {
-    let store = connect(&left_behind(Step::Inserted).await).await;
-    assert_eq!(append(&store, message("bob", "y")).await.unwrap().seq, 2);
-    assert_eq!(heads(&store).await, [2, 2]);
+async fn the_next_home_adopts_what_the_dead_one_left() {
+    for step in [Step::Written, Step::FirstHead] {
+        let store = connect(&left_behind(step).await).await;
+        assert_eq!(append(&store, message("bob", "y")).await.unwrap().seq, 2);
+        assert_eq!(heads(&store).await, [2, 2]);
+        assert_eq!(place_of(&whole_log(&store).await, "x"), Some(1));
+    }
 }
 
-/// The other way round: bob answers at once, and the node dies after the first head of his answer. x has not been shown
-/// to anyone yet, and must not be shown to alice, who wrote it, before bob.
+/// Homes that die one after the other, each with a message of its own.
 #[tokio::test(flavor = "multi_thread")]
-async fn rows_of_both_are_announced_in_order() {
-    let options = left_behind(Step::Inserted).await;
-    let dying = connect(&ScyllaOptions { stop_after: Some(Step::FirstHead), ..options.clone() }).await;
-    append(&dying, message("bob", "y")).await.unwrap_err();
+async fn homes_that_die_in_a_row_lose_nothing() {
+    let options = left_behind(Step::Written).await;
+    for (n, step) in [Step::FirstHead, Step::Written, Step::Written, Step::FirstHead].into_iter().enumerate() {
+        let dying = connect(&ScyllaOptions { stop_after: Some(step), ..options.clone() }).await;
+        append(&dying, message("bob", &format!("y{n}"))).await.unwrap_err();
+    }
     let store = connect(&options).await;
-    assert_eq!(heads(&store).await, [0, 1]);
-    append(&store, message("bob", "y")).await.unwrap();
-    assert_eq!(heads(&store).await, [2, 2]);
+    let mut seqs = Vec::new();
+    for n in 0..4 {
+        seqs.push(append(&store, message("bob", &format!("y{n}"))).await.unwrap().seq);
+    }
+    let rows = whole_log(&store).await;
+    assert_eq!(place_of(&rows, "x"), Some(1));
+    assert_eq!(heads(&store).await, [rows.len() as Seq; 2]);
+    assert_eq!((0..4).map(|n| place_of(&rows, &format!("y{n}")).unwrap()).collect::<Vec<_>>(), seqs);
 }
 
 /// The future is dropped in the middle, as when a node shuts down: the retry finds whatever was stored.

@@ -11,6 +11,8 @@ async fn a_retry_is_recognised_4096_messages_later() {
     append(&dying, message("alice", "x")).await.unwrap_err();
     drop(dying);
     let other = connect(&options).await;
+    // Nobody sees x before a home has adopted it.
+    assert_eq!(append(&other, message("bob", "first")).await.unwrap().seq, 2);
     fill(&other, 1 + BUCKET).await;
     let again = append(&*connect(&options).await, message("alice", "x")).await.unwrap();
     assert_eq!(again, Appended { seq: 1, ts: 1_000, fresh: false });
@@ -103,7 +105,7 @@ async fn overlapping_batches_around_the_edge() {
 }
 
 /// Reads from its own position until it has `until`, as sessions do.
-async fn follow(store: Arc<ScyllaStore>, until: Seq) -> Vec<Row> {
+async fn follow(store: Arc<Taking>, until: Seq) -> Vec<Row> {
     let mut seen: Vec<Row> = Vec::new();
     let deadline = Instant::now() + Duration::from_secs(60);
     while (seen.len() as Seq) < until && Instant::now() < deadline {

@@ -7,14 +7,14 @@ use crate::harness::{
 };
 
 /// A store that reaches the server through a proxy.
-async fn behind_a_proxy(options: &ScyllaOptions) -> (Proxy, Arc<ScyllaStore>) {
+async fn behind_a_proxy(options: &ScyllaOptions) -> (Proxy, Arc<Taking>) {
     let proxy = Proxy::to(Cassandra::shared().await.addr(0)).await;
     let options = ScyllaOptions { contact_points: vec![proxy.addr().to_string()], ..options.clone() };
     (proxy, connect(&options).await)
 }
 
 /// Warm, so that what waits in the proxy is the inserts and not the reads before them.
-async fn warmed(store: &ScyllaStore) {
+async fn warmed(store: &Taking) {
     append(store, message("bob", "warm")).await.unwrap();
 }
 

@@ -93,7 +93,7 @@ async fn senders_in_one_hot_conversation() {
     }
 }
 
-async fn gather(store: Arc<ScyllaStore>, mut waiting: mpsc::Receiver<Send>, batches: Arc<AtomicUsize>) {
+async fn gather(store: Arc<Taking>, mut waiting: mpsc::Receiver<Send>, batches: Arc<AtomicUsize>) {
     let mut some = Vec::new();
     while waiting.recv_many(&mut some, 64).await > 0 {
         let (batch, answers): (Vec<_>, Vec<_>) = some.drain(..).unzip();

@@ -6,6 +6,7 @@ mod cluster;
 mod contract;
 mod crash;
 mod edge;
+mod homes;
 mod late;
 mod measure;
 mod outage;
@@ -23,10 +24,11 @@ use std::{
 use natter::{
     model::{Body, Cid, ConvId, Device, DeviceId, NewMessage, Row, Seq, UserId},
     store::{
-        Appended, Engine as _, Inbox as _, Logs as _, Marks as _, Span, StoreError, StoreResult,
-        scylla::{ScyllaOptions, ScyllaStore},
+        Appended, Engine as _, Inbox as _, Logs as _, Marks as _, Span, StoreError, StoreResult, scylla::ScyllaOptions,
     },
 };
+
+use crate::harness::cassandra::Taking;
 
 const ALL: Span = Span { rows: 1_000_000, bytes: usize::MAX };
 /// Seqs per partition.
@@ -48,19 +50,19 @@ fn conv() -> ConvId {
 
 fn message(sender: &str, cid: &str) -> NewMessage {
     let body = Body::text(&format!("{sender} says {cid}"));
-    NewMessage { sender: user(sender), cid: Cid::new(cid).unwrap(), ts: 1_000, body }
+    NewMessage { sender: user(sender), cid: Cid::new(cid).unwrap(), ts: 1_000, body, read_upto: Seq::MAX }
 }
 
-async fn connect(options: &ScyllaOptions) -> Arc<ScyllaStore> {
-    ScyllaStore::connect(options.clone()).await.expect("the store must connect")
+async fn connect(options: &ScyllaOptions) -> Arc<Taking> {
+    Taking::connect(options).await
 }
 
-async fn append(store: &ScyllaStore, message: NewMessage) -> StoreResult<Appended> {
+async fn append(store: &Taking, message: NewMessage) -> StoreResult<Appended> {
     store.append(&conv(), vec![message]).await.remove(0)
 }
 
 /// Sends again with the same cid until it is stored, as clients do.
-async fn append_until_stored(store: &ScyllaStore, message: NewMessage) -> Appended {
+async fn append_until_stored(store: &Taking, message: NewMessage) -> Appended {
     let deadline = Instant::now() + Duration::from_secs(90);
     loop {
         match append(store, message.clone()).await {
@@ -72,7 +74,7 @@ async fn append_until_stored(store: &ScyllaStore, message: NewMessage) -> Append
 }
 
 /// Brings the log of alice and bob to `top`, whose cids are f1, f2 ….
-async fn fill(store: &ScyllaStore, top: Seq) {
+async fn fill(store: &Taking, top: Seq) {
     let from = store.top(&conv()).await.unwrap();
     for first in (from + 1..=top).step_by(64) {
         let some = first..=top.min(first + 63);
@@ -84,7 +86,7 @@ async fn fill(store: &ScyllaStore, top: Seq) {
 }
 
 /// Reads the whole log and checks what must hold for any log: dense from 1, no (sender, cid) twice.
-async fn whole_log(store: &ScyllaStore) -> Vec<Row> {
+async fn whole_log(store: &Taking) -> Vec<Row> {
     let rows = store.read_after(&conv(), 0, ALL).await.unwrap();
     let mut places = HashMap::new();
     for (row, seq) in rows.iter().zip(1..) {
@@ -101,7 +103,7 @@ fn place_of(rows: &[Row], cid: &str) -> Option<Seq> {
 }
 
 /// The heads of alice and bob, 0 if there is none.
-async fn heads(store: &ScyllaStore) -> [Seq; 2] {
+async fn heads(store: &Taking) -> [Seq; 2] {
     let mut heads = [0; 2];
     for (head, name) in heads.iter_mut().zip(["alice", "bob"]) {
         let page = store.conversations(&user(name), None, 10).await.unwrap();

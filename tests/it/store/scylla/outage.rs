@@ -11,7 +11,7 @@ use crate::harness::{
 };
 
 /// Sends as a client does until told to stop: the same cid until it is stored. Returns what was answered.
-async fn traffic(store: Arc<ScyllaStore>, name: &'static str, mut stop: tokio::sync::watch::Receiver<bool>) -> Traffic {
+async fn traffic(store: Arc<Taking>, name: &'static str, mut stop: tokio::sync::watch::Receiver<bool>) -> Traffic {
     let mut all = Traffic::default();
     for n in 0.. {
         if *stop.borrow_and_update() {
@@ -45,7 +45,7 @@ struct Traffic {
     longest: Duration,
 }
 
-async fn until_stored_more(store: &ScyllaStore) {
+async fn until_stored_more(store: &Taking) {
     let top = store.top(&conv()).await.unwrap_or_default();
     let stored = async || store.top(&conv()).await.unwrap_or_default() >= top + 5;
     until_within(Duration::from_secs(90), "more is stored", stored).await;

@@ -27,7 +27,7 @@ async fn four_nodes_at_full_speed() {
 }
 
 /// Batches of 1 to 8; every fourth cid is one that all nodes send, at about the same time.
-async fn write_much(store: Arc<ScyllaStore>, node: u64) -> Vec<(String, Seq)> {
+async fn write_much(store: Arc<Taking>, node: u64) -> Vec<(String, Seq)> {
     let mut given = Vec::new();
     for round in 0..40_u64 {
         let sender = if node.is_multiple_of(2) { "alice" } else { "bob" };

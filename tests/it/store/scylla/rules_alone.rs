@@ -99,7 +99,7 @@ async fn registers_are_written_at_their_value() {
     store.raise_read_mark(&user("bob"), &conv(), 10).await.unwrap();
     let session = plain(&options).await;
     for (table, value, column) in
-        [("inbox", "head", "head"), ("inbox", "head", "ts"), ("cursors", "seq", "seq"), ("reads", "seq", "seq")]
+        [("inbox", "head", "head"), ("inbox", "head", "ts"), ("cursors", "seq", "seq"), ("inbox", "read", "read")]
     {
         let ks = &options.keyspace;
         let cql = format!("SELECT {value}, WRITETIME({column}), TTL({column}) FROM {ks}.{table}");

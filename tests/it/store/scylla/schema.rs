@@ -21,7 +21,8 @@ async fn many_nodes_migrate_at_once_and_one_does_the_work() {
 async fn a_store_runs_on_its_own_schema_and_on_the_next_one_and_refuses_all_others() {
     let cassandra = Cassandra::shared().await;
     let options = cassandra.options(&keyspace());
-    let missing = ScyllaStore::connect(options.clone()).await.err().expect("there is no schema yet");
+    let missing =
+        natter::store::scylla::ScyllaStore::connect(options.clone()).await.err().expect("there is no schema yet");
     assert!(matches!(missing, ScyllaError::SchemaMissing { .. }), "{missing}");
     let done = migrate(&options).await.unwrap();
     let session = SessionBuilder::new().known_nodes(&options.contact_points).build().await.unwrap();
@@ -34,7 +35,8 @@ async fn a_store_runs_on_its_own_schema_and_on_the_next_one_and_refuses_all_othe
     assert_eq!(migrate(&options).await.unwrap(), Migrated { from: done.to + 1, to: done.to + 1 });
     connect(&options).await.health().await.unwrap();
     raise(done.to + 2).await;
-    let refused = ScyllaStore::connect(options.clone()).await.err().expect("the schema is too new");
+    let refused =
+        natter::store::scylla::ScyllaStore::connect(options.clone()).await.err().expect("the schema is too new");
     assert!(matches!(refused, ScyllaError::SchemaNewer { have, want } if have == want + 2), "{refused}");
     assert!(matches!(migrate(&options).await, Err(ScyllaError::SchemaNewer { .. })));
 }
@@ -49,7 +51,7 @@ async fn options_that_cannot_be_right_are_refused_before_connecting() {
         ScyllaOptions { replication_factor: 0, ..ScyllaOptions::default() },
     ];
     for options in wrong {
-        let refused = ScyllaStore::connect(options.clone()).await.err();
+        let refused = natter::store::scylla::ScyllaStore::connect(options.clone()).await.err();
         assert!(matches!(refused, Some(ScyllaError::Option(_))), "{options:?}: {refused:?}");
     }
     let secret = ScyllaOptions { password: Some("swordfish".to_owned()), ..ScyllaOptions::default() };

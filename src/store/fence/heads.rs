@@ -1,0 +1,89 @@
+//! Heads, and the answers that wait for them (F6): one raise is under way at a time, and what comes meanwhile goes with
+//! the next one.
+
+use super::{Effect, Raise};
+use crate::{
+    model::{Row, Seq, UserId, moves_mark},
+    store::{Appended, StoreResult},
+};
+
+/// The heads of one conversation.
+#[derive(Debug)]
+pub(super) struct Heads<T> {
+    /// Quorums have heads at least here.
+    raised: Seq,
+    /// Read marks that quorums have, by sender.
+    marked: Vec<(UserId, Seq)>,
+    /// What is under way.
+    under_way: Option<(Raise, Vec<Held<T>>)>,
+    /// Marks for the next raise.
+    marks: Vec<(UserId, Seq)>,
+    /// Answers for the next raise.
+    waiting: Vec<Held<T>>,
+}
+
+/// An answer that waits.
+type Held<T> = (T, StoreResult<Appended>);
+
+impl<T> Default for Heads<T> {
+    fn default() -> Self {
+        Self { raised: 0, marked: Vec::new(), under_way: None, marks: Vec::new(), waiting: Vec::new() }
+    }
+}
+
+fn larger(marks: &mut Vec<(UserId, Seq)>, user: &UserId, seq: Seq) {
+    match marks.iter_mut().find(|(marked, _)| marked == user) {
+        Some((_, mark)) => *mark = seq.max(*mark),
+        None => marks.push((user.clone(), seq)),
+    }
+}
+
+impl<T> Heads<T> {
+    /// Answers when everything that holds at this moment is raised.
+    pub(super) fn answer_later(&mut self, ticket: T, result: StoreResult<Appended>) {
+        self.waiting.push((ticket, result));
+    }
+
+    /// The user's read mark goes to `seq`, a message of the user's own, where nothing below it was kept from the user.
+    pub(super) fn mark(&mut self, user: &UserId, seq: Seq, read_upto: Seq) {
+        let under_way = self.under_way.iter().flat_map(|(raise, _)| &raise.marks);
+        let known = self.marked.iter().chain(under_way).chain(&self.marks);
+        let mark = known.filter(|(marked, _)| marked == user).map(|(_, mark)| *mark).max().unwrap_or(0);
+        if mark < seq && moves_mark(seq, read_upto, mark) {
+            larger(&mut self.marks, user, seq);
+        }
+    }
+
+    /// Raises what is to be raised, unless a raise is under way.
+    pub(super) fn advance(&mut self, top: Seq, last: Option<&Row>, effects: &mut Vec<Effect<T>>) {
+        if self.under_way.is_some() {
+            return;
+        }
+        let held = std::mem::take(&mut self.waiting);
+        if self.raised >= top && self.marks.is_empty() {
+            effects.extend(held.into_iter().map(|(ticket, result)| Effect::Answer(ticket, result)));
+            return;
+        }
+        let raise = Raise { upto: top, last: last.cloned(), marks: std::mem::take(&mut self.marks) };
+        effects.push(Effect::Raise(raise.clone()));
+        self.under_way = Some((raise, held));
+    }
+
+    /// The raise under way is acknowledged.
+    pub(super) fn on_raised(&mut self, effects: &mut Vec<Effect<T>>) {
+        let Some((raise, held)) = self.under_way.take() else { return };
+        self.raised = self.raised.max(raise.upto);
+        raise.marks.iter().for_each(|(user, seq)| larger(&mut self.marked, user, *seq));
+        effects.extend(held.into_iter().map(|(ticket, result)| Effect::Answer(ticket, result)));
+    }
+
+    pub(super) fn is_quiet(&self) -> bool {
+        self.under_way.is_none() && self.waiting.is_empty() && self.marks.is_empty()
+    }
+
+    /// Everybody who waits.
+    pub(super) fn abandon(&mut self) -> impl Iterator<Item = T> + use<T> {
+        let under_way = self.under_way.take().map(|(_, held)| held).unwrap_or_default();
+        under_way.into_iter().chain(std::mem::take(&mut self.waiting)).map(|(ticket, _)| ticket)
+    }
+}

@@ -1,0 +1,174 @@
+//! A conversation at its home: recovered once per epoch, then appended to without a conditional write, correct whatever
+//! pauses, crashes or is late. The rules are F1–F9 of `docs/rules.md`; this module keeps F3–F7 and knows no store.
+//!
+//! [`Role`] is one conversation's state in one epoch of its slot: sends and the store's answers go in, [`Effect`]s come
+//! out. The CQL engine carries them out: it repeats what was not answered, the same thing again, and ends the role
+//! when the slot is lost. The simulation in `sim` does so too, on three replicas that do the worst they may.
+//!
+//! `role` is the way of a message, `recovery` finds the end of the log, `cids` recognises what was stored before, and
+//! `heads` raises the heads and answers.
+
+use std::sync::Arc;
+
+use super::{Appended, StoreResult};
+use crate::model::{Cid, NewMessage, Row, Seq, UserId};
+
+mod cids;
+mod heads;
+mod recovery;
+mod role;
+#[cfg(test)]
+mod sim;
+
+pub use role::Role;
+
+/// The number of a home's term of a slot.
+pub type Epoch = u64;
+
+/// A row with what makes it part of the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Placed {
+    /// The message in its place.
+    pub row: Row,
+    /// The epoch of the home that first placed it.
+    pub w: Epoch,
+    /// The `w` of the row before it; 0 at seq 1.
+    pub pw: Epoch,
+}
+
+/// Who waits for a send's answer.
+pub trait Ticket {
+    /// Nobody waits any more: what is not written yet need not be.
+    fn is_gone(&self) -> bool;
+}
+
+/// What a role wants done. Each but [`Effect::Answer`] is answered with the [`Event`] of the same name.
+#[derive(Debug)]
+pub enum Effect<T> {
+    /// A quorum read of the heads there are: the larger one.
+    ReadHeads,
+    /// A quorum read of the rows from `from` on, as far as they are dense, at most [`Limits::page`].
+    ReadRows {
+        /// The first.
+        from: Seq,
+    },
+    /// A quorum read of the senders and cids at `upto` and below, newest first, at most [`Limits::cids`] or down to
+    /// `down_to`.
+    ReadCids {
+        /// The newest.
+        upto: Seq,
+        /// The oldest that counts.
+        down_to: Seq,
+    },
+    /// Writes rows with their cid rows in one batch of one partition, every column set, at the timestamp of this epoch,
+    /// until a quorum has acknowledged it: after a time-out the same batch again.
+    Write(Arc<[Placed]>),
+    /// A quorum read, sent after this, that shows the incarnation alive.
+    Validate,
+    /// Raises every head, and the read marks given, until quorums have acknowledged all of it.
+    Raise(Raise),
+    /// Looks whether messages are stored: at the seq given, or, without one, wherever the cid rows of the bucket of
+    /// `top + 1` and of the one before it say, at or below `top`. The rows themselves decide.
+    Look {
+        /// The messages.
+        asked: Vec<Look>,
+        /// Rows above do not count.
+        top: Seq,
+    },
+    /// What became of a send.
+    Answer(T, StoreResult<Appended>),
+}
+
+/// A message that may be stored.
+#[derive(Debug, Clone)]
+pub struct Look {
+    /// Who wrote it.
+    pub sender: UserId,
+    /// The sender's id for it.
+    pub cid: Cid,
+    /// Where it should stand.
+    pub at: Option<Seq>,
+}
+
+/// What heads and read marks are to be at least.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Raise {
+    /// The seq of all heads.
+    pub upto: Seq,
+    /// The row there; `None` where it is lost.
+    pub last: Option<Row>,
+    /// Read marks of senders, at their own messages.
+    pub marks: Vec<(UserId, Seq)>,
+}
+
+/// What the store answered.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// The larger head, 0 where there is none.
+    Heads(Seq),
+    /// Rows from the one that was asked for on; `more` when the page was full.
+    Rows {
+        /// Dense, oldest first.
+        rows: Vec<Placed>,
+        /// There may be more.
+        more: bool,
+    },
+    /// Senders and cids; all from `from` on are there.
+    Cids {
+        /// Each with its seq.
+        found: Vec<(Seq, UserId, Cid)>,
+        /// The seq from which on none is missing.
+        from: Seq,
+    },
+    /// The batch is acknowledged.
+    Written,
+    /// The incarnation was alive after the acknowledgement.
+    Validated,
+    /// The heads are acknowledged.
+    Raised,
+    /// The rows that have exactly the sender and cid that was looked for, in the order of the question.
+    Looked(Vec<Option<Row>>),
+}
+
+/// Sizes.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Seqs per partition.
+    pub bucket: Seq,
+    /// Rows of one write.
+    pub rows: usize,
+    /// Bytes of bodies of one write; one message always goes.
+    pub bytes: usize,
+    /// Rows of one page of a recovery.
+    pub page: usize,
+    /// Cids that a recovery loads.
+    pub cids: usize,
+}
+
+impl Limits {
+    fn bucket_of(&self, seq: Seq) -> Seq {
+        seq.saturating_sub(1) / self.bucket
+    }
+
+    /// The first seq whose cid counts for a message that is placed at `seq`: R15.
+    fn cids_from(&self, seq: Seq) -> Seq {
+        self.bucket_of(seq).saturating_sub(1) * self.bucket + 1
+    }
+
+    /// How many rows the bucket of `seq` takes from there on.
+    fn room(&self, seq: Seq) -> usize {
+        usize::try_from((self.bucket_of(seq) + 1) * self.bucket + 1 - seq).unwrap_or(usize::MAX)
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { bucket: 4096, rows: 64, bytes: 256 * 1024, page: 64, cids: 512 }
+    }
+}
+
+/// A send that waits.
+struct Waiting<T> {
+    ticket: T,
+    message: NewMessage,
+}

@@ -1,0 +1,333 @@
+//! One conversation at its home, in one epoch: from a send to its answer.
+//!
+//! One batch at a time is written and then validated (F4, F5); only then the next one is written, while the heads of
+//! the one before are still under way (F6). So every cid that this epoch placed is in memory before the next
+//! batch is looked at, and a cid is never judged against a batch in flight.
+
+use std::{collections::VecDeque, mem, sync::Arc};
+
+use super::{
+    Effect, Epoch, Event, Limits, Look, Placed, Ticket, Waiting,
+    cids::{Cids, Place},
+    heads::Heads,
+    recovery::{End, Recovery},
+};
+use crate::{
+    model::{Cid, NewMessage, Row, Seq, UserId},
+    store::{Appended, StoreError, StoreResult},
+};
+
+/// A conversation at its home. Whoever owns it carries out the effects, and drops the role when the epoch ends (F7, F8):
+/// nothing of it may be kept for a later epoch.
+pub struct Role<T> {
+    limits: Limits,
+    epoch: Epoch,
+    stage: Stage<T>,
+    queue: VecDeque<Waiting<T>>,
+    heads: Heads<T>,
+    cids: Cids,
+    /// The recovery's cids are not there yet.
+    loading: bool,
+    effects: Vec<Effect<T>>,
+}
+
+enum Stage<T> {
+    Recovering(Recovery),
+    Open(Open, Writer<T>),
+}
+
+/// The end of the log: everything up to `top` is validated.
+struct Open {
+    top: Seq,
+    w: Epoch,
+    last: Option<Row>,
+}
+
+enum Writer<T> {
+    Idle,
+    /// Asking the store about some of the messages: for each message whether it was asked about.
+    Looking(Vec<Waiting<T>>, Vec<bool>),
+    Writing(Batch<T>),
+    Proving(Batch<T>),
+}
+
+struct Batch<T> {
+    rows: Arc<[Placed]>,
+    /// How far each row's sender has been handed the conversation.
+    read_upto: Vec<Seq>,
+    answers: Vec<(T, StoreResult<Appended>)>,
+}
+
+impl<T: Ticket> Role<T> {
+    /// A conversation of which nothing is known, in a slot that this process holds in `epoch`.
+    pub fn new(epoch: Epoch, limits: Limits) -> Self {
+        let stage = Stage::Recovering(Recovery::Fresh);
+        let (queue, heads, cids) = (VecDeque::new(), Heads::default(), Cids::default());
+        Self { limits, epoch, stage, queue, heads, cids, loading: false, effects: Vec::new() }
+    }
+
+    /// Takes a send; it is answered exactly once, unless the role is dropped.
+    pub fn submit(&mut self, ticket: T, message: NewMessage) {
+        self.queue.push_back(Waiting { ticket, message });
+        self.advance();
+    }
+
+    /// What is to be done now. Empty it after every call.
+    pub fn take_effects(&mut self) -> Vec<Effect<T>> {
+        mem::take(&mut self.effects)
+    }
+
+    /// Everything written in this epoch is acknowledged and nobody waits: the role may be forgotten (F7).
+    pub fn is_quiet(&self) -> bool {
+        let resting = matches!(self.stage, Stage::Recovering(Recovery::Fresh) | Stage::Open(_, Writer::Idle));
+        resting && self.queue.is_empty() && self.heads.is_quiet()
+    }
+
+    /// How many sends wait to be written.
+    pub fn waiting(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// How many cids it holds: most of its memory.
+    pub fn cids(&self) -> usize {
+        self.cids.len()
+    }
+
+    /// Ends it: everybody who waits hears that this is not the home any more. What was written may be adopted by
+    /// the next home, which then recognises the cid.
+    pub fn end(self) -> Vec<T> {
+        let Self { stage, queue, mut heads, .. } = self;
+        let mut tickets: Vec<T> = heads.abandon().collect();
+        match stage {
+            Stage::Open(_, Writer::Looking(taken, _)) => {
+                tickets.extend(taken.into_iter().map(|waiting| waiting.ticket))
+            }
+            Stage::Open(_, Writer::Writing(batch) | Writer::Proving(batch)) => {
+                tickets.extend(batch.answers.into_iter().map(|(ticket, _)| ticket));
+            }
+            _ => {}
+        }
+        tickets.extend(queue.into_iter().map(|waiting| waiting.ticket));
+        tickets
+    }
+
+    /// The answer to an effect.
+    pub fn on(&mut self, event: Event) {
+        match event {
+            Event::Heads(head) => self.on_heads(head),
+            Event::Rows { rows, more } => self.on_rows(rows, more),
+            Event::Cids { found, from } => self.on_cids(&found, from),
+            Event::Written => self.on_written(),
+            Event::Validated => self.on_validated(),
+            Event::Raised => self.on_raised(),
+            Event::Looked(rows) => self.on_looked(rows),
+        }
+        self.advance();
+    }
+
+    fn advance(&mut self) {
+        match &self.stage {
+            Stage::Recovering(Recovery::Fresh) if !self.queue.is_empty() => {
+                self.stage = Stage::Recovering(Recovery::Heads);
+                self.effects.push(Effect::ReadHeads);
+            }
+            Stage::Recovering(Recovery::Announcing(end)) => {
+                self.heads.advance(end.top, end.last.as_ref(), &mut self.effects);
+                if self.heads.is_quiet() && !self.loading {
+                    self.open();
+                    self.advance();
+                }
+            }
+            Stage::Open(open, _) => {
+                self.heads.advance(open.top, open.last.as_ref(), &mut self.effects);
+                self.next_batch();
+            }
+            Stage::Recovering(_) => {}
+        }
+    }
+
+    fn on_heads(&mut self, head: Seq) {
+        if !matches!(self.stage, Stage::Recovering(Recovery::Heads)) {
+            return;
+        }
+        let end = End::at_head(head);
+        self.effects.push(Effect::ReadRows { from: end.next() });
+        if head > 0 {
+            // Rows up to a head are settled: their cids can be read beside the rows above.
+            let down_to = self.limits.cids_from(head);
+            self.effects.push(Effect::ReadCids { upto: head, down_to });
+            self.loading = true;
+        }
+        self.stage = Stage::Recovering(Recovery::Rows(end));
+    }
+
+    fn on_rows(&mut self, rows: Vec<Placed>, more: bool) {
+        let Stage::Recovering(Recovery::Rows(end)) = &mut self.stage else { return };
+        let (adopted, more) = end.on_rows(rows, more, &self.limits);
+        adopted.iter().for_each(|placed| self.cids.add(&placed.row.sender, &placed.row.cid, placed.row.seq));
+        self.stage = Stage::Recovering(end.clone().adopt(adopted, more, &mut self.effects));
+    }
+
+    fn on_cids(&mut self, found: &[(Seq, UserId, Cid)], from: Seq) {
+        self.cids.load(found, from);
+        self.loading = false;
+    }
+
+    fn open(&mut self) {
+        let Stage::Recovering(Recovery::Announcing(end)) = &self.stage else { return };
+        let open = Open { top: end.top, w: end.w, last: end.last.clone() };
+        self.stage = Stage::Open(open, Writer::Idle);
+    }
+
+    fn on_written(&mut self) {
+        match &mut self.stage {
+            Stage::Recovering(Recovery::Adopting(end, more)) => {
+                let recovery = end.clone().go_on(*more, &mut self.effects);
+                self.stage = Stage::Recovering(recovery);
+            }
+            Stage::Open(_, writer @ Writer::Writing(_)) => {
+                let Writer::Writing(batch) = mem::replace(writer, Writer::Idle) else { return };
+                *writer = Writer::Proving(batch);
+                self.effects.push(Effect::Validate);
+            }
+            _ => {}
+        }
+    }
+
+    fn on_validated(&mut self) {
+        match &mut self.stage {
+            Stage::Recovering(Recovery::Proving(end)) => {
+                self.stage = Stage::Recovering(Recovery::Announcing(end.clone()));
+            }
+            Stage::Open(open, writer @ Writer::Proving(_)) => {
+                let Writer::Proving(batch) = mem::replace(writer, Writer::Idle) else { return };
+                for (Placed { row, .. }, read_upto) in batch.rows.iter().zip(batch.read_upto) {
+                    self.heads.mark(&row.sender, row.seq, read_upto);
+                }
+                if let Some(last) = batch.rows.last() {
+                    *open = Open { top: last.row.seq, w: last.w, last: Some(last.row.clone()) };
+                }
+                for (ticket, result) in batch.answers {
+                    self.heads.answer_later(ticket, result);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn on_raised(&mut self) {
+        self.heads.on_raised(&mut self.effects);
+    }
+
+    fn on_looked(&mut self, rows: Vec<Option<Row>>) {
+        let Stage::Open(_, writer @ Writer::Looking(..)) = &mut self.stage else { return };
+        let Writer::Looking(taken, asked) = mem::replace(writer, Writer::Idle) else { return };
+        let mut rows = rows.into_iter();
+        let mut fresh = Vec::with_capacity(taken.len());
+        for (waiting, asked) in taken.into_iter().zip(asked) {
+            match asked.then(|| rows.next().flatten()).flatten() {
+                Some(row) => self.answer_stored(waiting, &row),
+                None => fresh.push(waiting),
+            }
+        }
+        self.write(fresh);
+    }
+
+    /// The message is stored: it is answered when the heads are at or above it (R3).
+    fn answer_stored(&mut self, waiting: Waiting<T>, row: &Row) {
+        let same = row.body == waiting.message.body;
+        let result = if same {
+            self.heads.mark(&row.sender, row.seq, waiting.message.read_upto);
+            Ok(Appended { seq: row.seq, ts: row.ts, fresh: false })
+        } else {
+            Err(StoreError::CidReused { seq: row.seq })
+        };
+        self.heads.answer_later(waiting.ticket, result);
+    }
+
+    /// Takes what waits, as much as one write holds, and asks the store about what may be stored already.
+    fn next_batch(&mut self) {
+        let Stage::Open(open, Writer::Idle) = &self.stage else { return };
+        let next = open.top + 1;
+        let (top, from) = (open.top, self.limits.cids_from(next));
+        let taken = self.take(self.limits.room(next).min(self.limits.rows));
+        if taken.is_empty() {
+            return;
+        }
+        let mut asked = Vec::new();
+        let mut looks = Vec::new();
+        for NewMessage { sender, cid, .. } in taken.iter().map(|waiting| &waiting.message) {
+            let at = match self.cids.find(sender, cid, from) {
+                Place::At(seq) => Some(Some(seq)),
+                Place::Unknown => Some(None),
+                Place::Nowhere => None,
+            };
+            asked.push(at.is_some());
+            looks.extend(at.map(|at| Look { sender: sender.clone(), cid: cid.clone(), at }));
+        }
+        if looks.is_empty() {
+            self.write(taken);
+        } else {
+            self.effects.push(Effect::Look { asked: looks, top });
+            self.set_writer(Writer::Looking(taken, asked));
+        }
+    }
+
+    fn take(&mut self, most: usize) -> Vec<Waiting<T>> {
+        let (mut taken, mut bytes) = (Vec::new(), 0);
+        while let Some(waiting) = self.queue.front() {
+            bytes += waiting.message.body.size();
+            if taken.len() >= most || (!taken.is_empty() && bytes > self.limits.bytes) {
+                break;
+            }
+            taken.extend(self.queue.pop_front().filter(|waiting| !waiting.ticket.is_gone()));
+        }
+        taken
+    }
+
+    /// Places messages that are not stored, each cid once.
+    fn write(&mut self, fresh: Vec<Waiting<T>>) {
+        let Stage::Open(open, _) = &self.stage else { return };
+        let (top, mut w) = (open.top, open.w);
+        let mut rows: Vec<Placed> = Vec::with_capacity(fresh.len());
+        let mut answers = Vec::with_capacity(fresh.len());
+        let mut read_upto = Vec::with_capacity(fresh.len());
+        for Waiting { ticket, message } in fresh {
+            if let Some(twin) = twin_of(&rows, &message) {
+                let same = twin.body == message.body;
+                let stored = Appended { seq: twin.seq, ts: twin.ts, fresh: false };
+                answers.push((ticket, if same { Ok(stored) } else { Err(StoreError::CidReused { seq: twin.seq }) }));
+                continue;
+            }
+            let NewMessage { sender, cid, ts, body, read_upto: handed } = message;
+            let seq = top + 1 + rows.len() as Seq;
+            self.cids.add(&sender, &cid, seq);
+            read_upto.push(handed);
+            answers.push((ticket, Ok(Appended { seq, ts, fresh: true })));
+            rows.push(Placed { row: Row { seq, sender, cid, ts, body }, w: self.epoch, pw: w });
+            w = self.epoch;
+        }
+        if rows.is_empty() {
+            self.set_writer(Writer::Idle);
+            return;
+        }
+        let next = top + 1;
+        if self.limits.bucket_of(next) != self.limits.bucket_of(top) {
+            self.cids.trim(self.limits.cids_from(next));
+        }
+        let rows: Arc<[Placed]> = Arc::from(rows);
+        self.effects.push(Effect::Write(rows.clone()));
+        self.set_writer(Writer::Writing(Batch { rows, read_upto, answers }));
+    }
+
+    fn set_writer(&mut self, to: Writer<T>) {
+        if let Stage::Open(_, writer) = &mut self.stage {
+            *writer = to;
+        }
+    }
+}
+
+/// The row of this batch that has the message's sender and cid. Batches are small.
+fn twin_of<'a>(rows: &'a [Placed], message: &NewMessage) -> Option<&'a Row> {
+    rows.iter().map(|placed| &placed.row).find(|row| row.sender == message.sender && row.cid == message.cid)
+}

@@ -1,0 +1,524 @@
+//! A process that may be home: takes the slot, serves it with the real [`Role`], hands it over, crashes.
+
+use super::{
+    Mutant,
+    check::newest,
+    world::{CIDS, Cell, Proposal, Replica, Shared, Stored},
+};
+use crate::{
+    model::{Body, Cid, NewMessage, Row, Seq, UserId},
+    store::fence::{Effect, Epoch, Event, Limits, Placed, Raise, Role, Ticket},
+};
+
+const LIMITS: Limits = Limits { bucket: 4, rows: 2, bytes: 1 << 20, page: 2, cids: 3 };
+
+/// A client's send: which message.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Send(u8);
+
+impl Ticket for Send {
+    fn is_gone(&self) -> bool {
+        false
+    }
+}
+
+/// What a process is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Not home, and not trying.
+    Idle,
+    /// Fencing the home on record: which replicas have it.
+    Fencing {
+        term: (Epoch, u64),
+        reached: [bool; 3],
+    },
+    /// Proposing itself.
+    Proposing(Epoch, u64),
+    Home(Epoch),
+}
+
+/// A write or a read under way.
+#[derive(Debug)]
+enum Work {
+    Write {
+        cells: Vec<Cell>,
+        sent: [Vec<bool>; 3],
+        done: Event,
+    },
+    /// The first replica was sampled.
+    Read {
+        what: Question,
+        sample: Option<(usize, Sample)>,
+    },
+}
+
+#[derive(Debug, Clone)]
+enum Question {
+    Heads,
+    Rows(Seq),
+    Cids(Seq, Seq),
+    Validate,
+    Look(Vec<(u8, Option<Seq>)>, Seq),
+}
+
+/// What a replica showed when it was read.
+#[derive(Debug)]
+struct Sample {
+    copy: Replica,
+    fenced: bool,
+}
+
+pub(super) struct Home {
+    name: usize,
+    incarnation: u64,
+    pub(super) phase: Phase,
+    role: Option<(Epoch, Role<Send>)>,
+    work: Vec<Work>,
+    /// Rows as they were read before the fence, for the mutant that may.
+    early_rows: Option<Vec<Placed>>,
+    /// What the incarnation showed at some earlier time, for the mutant that may use it.
+    seen_alive: bool,
+    /// The `w` and `pw` of rows whose chain a mutant forged.
+    forged: Vec<Placed>,
+    /// The last write was an adoption.
+    adopting: bool,
+}
+
+fn user(number: usize) -> UserId {
+    UserId::new(["alice", "bob"][number]).unwrap()
+}
+
+fn cid(number: u8) -> Cid {
+    Cid::new(&number.to_string()).unwrap()
+}
+
+fn number(cid: &Cid) -> u8 {
+    cid.as_str().parse().unwrap()
+}
+
+fn row(seq: Seq, stored: Stored) -> Placed {
+    let (sender, cid, body) = (user(usize::from(stored.cid % 2)), cid(stored.cid), Body::text("x"));
+    Placed { row: Row { seq, sender, cid, ts: 1, body }, w: stored.w, pw: stored.pw }
+}
+
+impl Home {
+    pub(super) fn new(name: usize, incarnation: u64) -> Self {
+        Self {
+            name,
+            incarnation,
+            phase: Phase::Idle,
+            role: None,
+            work: Vec::new(),
+            early_rows: None,
+            seen_alive: false,
+            forged: Vec::new(),
+            adopting: false,
+        }
+    }
+
+    pub(super) fn step(&mut self, shared: &mut Shared) -> Result<(), String> {
+        if shared.random.one_in(150) {
+            self.crash(shared);
+            return Ok(());
+        }
+        match self.phase {
+            Phase::Idle if shared.random.one_in(24) => self.try_to_take(shared),
+            Phase::Fencing { term, reached } => self.fence(term, reached, shared),
+            Phase::Proposing(..) => self.propose(shared),
+            Phase::Home(epoch) => return self.serve(epoch, shared),
+            // A home that lost its place in a mutant's world goes on with what is under way.
+            Phase::Idle => {}
+        }
+        if self.role.is_some() { self.do_some_work(shared) } else { Ok(()) }
+    }
+
+    /// Forgets everything; what was sent may still arrive.
+    fn crash(&mut self, shared: &mut Shared) {
+        let name = self.name;
+        shared.note(|| format!("{name} crashes"));
+        self.abandon(shared);
+        let incarnation = if shared.is(Mutant::SameIncarnation) { self.incarnation } else { shared.new_incarnation() };
+        *self = Self::new(self.name, incarnation);
+        if shared.is(Mutant::SameIncarnation) && shared.slot.1 == incarnation {
+            self.phase = Phase::Home(shared.slot.0);
+        }
+    }
+
+    fn abandon(&mut self, shared: &mut Shared) {
+        for work in self.work.drain(..) {
+            let Work::Write { cells, sent, .. } = work else { continue };
+            for (replica, sent) in sent.iter().enumerate() {
+                let missing = cells.iter().zip(sent).filter(|(_, sent)| !**sent);
+                missing.for_each(|(cell, _)| shared.later(replica, *cell));
+            }
+        }
+        self.role = None;
+        self.forged.clear();
+    }
+
+    fn try_to_take(&mut self, shared: &mut Shared) {
+        let term = shared.slot;
+        let name = self.name;
+        if shared.is(Mutant::RowsBeforeFence) && self.early_rows.is_none() {
+            let merged = merge(&shared.replicas[0], &shared.replicas[1]);
+            let head = merged.heads[0].max(merged.heads[1]);
+            self.early_rows = Some(dense(&merged, head.max(1), usize::MAX));
+        }
+        if term.1 == self.incarnation || shared.is(Mutant::NoFence) {
+            self.phase = Phase::Proposing(term.0, term.1);
+        } else {
+            shared.note(|| format!("{name} fences {}", term.1));
+            self.phase = Phase::Fencing { term, reached: [false; 3] };
+        }
+    }
+
+    fn fence(&mut self, term: (Epoch, u64), mut reached: [bool; 3], shared: &mut Shared) {
+        let replica = shared.random.below(3);
+        if !reached[replica] {
+            reached[replica] = true;
+            shared.replicas[replica].take(Cell::Fence(term.1));
+        }
+        let quorum = reached.iter().filter(|reached| **reached).count() >= 2;
+        if quorum || shared.is(Mutant::FenceNotCommitted) {
+            for replica in (0..3).filter(|replica| !reached[*replica]) {
+                shared.later(replica, Cell::Fence(term.1));
+            }
+            self.phase = Phase::Proposing(term.0, term.1);
+        } else {
+            self.phase = Phase::Fencing { term, reached };
+        }
+    }
+
+    /// Repeats the proposal until the record shows what became of it.
+    fn propose(&mut self, shared: &mut Shared) {
+        let Phase::Proposing(epoch, old) = self.phase else { return };
+        let name = self.name;
+        if shared.slot == (epoch + 1, self.incarnation) {
+            shared.note(|| format!("{name} is home in epoch {}", epoch + 1));
+            self.become_home(epoch + 1, shared);
+        } else if shared.slot != (epoch, old) {
+            self.phase = Phase::Idle;
+        } else {
+            shared.proposals.push(Proposal { from: (epoch, old), to: self.incarnation });
+        }
+    }
+
+    fn become_home(&mut self, epoch: Epoch, shared: &mut Shared) {
+        self.phase = Phase::Home(epoch);
+        if !shared.is(Mutant::KeepState) {
+            self.abandon(shared);
+        }
+    }
+
+    fn serve(&mut self, epoch: Epoch, shared: &mut Shared) -> Result<(), String> {
+        match shared.random.below(14) {
+            0..=2 => {
+                let message = shared.random.below(CIDS) as u8;
+                let name = self.name;
+                shared.note(|| format!("{name} gets message {message}"));
+                let new = NewMessage {
+                    sender: user(usize::from(message % 2)),
+                    cid: cid(message),
+                    ts: 1,
+                    body: Body::text("x"),
+                    read_upto: 0,
+                };
+                let role = self.role.get_or_insert_with(|| (epoch, Role::new(epoch, LIMITS)));
+                role.1.submit(Send(message), new);
+            }
+            3 if shared.random.one_in(8) => self.hand_over(epoch, shared),
+            4 if shared.random.one_in(4) => self.forget(shared),
+            _ => {}
+        }
+        // Most of the time a store is quick.
+        for _ in 0..shared.random.below(5) {
+            self.do_some_work(shared)?;
+        }
+        Ok(())
+    }
+
+    fn hand_over(&mut self, epoch: Epoch, shared: &mut Shared) {
+        let name = self.name;
+        // To anybody, or back to itself later.
+        let to = shared.random.below(shared.incarnations as usize) as u64 + 1;
+        shared.note(|| format!("{name} gives epoch {epoch} to {to}"));
+        if !shared.is(Mutant::HandOverInFlight) && !shared.is(Mutant::KeepState) {
+            self.abandon(shared);
+        }
+        shared.proposals.push(Proposal { from: (epoch, self.incarnation), to });
+        if !shared.is(Mutant::HandOverInFlight) {
+            self.phase = if to == self.incarnation { Phase::Proposing(epoch, self.incarnation) } else { Phase::Idle };
+        }
+    }
+
+    fn forget(&mut self, shared: &mut Shared) {
+        let quiet = self.role.as_ref().is_some_and(|(_, role)| role.is_quiet());
+        if quiet || shared.is(Mutant::ForgetUnacked) {
+            self.abandon(shared);
+        }
+    }
+
+    fn do_some_work(&mut self, shared: &mut Shared) -> Result<(), String> {
+        self.carry_out(shared)?;
+        if self.work.is_empty() {
+            return Ok(());
+        }
+        let at = shared.random.below(self.work.len());
+        let done = match &mut self.work[at] {
+            Work::Write { cells, sent, done } => write(cells, sent, done, shared),
+            Work::Read { what, sample } => read(what, sample, self.incarnation, shared),
+        };
+        let Some(done) = done else { return Ok(()) };
+        if let Work::Write { cells, sent, .. } = self.work.swap_remove(at) {
+            leave_the_rest(&cells, &sent, shared);
+        }
+        self.on_done(done, shared);
+        self.carry_out(shared)
+    }
+
+    /// What the store answered goes to the role, after a mutant had its hands on it.
+    fn on_done(&mut self, done: Done, shared: &mut Shared) {
+        let name = self.name;
+        shared.note(|| format!("{name}: {done:?}"));
+        let event = match done {
+            Done::Fenced => {
+                self.abandon(shared);
+                self.phase = Phase::Idle;
+                self.incarnation = shared.new_incarnation();
+                return;
+            }
+            Done::Event(Event::Rows { rows, more }) => self.tamper_rows(rows, more, shared),
+            Done::Event(event) => event,
+        };
+        if matches!(event, Event::Validated) {
+            self.seen_alive = true;
+        }
+        if let Some((_, role)) = &mut self.role {
+            role.on(event);
+        }
+    }
+
+    fn tamper_rows(&mut self, mut rows: Vec<Placed>, mut more: bool, shared: &Shared) -> Event {
+        if shared.is(Mutant::RowsBeforeFence)
+            && let (Some(early), Some(first)) = (self.early_rows.take(), rows.first())
+            && early.first().is_some_and(|row| row.row.seq == first.row.seq)
+        {
+            (rows, more) = (early, false);
+        }
+        let any = shared.is(Mutant::AnyRowFollows);
+        if any || shared.is(Mutant::GrowingEpochsFollow) {
+            for n in 1..rows.len() {
+                let w = rows[n - 1].w;
+                if rows[n].pw != w && (any || rows[n].w >= w) {
+                    self.forged.push(rows[n].clone());
+                    rows[n].pw = w;
+                }
+            }
+        }
+        Event::Rows { rows, more }
+    }
+
+    fn carry_out(&mut self, shared: &mut Shared) -> Result<(), String> {
+        while let Some((epoch, role)) = &mut self.role {
+            let epoch = *epoch;
+            let effects = role.take_effects();
+            if effects.is_empty() {
+                break;
+            }
+            for effect in effects {
+                self.start(effect, epoch, shared)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn start(&mut self, effect: Effect<Send>, epoch: Epoch, shared: &mut Shared) -> Result<(), String> {
+        let what = match effect {
+            Effect::ReadHeads => Question::Heads,
+            Effect::ReadRows { from } => Question::Rows(from),
+            Effect::ReadCids { upto, down_to } => Question::Cids(upto, down_to),
+            Effect::Validate if self.skips_validation(shared) => {
+                self.feed(Event::Validated);
+                return Ok(());
+            }
+            Effect::Validate => Question::Validate,
+            Effect::Look { asked, top } => {
+                Question::Look(asked.iter().map(|look| (number(&look.cid), look.at)).collect(), top)
+            }
+            Effect::Write(rows) => {
+                self.start_write(&rows, epoch, shared);
+                return Ok(());
+            }
+            Effect::Raise(raise) => {
+                self.start_raise(&raise, shared);
+                return Ok(());
+            }
+            Effect::Answer(Send(message), result) => {
+                let name = self.name;
+                shared.note(|| format!("{name} answers {message}: {result:?}"));
+                return result.map_or(Ok(()), |appended| shared.promises.on_sent(message, appended.seq));
+            }
+        };
+        self.work.push(Work::Read { what, sample: None });
+        Ok(())
+    }
+
+    fn skips_validation(&self, shared: &Shared) -> bool {
+        shared.is(Mutant::NoValidation)
+            || (self.seen_alive && shared.is(Mutant::EarlyValidation))
+            || (self.adopting && shared.is(Mutant::AdoptionNotValidated))
+    }
+
+    fn feed(&mut self, event: Event) {
+        if let Some((_, role)) = &mut self.role {
+            role.on(event);
+        }
+    }
+
+    fn start_write(&mut self, rows: &[Placed], epoch: Epoch, shared: &mut Shared) {
+        let adoption = rows.iter().any(|placed| placed.w != epoch);
+        shared.adopted += usize::from(adoption);
+        self.adopting = adoption;
+        if adoption && shared.is(Mutant::NoAdoption) {
+            return self.feed(Event::Written);
+        }
+        let cells = rows.iter().flat_map(|placed| {
+            let Placed { row, mut w, mut pw } = placed.clone();
+            if let Some(real) = self.forged.iter().find(|real| real.row == row && real.w == w) {
+                pw = real.pw;
+            }
+            if shared.is(Mutant::AdoptAsOwn) {
+                w = epoch;
+            }
+            let cid = number(&row.cid);
+            [Cell::Row(row.seq, Stored { timestamp: epoch, cid, w, pw }), Cell::Cid(cid, epoch, row.seq)]
+        });
+        let cells: Vec<Cell> = cells.collect();
+        let name = self.name;
+        shared.note(|| format!("{name} writes {cells:?}"));
+        self.push_write(cells, Event::Written);
+    }
+
+    fn start_raise(&mut self, raise: &Raise, shared: &mut Shared) {
+        let cells: Vec<Cell> = (0..2).map(|user| Cell::Head(user, raise.upto)).collect();
+        if shared.is(Mutant::AnswerBeforeHeads) {
+            self.feed(Event::Raised);
+            for replica in 0..3 {
+                cells.iter().for_each(|cell| shared.later(replica, *cell));
+            }
+            return;
+        }
+        let needed = if shared.is(Mutant::OneHead) { 1 } else { 2 };
+        for cell in &cells[needed..] {
+            (0..3).for_each(|replica| shared.later(replica, *cell));
+        }
+        self.push_write(cells[..needed].to_vec(), Event::Raised);
+    }
+
+    fn push_write(&mut self, cells: Vec<Cell>, done: Event) {
+        let sent = std::array::from_fn(|_| vec![false; cells.len()]);
+        self.work.push(Work::Write { cells, sent, done });
+    }
+}
+
+/// What became of a piece of work.
+#[derive(Debug)]
+enum Done {
+    Event(Event),
+    Fenced,
+}
+
+/// Brings some cells to some replica; done when a quorum has everything.
+fn write(cells: &[Cell], sent: &mut [Vec<bool>; 3], done: &Event, shared: &mut Shared) -> Option<Done> {
+    let replica = shared.random.below(3);
+    let torn = shared.random.one_in(3);
+    for (cell, sent) in cells.iter().zip(&mut sent[replica]) {
+        if !torn || shared.random.one_in(2) {
+            shared.replicas[replica].take(*cell);
+            *sent = true;
+        }
+    }
+    let reached = sent.iter().filter(|sent| sent.iter().all(|sent| *sent)).count();
+    let needed = if shared.is(Mutant::OneReplica) { 1 } else { 2 };
+    (reached >= needed).then(|| Done::Event(done.clone()))
+}
+
+fn leave_the_rest(cells: &[Cell], sent: &[Vec<bool>; 3], shared: &mut Shared) {
+    for (replica, sent) in sent.iter().enumerate() {
+        let missing = cells.iter().zip(sent).filter(|(_, sent)| !**sent);
+        missing.for_each(|(cell, _)| shared.later(replica, *cell));
+    }
+}
+
+/// Samples one replica, then another one; the newer of each cell is the answer.
+fn read(what: &Question, sample: &mut Option<(usize, Sample)>, incarnation: u64, shared: &mut Shared) -> Option<Done> {
+    let replica = shared.random.below(3);
+    let now = Sample { copy: copy(&shared.replicas[replica]), fenced: shared.shows_fenced(replica, incarnation) };
+    let Some((first, before)) = sample.take() else {
+        *sample = Some((replica, now));
+        return None;
+    };
+    if first == replica {
+        *sample = Some((first, before));
+        return None;
+    }
+    let merged = merge(&before.copy, &now.copy);
+    Some(match what {
+        Question::Validate if before.fenced || now.fenced => Done::Fenced,
+        Question::Validate => Done::Event(Event::Validated),
+        Question::Heads => Done::Event(Event::Heads(merged.heads[0].max(merged.heads[1]))),
+        Question::Rows(from) => {
+            let rows = dense(&merged, *from, LIMITS.page);
+            let more = rows.len() == LIMITS.page;
+            Done::Event(Event::Rows { rows, more })
+        }
+        Question::Cids(upto, down_to) => {
+            let all: Vec<_> = (*down_to..=*upto).rev().take(LIMITS.cids).collect();
+            let from = if all.len() < LIMITS.cids { *down_to } else { *all.last().unwrap_or(upto) };
+            let found = all.iter().filter_map(|seq| merged.rows.get(seq).map(|stored| (*seq, row(*seq, *stored))));
+            let found = found.map(|(seq, placed)| (seq, placed.row.sender, placed.row.cid)).collect();
+            let nothing = Event::Cids { found: Vec::new(), from: 0 };
+            Done::Event(if shared.is(Mutant::NoDedupe) { nothing } else { Event::Cids { found, from } })
+        }
+        Question::Look(asked, top) => {
+            Done::Event(Event::Looked(asked.iter().map(|(cid, at)| look(*cid, *at, *top, &merged, shared)).collect()))
+        }
+    })
+}
+
+fn look(cid: u8, at: Option<Seq>, top: Seq, merged: &Replica, shared: &Shared) -> Option<Row> {
+    if shared.is(Mutant::NoDedupe) {
+        return None;
+    }
+    let at = at.or_else(|| merged.cids.get(&cid).map(|(_, seq)| *seq))?;
+    if shared.is(Mutant::CidRowAlone) {
+        return Some(row(at, Stored { timestamp: 0, cid, w: 0, pw: 0 }).row);
+    }
+    let stored = merged.rows.get(&at).filter(|stored| at <= top && stored.cid == cid)?;
+    Some(row(at, *stored).row)
+}
+
+fn copy(replica: &Replica) -> Replica {
+    let Replica { rows, cids, heads, fenced } = replica;
+    Replica { rows: rows.clone(), cids: cids.clone(), heads: *heads, fenced: fenced.clone() }
+}
+
+fn merge(a: &Replica, b: &Replica) -> Replica {
+    let mut merged = copy(a);
+    for seq in b.rows.keys() {
+        if let Some(row) = newest(a, b, *seq) {
+            merged.rows.insert(*seq, row);
+        }
+    }
+    for (cid, place) in &b.cids {
+        let at = merged.cids.entry(*cid).or_insert(*place);
+        *at = (*at).max(*place);
+    }
+    merged.heads = [a.heads[0].max(b.heads[0]), a.heads[1].max(b.heads[1])];
+    merged
+}
+
+/// The rows from `from` on, as far as none is missing.
+fn dense(replica: &Replica, from: Seq, most: usize) -> Vec<Placed> {
+    (from..).map_while(|seq| replica.rows.get(&seq).map(|stored| row(seq, *stored))).take(most).collect()
+}

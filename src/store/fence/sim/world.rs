@@ -1,0 +1,190 @@
+//! Three replicas, the slot and node records, the homes, and what is under way between them.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::{
+    Mutant, Random,
+    check::Promises,
+    home::{Home, Phase},
+};
+use crate::model::Seq;
+use crate::store::fence::Epoch;
+
+/// Message 0 is called 'a'.
+pub(super) const CID_BASE: u8 = b'a';
+/// Messages that clients send, again and again until they are answered, and after it.
+pub(super) const CIDS: usize = 5;
+/// Homes that take the slot from each other.
+pub(super) const HOMES: usize = 3;
+
+/// A row on a replica.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stored {
+    pub(super) timestamp: Epoch,
+    pub(super) cid: u8,
+    pub(super) w: Epoch,
+    pub(super) pw: Epoch,
+}
+
+/// One copy of everything.
+#[derive(Debug, Default)]
+pub(super) struct Replica {
+    pub(super) rows: BTreeMap<Seq, Stored>,
+    /// Cid rows: timestamp and seq.
+    pub(super) cids: BTreeMap<u8, (Epoch, Seq)>,
+    pub(super) heads: [Seq; 2],
+    pub(super) fenced: Vec<u64>,
+}
+
+/// One cell on its way to one replica.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Cell {
+    Row(Seq, Stored),
+    Cid(u8, Epoch, Seq),
+    Head(usize, Seq),
+    Fence(u64),
+}
+
+impl Replica {
+    pub(super) fn take(&mut self, cell: Cell) {
+        match cell {
+            Cell::Row(seq, row) => {
+                let at = self.rows.entry(seq).or_insert(row);
+                if (row.timestamp, row.cid) > (at.timestamp, at.cid) {
+                    *at = row;
+                }
+            }
+            Cell::Cid(cid, timestamp, seq) => {
+                let at = self.cids.entry(cid).or_insert((timestamp, seq));
+                *at = (timestamp, seq).max(*at);
+            }
+            Cell::Head(user, seq) => self.heads[user] = self.heads[user].max(seq),
+            Cell::Fence(incarnation) => self.fenced.push(incarnation),
+        }
+    }
+}
+
+/// A change of the slot's record that was proposed and may be applied at any time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Proposal {
+    pub(super) from: (Epoch, u64),
+    pub(super) to: u64,
+}
+
+/// What all share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) random: Random,
+    pub(super) mutant: Option<Mutant>,
+    pub(super) replicas: [Replica; 3],
+    /// Cells that nobody waits for any more, or that the third replica has still to get.
+    late: VecDeque<(usize, Cell)>,
+    /// Epoch and incarnation of the home on record: a register that is changed by compare-and-set only.
+    pub(super) slot: (Epoch, u64),
+    pub(super) proposals: Vec<Proposal>,
+    pub(super) incarnations: u64,
+    pub(super) promises: Promises,
+    pub(super) adopted: usize,
+    history: Vec<String>,
+}
+
+impl Shared {
+    pub(super) fn note(&mut self, what: impl FnOnce() -> String) {
+        self.history.push(what());
+    }
+
+    pub(super) fn is(&self, mutant: Mutant) -> bool {
+        self.mutant == Some(mutant)
+    }
+
+    pub(super) fn new_incarnation(&mut self) -> u64 {
+        self.incarnations += 1;
+        self.incarnations
+    }
+
+    /// A cell may reach a replica at any later time.
+    pub(super) fn later(&mut self, replica: usize, cell: Cell) {
+        if self.late.len() == 24 {
+            self.late.pop_front();
+        }
+        self.late.push_back((replica, cell));
+    }
+
+    /// Whether a quorum of these two replicas shows the incarnation fenced.
+    pub(super) fn shows_fenced(&self, replica: usize, incarnation: u64) -> bool {
+        self.replicas[replica].fenced.contains(&incarnation)
+    }
+
+    fn apply_some_proposal(&mut self) {
+        let at = self.random.below(self.proposals.len());
+        let proposal = self.proposals.swap_remove(at);
+        if proposal.from == self.slot {
+            self.slot = (self.slot.0 + 1, proposal.to);
+            let slot = self.slot;
+            self.note(|| format!("the slot is {slot:?}"));
+        }
+    }
+}
+
+/// Everything.
+pub(super) struct World {
+    shared: Shared,
+    homes: Vec<Home>,
+}
+
+impl World {
+    pub(super) fn new(seed: u64, mutant: Option<Mutant>) -> Self {
+        let mut shared = Shared {
+            random: Random::new(seed),
+            mutant,
+            replicas: Default::default(),
+            late: VecDeque::new(),
+            slot: (1, 1),
+            proposals: Vec::new(),
+            incarnations: 0,
+            promises: Promises::default(),
+            adopted: 0,
+            history: Vec::new(),
+        };
+        let mut homes: Vec<Home> = (0..HOMES).map(|name| Home::new(name, shared.new_incarnation())).collect();
+        homes[0].phase = Phase::Home(1);
+        Self { shared, homes }
+    }
+
+    pub(super) fn history(&self) -> String {
+        self.shared.history.join("\n")
+    }
+
+    pub(super) fn answered(&self) -> usize {
+        self.shared.promises.answered()
+    }
+
+    pub(super) fn epochs(&self) -> u64 {
+        self.shared.slot.0
+    }
+
+    pub(super) fn adopted(&self) -> usize {
+        self.shared.adopted
+    }
+
+    /// Something happens; an error says which promise it broke.
+    pub(super) fn step(&mut self) -> Result<(), String> {
+        let shared = &mut self.shared;
+        match shared.random.below(16) {
+            0 if !shared.late.is_empty() => {
+                let at = shared.random.below(shared.late.len());
+                if let Some((replica, cell)) = shared.late.remove(at) {
+                    shared.note(|| format!("late: replica {replica} gets {cell:?}"));
+                    shared.replicas[replica].take(cell);
+                }
+            }
+            1 if !shared.proposals.is_empty() => shared.apply_some_proposal(),
+            _ => {
+                let at = shared.random.below(HOMES);
+                self.homes[at].step(shared)?;
+            }
+        }
+        let above = Seq::from(self.shared.is(Mutant::ReadAboveHead));
+        self.shared.promises.check(&self.shared.replicas, above)
+    }
+}

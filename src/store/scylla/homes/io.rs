@@ -1,0 +1,284 @@
+//! What a role wants done, as CQL. What gets no answer is repeated, the same thing again, until the epoch ends: a
+//! time-out says nothing about what happened (R17).
+
+use std::sync::Arc;
+
+use futures_util::future::{BoxFuture, try_join_all};
+use scylla::{
+    serialize::{
+        SerializationError,
+        row::{RowSerializationContext, SerializeRow},
+        writers::RowWriter,
+    },
+    statement::batch::{Batch, BatchType},
+};
+use tokio::time::timeout;
+
+use super::{
+    Inner,
+    entry::{Caller, Entry},
+    pulse::SLOW,
+};
+use crate::{
+    model::{Cid, Row, Seq, UserId},
+    store::{
+        StoreError, StoreResult,
+        fence::{Effect, Event, Look, Placed, Raise},
+        scylla::{
+            BUCKET, bucket_of,
+            options::Step,
+            pages::{Columns, to_row},
+            retry::{AFTER_ERROR, Backoff},
+            rows::{self, CqlError},
+            shutting_down, signed, unsigned,
+        },
+    },
+};
+
+/// What came of an effect.
+pub(super) enum Done {
+    Event(Event),
+    /// This incarnation may write no more.
+    Fenced(u64),
+    /// A test wants the node to die here.
+    Stopped,
+}
+
+/// ScyllaDB takes at most 100 keys in an IN.
+const MAX_IN: usize = 64;
+
+/// The values of the kinds of statement in a batch.
+enum Values<'a> {
+    Message((&'a str, i64, i64, &'a str, &'a str, i64, &'a [u8], i64, i64, i64)),
+    Cid((&'a str, i64, &'a str, i64, i64)),
+    Head((&'a str, &'a str, i64, i64, i64)),
+    Mark((&'a str, &'a str, i64, i64)),
+}
+
+impl SerializeRow for Values<'_> {
+    fn serialize(&self, ctx: &RowSerializationContext<'_>, writer: &mut RowWriter) -> Result<(), SerializationError> {
+        match self {
+            Self::Message(values) => values.serialize(ctx, writer),
+            Self::Cid(values) => values.serialize(ctx, writer),
+            Self::Head(values) => values.serialize(ctx, writer),
+            Self::Mark(values) => values.serialize(ctx, writer),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        false
+    }
+}
+
+/// The `cid_key` of a message's cid row. A sender's name has no '/'.
+fn key_of(sender: &str, cid: &str) -> String {
+    format!("{sender}/{cid}")
+}
+
+impl Inner {
+    pub(super) fn carry_out(self: &Arc<Self>, entry: &Arc<Entry>, effect: Effect<Caller>) -> BoxFuture<'static, Done> {
+        let (inner, entry) = (self.clone(), entry.clone());
+        Box::pin(async move {
+            let mut backoff = Backoff::new();
+            loop {
+                match inner.watched(inner.try_once(&entry, &effect)).await {
+                    Ok(done) => return done,
+                    Err(error) => {
+                        tracing::debug!(conv = %entry.conv, %error, "append: trying again");
+                        backoff.wait(AFTER_ERROR).await;
+                    }
+                }
+            }
+        })
+    }
+
+    /// Notes whether the store answers.
+    async fn watched<T>(&self, work: impl Future<Output = StoreResult<T>>) -> StoreResult<T> {
+        let mut work = std::pin::pin!(work);
+        loop {
+            match timeout(SLOW, &mut work).await {
+                Ok(Ok(done)) => {
+                    self.homes.pulse.on_answer();
+                    return Ok(done);
+                }
+                Ok(Err(error)) => {
+                    self.homes.pulse.on_stall();
+                    return Err(error);
+                }
+                Err(_) => self.homes.pulse.on_stall(),
+            }
+        }
+    }
+
+    async fn try_once(self: &Arc<Self>, entry: &Entry, effect: &Effect<Caller>) -> StoreResult<Done> {
+        Ok(Done::Event(match effect {
+            Effect::ReadHeads => Event::Heads(self.read_heads(&entry.conv).await?),
+            Effect::ReadRows { from } => self.rows_from(entry, *from).await?,
+            Effect::ReadCids { upto, down_to } => self.cids_below(entry, *upto, *down_to).await?,
+            Effect::Write(rows) => {
+                self.write(entry, rows).await?;
+                if self.stop_after == Some(Step::Written) {
+                    return Ok(Done::Stopped);
+                }
+                Event::Written
+            }
+            Effect::Validate => return self.validate().await,
+            Effect::Raise(raise) => {
+                self.raise(entry, raise).await?;
+                if self.stop_after == Some(Step::FirstHead) {
+                    return Ok(Done::Stopped);
+                }
+                Event::Raised
+            }
+            Effect::Look { asked, top } => Event::Looked(self.look(entry, asked, *top).await?),
+            Effect::Answer(..) => return Err(StoreError::unavailable("an answer is no work")),
+        }))
+    }
+
+    /// The rows from `from` on, over the edge of a bucket too.
+    async fn rows_from(&self, entry: &Entry, from: Seq) -> StoreResult<Event> {
+        let most = self.homes.limits.page;
+        let mut found: Vec<Placed> = Vec::new();
+        loop {
+            let next = from + found.len() as Seq;
+            let left = i32::try_from(most - found.len()).unwrap_or(i32::MAX);
+            let values = (entry.conv.as_str(), signed(bucket_of(next)), signed(next), left);
+            let answer = self.ask(&self.cql.placed_from, values).await?;
+            let rows = rows::all::<(i64, String, String, i64, Vec<u8>, i64, i64)>(answer)?;
+            let before = found.len();
+            for (seq, sender, cid, ts, body, w, pw) in rows {
+                if unsigned(seq) != from + found.len() as Seq {
+                    return Ok(Event::Rows { rows: found, more: false });
+                }
+                let row = to_row((seq, sender, cid, ts, body))?;
+                found.push(Placed { row, w: unsigned(w), pw: unsigned(pw) });
+            }
+            let reached = from + found.len() as Seq - 1;
+            if found.len() == most {
+                return Ok(Event::Rows { rows: found, more: true });
+            }
+            if found.len() == before || reached % BUCKET != 0 {
+                return Ok(Event::Rows { rows: found, more: false });
+            }
+        }
+    }
+
+    async fn cids_below(&self, entry: &Entry, upto: Seq, down_to: Seq) -> StoreResult<Event> {
+        let most = self.homes.limits.cids;
+        let mut found: Vec<(Seq, UserId, Cid)> = Vec::new();
+        let mut next = upto;
+        while next >= down_to && found.len() < most {
+            let left = i32::try_from(most - found.len()).unwrap_or(i32::MAX);
+            let values = (entry.conv.as_str(), signed(bucket_of(next)), signed(next), left);
+            let rows = rows::all::<(i64, String, String)>(self.ask(&self.cql.cids_until, values).await?)?;
+            for (seq, sender, cid) in rows {
+                let sender = UserId::new(&sender).map_err(CqlError::new)?;
+                let cid = Cid::new(&cid).map_err(CqlError::new)?;
+                found.push((unsigned(seq), sender, cid));
+            }
+            // What a bucket does not show is lost, and a lost row's cid with it.
+            next = bucket_of(next) * BUCKET;
+            if next == 0 {
+                break;
+            }
+        }
+        let from = if found.len() < most { down_to } else { found.last().map_or(down_to, |(seq, ..)| *seq) };
+        Ok(Event::Cids { found, from })
+    }
+
+    async fn write(&self, entry: &Entry, rows: &[Placed]) -> Result<(), CqlError> {
+        let mut batch = Batch::new(BatchType::Unlogged);
+        batch.set_is_idempotent(true);
+        let (conv, epoch) = (entry.conv.as_str(), signed(entry.epoch));
+        let keys: Vec<String> =
+            rows.iter().map(|placed| key_of(placed.row.sender.as_str(), placed.row.cid.as_str())).collect();
+        let mut values = Vec::with_capacity(rows.len() * 2);
+        for (Placed { row, w, pw }, key) in rows.iter().zip(&keys) {
+            let (bucket, seq) = (signed(bucket_of(row.seq)), signed(row.seq));
+            let body = row.body.as_msgpack().as_ref();
+            let (sender, cid) = (row.sender.as_str(), row.cid.as_str());
+            batch.append_statement(self.cql.write_message.clone());
+            let (w, pw) = (signed(*w), signed(*pw));
+            values.push(Values::Message((conv, bucket, seq, sender, cid, signed(row.ts), body, w, pw, epoch)));
+            batch.append_statement(self.cql.write_cid.clone());
+            values.push(Values::Cid((conv, bucket, key, seq, epoch)));
+        }
+        self.session.batch(&batch, values).await.map_err(CqlError::new)?;
+        Ok(())
+    }
+
+    /// One read for all that were acknowledged before it is sent (F5): who comes while one is under way shares the next.
+    async fn validate(self: &Arc<Self>) -> StoreResult<Done> {
+        let me = self.homes.me()?;
+        let (inner, asked) = (self.clone(), me.clone());
+        let query = move || -> BoxFuture<'static, StoreResult<bool>> {
+            let (inner, me) = (inner.clone(), asked.clone());
+            Box::pin(async move { Ok(inner.is_alive(&me).await?) })
+        };
+        let alive = self.homes.validations.share(me.number, query).await.unwrap_or_else(shutting_down)?;
+        Ok(if alive { Done::Event(Event::Validated) } else { Done::Fenced(me.number) })
+    }
+
+    /// Both users' inbox rows at once: head and mark of one user are one partition.
+    async fn raise(&self, entry: &Entry, raise: &Raise) -> Result<(), CqlError> {
+        let users = entry.audience.users();
+        let most = if self.stop_after == Some(Step::FirstHead) { 1 } else { usize::MAX };
+        try_join_all(users.take(most).map(|user| self.raise_one(entry, user, raise))).await?;
+        self.know(&entry.conv, raise.upto);
+        Ok(())
+    }
+
+    async fn raise_one(&self, entry: &Entry, user: &UserId, raise: &Raise) -> Result<(), CqlError> {
+        let mut batch = Batch::new(BatchType::Unlogged);
+        batch.set_is_idempotent(true);
+        let mut values = Vec::with_capacity(2);
+        let (name, conv, head) = (user.as_str(), entry.conv.as_str(), signed(raise.upto));
+        if raise.upto > 0 {
+            batch.append_statement(self.cql.raise_head.clone());
+            let ts = raise.last.as_ref().map_or(0, |row| row.ts);
+            values.push(Values::Head((name, conv, head, signed(ts), head)));
+        }
+        if let Some((_, mark)) = raise.marks.iter().find(|(marked, _)| marked == user) {
+            batch.append_statement(self.cql.raise_read_mark.clone());
+            values.push(Values::Mark((name, conv, signed(*mark), signed(*mark))));
+        }
+        if values.is_empty() {
+            return Ok(());
+        }
+        self.session.batch(&batch, values).await.map_err(CqlError::new)?;
+        Ok(())
+    }
+
+    /// A cid row alone says nothing: a write that never became part of the log may have left it. The row it names
+    /// decides.
+    async fn look(&self, entry: &Entry, asked: &[Look], top: Seq) -> StoreResult<Vec<Option<Row>>> {
+        let mut places: Vec<Vec<Seq>> = asked.iter().map(|look| look.at.into_iter().collect()).collect();
+        let unknown: Vec<usize> = (0..asked.len()).filter(|n| asked[*n].at.is_none()).collect();
+        let bucket = bucket_of(top + 1);
+        for some in unknown.chunks(MAX_IN) {
+            let keys: Vec<String> =
+                some.iter().map(|n| key_of(asked[*n].sender.as_str(), asked[*n].cid.as_str())).collect();
+            for bucket in [Some(bucket), bucket.checked_sub(1)].into_iter().flatten() {
+                let found = self.ask(&self.cql.cids, (entry.conv.as_str(), signed(bucket), &keys)).await?;
+                for (key, at) in rows::all::<(String, i64)>(found)? {
+                    if let Some(n) = keys.iter().position(|asked| *asked == key) {
+                        places[some[n]].push(unsigned(at));
+                    }
+                }
+            }
+        }
+        let rows = asked.iter().zip(places).map(|(look, places)| self.stored_at(entry, look, places, top));
+        try_join_all(rows).await
+    }
+
+    async fn stored_at(&self, entry: &Entry, look: &Look, places: Vec<Seq>, top: Seq) -> StoreResult<Option<Row>> {
+        for at in places.into_iter().filter(|at| *at <= top) {
+            let values = (entry.conv.as_str(), signed(bucket_of(at)), signed(at));
+            let row = rows::first::<Columns>(self.ask(&self.cql.row, values).await?)?.map(to_row).transpose()?;
+            if let Some(row) = row.filter(|row| row.sender == look.sender && row.cid == look.cid) {
+                return Ok(Some(row));
+            }
+        }
+        Ok(None)
+    }
+}

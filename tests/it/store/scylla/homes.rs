@@ -1,0 +1,131 @@
+//! The right to write, on the server: lives, fences, hand-overs, and what a home knows of a slot that comes back.
+
+use natter::store::slots::{Slot, Slots as _, Take};
+
+use super::*;
+use crate::harness::{
+    cassandra::Cassandra,
+    proxy::{Direction, Fault, Proxy},
+    until,
+};
+
+fn slot() -> Slot {
+    Slot::of(&conv())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_life_has_a_number_of_its_own() {
+    let options = Cassandra::shared().await.migrated().await;
+    let lives = (0..6).map(|_| Taking::connect_as("one", &options));
+    let mut numbers: Vec<u64> = futures_util::future::join_all(lives).await.iter().map(|life| number(life)).collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, [1, 2, 3, 4, 5, 6], "processes of one name that start at once");
+    let other = Taking::connect_as("other", &options).await;
+    assert_eq!(number(&other), 1);
+}
+
+fn number(store: &Taking) -> u64 {
+    store.incarnation().number
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slot_has_one_home() {
+    let options = Cassandra::shared().await.migrated().await;
+    let stores = futures_util::future::join_all((0..4).map(|_| connect(&options))).await;
+    let takes = futures_util::future::join_all(stores.iter().map(|store| (***store).take(slot()))).await;
+    assert_eq!(takes.iter().filter(|take| **take == Ok(Take::Mine)).count(), 1, "{takes:?}");
+    let home = stores.iter().find(|store| store.holds(slot())).unwrap();
+    let held = Ok(Take::Held(home.incarnation()));
+    assert_eq!(takes.iter().filter(|take| **take == held).count(), 3, "{takes:?}");
+    let others = stores.iter().filter(|store| !store.holds(slot()));
+    for other in others {
+        let refused = (***other).append(&conv(), vec![message("alice", "x")]).await;
+        assert_eq!(refused, [Err(StoreError::NotHome)]);
+    }
+}
+
+/// F2, F5: the fenced home's next message is not answered as stored, whatever it believed; then it is a new incarnation
+/// without slots.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fenced_home_answers_nothing_and_begins_anew() {
+    let options = Cassandra::shared().await.migrated().await;
+    let (a, b) = (connect(&options).await, connect(&options).await);
+    append(&a, message("alice", "x")).await.unwrap();
+    let before = a.incarnation();
+    b.fence(&before).await.unwrap();
+    assert!(a.holds(slot()), "nobody told it");
+    let answers = (**a).append(&conv(), vec![message("alice", "y")]).await;
+    assert_eq!(answers, [Err(StoreError::NotHome)]);
+    assert!(a.held().is_empty());
+    until("it is a new incarnation", async || a.incarnation() != before).await;
+    assert_eq!(append(&b, message("bob", "z")).await.unwrap().seq, 3, "y was written, and is adopted");
+    assert_eq!(append(&a, message("alice", "y")).await.unwrap().seq, 2);
+    assert_eq!(whole_log(&b).await.len(), 3);
+}
+
+/// F7: the home that gets its slot back reads the log again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slot_that_comes_back_is_recovered_anew() {
+    let options = Cassandra::shared().await.migrated().await;
+    let (a, b) = (connect(&options).await, connect(&options).await);
+    for round in 0..5_u64 {
+        for (n, store) in [&a, &b].into_iter().enumerate() {
+            let seq = append(store, message("alice", &format!("{round}-{n}"))).await.unwrap().seq;
+            assert_eq!(seq, round * 2 + n as Seq + 1);
+            assert_eq!(append(store, message("alice", "0-0")).await.unwrap().seq, 1);
+        }
+    }
+    let term = a.term(slot()).await.unwrap().unwrap();
+    assert_eq!(term.epoch, 10, "each of the ten was a change of home");
+    assert_eq!(heads(&a).await, [10, 10]);
+}
+
+/// F8: a home whose hand-over is not answered is home no more, whatever becomes of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hand_over_without_an_answer_ends_the_role() {
+    let options = Cassandra::shared().await.migrated().await;
+    let proxy = Proxy::to(Cassandra::shared().await.addr(0)).await;
+    let a = connect(&ScyllaOptions { contact_points: vec![proxy.addr().to_string()], ..options.clone() }).await;
+    let b = connect(&options).await;
+    append(&a, message("alice", "x")).await.unwrap();
+    proxy.apply(Fault::Hold(Direction::ToClient));
+    let to = b.incarnation();
+    let given = tokio::spawn({
+        let (a, to) = (a.clone(), to.clone());
+        async move { a.hand_over(slot(), &to).await }
+    });
+    until("the record names b", async || b.term(slot()).await.unwrap().is_some_and(|term| term.home == to)).await;
+    assert!(!a.holds(slot()));
+    let refused = (**a).append(&conv(), vec![message("alice", "y")]).await;
+    assert_eq!(refused, [Err(StoreError::NotHome)]);
+    assert_eq!((**b).take(slot()).await, Ok(Take::Mine));
+    assert_eq!(append(&b, message("bob", "z")).await.unwrap().seq, 2);
+    proxy.heal();
+    given.await.unwrap().ok();
+    assert_eq!(whole_log(&b).await.len(), 2);
+}
+
+/// Notes between nodes that NATS does not connect.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_home_finds_the_notes_that_are_left_for_it() {
+    let options = Cassandra::shared().await.migrated().await;
+    let (a, b) = (connect(&options).await, connect(&options).await);
+    assert_eq!(a.wanted().await.unwrap(), []);
+    b.want(slot(), &a.incarnation()).await.unwrap();
+    assert_eq!(a.wanted().await.unwrap(), [(slot(), b.incarnation())]);
+    assert_eq!(b.wanted().await.unwrap(), []);
+}
+
+/// What a message costs at its home: the table in README.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_costs_four_requests_and_no_read_but_the_validation() {
+    let options = Cassandra::shared().await.migrated().await;
+    let store = connect(&options).await;
+    append(&store, message("alice", "warm")).await.unwrap();
+    let before = store.driver().counts().requests;
+    for n in 0..50 {
+        append(&store, message("alice", &format!("x{n}"))).await.unwrap();
+    }
+    // The write, the validation, two heads; the sender's read mark goes with its head.
+    assert_eq!(store.driver().counts().requests - before, 4 * 50);
+}
