@@ -39,7 +39,7 @@ async fn a_new_node_gets_its_slots_under_traffic() {
     assert!(longest < Duration::from_secs(1), "{longest:?}");
     assert!(mesh.nodes[2].engine.begun() > 0, "the new one is home of something");
     let given: u64 = mesh.nodes.iter().map(|node| node.metrics.slots_handed_over.get()).sum();
-    assert!((200..500).contains(&given), "{given} slots moved, a third would do");
+    assert!((170..500).contains(&given), "{given} slots moved, a third would do");
     mesh.in_order(&[]);
 }
 
