@@ -132,9 +132,14 @@ async fn check_ack(ops: &Ops, device: &Device, check: AckCheck) -> UpkeepDone {
     UpkeepDone::AckChecked { check, found }
 }
 
-/// Tells push services of the last message that nobody acknowledged. Those that the user sent from another device are
-/// passed over: nobody is pushed what he wrote himself.
+/// Tells push services of the last message that no device of the user acknowledged. Those that the user sent from another
+/// device are passed over: nobody is pushed what he wrote himself.
 async fn undelivered(ops: &Ops, device: &Device, conv: &ConvId, after: Seq, upto: Seq) {
+    let delivered = ops.store.marks.delivered(&device.user, conv).await;
+    let after = after.max(counted(&ops.metrics, StoreOp::Delivered, delivered).unwrap_or(0));
+    if upto <= after {
+        return;
+    }
     let span = Span { rows: GAPS_PAGE, bytes: PAGE_BYTES };
     let read = ops.store.logs.read_before(conv, upto.saturating_add(1), span).await;
     let Ok(rows) = counted(&ops.metrics, StoreOp::ReadBefore, read) else { return };
