@@ -183,9 +183,14 @@ async fn check_ack(ops: &Ops, device: &Device, check: AckCheck) -> UpkeepDone {
     UpkeepDone::AckChecked { check, found }
 }
 
-/// Tells push services of the last message that nobody acknowledged. Those that the user sent from another device are
-/// passed over: nobody is pushed what he wrote himself.
+/// Tells push services of the last message that no device of the user acknowledged. Those that the user sent from another
+/// device are passed over: nobody is pushed what he wrote himself.
 async fn undelivered(ops: &Ops, device: &Device, conv: &ConvId, after: Seq, upto: Seq) {
+    let delivered = ops.store.marks.delivered(&device.user, conv).await;
+    let after = after.max(counted(&ops.metrics, StoreOp::Delivered, delivered).unwrap_or(0));
+    if upto <= after {
+        return;
+    }
     let span = Span { rows: GAPS_PAGE, bytes: PAGE_BYTES };
     let Ok(turn) = ops.turn(Class::Listing, cost(span.rows, 0)).await else { return };
     let read = ops.store.logs.read_before(conv, upto.saturating_add(1), span).await;

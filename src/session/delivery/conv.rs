@@ -28,6 +28,8 @@ pub(super) struct Conv {
     pub(super) cuts: Cuts,
     /// A cursor write is under way.
     pub(super) writing: bool,
+    /// Cursor writes in a row that failed.
+    pub(super) failed_writes: u32,
     /// When the last cursor write began; the next one waits for the coalescing time.
     pub(super) wrote_at: Option<Tick>,
     /// Highest seq heard of live.

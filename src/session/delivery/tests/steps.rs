@@ -235,3 +235,25 @@ fn a_store_that_does_not_answer_makes_no_hole() {
         assert!(!asked.iter().any(|want| matches!(want, Effect::Upkeep(Upkeep::FindRow { .. }))), "{asked:?}");
     }
 }
+
+/// A cursor that the store does not take is not written again every second by every session.
+#[test]
+fn a_cursor_that_is_not_taken_is_written_again_ever_later() {
+    let mut alone = Alone::new(|_| ());
+    alone.known(0);
+    alone.hear(0, 2);
+    alone.pass(5_000);
+    alone.ack(0, 2);
+    let mut began = alone.now;
+    let mut waits = Vec::new();
+    for _ in 0..9 {
+        assert!(alone.wants().iter().any(|want| matches!(want, Effect::Upkeep(Upkeep::RaiseCursor { seq: 2, .. }))));
+        alone.step(|session, at, out| session.on_cursor(&conv(0), None, at, out));
+        while !alone.out.iter().any(|want| matches!(want, Effect::Upkeep(Upkeep::RaiseCursor { .. }))) {
+            alone.pass(500);
+        }
+        waits.push((alone.now - began) / 1_000);
+        began = alone.now;
+    }
+    assert_eq!(waits, [2, 4, 8, 16, 32, 60, 60, 60, 60]);
+}
