@@ -16,7 +16,7 @@ const SAY_AGAIN: Millis = 10_000;
 pub fn refused(error: &StoreError) -> Refused {
     let code = match error {
         StoreError::CidReused { .. } => ErrorCode::CidReused,
-        StoreError::Unavailable(_) => ErrorCode::Unavailable,
+        StoreError::Unavailable(_) | StoreError::Damaged(_) => ErrorCode::Unavailable,
         // Whoever routes appends asks the home again; one that never found it is told to come back.
         StoreError::NotHome => ErrorCode::Unavailable,
         StoreError::Unsupported(_) => ErrorCode::Unsupported,

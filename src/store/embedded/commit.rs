@@ -61,6 +61,8 @@ pub(super) struct Commit<'a> {
     devices: BTreeSet<Slice>,
     /// Bytes of rows gathered.
     bytes: usize,
+    /// The highest seq given out in this commit.
+    highest: Seq,
 }
 
 impl<'a> Commit<'a> {
@@ -75,6 +77,7 @@ impl<'a> Commit<'a> {
             cursors: BTreeMap::new(),
             devices: BTreeSet::new(),
             bytes: 0,
+            highest: 0,
         }
     }
 
@@ -110,7 +113,8 @@ impl<'a> Commit<'a> {
         if let Some((seq, stored)) = self.stored(conv, &message.cid)? {
             return answer_retry(seq, &stored, &message.row);
         }
-        let seq = end.push(audience, &message.sender, message.ts);
+        let seq = end.push(audience, &message.sender, message.ts, self.tables.floor);
+        self.highest = self.highest.max(seq);
         self.bytes += message.row.len();
         self.batch.insert(&self.tables.messages, keys::message(conv, seq), message.row.clone());
         self.batch.insert(&self.tables.cids, message.cid.clone(), rows::encode_seq(seq));
@@ -212,8 +216,9 @@ impl<'a> Commit<'a> {
         for key in self.devices {
             self.batch.insert(&self.tables.devices, key, Slice::from([]));
         }
+        self.tables.watermark.raise_ceiling(self.highest).map_err(fjall::Error::Io)?;
         // The memory is ahead of the tables until this succeeds. If it fails, the writer forgets it all.
-        Ok(self.batch.durability(Some(mode)).commit()?)
+        self.tables.commit(self.batch, mode)
     }
 }
 

@@ -37,9 +37,10 @@ impl LogEnd {
         Ok(end)
     }
 
-    /// Takes the next seq for a message, and moves its sender's read mark there.
-    pub(super) fn push(&mut self, audience: &Audience, sender: &UserId, ts: Millis) -> Seq {
-        self.head += 1;
+    /// Takes the next seq for a message, and moves its sender's read mark there. Never one at or below `floor`: after a
+    /// loss those may have been given out.
+    pub(super) fn push(&mut self, audience: &Audience, sender: &UserId, ts: Millis, floor: Seq) -> Seq {
+        self.head = self.head.max(floor) + 1;
         self.ts = ts;
         self.changed = [true; Audience::MAX];
         self.raise_read_mark(audience, sender, self.head);

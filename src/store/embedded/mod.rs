@@ -36,16 +36,23 @@ mod command;
 mod commit;
 mod fault;
 mod folder;
+mod inspect;
+mod journal;
+mod keeper;
 mod keys;
 mod log_end;
+mod manifest;
 mod outage;
 mod reads;
 mod recent;
+mod rescue;
 mod rows;
+mod scan;
 mod shared;
 mod tables;
 mod thread;
 mod traits;
+mod watermark;
 mod writer;
 
 pub use folder::{BACKUP_SOCKET, FORMAT, FolderState, OpenError, look};
@@ -58,11 +65,14 @@ const READERS: usize = 16;
 pub struct EmbeddedOptions {
     /// Memory for blocks read from the disk, in bytes.
     pub cache_bytes: u64,
+    /// A damaged store goes on with what is left of it, instead of being refused. Never from the configuration: each
+    /// loss is accepted by somebody.
+    pub accept_loss: bool,
 }
 
 impl From<&config::Embedded> for EmbeddedOptions {
     fn from(embedded: &config::Embedded) -> Self {
-        Self { cache_bytes: embedded.cache_bytes }
+        Self { cache_bytes: embedded.cache_bytes, accept_loss: false }
     }
 }
 
@@ -105,7 +115,7 @@ impl EmbeddedStore {
     /// # Errors
     /// [`OpenError`]: the folder is in use, foreign, of another format, or cannot be read or written.
     pub fn open(dir: &Path, options: EmbeddedOptions) -> Result<Arc<Self>, OpenError> {
-        let folder = Arc::new(Folder::claim(dir)?);
+        let folder = Arc::new(Folder::claim(dir, options.accept_loss)?);
         let (queue, waiting) = mpsc::channel(writer::QUEUE);
         let shared = Arc::new(Shared::default());
         shared.open(Arc::new(Tables::open(folder.clone(), options)?));
@@ -151,7 +161,8 @@ impl EmbeddedStore {
 
     /// As [`Self::ask`], for answers that are results themselves.
     async fn request<T>(&self, deadline: Duration, command: impl FnOnce(Reply<T>) -> Command) -> StoreResult<T> {
-        self.ask(deadline, command).await?
+        let answer = self.ask(deadline, command).await?;
+        self.shared.noted(answer)
     }
 
     /// Runs a read on a blocking thread. Most reads find all they need in memory and would be done sooner
@@ -171,7 +182,8 @@ impl EmbeddedStore {
             });
             reading.await.map_err(StoreError::unavailable)?
         };
-        tokio::time::timeout(STORE_DEADLINE, reading).await.unwrap_or_else(|_| Err(too_late()))
+        let read = tokio::time::timeout(STORE_DEADLINE, reading).await.unwrap_or_else(|_| Err(too_late()));
+        self.shared.noted(read)
     }
 }
 

@@ -42,7 +42,8 @@ impl Logs for EmbeddedStore {
             if asked == 0 {
                 return Vec::new();
             }
-            self.append_all(conv, batch).await.unwrap_or_else(|error| vec![Err(error); asked])
+            let answers = self.append_all(conv, batch).await.unwrap_or_else(|error| vec![Err(error); asked]);
+            answers.into_iter().map(|answer| self.shared.noted(answer)).collect()
         })
     }
 
@@ -141,7 +142,10 @@ impl Marks for EmbeddedStore {
 
 impl Engine for EmbeddedStore {
     fn health(&self) -> StoreFuture<'_, ()> {
-        Box::pin(self.request(HEALTH_DEADLINE, Command::Ping))
+        Box::pin(async move {
+            self.request(HEALTH_DEADLINE, Command::Ping).await?;
+            self.shared.damage()
+        })
     }
 
     fn close(&self) -> StoreFuture<'_, ()> {

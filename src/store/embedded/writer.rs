@@ -155,7 +155,11 @@ impl Writer {
     }
 
     fn flush(&mut self) -> StoreResult<()> {
-        self.persist(PersistMode::SyncAll)
+        self.persist(PersistMode::SyncAll)?;
+        if let Some(tables) = &self.tables {
+            tables.closed_clean();
+        }
+        Ok(())
     }
 
     /// Writes out the journal. This also reports a failure in the engine's own threads.
