@@ -138,6 +138,7 @@ fn lay_out(data: &Path, salvage: &Path, mark: Option<Mark>) -> io::Result<()> {
         }
     }
     fs::write(salvage.join("version"), b"FJL\x03")?;
+    fs::write(salvage.join("lock"), [])?;
     for id in journal::list(data)? {
         let (journal, bytes) = journal::read(data, id, mark.map(|mark| mark.store))?;
         let whole: Vec<u8> = journal.batches.into_iter().flat_map(|batch| bytes[batch.at].iter().copied()).collect();

@@ -14,6 +14,7 @@ use crate::store::contract::Bed;
 mod backup;
 mod child;
 mod commits;
+mod damage;
 mod faults;
 mod folder;
 mod kill;
