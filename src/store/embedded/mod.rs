@@ -5,6 +5,10 @@
 //! disk, `folder` checks that the data folder is natter's, `reads` answers everything else. After a failed write the
 //! writer opens the store again where the reason may pass (`fault`, `outage`).
 //!
+//! Damage: each commit has a number, and `watermark` says beside the data how far they had come (`keeper` writes it out).
+//! `inspect` compares the two before the engine opens a folder, `rescue` makes a sound store of a damaged one where
+//! somebody accepts the loss, `verify` checks everything.
+//!
 //! One thread writes because seqs need one order anyway, and a second one would wait for the same fsync.
 
 use std::{
@@ -52,6 +56,7 @@ mod shared;
 mod tables;
 mod thread;
 mod traits;
+pub mod verify;
 mod watermark;
 mod writer;
 

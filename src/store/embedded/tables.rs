@@ -16,11 +16,12 @@ use super::{
     EmbeddedOptions,
     fault::Fault,
     folder::{Folder, OpenError},
-    inspect,
+    inspect::{self, Found},
     journal::COMMIT_KEY,
     keeper::{self, Keeper},
     keys, manifest, rescue,
     rows::{self, CommitRow, InboxValue},
+    verify,
     watermark::{Mark, Watermark},
 };
 use crate::{
@@ -131,8 +132,20 @@ impl Tables {
         if let Some((path, end)) = &found.torn {
             cut(path, *end).map_err(failed("cut the end of a journal that was never answered"))?;
         }
+        let tables = Self::start_found(folder, options, &found)?;
+        // What only a read of everything shows, which a start does not wait for.
+        if options.accept_loss && !verify::blocks_are_whole(&tables).unwrap_or(false) {
+            tables.close_idle();
+            rescue::rescue(folder, options, &found)?;
+            found = inspect::inspect(folder).map_err(failed("look at the files"))?;
+            return Self::start_found(folder, options, &found);
+        }
+        Ok(tables)
+    }
+
+    fn start_found(folder: &Arc<Folder>, options: EmbeddedOptions, found: &Found) -> Result<Self, OpenError> {
         let Some(mark) = found.mark else {
-            return Err(OpenError::Damaged { dir: folder.dir().into(), problems: found.problems });
+            return Err(OpenError::Damaged { dir: folder.dir().into(), problems: found.problems.clone() });
         };
         Self::start(folder, options, Mark { opens: mark.opens + 1, ..mark }, found.last)
     }
@@ -185,6 +198,19 @@ impl Tables {
         self.commit(batch, PersistMode::Buffer)?;
         let number = self.number.load(Ordering::Acquire);
         Ok(self.watermark.write(|mark| mark.number = number).map_err(fjall::Error::Io)?)
+    }
+
+    /// All of them but that of the commits.
+    pub(super) fn all(&self) -> [&Keyspace; 5] {
+        [&self.messages, &self.cids, &self.inbox, &self.cursors, &self.devices]
+    }
+
+    /// Closes tables that nobody wrote to.
+    pub(super) fn close_idle(self) {
+        match self.db.persist(PersistMode::SyncAll) {
+            Ok(()) => self.closed_clean(),
+            Err(error) => tracing::warn!(%error, "the store could not be written out when it was closed"),
+        }
     }
 
     /// All is written out: whoever drops the tables last leaves a list of the files.
