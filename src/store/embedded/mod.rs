@@ -49,6 +49,7 @@ mod manifest;
 mod outage;
 mod reads;
 mod recent;
+mod register;
 mod rescue;
 mod rows;
 mod scan;
@@ -94,6 +95,8 @@ pub struct Written {
     pub messages: u64,
     /// Commits that waited for the disk.
     pub syncs: u64,
+    /// Rows that the writer looked up for them: where logs end, cids, cursors.
+    pub lookups: u64,
 }
 
 /// The store, shared by all nodes of a process.
@@ -101,6 +104,8 @@ pub struct EmbeddedStore {
     queue: mpsc::Sender<Command>,
     shared: Arc<Shared>,
     readers: Arc<Semaphore>,
+    /// New devices whose cursors are being copied.
+    registrations: Semaphore,
     thread: Thread,
     /// The last number given to a connection. Only in memory: all sessions of this store are in this process.
     connections: AtomicU64,
@@ -131,13 +136,18 @@ impl EmbeddedStore {
             source,
         })?;
         let readers = Arc::new(Semaphore::new(READERS));
-        Ok(Arc::new(Self { queue, shared, readers, thread, connections: AtomicU64::new(0) }))
+        let registrations = Semaphore::new(register::AT_ONCE);
+        Ok(Arc::new(Self { queue, shared, readers, registrations, thread, connections: AtomicU64::new(0) }))
     }
 
     /// What was written since the store was opened.
     pub fn written(&self) -> Written {
         let read = |count: &std::sync::atomic::AtomicU64| count.load(Ordering::Relaxed);
-        Written { messages: read(&self.shared.messages), syncs: read(&self.shared.syncs) }
+        Written {
+            messages: read(&self.shared.messages),
+            syncs: read(&self.shared.syncs),
+            lookups: read(&self.shared.lookups),
+        }
     }
 
     /// Hands a command to the writer and waits for its answer.

@@ -19,6 +19,8 @@ pub(super) struct Shared {
     pub(super) syncs: AtomicU64,
     /// Messages stored.
     pub(super) messages: AtomicU64,
+    /// Rows that the writer looked up.
+    pub(super) lookups: AtomicU64,
 }
 
 impl Shared {

@@ -131,8 +131,7 @@ impl Marks for EmbeddedStore {
     }
 
     fn register_device<'a>(&'a self, device: &'a Device) -> StoreFuture<'a, bool> {
-        let device = device.clone();
-        Box::pin(self.request(STORE_DEADLINE, |reply| Command::Register { device, reply }))
+        Box::pin(self.register(device.clone()))
     }
 
     fn next_connection<'a>(&'a self, _device: &'a Device) -> StoreFuture<'a, u64> {

@@ -15,6 +15,7 @@ mod backup;
 mod child;
 mod commits;
 mod damage;
+mod devices;
 mod faults;
 mod folder;
 mod kill;
