@@ -58,6 +58,9 @@ pub(super) struct Args {
     /// Run each node as a process that one can kill; it starts again after a while. Needs store.kind = "scylla"
     #[arg(long)]
     processes: bool,
+    /// Go on with what is left of a store that is damaged
+    #[arg(long, conflicts_with = "processes")]
+    accept_loss: bool,
     /// Print one line of JSON when ready, for scripts
     #[arg(long)]
     json: bool,
@@ -103,7 +106,7 @@ pub(super) async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode>
         if loaded.config.store.kind != StoreKind::Embedded {
             changed.insert("store.kind", "embedded".into());
         }
-        Some(Store::of(stores::open_embedded(&loaded.config).await?))
+        Some(Store::of(stores::open_embedded(&loaded.config, args.accept_loss).await?))
     };
     let mut nats = NatsServer::start(server_options(&args, &loaded.config)?).await?;
     changed.append(&mut compose(&mut loaded, &nats)?);

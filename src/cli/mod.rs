@@ -40,6 +40,7 @@ mod signing;
 mod stores;
 mod tail;
 mod token;
+mod verify;
 
 /// A chat mesh in which NATS interest is the registry and publishing is the forward.
 #[derive(Debug, Parser)]
@@ -111,6 +112,8 @@ enum Command {
     Backup(backup::Args),
     /// Make an embedded store of a backup
     Restore(restore::Args),
+    /// Check the embedded store: files, checksums, logs, heads and cids
+    Verify(verify::Args),
     /// Check everything that a node needs, and say what is wrong and how to fix it
     Doctor(doctor::Args),
     /// Ask a node whether it is ready
@@ -135,6 +138,7 @@ impl Command {
             Self::Migrate(args) => migrate::run(args, global).await,
             Self::Backup(args) => backup::run(args, global).await,
             Self::Restore(args) => restore::run(args, global).await,
+            Self::Verify(args) => verify::run(args, global).await,
             Self::Doctor(args) => doctor::run(args, global).await,
             Self::Health(args) => health::run(args, global).await,
             Self::Token(args) => token::run(args, global).await,

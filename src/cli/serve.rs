@@ -33,6 +33,9 @@ pub(super) struct Args {
     /// Bring the schema of the ScyllaDB cluster to this version first
     #[arg(long)]
     migrate: bool,
+    /// Go on with what is left of an embedded store that is damaged: read the refusal first, it says what is missing
+    #[arg(long)]
+    accept_loss: bool,
 }
 
 const EXAMPLES: &str = "\
@@ -67,7 +70,7 @@ pub(super) async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode>
     // Caught from the start: until the node is there, a SIGHUP waits instead of ending the process.
     let hangups = reload::Hangups::catch()?;
     let metrics = Metrics::new(config.node.name.as_str());
-    let store = stores::open(&config, args.migrate, &metrics).await?;
+    let store = stores::open(&config, args.accept_loss, args.migrate, &metrics).await?;
     let listener = listen(&config).await?;
     let node = Node::build(&config, store.clone(), metrics).await?;
     tracing::info!(node = %config.node.name, listen = %listener.local_addr()?, "serving");

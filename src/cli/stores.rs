@@ -18,14 +18,19 @@ use crate::{
     },
 };
 
-/// Opens the configured store. `migrating` first brings a cluster's schema to this build's version. `metrics` shows
+/// Opens the configured store. With `accept_loss` a damaged embedded one goes on with what is left. `migrating` first brings a cluster's schema to this build's version. `metrics` shows
 /// what the store's driver counts.
 ///
 /// # Errors
 /// The folder is in use, foreign or of another format; the cluster does not answer, or its schema is not this build's.
-pub(super) async fn open(config: &Config, migrating: bool, metrics: &Metrics) -> anyhow::Result<Store> {
+pub(super) async fn open(
+    config: &Config,
+    accept_loss: bool,
+    migrating: bool,
+    metrics: &Metrics,
+) -> anyhow::Result<Store> {
     match config.store.kind {
-        StoreKind::Embedded => Ok(Store::of(open_embedded(config).await?)),
+        StoreKind::Embedded => Ok(Store::of(open_embedded(config, accept_loss).await?)),
         StoreKind::Scylla => open_scylla(config, migrating, metrics).await,
     }
 }
@@ -64,11 +69,11 @@ fn warn_of_few_copies(store: &ScyllaStore, scylla: &config::Scylla) {
 /// Opens the embedded store in the configured data folder.
 ///
 /// # Errors
-/// When the folder is in use, foreign, or of another format.
-pub(super) async fn open_embedded(config: &Config) -> anyhow::Result<Arc<EmbeddedStore>> {
+/// When the folder is in use, foreign, of another format, or damaged and that is not accepted.
+pub(super) async fn open_embedded(config: &Config, accept_loss: bool) -> anyhow::Result<Arc<EmbeddedStore>> {
     let embedded = &config.store.embedded;
     let dir = embedded.store_dir();
-    let options = EmbeddedOptions::from(embedded);
+    let options = EmbeddedOptions { accept_loss, ..EmbeddedOptions::from(embedded) };
     keep_private();
     let opened = tokio::task::spawn_blocking({
         let dir = dir.clone();

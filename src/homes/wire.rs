@@ -192,6 +192,7 @@ impl From<StoreResult<Appended>> for Outcome {
             Err(StoreError::CidReused { seq }) => Self::CidReused(seq),
             Err(StoreError::Unavailable(words)) => Self::Unavailable(words.chars().take(WORDS).collect()),
             Err(StoreError::NotHome) => Self::NotHome,
+            Err(error @ StoreError::Damaged(_)) => Self::Unavailable(error.to_string()),
             Err(StoreError::Unsupported(_)) => Self::Unsupported,
         }
     }

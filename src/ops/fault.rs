@@ -20,7 +20,7 @@ const BUSY_MS: std::ops::Range<u64> = 1_000..5_000;
 pub fn refused(error: &StoreError) -> Refused {
     let code = match error {
         StoreError::CidReused { .. } => ErrorCode::CidReused,
-        StoreError::Unavailable(_) => ErrorCode::Unavailable,
+        StoreError::Unavailable(_) | StoreError::Damaged(_) => ErrorCode::Unavailable,
         // Whoever routes appends asks the home again; one that never found it is told to come back.
         StoreError::NotHome => ErrorCode::Unavailable,
         StoreError::Unsupported(_) => ErrorCode::Unsupported,

@@ -16,6 +16,9 @@ pub enum StoreError {
     /// The store did not answer in time or refuses; what was asked may have happened or not.
     #[error("the store is unavailable: {0}")]
     Unavailable(Arc<str>),
+    /// What is stored can be read no more: the disk has changed it. Somebody has to look.
+    #[error("the store is damaged: {0}; stop natter, run natter verify, restore a backup or start with --accept-loss")]
+    Damaged(Arc<str>),
     /// Another process is home of the conversation, or none is: nothing was stored; ask the home.
     #[error("this node is not home of the conversation")]
     NotHome,

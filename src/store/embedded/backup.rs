@@ -147,11 +147,11 @@ pub fn check(backup: &Path) -> Result<Contents, BackupError> {
 /// When there is a store already, the backup is not whole, or the folder cannot be written.
 pub fn restore(backup: &Path, dir: &Path, options: EmbeddedOptions) -> Result<Contents, BackupError> {
     check(backup)?;
-    let folder = Arc::new(Folder::claim(dir)?);
-    if folder.is_created()? {
+    let folder = Arc::new(Folder::claim(dir, false)?);
+    if folder.is_created() {
         return Err(BackupError::Exists(dir.into()));
     }
-    let tables = Tables::make(folder.clone(), options)?;
+    let tables = Tables::make(&folder, options)?;
     let (mut batch, mut bytes) = (tables.db.batch(), 0);
     let contents = read(File::open(backup)?, |number, key, value| {
         let found = tables_of(&tables).into_iter().find(|(known, _)| *known == number);
@@ -160,7 +160,8 @@ pub fn restore(backup: &Path, dir: &Path, options: EmbeddedOptions) -> Result<Co
         batch.insert(table, key, value);
         if bytes >= COMMIT_BYTES {
             bytes = 0;
-            std::mem::replace(&mut batch, tables.db.batch()).commit().map_err(unavailable)?;
+            let full = std::mem::replace(&mut batch, tables.db.batch());
+            tables.fill(full).map_err(StoreError::unavailable)?;
         }
         Ok(())
     })?;
@@ -170,8 +171,10 @@ pub fn restore(backup: &Path, dir: &Path, options: EmbeddedOptions) -> Result<Co
 }
 
 fn finish(tables: &Tables, batch: fjall::OwnedWriteBatch) -> StoreResult<()> {
-    batch.commit().map_err(unavailable)?;
-    tables.db.persist(PersistMode::SyncAll).map_err(unavailable)
+    tables.commit(batch, PersistMode::SyncAll).map_err(StoreError::unavailable)?;
+    tables.db.persist(PersistMode::SyncAll).map_err(unavailable)?;
+    tables.closed_clean();
+    Ok(())
 }
 
 /// Reads a backup; `row` gets each table's number, key and value.

@@ -1,5 +1,6 @@
 //! What the writer thread is asked for, and where its answers go. Sent by [`super::EmbeddedStore`].
 
+use fjall::Slice;
 use tokio::sync::oneshot;
 
 use super::commit::QueuedMessage;
@@ -44,7 +45,14 @@ pub(super) enum Command {
         /// Told when it is written.
         reply: Reply<()>,
     },
-    /// Makes a device known.
+    /// Raises some rows of the table of cursors: a part of what a new device starts with.
+    Start {
+        /// Their keys, and to what.
+        starts: Vec<(Slice, Seq)>,
+        /// Told when they are written.
+        reply: Reply<()>,
+    },
+    /// Makes a device known, whose cursors are stored.
     Register {
         /// Which.
         device: Device,
@@ -65,7 +73,10 @@ impl Command {
             Self::Append { messages, reply, .. } => {
                 drop(reply.send(messages.iter().map(|_| Err(error.clone())).collect()));
             }
-            Self::RaiseCursor { reply, .. } | Self::RaiseReadMark { reply, .. } | Self::Ping(reply) => {
+            Self::RaiseCursor { reply, .. }
+            | Self::RaiseReadMark { reply, .. }
+            | Self::Start { reply, .. }
+            | Self::Ping(reply) => {
                 drop(reply.send(refused));
             }
             Self::Register { reply, .. } => drop(reply.send(Err(error.clone()))),

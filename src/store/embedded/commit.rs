@@ -6,14 +6,14 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use fjall::{OwnedWriteBatch, PersistMode, Readable, Slice};
+use fjall::{OwnedWriteBatch, PersistMode, Slice};
 
 use super::{
     fault::Fault,
     keys,
     log_end::LogEnd,
     recent::Recent,
-    rows::{self, InboxValue, StoredMessage},
+    rows::{self, StoredMessage},
     tables::{Tables, unavailable},
 };
 use crate::{
@@ -42,12 +42,14 @@ pub(super) struct QueuedMessage {
 pub(super) struct Memory {
     logs: Recent<ConvId, LogEnd>,
     cursors: Recent<Slice, Seq>,
+    /// Rows that were looked up because they are not remembered.
+    pub(super) lookups: u64,
 }
 
 impl Memory {
     /// Nothing remembered yet.
     pub(super) fn new() -> Self {
-        Self { logs: Recent::new(REMEMBERED), cursors: Recent::new(REMEMBERED) }
+        Self { logs: Recent::new(REMEMBERED), cursors: Recent::new(REMEMBERED), lookups: 0 }
     }
 }
 
@@ -63,6 +65,8 @@ pub(super) struct Commit<'a> {
     devices: BTreeSet<Slice>,
     /// Bytes of rows gathered.
     bytes: usize,
+    /// The highest seq given out in this commit.
+    highest: Seq,
 }
 
 impl<'a> Commit<'a> {
@@ -77,6 +81,7 @@ impl<'a> Commit<'a> {
             cursors: BTreeMap::new(),
             devices: BTreeSet::new(),
             bytes: 0,
+            highest: 0,
         }
     }
 
@@ -87,12 +92,8 @@ impl<'a> Commit<'a> {
 
     /// Gives each message its seq, in order, or finds the one it already has.
     pub(super) fn append(&mut self, conv: &ConvId, messages: Vec<QueuedMessage>) -> Vec<StoreResult<Appended>> {
-        let open = || {
-            let audience = audience_of(conv)?;
-            let end = self.end_of(conv, &audience)?;
-            Ok((audience, end))
-        };
-        let (audience, mut end) = match open() {
+        let opened = audience_of(conv).and_then(|audience| Ok((self.end_of(conv, &audience)?, audience)));
+        let (mut end, audience) = match opened {
             Ok(opened) => opened,
             Err(error) => return vec![Err(error); messages.len()],
         };
@@ -112,7 +113,8 @@ impl<'a> Commit<'a> {
         if let Some((seq, stored)) = self.stored(conv, &message.cid)? {
             return answer_retry(seq, &stored, &message.row);
         }
-        let seq = end.push(audience, &message.sender, message.ts, message.read_upto);
+        let seq = end.push(audience, &message.sender, message.ts, message.read_upto, self.tables.floor);
+        self.highest = self.highest.max(seq);
         self.bytes += message.row.len();
         self.batch.insert(&self.tables.messages, keys::message(conv, seq), message.row.clone());
         self.batch.insert(&self.tables.cids, message.cid.clone(), rows::encode_seq(seq));
@@ -121,9 +123,12 @@ impl<'a> Commit<'a> {
     }
 
     /// Where a log ends: as this commit has it, as the writer remembers it, or as it is stored.
-    fn end_of(&self, conv: &ConvId, audience: &Audience) -> StoreResult<LogEnd> {
-        let known = self.logs.get(conv).copied().or_else(|| self.memory.logs.get(conv));
-        known.map_or_else(|| LogEnd::read(self.tables, conv, audience), Ok)
+    fn end_of(&mut self, conv: &ConvId, audience: &Audience) -> StoreResult<LogEnd> {
+        if let Some(known) = self.logs.get(conv).copied().or_else(|| self.memory.logs.get(conv)) {
+            return Ok(known);
+        }
+        self.memory.lookups += audience.users().count() as u64;
+        LogEnd::read(self.tables, conv, audience)
     }
 
     fn keep(&mut self, conv: &ConvId, end: LogEnd) {
@@ -133,10 +138,11 @@ impl<'a> Commit<'a> {
     }
 
     /// The message that has this cid already: in this commit or in the tables.
-    fn stored(&self, conv: &ConvId, cid: &Slice) -> StoreResult<Option<(Seq, Slice)>> {
+    fn stored(&mut self, conv: &ConvId, cid: &Slice) -> StoreResult<Option<(Seq, Slice)>> {
         if let Some((seq, row)) = self.fresh.get(cid) {
             return Ok(Some((*seq, row.clone())));
         }
+        self.memory.lookups += 1;
         let Some(seq) = self.tables.cids.get(cid).map_err(unavailable)? else { return Ok(None) };
         let seq = rows::decode_seq(&seq)?;
         let row = self.tables.messages.get(keys::message(conv, seq)).map_err(unavailable)?;
@@ -160,27 +166,23 @@ impl<'a> Commit<'a> {
 
     fn raise_in_cursors(&mut self, key: Slice, seq: Seq) -> StoreResult<()> {
         let known = self.cursors.get(&key).copied().or_else(|| self.memory.cursors.get(&key));
+        self.memory.lookups += u64::from(known.is_none());
         if seq > known.map_or_else(|| self.tables.cursor(&key), Ok)? {
             self.cursors.insert(key, seq);
         }
         Ok(())
     }
 
-    /// Makes a device known and gives it cursors at the user's read marks; false where it is known already. Marks
-    /// that are raised in this same commit count as raised after it: their writers have no answer yet. All of it is
-    /// in one commit, so a crash leaves a device with its cursors, or neither.
+    /// Raises some of what a new device starts with.
+    pub(super) fn start(&mut self, starts: Vec<(Slice, Seq)>) -> StoreResult<()> {
+        starts.into_iter().try_for_each(|(key, seq)| self.raise_in_cursors(key, seq))
+    }
+
+    /// Makes a device known; false where it is known already. Its cursors are stored ([`super::register`]).
     pub(super) fn register(&mut self, device: &Device) -> StoreResult<bool> {
         let key = keys::device(device);
         if self.devices.contains(&key) || self.tables.devices.contains_key(&key).map_err(unavailable)? {
             return Ok(false);
-        }
-        for item in self.tables.db.snapshot().range(&self.tables.inbox, keys::inboxes(&device.user, None)) {
-            let (key, value) = item.into_inner().map_err(unavailable)?;
-            let read = InboxValue::decode(&value)?.read;
-            if read > 0 {
-                let conv = keys::conv_of(&key).ok_or_else(rows::unreadable)?;
-                self.raise_cursor(device, &conv, read)?;
-            }
         }
         self.devices.insert(key);
         Ok(true)
@@ -214,8 +216,9 @@ impl<'a> Commit<'a> {
         for key in self.devices {
             self.batch.insert(&self.tables.devices, key, Slice::from([]));
         }
+        self.tables.watermark.raise_ceiling(self.highest).map_err(fjall::Error::Io)?;
         // The memory is ahead of the tables until this succeeds. If it fails, the writer forgets it all.
-        Ok(self.batch.durability(Some(mode)).commit()?)
+        self.tables.commit(self.batch, mode)
     }
 }
 

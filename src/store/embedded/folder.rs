@@ -2,28 +2,45 @@
 //! when a store is opened, before the engine touches a file.
 //!
 //! ```text
-//! <dir>/FORMAT   written last, when the store was created completely
-//! <dir>/LOCK     locked by the process that has the store open; holds its pid, for people
-//! <dir>/ROOM     there for a moment, to see whether the disk takes a write
-//! <dir>/JOURNAL  there for a moment, while a journal is written anew
-//! <dir>/BACKUP   a socket: whoever connects is sent a backup (`natter backup`)
-//! <dir>/data/    the engine's own files
+//! <dir>/CREATING   there while a store is being created, and no longer
+//! <dir>/FORMAT     written last, when the store was created completely
+//! <dir>/WATERMARK  how far the store had come ([`super::watermark`])
+//! <dir>/MANIFEST   the files that a clean close left ([`super::manifest`])
+//! <dir>/LOCK       locked by the process that has the store open; holds its pid, for people
+//! <dir>/ROOM       there for a moment, to see whether the disk takes a write
+//! <dir>/JOURNAL    there for a moment, while a journal is written anew
+//! <dir>/BACKUP     a socket: whoever connects is sent a backup (`natter backup`)
+//! <dir>/data/      the engine's own files
+//! <dir>/journals/  second names of the engine's journals ([`super::keeper`])
+//! <dir>/salvage/, rescue/, rescued/   there while a damaged store is rescued ([`super::rescue`])
+//! <dir>/damaged-<seconds>/            what was damaged, as it was: nothing of natter reads or removes it
 //! ```
+//!
+//! Nothing that may hold a message is ever removed, here or by the engine: a folder that is not whole is refused first.
 
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, Read, Seek, Write},
     path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
 };
 
+use super::rescue;
+
 /// The version of keys and rows that this build reads and writes.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 const FORMAT_FILE: &str = "FORMAT";
 const FORMAT_NEW: &str = "FORMAT.new";
 const FORMAT_WORDS: &str = "natter embedded store, format ";
 const LOCK_FILE: &str = "LOCK";
-const DATA: &str = "data";
+const CREATING_FILE: &str = "CREATING";
+const WATERMARK_FILE: &str = "WATERMARK";
+const MANIFEST_FILE: &str = "MANIFEST";
+const MANIFEST_NEW: &str = "MANIFEST.new";
+const KEPT: &str = "journals";
+/// The engine's own folder.
+pub(super) const DATA: &str = "data";
 /// Written and removed to see whether the disk has room: so many bytes.
 const ROOM_FILE: &str = "ROOM";
 const ROOM: usize = 2 * 1024 * 1024;
@@ -63,6 +80,36 @@ pub enum OpenError {
         found: String,
         /// What this build reads.
         expected: u32,
+    },
+    /// There is data, and no word of which format it has.
+    #[error(
+        "{dir} holds a store without its file FORMAT; nothing was changed. Put that file back from a copy of the folder, \
+         or start with --accept-loss, which writes it anew where all the rest is whole"
+    )]
+    NoFormat {
+        /// The data folder.
+        dir: PathBuf,
+    },
+    /// Something that was answered may be gone.
+    #[error(
+        "the store in {dir} is damaged: {}; nothing was changed. Restore the last backup into another folder (natter \
+         restore), or start with --accept-loss: natter then goes on with what can be read, and keeps the damaged files \
+         beside it",
+        .problems.join("; ")
+    )]
+    Damaged {
+        /// The data folder.
+        dir: PathBuf,
+        /// What is missing or damaged.
+        problems: Vec<String>,
+    },
+    /// Not even what is left can be read.
+    #[error("nothing can be rescued from the store in {dir}: {cause}; nothing was changed: restore a backup")]
+    Lost {
+        /// The data folder.
+        dir: PathBuf,
+        /// What fails.
+        cause: String,
     },
     /// The operating system refused something.
     #[error("cannot {what} in {dir}: {source}; check that the folder may be written and the disk has room")]
@@ -105,7 +152,8 @@ pub fn look(dir: &Path) -> Result<FolderState, OpenError> {
         return Ok(FolderState::None);
     }
     if !dir.join(FORMAT_FILE).try_exists().map_err(failed("look for the format"))? {
-        return refuse_foreign(dir).map(|()| FolderState::None);
+        refuse_foreign(dir)?;
+        return if holds_data(dir) { Err(OpenError::NoFormat { dir: dir.into() }) } else { Ok(FolderState::None) };
     }
     check_format(dir)?;
     let path = dir.join(LOCK_FILE);
@@ -133,30 +181,45 @@ fn holder(file: File) -> String {
 #[derive(Debug)]
 pub(super) struct Folder {
     dir: PathBuf,
+    /// There is a store in it that was created completely.
+    created: AtomicBool,
     _lock: File,
 }
 
 impl Folder {
-    /// Claims `dir`, creating it where it does not exist. What an interrupted creation left behind is
-    /// removed: no message can have been answered before the format was written.
-    pub(super) fn claim(dir: &Path) -> Result<Self, OpenError> {
+    /// Claims `dir`, creating it where it does not exist. What an interrupted creation left behind is removed: no
+    /// message can have been answered before the format was written. Any other data without a format is refused, or
+    /// taken for a store of this format where a loss is accepted.
+    pub(super) fn claim(dir: &Path, accept_loss: bool) -> Result<Self, OpenError> {
         let failed = |what| move |source| OpenError::Io { dir: dir.into(), what, source };
+        let has_format = || dir.join(FORMAT_FILE).try_exists().map_err(failed("look for the format"));
         fs::create_dir_all(dir).map_err(failed("create the folder"))?;
-        let created = dir.join(FORMAT_FILE).try_exists().map_err(failed("look for the format"))?;
-        if !created {
+        if !has_format()? {
             refuse_foreign(dir)?;
         }
         let lock = lock(dir)?;
         // Asked again: another process may have created the store before this one had the lock.
-        if dir.join(FORMAT_FILE).try_exists().map_err(failed("look for the format"))? {
+        let mut created = has_format()?;
+        if created {
             check_format(dir)?;
-        } else {
-            remove_if_there(&dir.join(DATA)).map_err(failed("remove an unfinished store"))?;
+        } else if dir.join(CREATING_FILE).exists() {
+            remove_unfinished(dir).map_err(failed("remove an unfinished store"))?;
+        } else if holds_data(dir) {
+            if !accept_loss {
+                return Err(OpenError::NoFormat { dir: dir.into() });
+            }
+            created = true;
         }
         // Only now: what is not natter's is left as it is.
         keep_private(dir);
-        let folder = Self { dir: dir.into(), _lock: lock };
+        let folder = Self { dir: dir.into(), created: AtomicBool::new(created), _lock: lock };
         folder.check_room()?;
+        if created {
+            rescue::finish(&folder).map_err(failed("put the rescued store in its place"))?;
+        } else {
+            write_durably(dir, CREATING_FILE, "").map_err(failed("begin a store"))?;
+        }
+        fs::create_dir_all(folder.kept_journals()).map_err(failed("create the folder of journals"))?;
         Ok(folder)
     }
 
@@ -199,25 +262,65 @@ impl Folder {
         &self.dir
     }
 
+    /// Where the watermark is.
+    pub(super) fn watermark_path(&self) -> PathBuf {
+        self.dir.join(WATERMARK_FILE)
+    }
+
+    /// Where the list of files of a clean close is.
+    pub(super) fn manifest_path(&self) -> PathBuf {
+        self.dir.join(MANIFEST_FILE)
+    }
+
+    /// Where journals have their second names.
+    pub(super) fn kept_journals(&self) -> PathBuf {
+        self.dir.join(KEPT)
+    }
+
     /// Whether there is a complete store in it.
-    pub(super) fn is_created(&self) -> Result<bool, OpenError> {
-        let found = self.dir.join(FORMAT_FILE).try_exists();
-        found.map_err(|source| OpenError::Io { dir: self.dir.clone(), what: "look for the format", source })
+    pub(super) fn is_created(&self) -> bool {
+        self.created.load(Ordering::Acquire)
     }
 
     /// Records that the store was created completely: atomically and durably, by a rename.
     pub(super) fn mark_created(&self) -> Result<(), OpenError> {
         let write = || -> io::Result<()> {
-            if self.dir.join(FORMAT_FILE).try_exists()? {
-                return Ok(());
+            if !self.dir.join(FORMAT_FILE).try_exists()? {
+                write_durably(&self.dir, FORMAT_FILE, &format!("{FORMAT_WORDS}{FORMAT}\n"))?;
             }
-            let mut file = File::create(self.dir.join(FORMAT_NEW))?;
-            writeln!(file, "{FORMAT_WORDS}{FORMAT}")?;
-            file.sync_all()?;
-            fs::rename(self.dir.join(FORMAT_NEW), self.dir.join(FORMAT_FILE))?;
-            File::open(&self.dir)?.sync_all()
+            match fs::remove_file(self.dir.join(CREATING_FILE)) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+                removed => removed.and_then(|()| File::open(&self.dir)?.sync_all()),
+            }
         };
-        write().map_err(|source| OpenError::Io { dir: self.dir.clone(), what: "write the format", source })
+        write().map_err(|source| OpenError::Io { dir: self.dir.clone(), what: "write the format", source })?;
+        self.created.store(true, Ordering::Release);
+        Ok(())
+    }
+}
+
+/// A small file that is there as a whole, or not.
+fn write_durably(dir: &Path, name: &str, text: &str) -> io::Result<()> {
+    let next = dir.join(FORMAT_NEW);
+    let mut file = File::create(&next)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&next, dir.join(name))?;
+    File::open(dir)?.sync_all()
+}
+
+/// Whether there is anything that a message could be in.
+fn holds_data(dir: &Path) -> bool {
+    !dir.join(CREATING_FILE).exists() && [DATA, WATERMARK_FILE, KEPT].iter().any(|name| dir.join(name).exists())
+}
+
+fn remove_unfinished(dir: &Path) -> io::Result<()> {
+    for name in [DATA, KEPT] {
+        remove_if_there(&dir.join(name))?;
+    }
+    match fs::remove_file(dir.join(WATERMARK_FILE)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }
 
@@ -260,8 +363,9 @@ pub(super) fn copy_and_sync(from: &Path, to: &Path) -> io::Result<()> {
 
 fn refuse_foreign(dir: &Path) -> Result<(), OpenError> {
     let failed = |source| OpenError::Io { dir: dir.into(), what: "list the files", source };
-    let ours =
-        |name: &str| [LOCK_FILE, FORMAT_FILE, FORMAT_NEW, ROOM_FILE, JOURNAL_FILE, BACKUP_SOCKET].contains(&name);
+    let files = [LOCK_FILE, FORMAT_FILE, FORMAT_NEW, ROOM_FILE, JOURNAL_FILE, BACKUP_SOCKET, CREATING_FILE];
+    let later = [WATERMARK_FILE, MANIFEST_FILE, MANIFEST_NEW, KEPT];
+    let ours = |name: &str| files.contains(&name) || later.contains(&name) || rescue::is_its(name);
     let mut foreign = None;
     let (mut locked, mut data) = (false, false);
     for entry in fs::read_dir(dir).map_err(failed)? {
@@ -315,7 +419,8 @@ fn check_format(dir: &Path) -> Result<(), OpenError> {
     Err(OpenError::Version { dir: dir.into(), found, expected: FORMAT })
 }
 
-fn remove_if_there(path: &Path) -> io::Result<()> {
+/// A folder and all that is in it.
+pub(super) fn remove_if_there(path: &Path) -> io::Result<()> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),

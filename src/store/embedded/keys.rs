@@ -7,6 +7,7 @@
 //! | inbox | #user user 00 conv | head, its ts, read mark |
 //! | cursors | #user user 00 device 00 conv | seq |
 //! | devices | #user user 00 device | nothing |
+//! | commits | `commit` | see [`super::rows::CommitRow`]: the last commit's |
 //!
 //! Parts are joined by a 0 byte, which no name, conversation id or cid can hold (`model` checks them). So two
 //! different lists of parts never make the same key, all keys of user `a` sort before those of `a-b`, and "all of a
@@ -63,6 +64,13 @@ pub(super) fn messages(conv: &ConvId, from: Seq, below: Seq) -> Range<Slice> {
 /// The seq in a message's key.
 pub(super) fn seq_of(key: &[u8]) -> Option<Seq> {
     key.last_chunk().map(|bytes| Seq::from_be_bytes(*bytes))
+}
+
+/// The conversation and the seq in a message's key; `None` when the key was not written by this module.
+pub(super) fn message_of(key: &[u8]) -> Option<(ConvId, Seq)> {
+    let (rest, seq) = key.split_last_chunk()?;
+    let conv = rest.get(4..)?.strip_suffix(SEPARATOR)?;
+    Some((ConvId::new(std::str::from_utf8(conv).ok()?).ok()?, Seq::from_be_bytes(*seq)))
 }
 
 /// Where a cid's seq is found.
@@ -175,5 +183,6 @@ mod tests {
         assert!(cid(&conv, &long, &Cid::new(&cid_text).unwrap()).len() < MAX_KEY);
         assert_eq!(conv_of(&inbox(&long, &conv)), Some(conv.clone()));
         assert_eq!(seq_of(&message(&conv, 0x0102)), Some(0x0102));
+        assert_eq!(message_of(&message(&conv, 0x0100)), Some((conv, 0x0100)));
     }
 }

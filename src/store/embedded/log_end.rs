@@ -39,8 +39,9 @@ impl LogEnd {
 
     /// Takes the next seq for a message, and moves its sender's read mark there if nothing below it was kept from the
     /// sender: it was handed out up to `read_upto`, or the mark covers it, as it does where one's own messages precede.
-    pub(super) fn push(&mut self, audience: &Audience, sender: &UserId, ts: Millis, read_upto: Seq) -> Seq {
-        self.head += 1;
+    /// The seq is never one at or below `floor`: after a loss those may have been given out.
+    pub(super) fn push(&mut self, audience: &Audience, sender: &UserId, ts: Millis, read_upto: Seq, floor: Seq) -> Seq {
+        self.head = self.head.max(floor) + 1;
         self.ts = ts;
         self.changed = [true; Audience::MAX];
         let mark = audience.position(sender.as_str()).map_or(0, |place| self.read[place]);

@@ -5,6 +5,10 @@
 //! disk, `folder` checks that the data folder is natter's, `reads` answers everything else. After a failed write the
 //! writer opens the store again where the reason may pass (`fault`, `outage`).
 //!
+//! Damage: each commit has a number, and `watermark` says beside the data how far they had come (`keeper` writes it out).
+//! `inspect` compares the two before the engine opens a folder, `rescue` makes a sound store of a damaged one where
+//! somebody accepts the loss, `verify` checks everything.
+//!
 //! One thread writes because seqs need one order anyway, and a second one would wait for the same fsync.
 
 use std::{
@@ -36,16 +40,25 @@ mod command;
 mod commit;
 mod fault;
 mod folder;
+mod inspect;
+mod journal;
+mod keeper;
 mod keys;
 mod log_end;
+mod manifest;
 mod outage;
 mod reads;
 mod recent;
+mod register;
+mod rescue;
 mod rows;
+mod scan;
 mod shared;
 mod tables;
 mod thread;
 mod traits;
+pub mod verify;
+mod watermark;
 mod writer;
 
 pub use folder::{BACKUP_SOCKET, FORMAT, FolderState, OpenError, look};
@@ -58,11 +71,14 @@ const READERS: usize = 16;
 pub struct EmbeddedOptions {
     /// Memory for blocks read from the disk, in bytes.
     pub cache_bytes: u64,
+    /// A damaged store goes on with what is left of it, instead of being refused. Never from the configuration: each
+    /// loss is accepted by somebody.
+    pub accept_loss: bool,
 }
 
 impl From<&config::Embedded> for EmbeddedOptions {
     fn from(embedded: &config::Embedded) -> Self {
-        Self { cache_bytes: embedded.cache_bytes }
+        Self { cache_bytes: embedded.cache_bytes, accept_loss: false }
     }
 }
 
@@ -79,6 +95,8 @@ pub struct Written {
     pub messages: u64,
     /// Commits that waited for the disk.
     pub syncs: u64,
+    /// Rows that the writer looked up for them: where logs end, cids, cursors.
+    pub lookups: u64,
 }
 
 /// The store, shared by all nodes of a process.
@@ -86,6 +104,8 @@ pub struct EmbeddedStore {
     queue: mpsc::Sender<Command>,
     shared: Arc<Shared>,
     readers: Arc<Semaphore>,
+    /// New devices whose cursors are being copied.
+    registrations: Semaphore,
     thread: Thread,
     /// The last number given to a connection. Only in memory: all sessions of this store are in this process.
     connections: AtomicU64,
@@ -105,7 +125,7 @@ impl EmbeddedStore {
     /// # Errors
     /// [`OpenError`]: the folder is in use, foreign, of another format, or cannot be read or written.
     pub fn open(dir: &Path, options: EmbeddedOptions) -> Result<Arc<Self>, OpenError> {
-        let folder = Arc::new(Folder::claim(dir)?);
+        let folder = Arc::new(Folder::claim(dir, options.accept_loss)?);
         let (queue, waiting) = mpsc::channel(writer::QUEUE);
         let shared = Arc::new(Shared::default());
         shared.open(Arc::new(Tables::open(folder.clone(), options)?));
@@ -116,13 +136,18 @@ impl EmbeddedStore {
             source,
         })?;
         let readers = Arc::new(Semaphore::new(READERS));
-        Ok(Arc::new(Self { queue, shared, readers, thread, connections: AtomicU64::new(0) }))
+        let registrations = Semaphore::new(register::AT_ONCE);
+        Ok(Arc::new(Self { queue, shared, readers, registrations, thread, connections: AtomicU64::new(0) }))
     }
 
     /// What was written since the store was opened.
     pub fn written(&self) -> Written {
         let read = |count: &std::sync::atomic::AtomicU64| count.load(Ordering::Relaxed);
-        Written { messages: read(&self.shared.messages), syncs: read(&self.shared.syncs) }
+        Written {
+            messages: read(&self.shared.messages),
+            syncs: read(&self.shared.syncs),
+            lookups: read(&self.shared.lookups),
+        }
     }
 
     /// Hands a command to the writer and waits for its answer.
@@ -151,7 +176,8 @@ impl EmbeddedStore {
 
     /// As [`Self::ask`], for answers that are results themselves.
     async fn request<T>(&self, deadline: Duration, command: impl FnOnce(Reply<T>) -> Command) -> StoreResult<T> {
-        self.ask(deadline, command).await?
+        let answer = self.ask(deadline, command).await?;
+        self.shared.noted(answer)
     }
 
     /// Runs a read on a blocking thread. Most reads find all they need in memory and would be done sooner
@@ -171,7 +197,8 @@ impl EmbeddedStore {
             });
             reading.await.map_err(StoreError::unavailable)?
         };
-        tokio::time::timeout(STORE_DEADLINE, reading).await.unwrap_or_else(|_| Err(too_late()))
+        let read = tokio::time::timeout(STORE_DEADLINE, reading).await.unwrap_or_else(|_| Err(too_late()));
+        self.shared.noted(read)
     }
 }
 

@@ -50,7 +50,11 @@ fn take_span(
 ) -> StoreResult<Vec<Row>> {
     let (mut rows, mut bytes) = (Vec::new(), 0);
     for item in found {
-        let (key, value) = item.into_inner().map_err(unavailable)?;
+        let (key, value) = match item.into_inner() {
+            // What can be read is; the next page meets the damage first.
+            Err(_) if !rows.is_empty() => break,
+            other => other.map_err(unavailable)?,
+        };
         let seq = keys::seq_of(&key).ok_or_else(rows::unreadable)?;
         if expected.is_some_and(|expected| expected != seq) {
             break;

@@ -9,8 +9,9 @@ use std::io::Read;
 use bytes::Bytes;
 use fjall::Slice;
 
+use super::keys;
 use crate::{
-    model::{Body, Cid, MAX_SEQ, Millis, NewMessage, Row, Seq, UserId},
+    model::{Body, Cid, ConvId, MAX_SEQ, Millis, NewMessage, Row, Seq, UserId},
     store::{StoreError, StoreResult},
 };
 
@@ -55,6 +56,12 @@ impl<'a> StoredMessage<'a> {
         let (sender, rest) = rest.split_at_checked(usize::from(*sender_len))?;
         let (cid, body) = rest.split_at_checked(usize::from(u16::from_be_bytes(*cid_len)))?;
         Some(Self { ts: Millis::from_be_bytes(*ts), sender, cid, body })
+    }
+
+    /// Where its cid's seq is found.
+    pub(super) fn cid_key(&self, conv: &ConvId) -> Option<Slice> {
+        let (sender, cid) = (std::str::from_utf8(self.sender).ok()?, std::str::from_utf8(self.cid).ok()?);
+        Some(keys::cid(conv, &UserId::new(sender).ok()?, &Cid::new(cid).ok()?))
     }
 
     /// The row that the store hands out. The body is copied: a slice of the engine's own memory would keep a
@@ -109,9 +116,40 @@ pub(super) fn decode_seq(value: &[u8]) -> StoreResult<Seq> {
     Ok(Seq::from_be_bytes(bytes))
 }
 
+/// What a commit says about itself, in a row that it writes along with the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct CommitRow {
+    /// The store's own secret, which nobody can put into a message.
+    pub(super) store: u64,
+    /// Its number: each commit has the next one.
+    pub(super) number: u64,
+    /// The last commit that was on the disk when this one was made: so this one shows that those before are missing.
+    pub(super) durable: u64,
+}
+
+impl CommitRow {
+    /// The stored form.
+    pub(super) fn encode(&self) -> Slice {
+        let mut value = [0; 24];
+        for (place, field) in [self.store, self.number, self.durable].into_iter().enumerate() {
+            value[place * 8..][..8].copy_from_slice(&field.to_be_bytes());
+        }
+        Slice::from(value)
+    }
+
+    /// A stored row; `None` for anything else.
+    pub(super) fn decode(value: &[u8]) -> Option<Self> {
+        let (store, rest) = value.split_first_chunk()?;
+        let (number, rest) = rest.split_first_chunk()?;
+        let durable = rest.try_into().ok()?;
+        let [store, number, durable] = [*store, *number, durable].map(u64::from_be_bytes);
+        Some(Self { store, number, durable })
+    }
+}
+
 /// The error for a row that this version did not write, or that the disk has changed.
 pub(super) fn unreadable() -> StoreError {
-    StoreError::unavailable("a stored row cannot be read; check the disk and restore the data folder from a copy")
+    StoreError::Damaged("a stored row cannot be read".into())
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! What the store, its readers and its writer thread share: the open tables, and why there are none.
 
-use std::sync::{Arc, PoisonError, RwLock, atomic::AtomicU64};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, atomic::AtomicU64};
 
 use super::tables::Tables;
 use crate::store::{StoreError, StoreResult};
@@ -13,10 +13,14 @@ pub(super) struct Shared {
     tables: RwLock<Option<Arc<Tables>>>,
     /// Why the store takes no writes; set by the first write that fails.
     failure: RwLock<Option<StoreError>>,
+    /// The first damage that was met. Reads of what is whole go on, but the node is not ready: somebody has to look.
+    damage: OnceLock<StoreError>,
     /// Commits that waited for the disk.
     pub(super) syncs: AtomicU64,
     /// Messages stored.
     pub(super) messages: AtomicU64,
+    /// Rows that the writer looked up.
+    pub(super) lookups: AtomicU64,
 }
 
 impl Shared {
@@ -41,6 +45,21 @@ impl Shared {
     pub(super) fn fail(&self, cause: &str) {
         let failure = StoreError::unavailable(cause);
         *self.failure.write().unwrap_or_else(PoisonError::into_inner) = Some(failure);
+    }
+
+    /// Remembers damage and passes the result on.
+    pub(super) fn noted<T>(&self, result: StoreResult<T>) -> StoreResult<T> {
+        if let Err(error @ StoreError::Damaged(_)) = &result
+            && self.damage.set(error.clone()).is_ok()
+        {
+            tracing::error!(%error, "what is stored cannot be read; this node is not ready any more");
+        }
+        result
+    }
+
+    /// The first damage that was met.
+    pub(super) fn damage(&self) -> StoreResult<()> {
+        self.damage.get().map_or(Ok(()), |damage| Err(damage.clone()))
     }
 
     /// Why writes are refused, if they are.

@@ -1,7 +1,14 @@
 //! The open database and its tables. Made by [`super::EmbeddedStore::open`], and again by the writer after a failure
 //! that passed; shared by the writer thread and the readers.
 
-use std::sync::Arc;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Slice, Snapshot};
 
@@ -9,8 +16,13 @@ use super::{
     EmbeddedOptions,
     fault::Fault,
     folder::{Folder, OpenError},
-    keys,
-    rows::{self, InboxValue},
+    inspect::{self, Found},
+    journal::COMMIT_KEY,
+    keeper::{self, Keeper},
+    keys, manifest, rescue,
+    rows::{self, CommitRow, InboxValue},
+    verify,
+    watermark::{Mark, Watermark},
 };
 use crate::{
     descriptors,
@@ -21,55 +33,205 @@ use crate::{
 const MIB: u64 = 1024 * 1024;
 /// Roughly the most that the journals take on the disk before tables are written out: two files of 64 MiB.
 const JOURNAL_BYTES: u64 = 128 * MIB;
+/// How many tables there are; the engine numbers them from 1, in the order in which they were made.
+pub(super) const TABLES: usize = 6;
+/// Their names and how much of each is kept in memory, in MiB. Inbox rows and cursors are written again and again under
+/// one key, and a scan steps over every version that is still in memory: their tables are kept small.
+const NAMES: [(&str, u64); TABLES] =
+    [("messages", 32), ("cids", 16), ("inbox", 16), ("cursors", 16), ("devices", 4), ("commits", 4)];
+
+/// The engine's files in a folder, open.
+pub(super) struct Opened {
+    pub(super) db: Database,
+    /// In the order of [`NAMES`].
+    pub(super) tables: [Keyspace; TABLES],
+}
+
+impl Opened {
+    /// Opens them, making what is not there.
+    pub(super) fn open(path: &Path, options: EmbeddedOptions) -> fjall::Result<Self> {
+        let db = Database::builder(path)
+            .cache_size(options.cache_bytes)
+            .max_journaling_size(JOURNAL_BYTES)
+            .worker_threads(2)
+            .max_cached_files(Some(descriptors::store_files(descriptors::allowed())))
+            .open()?;
+        let table = |(name, mib)| db.keyspace(name, || KeyspaceCreateOptions::default().max_memtable_size(mib * MIB));
+        let [a, b, c, d, e, f] = NAMES.map(table);
+        let tables = [a?, b?, c?, d?, e?, f?];
+        Ok(Self { tables, db })
+    }
+}
 
 /// All tables; [`super::keys`] says what is in them.
 pub(super) struct Tables {
+    /// The first field: it ends before the database is closed.
+    _keeper: Keeper,
     pub(super) db: Database,
     pub(super) messages: Keyspace,
     pub(super) cids: Keyspace,
     pub(super) inbox: Keyspace,
     pub(super) cursors: Keyspace,
     pub(super) devices: Keyspace,
-    /// The last field, so that the folder is released only after the database is closed.
-    _folder: Arc<Folder>,
+    commits: Keyspace,
+    /// The last number given to a commit. One thread writes.
+    number: AtomicU64,
+    pub(super) watermark: Arc<Watermark>,
+    /// Each log goes on above it.
+    pub(super) floor: Seq,
+    /// After the database, which is closed when this is dropped.
+    close: Close,
+}
+
+/// Lists the files once the database is closed, if everything was written out before. Its folder goes last.
+struct Close {
+    clean: AtomicBool,
+    watermark: Arc<Watermark>,
+    folder: Arc<Folder>,
+}
+
+impl Drop for Close {
+    fn drop(&mut self) {
+        if !self.clean.load(Ordering::Acquire) {
+            return;
+        }
+        let listed = self.watermark.sync().and_then(|()| {
+            manifest::write(&self.folder.data(), &self.folder.manifest_path(), self.watermark.mark().opens)
+        });
+        if let Err(error) = listed {
+            tracing::warn!(%error, "the store was closed without a list of its files");
+        }
+    }
 }
 
 impl Tables {
     /// Opens the database in a claimed folder, creating the tables that do not exist, and records that it is complete.
+    /// A store that is not whole is refused, or rescued where a loss is accepted.
     pub(super) fn open(folder: Arc<Folder>, options: EmbeddedOptions) -> Result<Self, OpenError> {
-        let tables = Self::make(folder.clone(), options)?;
+        let tables =
+            if folder.is_created() { Self::open_sound(&folder, options)? } else { Self::make(&folder, options)? };
         folder.mark_created()?;
         Ok(tables)
     }
 
-    /// The same, to be filled before it counts as created.
-    pub(super) fn make(folder: Arc<Folder>, options: EmbeddedOptions) -> Result<Self, OpenError> {
-        let failed = |cause: fjall::Error| OpenError::Engine { dir: folder.dir().into(), cause };
-        let db = Database::builder(folder.data())
-            .cache_size(options.cache_bytes)
-            .max_journaling_size(JOURNAL_BYTES)
-            .worker_threads(2)
-            .max_cached_files(Some(descriptors::store_files(descriptors::allowed())))
-            .open()
-            .map_err(failed)?;
-        // Inbox rows and cursors are written again and again under one key, and a scan steps over every version
-        // that is still in memory: their tables are kept small.
-        let table = |name, mib| db.keyspace(name, || table_options(mib * MIB)).map_err(failed);
-        let (messages, cids) = (table("messages", 32)?, table("cids", 16)?);
-        let (inbox, cursors) = (table("inbox", 16)?, table("cursors", 16)?);
-        let devices = table("devices", 4)?;
-        Ok(Self { messages, cids, inbox, cursors, devices, db, _folder: folder })
+    /// A new store, to be filled before it counts as created.
+    pub(super) fn make(folder: &Arc<Folder>, options: EmbeddedOptions) -> Result<Self, OpenError> {
+        Self::start(folder, options, Mark::new(), 0)
+    }
+
+    fn open_sound(folder: &Arc<Folder>, options: EmbeddedOptions) -> Result<Self, OpenError> {
+        let failed = |what| move |source| OpenError::Io { dir: folder.dir().into(), what, source };
+        keeper::put_back(folder).map_err(failed("put journals back"))?;
+        let mut found = inspect::inspect(folder).map_err(failed("look at the files"))?;
+        if !found.problems.is_empty() {
+            if !options.accept_loss {
+                return Err(OpenError::Damaged { dir: folder.dir().into(), problems: found.problems });
+            }
+            rescue::rescue(folder, options, &found)?;
+            found = inspect::inspect(folder).map_err(failed("look at the files"))?;
+        }
+        if let Some((path, end)) = &found.torn {
+            cut(path, *end).map_err(failed("cut the end of a journal that was never answered"))?;
+        }
+        let tables = Self::start_found(folder, options, &found)?;
+        // What only a read of everything shows, which a start does not wait for.
+        if options.accept_loss && !verify::blocks_are_whole(&tables).unwrap_or(false) {
+            tables.close_idle();
+            rescue::rescue(folder, options, &found)?;
+            found = inspect::inspect(folder).map_err(failed("look at the files"))?;
+            return Self::start_found(folder, options, &found);
+        }
+        Ok(tables)
+    }
+
+    fn start_found(folder: &Arc<Folder>, options: EmbeddedOptions, found: &Found) -> Result<Self, OpenError> {
+        let Some(mark) = found.mark else {
+            return Err(OpenError::Damaged { dir: folder.dir().into(), problems: found.problems.clone() });
+        };
+        Self::start(folder, options, Mark { opens: mark.opens + 1, ..mark }, found.last)
+    }
+
+    fn start(folder: &Arc<Folder>, options: EmbeddedOptions, mark: Mark, last: u64) -> Result<Self, OpenError> {
+        let failed = |what| move |source| OpenError::Io { dir: folder.dir().into(), what, source };
+        let watermark = Watermark::start(&folder.watermark_path(), mark).map_err(failed("write the watermark"))?;
+        let watermark = Arc::new(watermark);
+        let opened = Opened::open(&folder.data(), options);
+        let Opened { db, tables } = opened.map_err(|cause| OpenError::Engine { dir: folder.dir().into(), cause })?;
+        let [messages, cids, inbox, cursors, devices, commits] = tables;
+        let keeper = Keeper::start(folder.clone(), watermark.clone()).map_err(failed("start a thread"))?;
+        let close = Close { clean: AtomicBool::new(false), watermark: watermark.clone(), folder: folder.clone() };
+        let (number, floor) = (AtomicU64::new(last), mark.floor);
+        Ok(Self {
+            _keeper: keeper,
+            db,
+            messages,
+            cids,
+            inbox,
+            cursors,
+            devices,
+            commits,
+            number,
+            watermark,
+            floor,
+            close,
+        })
     }
 
     /// Opens the database again after a failure that may have passed, and sees a write become durable before anybody
     /// else may use it.
     pub(super) fn reopen(folder: &Arc<Folder>, options: EmbeddedOptions) -> Result<Self, Fault> {
         folder.mend()?;
-        let tables = Self::open(folder.clone(), options)?;
-        let mut check = tables.db.batch().durability(Some(PersistMode::SyncData));
+        // Nothing was lost that somebody accepted while this process ran.
+        let tables = Self::open(folder.clone(), EmbeddedOptions { accept_loss: false, ..options })?;
+        let mut check = tables.db.batch();
         check.insert(&tables.cursors, keys::check(), rows::encode_seq(0));
-        check.commit()?;
+        tables.commit(check, PersistMode::SyncData)?;
         Ok(tables)
+    }
+
+    /// Commits a batch with a row about itself, and moves the watermark where the batch is on the disk now. One thread
+    /// at a time.
+    pub(super) fn commit(&self, mut batch: fjall::OwnedWriteBatch, mode: PersistMode) -> Result<(), Fault> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let number = self.number.fetch_add(1, Ordering::AcqRel) + 1;
+        let mark = self.watermark.mark();
+        let row = CommitRow { store: mark.store, number, durable: mark.number };
+        batch.insert(&self.commits, COMMIT_KEY, row.encode());
+        batch.durability(Some(mode)).commit()?;
+        if mode != PersistMode::Buffer {
+            self.watermark.write(|mark| mark.number = number).map_err(fjall::Error::Io)?;
+        }
+        Ok(())
+    }
+
+    /// Commits a batch of a store that is being made. None of it counts before all of it is written out, so the
+    /// watermark may run ahead: it wakes the keeper, who sees the journals come and go.
+    pub(super) fn fill(&self, batch: fjall::OwnedWriteBatch) -> Result<(), Fault> {
+        self.commit(batch, PersistMode::Buffer)?;
+        let number = self.number.load(Ordering::Acquire);
+        Ok(self.watermark.write(|mark| mark.number = number).map_err(fjall::Error::Io)?)
+    }
+
+    /// All of them but that of the commits.
+    pub(super) fn all(&self) -> [&Keyspace; 5] {
+        [&self.messages, &self.cids, &self.inbox, &self.cursors, &self.devices]
+    }
+
+    /// Closes tables that nobody wrote to.
+    pub(super) fn close_idle(self) {
+        match self.db.persist(PersistMode::SyncAll) {
+            Ok(()) => self.closed_clean(),
+            Err(error) => tracing::warn!(%error, "the store could not be written out when it was closed"),
+        }
+    }
+
+    /// All is written out: whoever drops the tables last leaves a list of the files.
+    pub(super) fn closed_clean(&self) {
+        let number = self.number.load(Ordering::Acquire);
+        let moved = self.watermark.write(|mark| mark.number = number);
+        self.close.clean.store(moved.is_ok(), Ordering::Release);
     }
 
     /// The cursor under `key`; 0 where there is none.
@@ -92,14 +254,21 @@ impl Tables {
     }
 }
 
-fn table_options(memory: u64) -> KeyspaceCreateOptions {
-    KeyspaceCreateOptions::default().max_memtable_size(memory)
+/// What follows was never answered. The engine would cut it, too, or refuse the whole file, as the damage is.
+fn cut(path: &PathBuf, end: u64) -> std::io::Result<()> {
+    let file = fs::OpenOptions::new().write(true).open(path)?;
+    file.set_len(end)?;
+    file.sync_all()
 }
 
 /// An error of the engine as the store reports it.
 pub(super) fn unavailable(error: fjall::Error) -> StoreError {
     match error {
         fjall::Error::Io(error) => StoreError::unavailable(error),
+        // A checksum, or a form, that is not what was written.
+        fjall::Error::Storage(error) if !matches!(error, fjall::LsmError::Io(_)) => {
+            StoreError::Damaged(error.to_string().into())
+        }
         error => StoreError::unavailable(error),
     }
 }

@@ -43,7 +43,8 @@ impl Logs for EmbeddedStore {
             if asked == 0 {
                 return Vec::new();
             }
-            self.append_all(conv, batch).await.unwrap_or_else(|error| vec![Err(error); asked])
+            let answers = self.append_all(conv, batch).await.unwrap_or_else(|error| vec![Err(error); asked]);
+            answers.into_iter().map(|answer| self.shared.noted(answer)).collect()
         })
     }
 
@@ -139,8 +140,7 @@ impl Marks for EmbeddedStore {
     }
 
     fn register_device<'a>(&'a self, device: &'a Device) -> StoreFuture<'a, bool> {
-        let device = device.clone();
-        Box::pin(self.request(STORE_DEADLINE, |reply| Command::Register { device, reply }))
+        Box::pin(self.register(device.clone()))
     }
 
     fn next_connection<'a>(&'a self, _device: &'a Device) -> StoreFuture<'a, u64> {
@@ -150,7 +150,10 @@ impl Marks for EmbeddedStore {
 
 impl Engine for EmbeddedStore {
     fn health(&self) -> StoreFuture<'_, ()> {
-        Box::pin(self.request(HEALTH_DEADLINE, Command::Ping))
+        Box::pin(async move {
+            self.request(HEALTH_DEADLINE, Command::Ping).await?;
+            self.shared.damage()
+        })
     }
 
     fn close(&self) -> StoreFuture<'_, ()> {

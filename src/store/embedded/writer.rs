@@ -129,6 +129,7 @@ impl Writer {
                 Command::Register { device, reply } => {
                     deferred.push(Deferred::Registered(reply, commit.register(&device)));
                 }
+                Command::Start { starts, reply } => deferred.push(Deferred::Done(reply, commit.start(starts))),
                 Command::Append { conv, messages, reply } => {
                     deferred.push(Deferred::Appended(reply, commit.append(&conv, messages)));
                 }
@@ -144,6 +145,7 @@ impl Writer {
             }
         }
         let written = write_and_count(commit, &self.shared).map_err(|fault| self.failed(fault));
+        self.shared.lookups.fetch_add(std::mem::take(&mut self.memory.lookups), Ordering::Relaxed);
         for answer in deferred {
             answer.give(&written);
         }
@@ -155,7 +157,11 @@ impl Writer {
     }
 
     fn flush(&mut self) -> StoreResult<()> {
-        self.persist(PersistMode::SyncAll)
+        self.persist(PersistMode::SyncAll)?;
+        if let Some(tables) = &self.tables {
+            tables.closed_clean();
+        }
+        Ok(())
     }
 
     /// Writes out the journal. This also reports a failure in the engine's own threads.

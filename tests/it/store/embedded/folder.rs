@@ -58,11 +58,11 @@ async fn another_format_is_refused_with_both_versions() {
     let format = dir.path().join("FORMAT");
     let ours = fs::read_to_string(&format).unwrap();
     for (text, named) in
-        [(ours.replace('1', "2"), "2"), ("something else".into(), "something else"), ("".into(), "unknown")]
+        [(ours.replace('2', "1"), "1"), ("something else".into(), "something else"), ("".into(), "unknown")]
     {
         fs::write(&format, &text).unwrap();
         let error = refusal(dir.path());
-        assert!(matches!(&error, OpenError::Version { found, expected: 1, .. } if found == named), "{error}");
+        assert!(matches!(&error, OpenError::Version { found, expected: 2, .. } if found == named), "{error}");
     }
     fs::write(&format, ours).unwrap();
     assert_eq!(log(&*open(dir.path()), &dm("alice", "bob")).await.len(), 1, "a refusal must not touch the data");
@@ -87,7 +87,7 @@ async fn a_creation_that_was_cut_short_is_begun_again() {
     let dir = tempfile::tempdir().unwrap();
     drop(open(dir.path()));
     // As a kill leaves it between the first file and the last: no format, and half of the engine's files.
-    fs::remove_file(dir.path().join("FORMAT")).unwrap();
+    fs::rename(dir.path().join("FORMAT"), dir.path().join("CREATING")).unwrap();
     fs::remove_file(dir.path().join("data/version")).unwrap();
     append(&*open(dir.path()), &dm("alice", "bob"), message("alice", "m")).await.unwrap();
     assert_eq!(log(&*open(dir.path()), &dm("alice", "bob")).await.len(), 1);

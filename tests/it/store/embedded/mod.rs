@@ -14,6 +14,8 @@ use crate::store::contract::Bed;
 mod backup;
 mod child;
 mod commits;
+mod damage;
+mod devices;
 mod faults;
 mod folder;
 mod kill;
