@@ -6,6 +6,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use compact_str::CompactString;
 use futures_util::future::BoxFuture;
 
 use crate::model::{Audience, ConvId, Device, Gap, Millis, NewMessage, Row, Seq, UserId};
@@ -96,6 +97,16 @@ pub trait Logs: Send + Sync + 'static {
     fn top<'a>(&'a self, conv: &'a ConvId) -> StoreFuture<'a, Seq>;
 }
 
+/// Whether a user's heads may have changed. Only equality means anything, and only of clean ones: heads that were compared
+/// *after* clean stamps were read miss nothing that was answered before the same stamps are read again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stamps {
+    /// Opaque, printable, at most 64 bytes. Empty for a user without conversations.
+    pub value: CompactString,
+    /// Nothing is under way: only then may they be compared with later ones.
+    pub clean: bool,
+}
+
 /// Listings of a user's conversations, in the order of their ids, in pages.
 pub trait Inbox: Send + Sync + 'static {
     /// A user's conversations after `after`, at most `limit` rows scanned per page.
@@ -109,6 +120,9 @@ pub trait Inbox: Send + Sync + 'static {
     /// The conversations after `after` in which the device is behind (head > cursor); at most `limit` items and
     /// about as many conversations scanned per page, so a page may be empty and have a `next`.
     fn gaps<'a>(&'a self, device: &'a Device, after: Option<&'a ConvId>, limit: usize) -> StoreFuture<'a, Page<Gap>>;
+
+    /// The stamps of a user's inbox now: one row, instead of a comparison of all heads.
+    fn stamps<'a>(&'a self, user: &'a UserId) -> StoreFuture<'a, Stamps>;
 }
 
 /// How far devices have acknowledged and people have read, and which devices there are.

@@ -67,6 +67,8 @@ pub(super) struct Commit<'a> {
     bytes: usize,
     /// The highest seq given out in this commit.
     highest: Seq,
+    /// Whose heads may change.
+    touched: Vec<UserId>,
 }
 
 impl<'a> Commit<'a> {
@@ -77,6 +79,7 @@ impl<'a> Commit<'a> {
             tables,
             memory,
             fresh: HashMap::new(),
+            touched: Vec::new(),
             logs: HashMap::new(),
             cursors: BTreeMap::new(),
             devices: BTreeSet::new(),
@@ -100,6 +103,7 @@ impl<'a> Commit<'a> {
         let append = |message| self.append_one(conv, &audience, &mut end, message);
         let answers = messages.into_iter().map(append).collect();
         self.keep(conv, end);
+        self.touched.extend(audience.users().cloned());
         answers
     }
 
@@ -120,6 +124,11 @@ impl<'a> Commit<'a> {
         self.batch.insert(&self.tables.cids, message.cid.clone(), rows::encode_seq(seq));
         self.fresh.insert(message.cid, (seq, message.row));
         Ok(Appended { seq, ts: message.ts, fresh: true })
+    }
+
+    /// Whose heads this commit may change.
+    pub(super) fn take_touched(&mut self) -> Vec<UserId> {
+        std::mem::take(&mut self.touched)
     }
 
     /// Where a log ends: as this commit has it, as the writer remembers it, or as it is stored.

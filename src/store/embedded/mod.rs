@@ -54,6 +54,7 @@ mod rescue;
 mod rows;
 mod scan;
 mod shared;
+mod stamps;
 mod tables;
 mod thread;
 mod traits;

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock, PoisonError, RwLock, atomic::AtomicU64};
 
-use super::tables::Tables;
+use super::{stamps::Counters, tables::Tables};
 use crate::store::{StoreError, StoreResult};
 
 /// Shared by [`super::EmbeddedStore`] and [`super::writer::Writer`].
@@ -15,6 +15,8 @@ pub(super) struct Shared {
     failure: RwLock<Option<StoreError>>,
     /// The first damage that was met. Reads of what is whole go on, but the node is not ready: somebody has to look.
     damage: OnceLock<StoreError>,
+    /// What tells that heads have changed.
+    pub(super) stamps: Counters,
     /// Commits that waited for the disk.
     pub(super) syncs: AtomicU64,
     /// Messages stored.

@@ -9,7 +9,7 @@ use super::{EmbeddedStore, command::Command, commit::QueuedMessage, keys, reads,
 use crate::{
     model::{ConvId, Device, Gap, NewMessage, Row, Seq, UserId},
     store::{
-        Appended, Engine, Inbox, InboxRow, Logs, Marks, Page, STORE_DEADLINE, Span, StoreError, StoreFuture,
+        Appended, Engine, Inbox, InboxRow, Logs, Marks, Page, STORE_DEADLINE, Span, Stamps, StoreError, StoreFuture,
         StoreResult, audience_of,
     },
 };
@@ -95,6 +95,10 @@ impl Inbox for EmbeddedStore {
     fn gaps<'a>(&'a self, device: &'a Device, after: Option<&'a ConvId>, limit: usize) -> StoreFuture<'a, Page<Gap>> {
         let (device, after) = (device.clone(), after.cloned());
         Box::pin(self.read(move |tables| reads::gaps(tables, &device, after.as_ref(), limit)))
+    }
+
+    fn stamps<'a>(&'a self, user: &'a UserId) -> StoreFuture<'a, Stamps> {
+        Box::pin(async move { Ok(self.shared.stamps.of(user)) })
     }
 }
 

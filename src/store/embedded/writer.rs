@@ -144,7 +144,9 @@ impl Writer {
                 break;
             }
         }
+        let touched = commit.take_touched();
         let written = write_and_count(commit, &self.shared).map_err(|fault| self.failed(fault));
+        touched.iter().for_each(|user| self.shared.stamps.changed(user));
         self.shared.lookups.fetch_add(std::mem::take(&mut self.memory.lookups), Ordering::Relaxed);
         for answer in deferred {
             answer.give(&written);

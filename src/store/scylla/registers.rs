@@ -1,7 +1,13 @@
 //! Everything that only grows: inboxes, cursors, read marks, devices. Each write says USING TIMESTAMP its value,
 //! so the largest stays in whatever order the writes arrive, and writing again is harmless (R19).
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
+
+use aws_lc_rs::digest;
+use compact_str::{CompactString, format_compact};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use scylla::{
@@ -22,7 +28,7 @@ use super::{
 };
 use crate::{
     model::{ConvId, Device, Gap, Seq, UserId, now_millis},
-    store::{InboxRow, Page, StoreError, StoreResult, audience_of},
+    store::{InboxRow, Page, Stamps, StoreError, StoreResult, audience_of},
 };
 
 /// Cursors written at once for a new device; all in the user's partition.
@@ -74,6 +80,24 @@ impl Inner {
             (head > cursor).then_some(Gap { conv, head, cursor })
         };
         Ok(Page { items: heads.items.into_iter().filter_map(gap).collect(), next: heads.next, scanned })
+    }
+
+    /// A hash of all entries: an inbox has one for each incarnation that wrote to it.
+    pub(super) async fn stamps(&self, user: &UserId) -> StoreResult<Stamps> {
+        let row = rows::first::<(Option<BTreeMap<String, i64>>,)>(self.ask(&self.cql.stamps, (user.as_str(),)).await?)?;
+        let entries = row.and_then(|(entries,)| entries).unwrap_or_default();
+        let clean = entries.values().all(|stamp| stamp % 2 == 0);
+        if entries.is_empty() {
+            return Ok(Stamps { value: CompactString::default(), clean });
+        }
+        let mut digest = digest::Context::new(&digest::SHA256);
+        for (life, stamp) in &entries {
+            digest.update(life.as_bytes());
+            digest.update(&[b'=']);
+            digest.update(&stamp.to_be_bytes());
+        }
+        let value = digest.finish().as_ref()[..16].iter().map(|byte| format_compact!("{byte:02x}")).collect();
+        Ok(Stamps { value, clean })
     }
 
     pub(super) async fn cursor(&self, device: &Device, conv: &ConvId) -> StoreResult<Seq> {

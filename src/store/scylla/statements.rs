@@ -34,6 +34,10 @@ pub(super) struct Statements {
     pub(super) head: PreparedStatement,
     /// Raises a head.
     pub(super) raise_head: PreparedStatement,
+    /// Stamps a user's inbox.
+    pub(super) stamp: PreparedStatement,
+    /// The stamps of a user's inbox.
+    pub(super) stamps: PreparedStatement,
     /// A user's heads after a conversation.
     pub(super) inbox: PreparedStatement,
     /// One cursor.
@@ -149,6 +153,8 @@ impl Statements {
             head: plain("SELECT head FROM $.inbox WHERE user = ? AND conv = ?").await?,
             raise_head: plain("INSERT INTO $.inbox (user, conv, head, ts) VALUES (?, ?, ?, ?) USING TIMESTAMP ?")
                 .await?,
+            stamp: plain("UPDATE $.inbox USING TIMESTAMP ? SET stamps[?] = ? WHERE user = ?").await?,
+            stamps: plain("SELECT stamps FROM $.inbox WHERE user = ? LIMIT 1").await?,
             inbox: plain("SELECT conv, head, ts FROM $.inbox WHERE user = ? AND conv > ? LIMIT ?").await?,
             cursor: plain("SELECT seq FROM $.cursors WHERE user = ? AND device = ? AND conv = ?").await?,
             cursors_between: plain(

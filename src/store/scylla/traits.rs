@@ -7,7 +7,7 @@ use futures_util::future::BoxFuture;
 use super::ScyllaStore;
 use crate::{
     model::{ConvId, Device, Gap, NewMessage, Row, Seq, UserId},
-    store::{Appended, Engine, Inbox, InboxRow, Logs, Marks, Page, Span, StoreFuture, StoreResult},
+    store::{Appended, Engine, Inbox, InboxRow, Logs, Marks, Page, Span, Stamps, StoreFuture, StoreResult},
 };
 
 impl Logs for ScyllaStore {
@@ -46,6 +46,10 @@ impl Inbox for ScyllaStore {
 
     fn gaps<'a>(&'a self, device: &'a Device, after: Option<&'a ConvId>, limit: usize) -> StoreFuture<'a, Page<Gap>> {
         self.bounded(self.inner.gaps(device, after, limit))
+    }
+
+    fn stamps<'a>(&'a self, user: &'a UserId) -> StoreFuture<'a, Stamps> {
+        self.bounded(self.inner.stamps(user))
     }
 }
 

@@ -18,6 +18,7 @@ use super::{
     Inner,
     entry::{Caller, Entry},
     pulse::SLOW,
+    raiser::Part,
 };
 use crate::{
     model::{Cid, Row, Seq, UserId},
@@ -48,11 +49,12 @@ pub(super) enum Done {
 const MAX_IN: usize = 64;
 
 /// The values of the kinds of statement in a batch.
-enum Values<'a> {
+pub(super) enum Values<'a> {
     Message((&'a str, i64, i64, &'a str, &'a str, i64, &'a [u8], i64, i64, i64)),
     Cid((&'a str, i64, &'a str, i64, i64)),
     Head((&'a str, &'a str, i64, i64, i64)),
     Mark((&'a str, &'a str, i64, i64)),
+    Stamp((i64, &'a str, i64, &'a str)),
 }
 
 impl SerializeRow for Values<'_> {
@@ -62,6 +64,7 @@ impl SerializeRow for Values<'_> {
             Self::Cid(values) => values.serialize(ctx, writer),
             Self::Head(values) => values.serialize(ctx, writer),
             Self::Mark(values) => values.serialize(ctx, writer),
+            Self::Stamp(values) => values.serialize(ctx, writer),
         }
     }
 
@@ -93,7 +96,7 @@ impl Inner {
     }
 
     /// Notes whether the store answers.
-    async fn watched<T>(&self, work: impl Future<Output = StoreResult<T>>) -> StoreResult<T> {
+    pub(super) async fn watched<T>(&self, work: impl Future<Output = StoreResult<T>>) -> StoreResult<T> {
         let mut work = std::pin::pin!(work);
         loop {
             match timeout(SLOW, &mut work).await {
@@ -220,32 +223,16 @@ impl Inner {
     }
 
     /// Both users' inbox rows at once: head and mark of one user are one partition.
-    async fn raise(&self, entry: &Entry, raise: &Raise) -> Result<(), CqlError> {
+    async fn raise(self: &Arc<Self>, entry: &Entry, raise: &Raise) -> StoreResult<()> {
+        let head = (raise.upto, raise.last.as_ref().map_or(0, |row| row.ts));
         let users = entry.audience.users();
         let most = if self.stop_after == Some(Step::FirstHead) { 1 } else { usize::MAX };
-        try_join_all(users.take(most).map(|user| self.raise_one(entry, user, raise))).await?;
+        let raising = users.take(most).map(|user| {
+            let mark = raise.marks.iter().find(|(marked, _)| marked == user).map_or(0, |(_, mark)| *mark);
+            self.raise_row(user, &entry.conv, Part { head, mark })
+        });
+        try_join_all(raising).await.map_err(|_| StoreError::unavailable("the raise of a head was given up"))?;
         self.know(&entry.conv, raise.upto);
-        Ok(())
-    }
-
-    async fn raise_one(&self, entry: &Entry, user: &UserId, raise: &Raise) -> Result<(), CqlError> {
-        let mut batch = Batch::new(BatchType::Unlogged);
-        batch.set_is_idempotent(true);
-        let mut values = Vec::with_capacity(2);
-        let (name, conv, head) = (user.as_str(), entry.conv.as_str(), signed(raise.upto));
-        if raise.upto > 0 {
-            batch.append_statement(self.cql.raise_head.clone());
-            let ts = raise.last.as_ref().map_or(0, |row| row.ts);
-            values.push(Values::Head((name, conv, head, signed(ts), head)));
-        }
-        if let Some((_, mark)) = raise.marks.iter().find(|(marked, _)| marked == user) {
-            batch.append_statement(self.cql.raise_read_mark.clone());
-            values.push(Values::Mark((name, conv, signed(*mark), signed(*mark))));
-        }
-        if values.is_empty() {
-            return Ok(());
-        }
-        self.session.batch(&batch, values).await.map_err(CqlError::new)?;
         Ok(())
     }
 

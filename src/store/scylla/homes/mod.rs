@@ -15,7 +15,7 @@ use std::{
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{oneshot, watch};
 
-use self::{entry::Entry, pulse::Pulse};
+use self::{entry::Entry, pulse::Pulse, raiser::Raiser};
 use super::{Inner, shared_query::SharedQuery};
 use crate::{
     model::{ConvId, NewMessage},
@@ -29,6 +29,7 @@ use crate::{
 mod entry;
 mod io;
 mod pulse;
+mod raiser;
 mod record;
 mod rights;
 
@@ -46,6 +47,7 @@ pub(super) struct Homes {
     clock: AtomicU64,
     validations: SharedQuery<u64, StoreResult<bool>>,
     pulse: Pulse,
+    raiser: Raiser,
     limits: Limits,
 }
 
@@ -77,6 +79,7 @@ impl Homes {
             clock: AtomicU64::new(0),
             validations: SharedQuery::default(),
             pulse: Pulse::new(),
+            raiser: Raiser::default(),
             limits: Limits::default(),
         }
     }

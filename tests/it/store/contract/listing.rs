@@ -1,6 +1,9 @@
 //! Rules of the two listings: a user's inbox and a device's gaps.
 
+use std::time::Duration;
+
 use super::*;
+use crate::harness::wait::until_ok;
 
 pub async fn the_inbox_is_paged_in_order(bed: &mut impl Bed) {
     let (store, me) = (bed.store(), user("m"));
@@ -111,5 +114,28 @@ pub async fn names_that_start_alike_keep_apart(bed: &mut impl Bed) {
     }
     for (device, seq) in devices.iter().zip(1..) {
         assert_eq!(gaps(&*store.inbox, device, 9).await, [Gap { conv: conv.clone(), head: 9, cursor: seq }]);
+    }
+}
+
+/// Only clean stamps say anything: those are equal exactly as long as nothing is answered.
+pub async fn stamps_change_with_every_message_of_the_user(bed: &mut impl Bed) {
+    let store = bed.store();
+    let clean = async |name: &str| {
+        until_ok(Duration::from_secs(20), "the stamps are clean", async || {
+            let stamps = store.inbox.stamps(&user(name)).await.unwrap();
+            if stamps.clean { Ok(stamps.value) } else { Err(format!("{stamps:?}")) }
+        })
+        .await
+    };
+    let mut seen = vec![clean("bob").await];
+    for n in 0..3 {
+        append(&*store.logs, &dm("alice", "bob"), message("alice", &n.to_string())).await.unwrap();
+        append(&*store.logs, &dm("bob", "carol"), message("bob", &n.to_string())).await.unwrap();
+        let at_once = store.inbox.stamps(&user("bob")).await.unwrap();
+        assert!(!at_once.clean || !seen.contains(&at_once.value), "what was answered shows: {at_once:?}, {seen:?}");
+        let stamps = clean("bob").await;
+        assert!(!seen.contains(&stamps), "{stamps} again: {seen:?}");
+        assert_eq!(clean("bob").await, stamps, "nothing has changed");
+        seen.push(stamps);
     }
 }

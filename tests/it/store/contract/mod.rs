@@ -43,7 +43,7 @@ macro_rules! store_contract {
                     readers_beside_writers_see_no_gap_and_no_row_above_a_head;
                 listing: the_inbox_is_paged_in_order, the_inbox_knows_the_time_of_the_head,
                     gaps_are_what_a_device_has_not_acknowledged, gaps_are_paged_over_what_is_not_behind,
-                    names_that_start_alike_keep_apart;
+                    names_that_start_alike_keep_apart, stamps_change_with_every_message_of_the_user;
                 marks: cursors_never_go_back, read_marks_never_go_back, delivered_is_the_furthest_device,
                     a_device_is_new_once, a_later_connection_has_the_larger_number, a_new_device_starts_at_the_read_marks,
                     a_known_device_keeps_its_cursors, marks_survive_a_restart, a_closed_store_says_so;

@@ -1,0 +1,217 @@
+//! Raises of users' inbox rows: one is under way per user, and what comes meanwhile goes with the next. Each is stamped,
+//! so that readers can tell whether anything has changed since they looked.
+//!
+//! A raise with number k writes its heads and marks together with stamp 2k - 1 of this incarnation, in one batch of one
+//! partition, until a quorum has it; the same batch again after a time-out, before anything newer. Once it is
+//! acknowledged, and some seconds later, stamp 2k says that it is *settled*, unless a newer raise came first. Numbers come
+//! from one counter per process: they need not be dense, only grow.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use compact_str::{CompactString, ToCompactString};
+use parking_lot::Mutex;
+use scylla::statement::batch::{Batch, BatchType};
+use tokio::{
+    sync::{Notify, oneshot},
+    time::timeout,
+};
+
+use super::{Inner, io::Values};
+use crate::{
+    model::{ConvId, Millis, Seq, UserId},
+    store::{
+        StoreResult,
+        scylla::{
+            retry::{AFTER_ERROR, Backoff},
+            rows::CqlError,
+            signed,
+        },
+    },
+};
+
+/// How long a user's inbox rests before its last stamp is settled: a busy user pays for one per burst.
+const REST: Duration = Duration::from_secs(3);
+/// Conversations of one batch.
+const AT_ONCE: usize = 64;
+/// How often settling is tried: unsettled, it costs comparisons and nothing else.
+const SETTLE_TRIES: usize = 3;
+
+/// What one inbox row is to be at least.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Part {
+    /// The head and the time of the message there.
+    pub(super) head: (Seq, Millis),
+    pub(super) mark: Seq,
+}
+
+/// All raises of a process.
+#[derive(Default)]
+pub(super) struct Raiser {
+    numbers: AtomicU64,
+    users: Mutex<HashMap<UserId, Arc<Raising>>>,
+}
+
+/// The raises of one user.
+#[derive(Default)]
+struct Raising {
+    waiting: Mutex<Waiting>,
+    wake: Notify,
+}
+
+#[derive(Default)]
+struct Waiting {
+    parts: HashMap<ConvId, Part>,
+    callers: Vec<oneshot::Sender<()>>,
+}
+
+impl Part {
+    fn join(&mut self, other: Self) {
+        self.head = self.head.max(other.head);
+        self.mark = self.mark.max(other.mark);
+    }
+}
+
+impl Inner {
+    /// Raises one row; the receiver hears when a quorum has it.
+    pub(super) fn raise_row(self: &Arc<Self>, user: &UserId, conv: &ConvId, part: Part) -> oneshot::Receiver<()> {
+        let (caller, raised) = oneshot::channel();
+        let mut users = self.raiser().users.lock();
+        let known = users.get(user).cloned();
+        let raising = known.clone().unwrap_or_default();
+        {
+            let mut waiting = raising.waiting.lock();
+            waiting.parts.entry(conv.clone()).or_default().join(part);
+            waiting.callers.push(caller);
+        }
+        if known.is_some() {
+            raising.wake.notify_one();
+        } else {
+            users.insert(user.clone(), raising.clone());
+            tokio::spawn(self.clone().raise_all(user.clone(), raising));
+        }
+        raised
+    }
+
+    fn raiser(&self) -> &Raiser {
+        &self.homes.raiser
+    }
+
+    async fn raise_all(self: Arc<Self>, user: UserId, raising: Arc<Raising>) {
+        let guard = BeginAnewOnPanic { raiser: self.raiser(), user: &user };
+        let mut unsettled: Option<(CompactString, u64)> = None;
+        loop {
+            let Waiting { parts, callers } = raising.take();
+            if parts.is_empty() {
+                if timeout(REST, raising.wake.notified()).await.is_ok() {
+                    continue;
+                }
+                if let Some((life, number)) = unsettled.take() {
+                    self.settle(&user, &life, number, &raising).await;
+                }
+                if self.raiser().is_over(&user, &raising) {
+                    std::mem::forget(guard);
+                    return;
+                }
+                continue;
+            }
+            let number = self.raiser().numbers.fetch_add(1, Ordering::Relaxed) + 1;
+            let life = self.homes.me.read().who.to_compact_string();
+            let mut backoff = Backoff::new();
+            while let Err(error) = self.watched(self.raise_once(&user, &parts, &life, number)).await {
+                tracing::debug!(%user, %error, "raising heads: trying again");
+                backoff.wait(AFTER_ERROR).await;
+            }
+            for caller in callers {
+                let _ = caller.send(());
+            }
+            unsettled = Some((life, number));
+        }
+    }
+
+    async fn raise_once(
+        &self,
+        user: &UserId,
+        parts: &HashMap<ConvId, Part>,
+        life: &str,
+        number: u64,
+    ) -> StoreResult<()> {
+        let mut batch = Batch::new(BatchType::Unlogged);
+        batch.set_is_idempotent(true);
+        let mut values = Vec::with_capacity(parts.len() * 2 + 1);
+        let name = user.as_str();
+        for (conv, Part { head: (head, ts), mark }) in parts {
+            if *head > 0 {
+                batch.append_statement(self.cql.raise_head.clone());
+                values.push(Values::Head((name, conv.as_str(), signed(*head), signed(*ts), signed(*head))));
+            }
+            if *mark > 0 {
+                batch.append_statement(self.cql.raise_read_mark.clone());
+                values.push(Values::Mark((name, conv.as_str(), signed(*mark), signed(*mark))));
+            }
+        }
+        let stamp = signed(number * 2 - 1);
+        batch.append_statement(self.cql.stamp.clone());
+        values.push(Values::Stamp((stamp, life, stamp, name)));
+        self.session.batch(&batch, values).await.map_err(CqlError::new)?;
+        Ok(())
+    }
+
+    async fn settle(&self, user: &UserId, life: &str, number: u64, raising: &Raising) {
+        let stamp = signed(number * 2);
+        let mut backoff = Backoff::new();
+        for _ in 0..SETTLE_TRIES {
+            if !raising.waiting.lock().parts.is_empty() {
+                return;
+            }
+            match self.ask(&self.cql.stamp, (stamp, life, stamp, user.as_str())).await {
+                Ok(_) => return,
+                Err(_) => backoff.wait(AFTER_ERROR).await,
+            }
+        }
+    }
+}
+
+impl Raising {
+    /// What waits, as much as one batch holds. Who waits for the rest waits on.
+    fn take(&self) -> Waiting {
+        let mut waiting = self.waiting.lock();
+        if waiting.parts.len() <= AT_ONCE {
+            return std::mem::take(&mut waiting);
+        }
+        // Some first, all callers with the last: rare, so that it need not be told which of them wait for what.
+        let some: Vec<ConvId> = waiting.parts.keys().take(AT_ONCE).cloned().collect();
+        let parts = some.into_iter().filter_map(|conv| waiting.parts.remove_entry(&conv)).collect();
+        Waiting { parts, callers: Vec::new() }
+    }
+}
+
+impl Raiser {
+    /// Ends a user's task, unless something came.
+    fn is_over(&self, user: &UserId, raising: &Raising) -> bool {
+        let mut users = self.users.lock();
+        let over = raising.waiting.lock().parts.is_empty();
+        if over {
+            users.remove(user);
+        }
+        over
+    }
+}
+
+/// Whoever waits asks again, and finds a task that runs.
+struct BeginAnewOnPanic<'a> {
+    raiser: &'a Raiser,
+    user: &'a UserId,
+}
+
+impl Drop for BeginAnewOnPanic<'_> {
+    fn drop(&mut self) {
+        self.raiser.users.lock().remove(self.user);
+    }
+}
