@@ -62,7 +62,7 @@ fn every_field_is_checked() {
     bad(&|| encode(&(1024_u16, 0_u64)), &|bytes| decode::<Probe>(bytes).is_err());
     bad(&|| encode(&(("a.b", 1_u64),)), &|bytes| decode::<WordRequest>(bytes).is_err());
     let append = |conv: &str, sender: &str, cid: &str, body: &serde_json::Value| {
-        let bytes = encode(&(1_u64, conv, vec![(sender, cid, 1_u64, body)]));
+        let bytes = encode(&(1_u64, conv, vec![(sender, cid, 1_u64, body, 0_u64)]));
         decode::<AppendRequest>(&bytes)
     };
     let body = serde_json::json!({"text": "hi"});
