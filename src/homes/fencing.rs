@@ -79,6 +79,9 @@ impl Shared {
         if self.fencing.is_done(who) {
             return Fenced::Done;
         }
+        if self.slots.is_stuck() {
+            return Fenced::Refused("the store does not answer this node, or only just does: it fences nobody".into());
+        }
         if !self.fencing.limits.lock().admit(&who.node, Instant::now()) {
             let words = format!("{who} is silent, and too many homes were fenced within a minute to fence one more");
             return Fenced::Refused(words.into());
@@ -106,9 +109,6 @@ impl Shared {
         // Its own later life says so, or it was fenced by this node already.
         if over || self.fencing.is_done(who) {
             return Fenced::Done;
-        }
-        if self.slots.is_stuck() {
-            return Fenced::Refused("the store does not answer this node, or only just does: it fences nobody".into());
         }
         if !self.is_linked_for(CALM) {
             return Fenced::Refused("this node is cut off from NATS, or was just now: it fences nobody".into());

@@ -130,3 +130,6 @@ pub(super) fn refused(count: usize, words: &str) -> Results {
 
 /// How long anybody may wait for a turn and for the append itself.
 pub(super) const LONGEST: Duration = STORE_DEADLINE.saturating_mul(2);
+
+#[cfg(test)]
+mod tests;

@@ -71,7 +71,7 @@ impl Shared {
         let mut places = Places { who: self.slots.incarnation(), names: Vec::new(), due: Instant::now() };
         loop {
             sleep(jittered(LOOK)).await;
-            if self.is_leaving() {
+            if self.is_leaving() || self.slots.is_stuck() {
                 continue;
             }
             self.give_wanted().await;

@@ -126,7 +126,7 @@ impl Shared {
 
     fn on_take(self: &Arc<Self>, message: BusMessage) {
         let Some(TakeRequest { slot, given }) = read(&message) else { return };
-        if self.is_leaving() && !given {
+        if (self.is_leaving() || self.slots.is_stuck()) && !given {
             return self.reply(&message, &TakeAnswer::Leaving);
         }
         let shared = Arc::clone(self);

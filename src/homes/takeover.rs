@@ -133,7 +133,7 @@ impl Shared {
             let roster = self.roster.lock();
             (roster.steady(now), roster.staying(now), roster.is_settled(now))
         };
-        if settled && !self.is_leaving() {
+        if settled && !self.is_leaving() && !self.slots.is_stuck() {
             steady.push(self.slots.incarnation());
         }
         let mut names = Vec::<CompactString>::new();

@@ -124,7 +124,7 @@ pub(super) struct TakeRequest {
 pub(super) enum TakeAnswer {
     /// This incarnation is home of it.
     HomeIs(#[serde(with = "incarnation")] Incarnation),
-    /// The node drains, and takes none.
+    /// The node drains, or the store does not answer it: it takes none.
     Leaving,
     /// Not taken, for this reason.
     Refused(String),

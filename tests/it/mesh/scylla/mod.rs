@@ -3,6 +3,7 @@
 //! the stored logs with what senders were told and what every client received.
 
 mod fleet;
+mod homes;
 mod late;
 mod logins;
 mod outage;
