@@ -61,6 +61,7 @@ fn cure(error: &OpenError) -> &'static str {
         OpenError::Version { .. } => {
             "run the natter version that wrote it, or set store.embedded.data_dir to a new folder"
         }
+        OpenError::NoFormat { .. } => "put the file FORMAT back from a copy, or run natter serve --accept-loss once",
         OpenError::Foreign { .. } => "set store.embedded.data_dir to a folder of its own",
         _ => "let natter's user read and write the folder",
     }

@@ -47,6 +47,8 @@ pub(super) enum Command {
     },
     /// Raises some rows of the table of cursors: a part of what a new device starts with.
     Start {
+        /// Which device.
+        device: Device,
         /// Their keys, and to what.
         starts: Vec<(Slice, Seq)>,
         /// Told when they are written.

@@ -182,19 +182,28 @@ impl<'a> Commit<'a> {
         Ok(())
     }
 
-    /// Raises some of what a new device starts with.
-    pub(super) fn start(&mut self, starts: Vec<(Slice, Seq)>) -> StoreResult<()> {
+    /// Raises some of what a new device starts with. Not for a device that is known: another registration of it was
+    /// faster, it has a session by now, and marks that were read since would take its cursors over messages that it was
+    /// never handed.
+    pub(super) fn start(&mut self, device: &Device, starts: Vec<(Slice, Seq)>) -> StoreResult<()> {
+        if self.is_known(&keys::device(device))? {
+            return Ok(());
+        }
         starts.into_iter().try_for_each(|(key, seq)| self.raise_in_cursors(key, seq))
     }
 
     /// Makes a device known; false where it is known already. Its cursors are stored ([`super::register`]).
     pub(super) fn register(&mut self, device: &Device) -> StoreResult<bool> {
         let key = keys::device(device);
-        if self.devices.contains(&key) || self.tables.devices.contains_key(&key).map_err(unavailable)? {
-            return Ok(false);
+        let is_new = !self.is_known(&key)?;
+        if is_new {
+            self.devices.insert(key);
         }
-        self.devices.insert(key);
-        Ok(true)
+        Ok(is_new)
+    }
+
+    fn is_known(&self, device: &Slice) -> StoreResult<bool> {
+        Ok(self.devices.contains(device) || self.tables.devices.contains_key(device).map_err(unavailable)?)
     }
 
     /// Messages gathered that were not stored before.

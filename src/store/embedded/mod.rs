@@ -12,9 +12,10 @@
 //! One thread writes because seqs need one order anyway, and a second one would wait for the same fsync.
 
 use std::{
+    collections::HashMap,
     path::Path,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -32,6 +33,7 @@ use self::{
 };
 use crate::{
     config,
+    model::{ConvId, Device},
     store::{STORE_DEADLINE, StoreError, StoreResult},
 };
 
@@ -107,6 +109,8 @@ pub struct EmbeddedStore {
     readers: Arc<Semaphore>,
     /// New devices whose cursors are being copied.
     registrations: Semaphore,
+    /// How far those came that ran out of time.
+    unfinished: Mutex<HashMap<Device, ConvId>>,
     thread: Thread,
     /// The last number given to a connection. Only in memory: all sessions of this store are in this process.
     connections: AtomicU64,
@@ -138,7 +142,8 @@ impl EmbeddedStore {
         })?;
         let readers = Arc::new(Semaphore::new(READERS));
         let registrations = Semaphore::new(register::AT_ONCE);
-        Ok(Arc::new(Self { queue, shared, readers, registrations, thread, connections: AtomicU64::new(0) }))
+        let (unfinished, connections) = (Mutex::default(), AtomicU64::new(0));
+        Ok(Arc::new(Self { queue, shared, readers, registrations, unfinished, thread, connections }))
     }
 
     /// What was written since the store was opened.

@@ -2,8 +2,14 @@
 //!
 //! A user may have tens of thousands of conversations, and everybody's appends go through one writer. So the marks are
 //! read here, on a blocking thread, and the writer gets the cursors in pieces, each in turn with whatever else waits.
-//! The device itself is written last: a crash before that leaves a device that is still new, and the next attempt goes
-//! on where this one ended, because what is stored already is not sent again.
+//! The device itself is written last: a crash before that leaves a device that is still new. An attempt that runs out of
+//! time is gone on with by the next one, so that it ends some time on the slowest disk; the cursors of its first part are
+//! at the marks of then, which only means that some more is handed out.
+
+use std::{
+    collections::HashMap,
+    sync::{MutexGuard, PoisonError},
+};
 
 use fjall::{Readable as _, Slice};
 use tokio::time::timeout;
@@ -25,6 +31,8 @@ use crate::{
 const PIECE: usize = 128;
 /// Devices whose cursors are copied at once; more only wait, so that a commit holds no more pieces than this.
 pub(super) const AT_ONCE: usize = 2;
+/// Registrations that are remembered to be gone on with.
+const UNFINISHED: usize = 1_024;
 
 impl EmbeddedStore {
     /// [`crate::store::Marks::register_device`].
@@ -42,19 +50,33 @@ impl EmbeddedStore {
     }
 
     async fn copy_marks(&self, device: &Device) -> StoreResult<()> {
-        let mut after = None;
+        let mut after = self.unfinished().get(device).cloned();
         loop {
-            let device = device.clone();
-            let piece = self.read(move |tables| next_piece(tables, &device, after.as_ref())).await?;
+            let of = device.clone();
+            let piece = self.read(move |tables| next_piece(tables, &of, after.as_ref())).await?;
             if !piece.starts.is_empty() {
-                let starts = piece.starts;
-                self.request(STORE_DEADLINE, |reply| Command::Start { starts, reply }).await?;
+                let (device, starts) = (device.clone(), piece.starts);
+                self.request(STORE_DEADLINE, |reply| Command::Start { device, starts, reply }).await?;
             }
-            match piece.next {
-                Some(next) => after = Some(next),
-                None => return Ok(()),
-            }
+            let Some(next) = piece.next else {
+                self.unfinished().remove(device);
+                return Ok(());
+            };
+            self.remember(device, &next);
+            after = Some(next);
         }
+    }
+
+    fn remember(&self, device: &Device, stored: &ConvId) {
+        let mut unfinished = self.unfinished();
+        if unfinished.len() >= UNFINISHED && !unfinished.contains_key(device) {
+            unfinished.clear();
+        }
+        unfinished.insert(device.clone(), stored.clone());
+    }
+
+    fn unfinished(&self) -> MutexGuard<'_, HashMap<Device, ConvId>> {
+        self.unfinished.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -77,9 +99,12 @@ fn next_piece(tables: &Tables, device: &Device, after: Option<&ConvId>) -> Store
         let (key, value) = item.into_inner().map_err(unavailable)?;
         let conv = keys::conv_of(&key).ok_or_else(rows::unreadable)?;
         let read = InboxValue::decode(&value)?.read;
-        for row in [keys::cursor(device, &conv), keys::delivered(&device.user, &conv)] {
-            if read > 0 && tables.cursor(&row)? < read {
-                piece.starts.push((row, read));
+        if read > 0 {
+            piece.starts.push((keys::cursor(device, &conv), read));
+            let delivered = keys::delivered(&device.user, &conv);
+            // Nearly always there already, by another device: not even asked for by the writer then.
+            if tables.cursor(&delivered)? < read {
+                piece.starts.push((delivered, read));
             }
         }
         piece.next = Some(conv);
@@ -88,4 +113,44 @@ fn next_piece(tables: &Tables, device: &Device, after: Option<&ConvId>) -> Store
         piece.next = None;
     }
     Ok(piece)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{
+        model::{DeviceId, UserId},
+        store::embedded::{
+            EmbeddedOptions,
+            commit::{Commit, Memory},
+            folder::Folder,
+        },
+    };
+
+    #[test]
+    fn a_slower_registration_moves_no_cursor_of_a_device_that_is_known() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Arc::new(Folder::claim(dir.path(), false).unwrap());
+        let tables = Tables::open(folder, EmbeddedOptions::default()).unwrap();
+        let user = UserId::new("alice").unwrap();
+        let conv = ConvId::direct(&user, &UserId::new("bob").unwrap());
+        let device = Device { user, device: DeviceId::new("phone").unwrap() };
+        let (cursor, mut memory) = (keys::cursor(&device, &conv), Memory::new());
+        let mut commit = |start, register| {
+            let mut commit = Commit::new(&tables, &mut memory);
+            commit.start(&device, vec![(cursor.clone(), start)]).unwrap();
+            if register {
+                assert_eq!(commit.register(&device), Ok(true));
+            }
+            // The other one, in the same commit.
+            commit.start(&device, vec![(cursor.clone(), 100 + u64::from(!register))]).unwrap();
+            commit.write().unwrap();
+        };
+        commit(3, true);
+        assert_eq!(tables.cursor(&cursor), Ok(3));
+        commit(9, false);
+        assert_eq!(tables.cursor(&cursor), Ok(3));
+    }
 }

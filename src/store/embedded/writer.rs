@@ -129,7 +129,9 @@ impl Writer {
                 Command::Register { device, reply } => {
                     deferred.push(Deferred::Registered(reply, commit.register(&device)));
                 }
-                Command::Start { starts, reply } => deferred.push(Deferred::Done(reply, commit.start(starts))),
+                Command::Start { device, starts, reply } => {
+                    deferred.push(Deferred::Done(reply, commit.start(&device, starts)));
+                }
                 Command::Append { conv, messages, reply } => {
                     deferred.push(Deferred::Appended(reply, commit.append(&conv, messages)));
                 }

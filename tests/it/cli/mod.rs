@@ -9,4 +9,5 @@ mod nats_server;
 mod readme;
 mod scylla;
 mod tokens_page;
+mod verify;
 mod wss;

@@ -48,7 +48,7 @@ impl ServeProcess {
 
     async fn configured_with(folder: &Path, addr: SocketAddr, text: &str, files: Option<u64>) -> Self {
         std::fs::write(folder.join("natter.toml"), text).unwrap();
-        let mut serve = Self { process: spawn(folder, files), addr, folder: folder.to_owned(), files };
+        let mut serve = Self { process: spawn(folder, files, &[]), addr, folder: folder.to_owned(), files };
         serve.ready().await;
         serve
     }
@@ -61,7 +61,12 @@ impl ServeProcess {
     /// Kills it and starts it again; returns when it is ready.
     pub async fn restart(&mut self) {
         self.process.kill9();
-        self.process = spawn(&self.folder, self.files);
+        self.start_again(&[]).await;
+    }
+
+    /// Starts it again with more arguments, after it ended.
+    pub async fn start_again(&mut self, arguments: &[&str]) {
+        self.process = spawn(&self.folder, self.files, arguments);
         self.ready().await;
     }
 
@@ -72,12 +77,12 @@ impl ServeProcess {
     }
 }
 
-fn spawn(folder: &Path, files: Option<u64>) -> Process {
+fn spawn(folder: &Path, files: Option<u64>, arguments: &[&str]) -> Process {
     let mut command = natter(folder);
     if let Some(files) = files {
         limit_files(&mut command, files);
     }
-    command.args(["--config", "natter.toml", "serve"]);
+    command.args(["--config", "natter.toml", "serve"]).args(arguments);
     Process::start(command)
 }
 

@@ -16,13 +16,13 @@ use crate::{
     store::contract::{append, device, dm, message, user},
 };
 
-const CONVERSATIONS: usize = 50_000;
+const CONVERSATIONS: usize = 20_000;
 const APPENDS: usize = 200;
 /// The writer that copied all cursors at once made this several hundred.
 const FACTOR: u32 = 40;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn new_devices_of_a_user_with_50_000_conversations_hold_nobody_up() {
+async fn new_devices_of_a_user_with_20_000_conversations_hold_nobody_up() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     read_marks(&store).await;
@@ -51,7 +51,7 @@ async fn new_devices_of_a_user_with_50_000_conversations_hold_nobody_up() {
     // For as long as it takes to register some.
     for round in 0.. {
         beside = beside.max(p99_of_appends(&store, &format!("beside{round}"), APPENDS).await);
-        if registered.load(Ordering::Acquire) >= 4 {
+        if registered.load(Ordering::Acquire) >= 2 {
             break;
         }
     }

@@ -66,6 +66,43 @@ async fn run(store: Arc<dyn Logs>, writers: usize, batch: usize) -> u64 {
     answers.load(Ordering::Relaxed)
 }
 
+/// What a cold conversation costs: the same appends over few pairs and over many, taken at random.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement"]
+async fn few_pairs_and_many() {
+    println!("\npairs   appends/s   CPU us/append   rows looked up/append   RSS MB");
+    for pairs in [100, 50_000] {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(dir.path());
+        // Twice: each pair has messages, some of them in tables.
+        let rounds = 2 * 50_000 / PAIR_WRITERS;
+        let mut figures = (0.0, 0.0, 0.0);
+        for _ in 0..2 {
+            let (begin, cpu, before) = (Instant::now(), cpu_micros(), store.written());
+            let mut tasks = tokio::task::JoinSet::new();
+            for _ in 0..PAIR_WRITERS {
+                let store = store.clone();
+                tasks.spawn(async move {
+                    for _ in 0..rounds {
+                        let (pair, cid) = (rand::random_range(0..pairs), rand::random::<u64>().to_string());
+                        let message = NewMessage { body: Body::text(&"x".repeat(238)), ..message("cold", &cid) };
+                        append(&*store, &dm("cold", &format!("peer{pair}")), message).await.unwrap();
+                    }
+                });
+            }
+            tasks.join_all().await;
+            let (after, cpu) = (store.written(), cpu_micros() - cpu);
+            let appends = (after.messages - before.messages) as f64;
+            let lookups = (after.lookups - before.lookups) as f64;
+            figures = (appends / begin.elapsed().as_secs_f64(), cpu as f64 / appends, lookups / appends);
+        }
+        let (per_second, cpu, lookups) = figures;
+        println!("{pairs:>6} {per_second:>10.0} {cpu:>15.2} {lookups:>23.2} {:>8}", rss_mib());
+    }
+}
+
+const PAIR_WRITERS: usize = 64;
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "a measurement"]
 async fn a_long_log_and_its_reads() {
