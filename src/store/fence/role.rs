@@ -17,6 +17,9 @@ use crate::{
     store::{Appended, StoreError, StoreResult},
 };
 
+/// The shortest queue that is looked through.
+const CROWDED: usize = 64;
+
 /// A conversation at its home. Whoever owns it carries out the effects, and drops the role when the epoch ends (F7, F8):
 /// nothing of it may be kept for a later epoch.
 pub struct Role<T> {
@@ -24,6 +27,8 @@ pub struct Role<T> {
     epoch: Epoch,
     stage: Stage<T>,
     queue: VecDeque<Waiting<T>>,
+    /// From this length on the queue is looked through for those who have gone.
+    crowded: usize,
     heads: Heads<T>,
     cids: Cids,
     /// The recovery's cids are not there yet.
@@ -63,11 +68,16 @@ impl<T: Ticket> Role<T> {
     pub fn new(epoch: Epoch, limits: Limits) -> Self {
         let stage = Stage::Recovering(Recovery::Fresh);
         let (queue, heads, cids) = (VecDeque::new(), Heads::default(), Cids::default());
-        Self { limits, epoch, stage, queue, heads, cids, loading: false, effects: Vec::new() }
+        Self { limits, epoch, stage, queue, crowded: CROWDED, heads, cids, loading: false, effects: Vec::new() }
     }
 
     /// Takes a send; it is answered exactly once, unless the role is dropped.
     pub fn submit(&mut self, ticket: T, message: NewMessage) {
+        // While the store does not answer, senders give up and come again: what they left is no memory.
+        if self.queue.len() >= self.crowded {
+            self.queue.retain(|waiting| !waiting.ticket.is_gone());
+            self.crowded = CROWDED.max(2 * self.queue.len());
+        }
         self.queue.push_back(Waiting { ticket, message });
         self.advance();
     }

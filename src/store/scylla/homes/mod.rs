@@ -5,7 +5,7 @@
 //! before the record changes (F7, F8), and nothing of an earlier epoch can be entered into a later one.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -38,6 +38,9 @@ const KEPT: usize = 128;
 /// Cids that a slot keeps in memory: some 24 bytes each.
 const KEPT_CIDS: usize = 4096;
 
+/// Fenced incarnations that are remembered.
+const FENCED_KNOWN: usize = 64;
+
 /// All slots of one process.
 pub(super) struct Homes {
     me: RwLock<Me>,
@@ -48,6 +51,8 @@ pub(super) struct Homes {
     validations: SharedQuery<u64, StoreResult<bool>>,
     pulse: Pulse,
     raiser: Raiser,
+    /// Incarnations that are fenced, the latest ones that were met.
+    fenced: Mutex<VecDeque<Incarnation>>,
     limits: Limits,
 }
 
@@ -80,6 +85,7 @@ impl Homes {
             validations: SharedQuery::default(),
             pulse: Pulse::new(),
             raiser: Raiser::default(),
+            fenced: Mutex::default(),
             limits: Limits::default(),
         }
     }
@@ -94,6 +100,18 @@ impl Homes {
             return Ok(me.who.clone());
         }
         Err(StoreError::unavailable("this node was fenced and starts again as a new incarnation"))
+    }
+
+    fn is_known_fenced(&self, who: &Incarnation) -> bool {
+        self.fenced.lock().contains(who)
+    }
+
+    fn know_fenced(&self, who: &Incarnation) {
+        let mut fenced = self.fenced.lock();
+        if !fenced.contains(who) {
+            fenced.push_front(who.clone());
+            fenced.truncate(FENCED_KNOWN);
+        }
     }
 
     fn changed(&self) {

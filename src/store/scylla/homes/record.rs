@@ -36,8 +36,19 @@ impl Inner {
         Ok(row == Some((false,)))
     }
 
-    /// A serial read, which also commits at a quorum what it shows (F2).
+    /// A serial read, which also commits at a quorum what it shows (F2). A fence is for ever, so one is read once.
     pub(super) async fn is_fenced_for_good(&self, who: &Incarnation) -> Result<bool, CqlError> {
+        if self.homes.is_known_fenced(who) {
+            return Ok(true);
+        }
+        let fenced = self.read_fence(who).await?;
+        if fenced {
+            self.homes.know_fenced(who);
+        }
+        Ok(fenced)
+    }
+
+    async fn read_fence(&self, who: &Incarnation) -> Result<bool, CqlError> {
         let key = (who.node.as_str(), signed(who.number));
         let row = rows::first::<(bool,)>(self.ask(&self.cql.is_fenced_serially, key).await?)?;
         Ok(row != Some((false,)))
@@ -47,14 +58,14 @@ impl Inner {
     pub(super) async fn fence_incarnation(&self, who: &Incarnation) {
         let key = (who.node.as_str(), signed(who.number));
         let mut backoff = Backoff::new();
-        loop {
+        while !self.homes.is_known_fenced(who) {
             let done = match self.ask(&self.cql.fence, key).await.and_then(|done| applied(&rows::rows_of(done)?)) {
                 Ok(true) => true,
                 Ok(false) => self.is_fenced_for_good(who).await.unwrap_or(false),
                 Err(_) => false,
             };
             if done {
-                return;
+                return self.homes.know_fenced(who);
             }
             backoff.wait(AFTER_ERROR).await;
         }
