@@ -109,7 +109,7 @@ proptest! {
         let mut rest = &batch[..];
         while !rest.is_empty() {
             let count = fitting(rest);
-            prop_assert!(count >= 1 && count <= REQUEST_ROWS);
+            prop_assert!((1..=REQUEST_ROWS).contains(&count));
             let bytes = encode(&request(rest[..count].to_vec()));
             prop_assert!(bytes.len() <= REQUEST_BYTES, "{} bytes", bytes.len());
             prop_assert!(count == rest.len() || count == REQUEST_ROWS
