@@ -58,9 +58,12 @@ impl RawSocket {
         self.0.write_all(bytes).await.unwrap();
     }
 
-    /// Reads some bytes as they are, at most `most`; 0 at the end.
-    pub async fn some(&mut self, most: usize) -> usize {
-        self.0.read(&mut vec![0; most]).await.unwrap_or(0)
+    /// Reads some bytes as they are, at most `most`; none at the end.
+    pub async fn some(&mut self, most: usize) -> Vec<u8> {
+        let mut bytes = vec![0; most];
+        let read = self.0.read(&mut bytes).await.unwrap_or(0);
+        bytes.truncate(read);
+        bytes
     }
 
     /// Writes one frame.
