@@ -284,6 +284,7 @@ pub(crate) fn rules(config: &Config) -> Rules {
         recheck: timing.recheck_ms,
         reconcile: timing.reconcile_secs * 1000,
         offline_after: timing.offline_after_secs * 1000,
+        hole_after: timing.hole_after_secs * 1000,
         ping: timing.ping_secs * 1000,
         idle: timing.idle_secs * 1000,
         stall: timing.stall_secs * 1000,

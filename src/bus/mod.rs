@@ -34,7 +34,7 @@ pub type OnMessage = Arc<dyn Fn(BusMessage) + Send + Sync>;
 /// interest. On a task of the bus: it must not block.
 pub type OnNoResponders = Arc<dyn Fn(&str) + Send + Sync>;
 
-/// A change of the connection. Each makes the node compare heads again (R12).
+/// A change of the connection (R12).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BusEvent {
     /// Connected, or connected again; all subscriptions are being renewed. Carries the connection's generation.
@@ -43,7 +43,7 @@ pub enum BusEvent {
     Disconnected,
     /// Incoming messages of some subscription were dropped.
     SlowConsumer,
-    /// Outgoing notices of this node were dropped because the connection stalled.
+    /// Outgoing notices of this node were dropped because the connection stalled. Nobody here missed anything.
     Overflow,
 }
 
@@ -85,13 +85,13 @@ pub enum BusError {
 /// Publish, subscribe, fence. Only what returns a future waits.
 pub trait Bus: Send + Sync + 'static {
     /// Publishes and returns at once. The message is dropped, and counted, when there is no connection or the outgoing
-    /// queue is full.
-    fn publish(&self, subject: &Subject, payload: Bytes);
+    /// queue is full: false.
+    fn publish(&self, subject: &Subject, payload: Bytes) -> bool;
 
     /// Publishes, and asks the server to say when no other node has interest in the subject ("no responders"): the
     /// callback of [`Bus::on_no_responders`] then gets `tag`. A tag is one subject token or several
     /// (`alice.dm:alice:bob.17`): no blanks, no wildcards.
-    fn publish_tagged(&self, subject: &Subject, payload: Bytes, tag: &str);
+    fn publish_tagged(&self, subject: &Subject, payload: Bytes, tag: &str) -> bool;
 
     /// Sets the callback for tagged messages in which no other node had interest. Set once, before the first
     /// [`Bus::publish_tagged`].

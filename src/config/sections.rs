@@ -267,6 +267,9 @@ section!(
         ack_coalesce_ms: u64 = 1_000,
         /// A message that stays unacknowledged for this long counts as undelivered, and push services are told.
         offline_after_secs: u64 = 30,
+        /// A message that was announced and is missing in the store for this long, while the store answers, is stepped
+        /// over: it was lost, and clients are told that their backlog was cut.
+        hole_after_secs: u64 = 60,
         /// Heads are compared once more this long after one NATS server knows a subscription: the others in the
         /// cluster learn of it a little later.
         recheck_ms: u64 = 1_000,

@@ -209,6 +209,7 @@ fn timing(timing: &Timing, check: &mut Checks) {
     check.range("timing.idle_secs", idle, 2..=86_400);
     check.range("timing.stall_secs", timing.stall_secs, 1..=86_400);
     check.range("timing.ack_coalesce_ms", timing.ack_coalesce_ms, 0..=60_000);
+    check.range("timing.hole_after_secs", timing.hole_after_secs, 1..=86_400);
     check.range("timing.offline_after_secs", timing.offline_after_secs, 1..=86_400);
     check.range("timing.recheck_ms", timing.recheck_ms, 10..=60_000);
     check.range("timing.reconcile_secs", timing.reconcile_secs, 0..=86_400);

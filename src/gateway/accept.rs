@@ -3,7 +3,7 @@
 //! Called by the HTTP router. axum's own `ws` hides the stream behind layers that cost 0.5 KB a connection and pins
 //! the WebSocket library; the downcast gives the stream back.
 
-use std::sync::Arc;
+use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use axum::{
     Extension,
@@ -12,6 +12,7 @@ use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version, header},
     response::IntoResponse,
 };
+use futures_util::FutureExt;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
@@ -67,16 +68,14 @@ async fn serve(
     // Boxed, and gone before the pump runs: what the greeting needs is several times what an idle session does.
     let greeted = Box::pin(async move {
         let socket = Socket::accept(stream, read_ahead, encoding, gateway.settings.frame_bytes).await;
-        greet(&gateway, socket, bearer).await
+        // A panic costs this connection only: what it held is given back on the way out.
+        AssertUnwindSafe(greet(&gateway, socket, bearer)).catch_unwind().await.unwrap_or(Err(CloseReason::Internal))
     })
     .await;
     let reason = match greeted {
         Ok(pump) => {
             place.leave();
-            metrics.sessions.inc();
-            let reason = pump.run().await;
-            metrics.sessions.dec();
-            reason
+            pump.run().await
         }
         Err(reason) => reason,
     };

@@ -10,6 +10,7 @@ use tokio::time::timeout;
 
 use super::{
     Gateway,
+    joined::Joined,
     pump::Pump,
     socket::{Arrived, Socket},
 };
@@ -40,15 +41,13 @@ pub(super) async fn greet(
     bearer: Option<String>,
 ) -> Result<Box<Pump>, CloseReason> {
     let rejection = match admit(gateway, &mut socket, bearer).await {
-        Ok((entering, handle, turn)) => match enter(gateway, &entering, turn).await {
+        Ok((entering, joined, turn)) => match enter(gateway, &entering, turn).await {
             Ok(()) => {
                 // A client that went away while it waited must not replace the session that it has made since.
-                let Some(gone) = socket.look_ahead() else { return start(gateway, socket, entering, handle) };
-                gateway.registry.leave(&handle);
+                let Some(gone) = socket.look_ahead() else { return start(gateway, socket, entering, joined) };
                 Rejection::silent(gone)
             }
             Err(refused) => {
-                gateway.registry.leave(&handle);
                 refused.map_or(Rejection::silent(CloseReason::Drain), |refused| entering.on_store_down(refused))
             }
         },
@@ -74,7 +73,7 @@ async fn admit(
     gateway: &Arc<Gateway>,
     socket: &mut Socket,
     bearer: Option<String>,
-) -> Result<(Entering, Arc<SessionHandle>, Turn), Rejection> {
+) -> Result<(Entering, Joined, Turn), Rejection> {
     let hello = timeout(gateway.settings.hello_timeout, read_hello(socket));
     let introduced = hello.await.map_err(|_| Rejection::silent(CloseReason::HelloTimeout))??;
     gateway.metrics.frames_in.of(Op::Hello).inc();
@@ -102,7 +101,7 @@ async fn admit(
     let handle = Arc::new(SessionHandle::new(identity.clone(), socket.encoding()));
     let joined = gateway.registry.join(&handle, Router::inbound);
     joined.map_err(|_full| come_back_later())?;
-    Ok((entering, handle, turn))
+    Ok((entering, Joined::of(gateway, handle), turn))
 }
 
 /// Waits for the login's turn: what it asks of the store comes after this.
@@ -170,12 +169,8 @@ async fn fence(gateway: &Gateway) -> Result<u64, BusError> {
     }
 }
 
-fn start(
-    gateway: &Arc<Gateway>,
-    socket: Socket,
-    entering: Entering,
-    handle: Arc<SessionHandle>,
-) -> Result<Box<Pump>, CloseReason> {
+fn start(gateway: &Arc<Gateway>, socket: Socket, entering: Entering, joined: Joined) -> Result<Box<Pump>, CloseReason> {
+    let Some(handle) = joined.take() else { return Err(CloseReason::Gone) };
     let (session, first) = entering.on_registered(Arrival {
         rules: gateway.rules.clone(),
         node: gateway.settings.node.clone(),
@@ -188,9 +183,5 @@ fn start(
     tracing::info!(
         user = %device.user, device = %device.device, session = %rank.session, address = socket.address(), "session opened"
     );
-    let pump = Pump::new(gateway.clone(), handle.clone(), socket, session, first);
-    if pump.is_err() {
-        gateway.registry.leave(&handle);
-    }
-    pump
+    Pump::new(gateway.clone(), handle.clone(), socket, session, first)
 }

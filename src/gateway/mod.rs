@@ -5,12 +5,16 @@
 
 pub mod accept;
 mod drain;
+mod expected;
 mod greet;
 mod hellos;
+mod joined;
+mod moved;
 pub mod patient;
 pub mod places;
 mod pump;
 mod socket;
+mod unwritable;
 
 use std::{
     sync::{
@@ -144,6 +148,11 @@ impl Gateway {
     /// Who may connect.
     pub fn places(&self) -> &Arc<Places> {
         &self.places
+    }
+
+    /// The sessions themselves: for tests that put something into their mailboxes.
+    pub fn registry(&self) -> &Arc<Registry> {
+        &self.registry
     }
 
     /// Sessions now.

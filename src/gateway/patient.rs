@@ -12,16 +12,18 @@ use std::{
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
-    time::{Sleep, sleep},
+    time::{Instant, Sleep, sleep},
 };
+
+use super::moved::moved;
 
 /// A stream whose writes fail once the peer took nothing for so long.
 #[derive(Debug)]
 pub struct Patient {
     stream: TcpStream,
     patience: Duration,
-    /// Runs while a write waits.
-    waiting: Option<Pin<Box<Sleep>>>,
+    /// Runs while a write waits; and how much the peer had taken when it began.
+    waiting: Option<(Pin<Box<Sleep>>, u64)>,
 }
 
 impl Patient {
@@ -42,8 +44,19 @@ impl Patient {
             return written;
         }
         let patience = self.patience;
-        let waiting = self.waiting.get_or_insert_with(|| Box::pin(sleep(patience)));
-        waiting.as_mut().poll(cx).map(|()| Err(io::Error::new(io::ErrorKind::TimedOut, "the peer reads no answers")))
+        let stream = &self.stream;
+        let (waiting, before) = self.waiting.get_or_insert_with(|| (Box::pin(sleep(patience)), moved(stream).bytes));
+        while waiting.as_mut().poll(cx).is_ready() {
+            // The system takes more only when much of what it holds is gone, so a slow peer is asked after.
+            let now = moved(stream).bytes;
+            if now <= *before {
+                let gone = io::Error::new(io::ErrorKind::TimedOut, "the peer reads no answers");
+                return Poll::Ready(Err(gone));
+            }
+            *before = now;
+            waiting.as_mut().reset(Instant::now() + patience);
+        }
+        Poll::Pending
     }
 }
 

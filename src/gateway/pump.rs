@@ -5,17 +5,22 @@
 
 use std::{
     future::Future,
+    panic::AssertUnwindSafe,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
     time::Instant,
 };
 
+use bytes::Bytes;
+use futures_util::FutureExt;
 use tokio::time::Sleep;
 
 use super::{
     Gateway,
+    expected::Expected,
     socket::{Arrived, Socket},
+    unwritable,
 };
 use crate::{
     metrics::DeliveryPath,
@@ -61,6 +66,7 @@ impl Pump {
         session: Session,
         first: Effects,
     ) -> Result<Box<Self>, CloseReason> {
+        gateway.metrics.sessions.inc();
         let caller = Caller::session(handle.clone());
         let timer = Box::pin(tokio::time::sleep_until(gateway.clock.instant(session.deadline())));
         let (behind, leaving, waits_for_key) = (0, false, false);
@@ -73,7 +79,9 @@ impl Pump {
     /// Runs the connection to its end, closes it, and writes the cursors that are not written yet.
     pub(super) async fn run(mut self: Box<Self>) -> CloseReason {
         let begin = Instant::now();
-        let reason = std::future::poll_fn(|cx| self.poll(cx)).await;
+        // A panic costs this session only. What it knows may be half done by then, so its cursors stay as they are.
+        let polled = AssertUnwindSafe(std::future::poll_fn(|cx| self.poll(cx))).catch_unwind().await;
+        let reason = polled.unwrap_or(CloseReason::Internal);
         let me = self.handle.identity.clone();
         // Boxed: only connections that end pay for it.
         Box::pin(self.finish(reason)).await;
@@ -87,10 +95,24 @@ impl Pump {
 
     async fn finish(mut self: Box<Self>, reason: CloseReason) {
         self.gateway.registry.leave(&self.handle);
-        self.gateway.metrics.behind_conversations.dec_by(self.behind as i64);
+        if reason == CloseReason::Internal {
+            return self.socket.end(reason).await;
+        }
+        self.tell_offline(reason);
         // At the same time: closing may take a while, and the peer may reconnect elsewhere and need its cursors before.
         let cursors = self.gateway.ops.write_cursors(&self.handle.identity.device, self.session.delivery());
         tokio::join!(self.socket.end(reason), cursors);
+    }
+
+    /// Of what this session leaves unacknowledged push services are told, unless its device is somewhere else by now or
+    /// on its way there.
+    fn tell_offline(&self, reason: CloseReason) {
+        if matches!(reason, CloseReason::Replaced | CloseReason::Superseded | CloseReason::Drain) {
+            return;
+        }
+        for need in self.session.delivery().owed() {
+            self.gateway.ops.keep_up(&self.handle, need, |_| ());
+        }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
@@ -144,6 +166,8 @@ impl Pump {
             busy = true;
         }
         if self.session.deadline() <= now {
+            // It may be the time to give the peer up.
+            self.session.on_moved(self.socket.moved(), now);
             self.session.on_tick(now, out);
             busy = true;
         }
@@ -186,8 +210,10 @@ impl Pump {
             Mail::Outcome { op, reference, outcome } => self.session.on_outcome(op, reference, outcome, out),
             Mail::Upkeep(done) => self.session.on_upkeep(done, now, out),
             Mail::Passing(frame) => {
-                if self.socket.waiting() < self.gateway.settings.out_bytes {
-                    self.socket.write(frame.bytes(self.handle.encoding))?;
+                if self.socket.waiting() < self.gateway.settings.out_bytes
+                    && let Some(frame) = frame.bytes(self.handle.encoding)
+                {
+                    self.socket.write(frame)?;
                 }
             }
             Mail::Announcement(other) => self.session.on_announcement(&other, out),
@@ -248,7 +274,23 @@ impl Pump {
         if let ServerFrame::Error { code, .. } = frame {
             self.gateway.metrics.error(code.word());
         }
-        self.socket.write(self.handle.encoding.encode(frame))
+        let (metrics, encoding) = (&self.gateway.metrics, self.handle.encoding);
+        match unwritable::encode(frame, encoding, metrics) {
+            Some(frame) => self.socket.write(frame),
+            None => Ok(()),
+        }
+    }
+
+    /// Writes a message of a log, or says that it is left out where it cannot be written (R14).
+    fn hand(&mut self, conv: &ConvId, seq: Seq, frame: Option<Bytes>) -> Result<(), CloseReason> {
+        if let Some(frame) = frame {
+            return self.socket.write(frame);
+        }
+        self.gateway.metrics.unwritable_bodies.inc();
+        let mut out = Vec::new();
+        self.session.on_unwritable(conv, seq, self.gateway.clock.now(), &mut out);
+        // No message among these: whatever a fill brings comes later, as mail.
+        self.carry_out(out)
     }
 
     fn carry_out(&mut self, effects: Effects) -> Result<(), CloseReason> {
@@ -258,26 +300,37 @@ impl Pump {
                     let path = if live.from_bus { DeliveryPath::Bus } else { DeliveryPath::Local };
                     self.gateway.metrics.delivered.of(path).inc();
                     self.trace(&live.conv, live.seq);
-                    self.socket.write(live.frame.bytes(self.handle.encoding))?;
+                    self.hand(&live.conv, live.seq, live.frame.bytes(self.handle.encoding))?;
                 }
                 Effect::HandRow(conv, row) => {
                     self.trace(&conv, row.seq);
                     self.gateway.metrics.delivered.of(DeliveryPath::Fill).inc();
-                    self.write(&ServerFrame::Message(Message::of(&conv, row)))?;
+                    let (seq, message) = (row.seq, ServerFrame::Message(Message::of(&conv, row)));
+                    self.hand(&conv, seq, self.handle.encoding.try_encode(&message).ok())?;
                 }
                 Effect::Frame(frame) => self.write(&frame)?,
                 Effect::Ask { reference, ask } => {
-                    let (op, me) = (ask.op(), self.handle.clone());
+                    let (op, expected) = (ask.op(), Expected::by(&self.handle));
                     self.gateway.ops.perform(&self.caller, ask, move |outcome| {
-                        me.mailbox.push(Mail::Outcome { op, reference, outcome });
+                        expected.answer(Mail::Outcome { op, reference, outcome });
                     });
                 }
                 Effect::Upkeep(need) => {
-                    let me = self.handle.clone();
-                    let done = move |done| me.mailbox.push(Mail::Upkeep(done));
-                    self.gateway.ops.keep_up(&self.handle, need, done);
+                    let me = &self.handle;
+                    if need.is_answered() {
+                        let expected = Expected::by(&self.handle);
+                        self.gateway.ops.keep_up(me, need, move |done| expected.answer(Mail::Upkeep(done)));
+                    } else {
+                        self.gateway.ops.keep_up(me, need, |_| ());
+                    }
                 }
                 Effect::CheckToken { reference, token } => self.on_token(reference, token)?,
+                Effect::Cut { conv, first, from } => {
+                    let user = &self.handle.identity.device.user;
+                    tracing::error!(%conv, first, from, %user, "rows are missing or cannot be written: a session steps over them");
+                    self.gateway.metrics.truncated.inc();
+                    self.write(&ServerFrame::Truncated { conv, from })?;
+                }
                 Effect::GapsFound { cause, found } => {
                     self.gateway.metrics.gaps_found.of(cause).inc_by(found as u64);
                 }
@@ -295,10 +348,10 @@ impl Pump {
             return self.check_token(reference, &token);
         }
         self.waits_for_key = true;
-        let me = self.handle.clone();
+        let expected = Expected::by(&self.handle);
         tokio::spawn(async move {
             verifier.fetch_again().await;
-            me.mailbox.push(Mail::Token { reference, token });
+            expected.answer(Mail::Token { reference, token });
         });
         Ok(())
     }
@@ -313,5 +366,14 @@ impl Pump {
         self.session.on_token(reference, checked.map(|(_, expiry)| expiry).map_err(|(_, text)| text), &mut out);
         // The only effect is an answer, so this does not recurse further.
         self.carry_out(out)
+    }
+}
+
+impl Drop for Pump {
+    /// Gives back what the session held, however it ends.
+    fn drop(&mut self) {
+        self.gateway.registry.leave(&self.handle);
+        self.gateway.metrics.sessions.dec();
+        self.gateway.metrics.behind_conversations.dec_by(self.behind as i64);
     }
 }

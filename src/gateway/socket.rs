@@ -22,7 +22,11 @@ use tokio_tungstenite::tungstenite::{
     protocol::{CloseFrame, Role, WebSocketConfig, frame::Utf8Bytes},
 };
 
-use crate::protocol::{CloseReason, Encoding};
+use super::moved::moved;
+use crate::{
+    protocol::{CloseReason, Encoding},
+    session::Moved,
+};
 
 /// Frames are written out at the latest when so many bytes wait.
 const WRITE_BUFFER: usize = 16 << 10;
@@ -83,6 +87,11 @@ impl Socket {
     /// Bytes written that are not yet out.
     pub(super) fn waiting(&self) -> usize {
         self.waiting
+    }
+
+    /// How much of what was written the peer has taken.
+    pub(super) fn moved(&self) -> Moved {
+        moved(self.stream.get_ref())
     }
 
     /// The next frame; `Err` ends the connection.

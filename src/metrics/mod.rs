@@ -102,6 +102,10 @@ pub struct Metrics {
     pub fills: Counter,
     /// Rows in those pages.
     pub fill_rows: Counter,
+    /// Times that a session was told that its backlog was cut.
+    pub truncated: Counter,
+    /// Bodies left out because they cannot be written in a client's encoding.
+    pub unwritable_bodies: Counter,
     /// Conversations of this node's sessions that are behind now.
     pub behind_conversations: Gauge,
     /// Acknowledgements taken.
@@ -126,6 +130,8 @@ pub struct Metrics {
     pub nats_received: Counter,
     /// Messages not published: no connection, the outgoing queue full, or refused by the NATS client.
     pub nats_dropped: Counter,
+    /// Messages not published of which not even the place was remembered, to be told when the connection moves again.
+    pub notices_forgotten: Counter,
     /// Published messages to which the server answered "no responders": no other node had interest.
     pub nats_no_responders: Counter,
     /// Times the NATS client dropped messages because a subscription's queue was full.
@@ -185,6 +191,8 @@ impl Metrics {
             delivered: m.plain("delivered", "Messages handed to sockets, by the way they came"),
             fills: m.plain("fills", "Pages read from the store for sessions that were behind"),
             fill_rows: m.plain("fill_rows", "Rows in the pages of fills"),
+            truncated: m.plain("truncated", "Times that a session was told that its backlog was cut: rows are missing from a log, or cannot be written"),
+            unwritable_bodies: m.plain("unwritable_bodies", "Bodies left out because they cannot be written in a client's encoding"),
             behind_conversations: m.plain("behind_conversations", "Conversations of this node's sessions that are behind now"),
             acks: m.plain("acks", "Acknowledgements taken"),
             cursor_writes: m.plain("cursor_writes", "Cursors written to the store"),
@@ -196,6 +204,7 @@ impl Metrics {
             nats_published: m.plain("nats_published", "Messages published to NATS"),
             nats_received: m.plain("nats_received", "Messages received from NATS"),
             nats_dropped: m.plain("nats_dropped", "Messages not published: no connection, the outgoing queue full, or refused by the client"),
+            notices_forgotten: m.plain("notices_forgotten", "Messages not published and not remembered to be told later: other nodes find them at their sweep"),
             nats_no_responders: m.plain("nats_no_responders", "Published messages in which no other node had interest"),
             nats_slow_consumers: m.plain("nats_slow_consumers", "Times that incoming messages were dropped because a subscription's queue was full"),
             nats_errors: m.plain("nats_errors", "Errors reported by the NATS server or client"),

@@ -13,6 +13,15 @@ pub struct NewMessage {
     pub ts: Millis,
     /// What it says.
     pub body: Body,
+    /// The sender has been handed everything up to here: only then the message may move the sender's read mark. 0: that
+    /// is not known.
+    pub read_upto: Seq,
+}
+
+/// Whether a message at `seq` moves its sender's read mark there: nothing below it was kept from the sender, who was
+/// handed it (`read_upto`), or has read or written it (`mark`: up to where the mark is known to be).
+pub fn moves_mark(seq: Seq, read_upto: Seq, mark: Seq) -> bool {
+    read_upto.max(mark).saturating_add(1) >= seq
 }
 
 /// One message of a log.

@@ -15,7 +15,7 @@ pub use self::{
     audience::Audience,
     body::{Body, MAX_DEPTH},
     conv::{ConvId, Parties, Recipient},
-    message::{Gap, NewMessage, Row},
+    message::{Gap, NewMessage, Row, moves_mark},
     names::{Cid, Device, DeviceId, MAX_NAME, NameError, RoomId, UserId},
     session_id::{SessionId, SessionRank},
 };

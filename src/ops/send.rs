@@ -19,7 +19,8 @@ pub(super) fn perform(ops: &Arc<Ops>, caller: &Caller, ask: ask::Send, done: imp
         Ok(conv) => conv,
         Err(refused) => return done(Err(refused)),
     };
-    let message = NewMessage { sender: caller.name().clone(), cid: ask.cid, ts: now_millis(), body: ask.body };
+    let (sender, ts) = (caller.name().clone(), now_millis());
+    let message = NewMessage { sender, cid: ask.cid, ts, body: ask.body, read_upto: ask.handed };
     let (metrics, place, began) = (ops.metrics.clone(), conv.clone(), Instant::now());
     let on_stored = move |result: &StoreResult<Appended>| {
         metrics.observe_append(began.elapsed());

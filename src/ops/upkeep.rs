@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     metrics::StoreOp,
-    model::{ConvId, Device, Seq},
+    model::{ConvId, Device, Row, Seq},
     overload::{Class, Turn, cost},
     protocol::{Refused, server::Announcement},
     routing::SessionHandle,
@@ -46,7 +46,10 @@ impl Ops {
         self.tasks.spawn(Box::pin(async move {
             let device = &me.identity.device;
             match need {
-                Upkeep::Fill { conv, after, rows } => done(fill(&ops, device, conv, after, rows).await),
+                Upkeep::Fill { conv, after, rows, bytes } => {
+                    done(fill(&ops, device, conv, after, Span { rows, bytes: bytes.min(PAGE_BYTES) }).await);
+                }
+                Upkeep::FindRow { conv, after, upto } => done(find_row(&ops, conv, after, upto).await),
                 Upkeep::Compare { after, cause, urgency } => {
                     // What nobody waits for may stand in line for long: not for those who have gone.
                     let caller = Caller::session(me.clone());
@@ -57,7 +60,7 @@ impl Ops {
                 }
                 Upkeep::CheckAck(check) => done(check_ack(&ops, device, check).await),
                 Upkeep::RaiseCursor { conv, seq } => done(raise_cursor(&ops, device, conv, seq).await),
-                Upkeep::Undelivered { conv, seq } => undelivered(&ops, device, &conv, seq).await,
+                Upkeep::Undelivered { conv, after, upto } => undelivered(&ops, device, &conv, after, upto).await,
                 Upkeep::Announce => {}
             }
         }));
@@ -103,9 +106,9 @@ fn announce(ops: &Ops, me: &Identity) {
     ops.router.announce(&me.device.user, announcement);
 }
 
-async fn fill(ops: &Ops, device: &Device, conv: ConvId, after: Option<Seq>, rows: usize) -> UpkeepDone {
+async fn fill(ops: &Ops, device: &Device, conv: ConvId, after: Option<Seq>, span: Span) -> UpkeepDone {
     let mut cursor = None;
-    let Ok(turn) = ops.turn(Class::Fill, cost(rows, 0)).await else {
+    let Ok(turn) = ops.turn(Class::Fill, cost(span.rows, 0)).await else {
         return UpkeepDone::Filled { conv, cursor, rows: Err(()) };
     };
     let read = async {
@@ -113,15 +116,30 @@ async fn fill(ops: &Ops, device: &Device, conv: ConvId, after: Option<Seq>, rows
             Some(after) => after,
             None => *cursor.insert(ops.store.marks.cursor(device, &conv).await?),
         };
-        ops.store.logs.read_after(&conv, start, Span { rows, bytes: PAGE_BYTES }).await
+        ops.store.logs.read_after(&conv, start, span).await
     };
     let read = read.await;
-    let bodies = |rows: &Vec<_>| rows.iter().map(|row: &crate::model::Row| row.body.size()).sum();
+    let bodies = |rows: &Vec<_>| rows.iter().map(|row: &Row| row.body.size()).sum();
     turn.end(read.as_ref().map_or(0, |rows| cost(1 + rows.len(), bodies(rows))), is_served(&read));
     let read = counted(&ops.metrics, StoreOp::ReadAfter, read);
     ops.metrics.fills.inc();
     ops.metrics.fill_rows.inc_by(read.as_ref().map_or(0, Vec::len) as u64);
     UpkeepDone::Filled { conv, cursor, rows: read.map_err(drop) }
+}
+
+async fn find_row(ops: &Ops, conv: ConvId, after: Seq, upto: Seq) -> UpkeepDone {
+    let Ok(turn) = ops.turn(Class::Fill, cost(CHECK_ROWS, 0)).await else {
+        return UpkeepDone::RowFound { conv, next: Err(()) };
+    };
+    let next = async {
+        // Perhaps nobody heard of what is behind it.
+        let upto = ops.store.logs.top(&conv).await?.max(upto);
+        ops.store.logs.next_row(&conv, after, upto).await
+    };
+    let next = next.await;
+    turn.end(cost(CHECK_ROWS, 0), is_served(&next));
+    let next = counted(&ops.metrics, StoreOp::ReadAfter, next);
+    UpkeepDone::RowFound { conv, next: next.map_err(drop) }
 }
 
 async fn compare(ops: &Ops, device: &Device, after: Option<ConvId>, cause: Cause, urgency: Urgency) -> UpkeepDone {
@@ -162,15 +180,23 @@ async fn check_ack(ops: &Ops, device: &Device, check: AckCheck) -> UpkeepDone {
     UpkeepDone::AckChecked { check, found }
 }
 
-/// Tells push services of the first message that nobody acknowledged. Those that the user sent from another device are
-/// passed over: nobody is pushed what he wrote himself.
-async fn undelivered(ops: &Ops, device: &Device, conv: &ConvId, seq: Seq) {
+/// Tells push services of the last message that no device of the user acknowledged. Those that the user sent from another
+/// device are passed over: nobody is pushed what he wrote himself.
+async fn undelivered(ops: &Ops, device: &Device, conv: &ConvId, after: Seq, upto: Seq) {
     let span = Span { rows: GAPS_PAGE, bytes: PAGE_BYTES };
-    let Ok(turn) = ops.turn(Class::Listing, cost(span.rows, 0)).await else { return };
-    let read = ops.store.logs.read_after(conv, seq.saturating_sub(1), span).await;
-    turn.end(cost(read.as_ref().map_or(0, Vec::len), 0), is_served(&read));
-    let Ok(rows) = counted(&ops.metrics, StoreOp::ReadAfter, read) else { return };
-    if let Some(row) = rows.iter().find(|row| row.sender != device.user) {
+    // However long it takes: nobody else tells.
+    let Ok(turn) = ops.overload.turn(Class::Listing, cost(span.rows, 0)).await else { return };
+    let delivered = ops.store.marks.delivered(&device.user, conv).await;
+    let served = is_served(&delivered);
+    let after = after.max(counted(&ops.metrics, StoreOp::Delivered, delivered).unwrap_or(0));
+    if upto <= after {
+        return turn.end(cost(1, 0), served);
+    }
+    let read = ops.store.logs.read_before(conv, upto.saturating_add(1), span).await;
+    turn.end(cost(1 + read.as_ref().map_or(0, Vec::len), 0), is_served(&read));
+    let Ok(rows) = counted(&ops.metrics, StoreOp::ReadBefore, read) else { return };
+    let others = |row: &&Row| row.seq > after && row.sender != device.user;
+    if let Some(row) = rows.iter().rev().find(others) {
         ops.router.offline(&device.user, &row.sender, conv, row.seq);
     }
 }

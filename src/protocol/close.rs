@@ -39,6 +39,8 @@ close_reasons! {
     NotUtf8, 1007, "not_utf8", "a text frame must be UTF-8";
     /// A frame over the limit.
     FrameTooLarge, 1009, "frame_too_large", "the frame is over the limit";
+    /// The node failed at this connection: a defect.
+    Internal, 1011, "internal", "the node failed, connect again";
     /// The node is being stopped.
     Drain, 4000, "drain", "the node is stopping, connect again";
     /// No `hello` in time.
@@ -77,7 +79,7 @@ mod tests {
     fn ranges_tell_whether_to_reconnect() {
         for reason in CloseReason::ALL {
             let code = reason.code();
-            assert_eq!(should_reconnect(code), (4000..4100).contains(&code), "{reason:?}");
+            assert_eq!(should_reconnect(code), code == 1011 || (4000..4100).contains(&code), "{reason:?}");
         }
         assert!([1001, 1006, 1012, 1013].into_iter().all(should_reconnect));
         assert!(![1000, 1002, 1007, 1009].into_iter().any(should_reconnect));

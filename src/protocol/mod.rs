@@ -73,8 +73,20 @@ impl Encoding {
         }
     }
 
-    /// Encodes a frame.
+    /// Encodes a frame without a body that was stored: those can always be written.
     pub fn encode<T: Serialize>(self, value: &T) -> Bytes {
+        self.try_encode(value).unwrap_or_else(|error| {
+            tracing::error!(error, "a frame could not be encoded");
+            Bytes::new()
+        })
+    }
+
+    /// Encodes a frame.
+    ///
+    /// # Errors
+    /// For a body that never passed the checks of [`Body`]: R14 keeps such out of the store, and whoever writes what was
+    /// stored has something else to say in its place.
+    pub fn try_encode<T: Serialize>(self, value: &T) -> Result<Bytes, String> {
         let mut out = Vec::with_capacity(256);
         let done = match self {
             Self::Json => serde_json::to_writer(&mut out, value).map_err(|e| e.to_string()),
@@ -83,12 +95,7 @@ impl Encoding {
                 value.serialize(&mut serializer).map_err(|e| e.to_string())
             }
         };
-        if let Err(error) = done {
-            // Only a body that never passed the checks of `Body` can do this; R14 keeps such out of the store.
-            tracing::error!(%error, "a frame could not be encoded");
-            out.clear();
-        }
-        Bytes::from(out)
+        done.map(|()| Bytes::from(out))
     }
 
     /// Decodes one value that must fill `payload` to its end. Integers that 64 bits cannot hold are refused.

@@ -13,7 +13,7 @@ use crate::model::{ConvId, Seq};
 #[derive(Debug)]
 pub struct SharedFrame {
     msgpack: Bytes,
-    json: OnceLock<Bytes>,
+    json: OnceLock<Option<Bytes>>,
 }
 
 impl SharedFrame {
@@ -32,11 +32,11 @@ impl SharedFrame {
         &self.msgpack
     }
 
-    /// The frame in a client's encoding.
-    pub fn bytes(&self, encoding: Encoding) -> Bytes {
+    /// The frame in a client's encoding; nothing where its body cannot be written in that.
+    pub fn bytes(&self, encoding: Encoding) -> Option<Bytes> {
         match encoding {
-            Encoding::MsgPack => self.msgpack.clone(),
-            Encoding::Json => self.json.get_or_init(|| json_of(&self.msgpack).unwrap_or_default()).clone(),
+            Encoding::MsgPack => Some(self.msgpack.clone()),
+            Encoding::Json => self.json.get_or_init(|| json_of(&self.msgpack).ok()).clone(),
         }
     }
 }

@@ -4,7 +4,7 @@
 //! allocates a block of 32 slots before the first message (measured: 1.5–2.3 KB per connection).
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -64,16 +64,25 @@ pub enum Mail {
 /// The queue of one session.
 #[derive(Debug, Default)]
 pub struct Mailbox {
-    queue: Mutex<VecDeque<Mail>>,
+    waiting: Mutex<Waiting>,
     waker: AtomicWaker,
     lagged: AtomicBool,
     closed: AtomicBool,
 }
 
-/// Live messages that may wait for a session. More are dropped, and the session compares its heads instead: as
-/// many as that, it is behind anyway. Answers to the session's own requests are not counted, they are bounded
+#[derive(Debug, Default)]
+struct Waiting {
+    queue: VecDeque<Mail>,
+    /// How far the conversations are whose live messages found no room. Boxed: almost no session ever has any.
+    dropped: Option<Box<HashMap<ConvId, Seq>>>,
+}
+
+/// Live messages that may wait for a session. Of more only their places are kept, and the session reads them from the
+/// store: as many as that, it is behind anyway. Answers to the session's own requests are not counted, they are bounded
 /// by the requests under way.
 const LIVE_WAITING: usize = 256;
+/// Conversations of which that is kept. With more the mailbox is lagged, and the session compares its heads instead.
+const CONVS_DROPPED: usize = 64;
 /// Receipts and signals that may wait; more are dropped, they are only of the moment.
 const PASSING_WAITING: usize = 512;
 
@@ -84,22 +93,31 @@ impl Mailbox {
             return;
         }
         {
-            let mut queue = self.queue.lock();
-            match &mail {
-                Mail::Live(_) | Mail::Notice(..) if queue.len() >= LIVE_WAITING => {
-                    self.lagged.store(true, Ordering::Release);
+            let mut waiting = self.waiting.lock();
+            let is_full = waiting.queue.len() >= LIVE_WAITING;
+            let kept = match mail {
+                Mail::Live(live) if is_full => waiting.keep_place(&live.conv, live.seq),
+                Mail::Notice(conv, seq) if is_full => waiting.keep_place(&conv, seq),
+                Mail::Passing(_) if waiting.queue.len() >= PASSING_WAITING => return,
+                mail => {
+                    waiting.queue.push_back(mail);
+                    true
                 }
-                Mail::Passing(_) if queue.len() >= PASSING_WAITING => return,
-                _ => queue.push_back(mail),
+            };
+            if !kept {
+                self.lagged.store(true, Ordering::Release);
             }
         }
         self.waker.wake();
     }
 
-    /// Everything that waits, and whether live messages were dropped since the last call. Frees the queue's memory.
+    /// Everything that waits, at the end the places of live messages that found no room; and whether of some not even
+    /// that was kept since the last call. Frees the memory.
     pub fn take(&self) -> (VecDeque<Mail>, bool) {
         let lagged = self.lagged.load(Ordering::Acquire) && self.lagged.swap(false, Ordering::AcqRel);
-        (std::mem::take(&mut *self.queue.lock()), lagged)
+        let Waiting { mut queue, dropped } = std::mem::take(&mut *self.waiting.lock());
+        queue.extend(dropped.into_iter().flat_map(|dropped| *dropped).map(|(conv, seq)| Mail::Notice(conv, seq)));
+        (queue, lagged)
     }
 
     /// Whom to wake for mail.
@@ -115,7 +133,22 @@ impl Mailbox {
     /// Takes nothing more, and drops what waits.
     pub fn close(&self) {
         self.closed.store(true, Ordering::Release);
-        self.queue.lock().clear();
+        *self.waiting.lock() = Waiting::default();
+    }
+}
+
+impl Waiting {
+    /// Keeps the highest seq of a conversation instead of its messages; false when there are too many conversations.
+    fn keep_place(&mut self, conv: &ConvId, seq: Seq) -> bool {
+        let dropped = self.dropped.get_or_insert_default();
+        if let Some(highest) = dropped.get_mut(conv) {
+            *highest = (*highest).max(seq);
+        } else if dropped.len() < CONVS_DROPPED {
+            dropped.insert(conv.clone(), seq);
+        } else {
+            return false;
+        }
+        true
     }
 }
 
@@ -124,23 +157,51 @@ mod tests {
     use super::*;
     use crate::{model::UserId, protocol::Answer};
 
-    fn live(seq: Seq) -> Mail {
-        let user = UserId::new("a").unwrap();
-        let conv = ConvId::direct(&user, &user);
+    fn live(peer: usize, seq: Seq) -> Mail {
         let frame = SharedFrame::encoded(bytes::Bytes::new());
-        Mail::Live(Arc::new(LiveMessage { conv, seq, frame, from_bus: false }))
+        Mail::Live(Arc::new(LiveMessage { conv: conv(peer), seq, frame, from_bus: false }))
+    }
+
+    fn conv(peer: usize) -> ConvId {
+        ConvId::direct(&UserId::new("a").unwrap(), &UserId::new(&format!("b{peer}")).unwrap())
     }
 
     #[test]
-    fn full_means_lagged_and_answers_still_get_through() {
+    fn full_keeps_places_and_answers_still_get_through() {
         let mailbox = Mailbox::default();
-        for seq in 1..=LIVE_WAITING as Seq + 5 {
-            mailbox.push(live(seq));
+        for seq in 1..=LIVE_WAITING as Seq {
+            mailbox.push(live(0, seq));
         }
+        for seq in [9, 7] {
+            (0..CONVS_DROPPED).for_each(|peer| mailbox.push(live(peer, 1_000 + seq)));
+        }
+        mailbox.push(Mail::Notice(conv(1), 2_000));
         mailbox.push(Mail::Outcome { op: Op::Read, reference: None, outcome: Ok(Answer::Done) });
         let (mail, lagged) = mailbox.take();
+        assert!(!lagged, "nothing is forgotten");
+        assert_eq!(mail.len(), LIVE_WAITING + 1 + CONVS_DROPPED);
+        let mut places: Vec<_> = mail
+            .iter()
+            .filter_map(|mail| if let Mail::Notice(conv, seq) = mail { Some((conv.clone(), *seq)) } else { None })
+            .collect();
+        places.sort();
+        let mut expected: Vec<_> = (0..CONVS_DROPPED).map(|peer| (conv(peer), 1_009)).collect();
+        expected[1].1 = 2_000;
+        expected.sort();
+        assert_eq!(places, expected);
+        assert!(mailbox.take().0.is_empty(), "told once");
+    }
+
+    #[test]
+    fn too_many_conversations_mean_lagged() {
+        let mailbox = Mailbox::default();
+        for peer in 0..LIVE_WAITING + CONVS_DROPPED {
+            mailbox.push(live(peer, 1));
+        }
+        mailbox.push(live(LIVE_WAITING + CONVS_DROPPED, 1));
+        let (mail, lagged) = mailbox.take();
         assert!(lagged);
-        assert_eq!(mail.len(), LIVE_WAITING + 1);
+        assert_eq!(mail.len(), LIVE_WAITING + CONVS_DROPPED);
         assert!(!mailbox.take().1, "told once");
     }
 }

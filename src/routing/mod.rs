@@ -10,6 +10,7 @@ mod mailbox;
 mod recent;
 mod registry;
 mod router;
+mod untold;
 mod watch;
 
 pub use clock::Clock;

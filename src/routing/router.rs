@@ -5,11 +5,14 @@
 
 use std::sync::{Arc, Weak};
 
+use compact_str::{CompactString, format_compact};
+
 use super::{
     audience,
     mailbox::Mail,
     recent::Recent,
     registry::{Listeners, Registry},
+    untold::{Last, Untold},
 };
 use crate::{
     bus::{Bus, BusMessage, OnMessage},
@@ -32,6 +35,7 @@ struct Inner {
     registry: Arc<Registry>,
     metrics: Arc<Metrics>,
     recent: Recent,
+    untold: Untold,
 }
 
 impl std::fmt::Debug for Router {
@@ -51,7 +55,7 @@ struct OfflineEvent<'a> {
 impl Router {
     /// A router; takes over what the bus tells of publishes that had no responders.
     pub fn new(bus: Arc<dyn Bus>, registry: Arc<Registry>, metrics: Arc<Metrics>) -> Self {
-        let inner = Arc::new(Inner { bus, registry, metrics, recent: Recent::default() });
+        let inner = Arc::new(Inner { bus, registry, metrics, recent: Recent::default(), untold: Untold::default() });
         // Weak: the bus is owned by what it calls here, and a cycle would keep a whole node alive forever.
         let told: Weak<Inner> = Arc::downgrade(&inner);
         inner.bus.on_no_responders(Arc::new(move |tag| {
@@ -76,10 +80,40 @@ impl Router {
     /// The connection was lost and is back: tells again how far the conversations are that were published into it
     /// just before or not at all. The nodes that were not cut off would otherwise hear of it at their slow sweep.
     pub fn tell_again(&self) {
+        self.tell_untold();
         for (conv, seq) in self.0.recent.take() {
             let payload = encode_head(&conv, seq);
-            audience::each_of_conversation(&conv, |subject| self.0.bus.publish(subject, payload.clone()));
+            audience::each_of_conversation(&conv, |subject| {
+                self.0.bus.publish(subject, payload.clone());
+            });
         }
+    }
+
+    /// The connection moves again after it stalled: tells how far the conversations are of which something could not be
+    /// published, and asks about recipients whom nobody holds, as the publish itself would have. What still cannot be
+    /// published is remembered again.
+    pub fn tell_untold(&self) {
+        for (conv, last) in self.0.untold.take() {
+            let payload = encode_head(&conv, last.seq);
+            let mut told = true;
+            audience::each_of_message(&conv, &last.from, |subject, recipient| {
+                told &= match recipient {
+                    Some(user) => {
+                        let tag = tag_of(user, &last.from, &conv, last.seq);
+                        self.0.bus.publish_tagged(subject, payload.clone(), &tag)
+                    }
+                    None => self.0.bus.publish(subject, payload.clone()),
+                };
+            });
+            if !told {
+                self.0.note_untold(&conv, last);
+            }
+        }
+    }
+
+    /// Whether something could not be published and was not told since.
+    pub fn has_untold(&self) -> bool {
+        !self.0.untold.is_empty()
     }
 
     /// What the subscription of a subject does with what arrives.
@@ -122,17 +156,28 @@ impl Inner {
         }));
         let payload = frame.msgpack().clone();
         let live = Arc::new(LiveMessage { conv: conv.clone(), seq: appended.seq, frame, from_bus: false });
+        let mut told = true;
         audience::each_of_message(conv, &message.sender, |subject, recipient| {
             self.registry.deliver(subject, |_| Some(Mail::Live(live.clone())));
-            match recipient {
+            told &= match recipient {
                 // A retry is published (R3), but nobody is told a second time that its recipient is away.
                 Some(user) if appended.fresh => {
-                    let tag = compact_str::format_compact!("{user}.{}.{conv}.{}", message.sender, appended.seq);
-                    self.bus.publish_tagged(subject, payload.clone(), &tag);
+                    let tag = tag_of(user, &message.sender, conv, appended.seq);
+                    self.bus.publish_tagged(subject, payload.clone(), &tag)
                 }
                 _ => self.bus.publish(subject, payload.clone()),
-            }
+            };
         });
+        if !told {
+            self.note_untold(conv, Last { seq: appended.seq, from: message.sender.clone() });
+        }
+    }
+
+    /// Remembers what was not published. The sessions here have it; those on other nodes are told later.
+    fn note_untold(&self, conv: &ConvId, last: Last) {
+        if !self.untold.note(conv, last) {
+            self.metrics.notices_forgotten.inc();
+        }
     }
 
     fn offline(&self, user: &UserId, from: &UserId, conv: &ConvId, seq: Seq) {
@@ -155,6 +200,11 @@ impl Inner {
             self.offline(&user, &from, &conv, seq);
         }
     }
+}
+
+/// What a publish is known by if nobody has interest in it.
+fn tag_of(user: &UserId, from: &UserId, conv: &ConvId, seq: Seq) -> CompactString {
+    format_compact!("{user}.{from}.{conv}.{seq}")
 }
 
 fn on_inbound(listeners: &Listeners, message: BusMessage) {

@@ -1,9 +1,11 @@
-//! Watches the bus: after every reconnect, and whenever notices were dropped, all sessions compare their heads (R12).
+//! Watches the bus: after every reconnect, and whenever notices were dropped on their way in, all sessions compare their
+//! heads; what was dropped on its way out is told again when the connection moves again (R12).
 //!
 //! Started by the node.
 
 use std::{sync::Arc, time::Duration};
 
+use futures_util::{FutureExt, future::BoxFuture};
 use tokio::{sync::broadcast::error::RecvError, time::timeout};
 
 use super::{Clock, Mail, Registry, Router};
@@ -37,8 +39,17 @@ pub struct Watch {
 pub async fn watch(watch: Watch) {
     let mut events = watch.bus.events();
     let mut generation = watch.bus.connected();
+    // At most one at a time, however often the bus says that it overflows.
+    let mut telling: Option<BoxFuture<'_, ()>> = None;
     loop {
-        match events.recv().await {
+        let event = tokio::select! {
+            event = events.recv() => event,
+            () = async { telling.as_mut().expect("checked").await }, if telling.is_some() => {
+                telling = None;
+                continue;
+            }
+        };
+        match event {
             Ok(BusEvent::Connected(_)) if watch.bus.connected() == generation => {}
             Ok(BusEvent::Connected(_)) => {
                 generation = watch.fenced().await;
@@ -50,9 +61,9 @@ pub async fn watch(watch: Watch) {
                 generation = None;
                 tracing::warn!("the connection to NATS is lost: sessions are served from the store until it is back");
             }
-            Ok(BusEvent::SlowConsumer | BusEvent::Overflow) | Err(RecvError::Lagged(_)) => {
-                watch.compare(Cause::SlowConsumer);
-            }
+            Ok(BusEvent::SlowConsumer) | Err(RecvError::Lagged(_)) => watch.compare(Cause::SlowConsumer),
+            // The sessions here have what this node stored: others do not.
+            Ok(BusEvent::Overflow) => telling = telling.or_else(|| Some(watch.tell_when_it_moves().boxed())),
             Err(RecvError::Closed) => return,
         }
     }
@@ -72,6 +83,16 @@ impl Watch {
             let mut events = self.bus.events();
             let gone = async { while !matches!(events.recv().await, Ok(BusEvent::Disconnected) | Err(_)) {} };
             let _ = timeout(backoff.next(), gone).await;
+        }
+    }
+
+    /// Tells what could not be published, as soon as the server has taken what was queued before it.
+    async fn tell_when_it_moves(&self) {
+        while self.router.has_untold() {
+            if self.fenced().await.is_none() {
+                return; // whoever connects again tells it
+            }
+            self.router.tell_untold();
         }
     }
 

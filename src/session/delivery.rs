@@ -9,15 +9,18 @@ use std::{
 };
 
 use self::{compare::Compare, conv::Conv};
-use super::{Cause, Effect, Rules, Tick, Upkeep};
+use super::{Cause, Effect, Rules, Tick};
 use crate::{
-    model::{ConvId, Row, Seq},
+    model::{ConvId, Seq},
     protocol::LiveMessage,
 };
 
 mod compare;
 mod conv;
+mod cuts;
+mod fills;
 mod marks;
+mod offline;
 #[cfg(any(debug_assertions, test))]
 mod sound;
 
@@ -30,11 +33,6 @@ pub struct At<'a> {
     pub now: Tick,
 }
 
-/// Back-off of a fill that found nothing, in milliseconds: doubles up to the second figure.
-const BACKOFF: (Tick, Tick) = (20, 5_000);
-/// Fills under way at once, so that one slow page does not hold the others.
-const FILLS: usize = 2;
-
 /// What a session hands out and in which order. See the module's header.
 #[derive(Debug)]
 pub struct Delivery {
@@ -44,12 +42,17 @@ pub struct Delivery {
     unacked: u64,
     behind: usize,
     fills: usize,
+    /// Rows of the window and bytes of the socket's buffer that pages under way are to fill.
+    kept_rows: u64,
+    kept_bytes: usize,
     /// Acknowledgements whose top and cursor are being read.
     checks: usize,
     /// Bytes that the socket still takes.
     credit: usize,
     compare: Compare,
     cause: Cause,
+    /// A comparison failed, and its retry is not due yet.
+    backing_off: bool,
     /// Compare again when this comparison is done.
     again: Option<Cause>,
     /// Conversations of the first comparison that are not yet handed out.
@@ -57,6 +60,10 @@ pub struct Delivery {
     /// A first comparison came to its end.
     compared: bool,
     caught_up: bool,
+    /// When anything was acknowledged last.
+    acked_at: Tick,
+    /// Push services were told since then that it acknowledges nothing.
+    is_deaf: bool,
     /// The next moment at which [`Delivery::on_tick`] has something to do.
     wake: Option<Tick>,
 }
@@ -69,14 +76,19 @@ impl Default for Delivery {
             unacked: 0,
             behind: 0,
             fills: 0,
+            kept_rows: 0,
+            kept_bytes: 0,
             checks: 0,
             credit: 0,
             compare: Compare::Idle,
             cause: Cause::Login,
+            backing_off: false,
             again: None,
             login_left: 0,
             compared: false,
             caught_up: false,
+            acked_at: 0,
+            is_deaf: false,
             wake: None,
         }
     }
@@ -105,6 +117,12 @@ impl Delivery {
         self.unacked
     }
 
+    /// The client was handed everything of the conversation up to here, or has acknowledged it; 0 where the session does
+    /// not know.
+    pub fn handed(&self, conv: &ConvId) -> Seq {
+        self.convs.get(conv).and_then(|entry| entry.position).unwrap_or(0)
+    }
+
     /// Whether a comparison of heads is under way.
     pub fn is_comparing(&self) -> bool {
         self.compare != Compare::Idle
@@ -125,6 +143,9 @@ impl Delivery {
         if self.is_next(conv, seq, at) {
             self.credit = self.credit.saturating_sub(live.size());
             self.hand_out(conv, seq, at);
+            if let Some(entry) = self.convs.get_mut(conv) {
+                entry.heard = entry.heard.max(seq);
+            }
             out.push(Effect::HandLive(live));
         } else {
             self.on_notice(conv, seq, at, out);
@@ -136,7 +157,8 @@ impl Delivery {
         let Some(entry) = self.convs.get(conv) else { return false };
         let room = self.unacked < at.rules.window && self.credit > 0;
         let fair = !self.others_wait() || entry.unacked() < at.rules.window / 2;
-        let next = !entry.filling && !entry.is_behind() && entry.position.is_some_and(|position| seq == position + 1);
+        let next =
+            entry.filling.is_none() && !entry.is_behind() && entry.position.is_some_and(|position| seq == position + 1);
         next && room && fair
     }
 
@@ -145,6 +167,7 @@ impl Delivery {
     pub fn on_notice(&mut self, conv: &ConvId, seq: Seq, at: At<'_>, out: &mut Out) {
         if !self.convs.contains_key(conv) && !self.make_room(at) {
             // No room to remember it: the heads will tell, they were raised before this was published.
+            self.tell_unkept(conv, seq, out);
             self.compare(Cause::Lagged, out);
             return;
         }
@@ -152,6 +175,7 @@ impl Delivery {
             self.behind += 1;
             Conv::default()
         });
+        entry.heard = entry.heard.max(seq);
         if entry.position.is_some_and(|position| seq <= position) {
             return;
         }
@@ -159,67 +183,9 @@ impl Delivery {
             self.behind += 1;
         }
         entry.want = entry.want.max(seq);
+        self.watch(conv, at);
         self.enqueue(conv);
         self.fill(at, out);
-    }
-
-    /// A page of a log was read. `cursor` is the stored cursor where the fill was asked to start at it.
-    pub fn on_page(
-        &mut self,
-        conv: &ConvId,
-        cursor: Option<Seq>,
-        rows: Result<Vec<Row>, ()>,
-        at: At<'_>,
-        out: &mut Out,
-    ) {
-        let Some(entry) = self.convs.get_mut(conv) else { return };
-        entry.filling = false;
-        self.fills -= 1;
-        if let (None, Some(cursor)) = (entry.position, cursor) {
-            (entry.position, entry.acked, entry.stored) = (Some(cursor), cursor, entry.stored.max(cursor));
-            if !entry.is_behind() {
-                self.behind -= 1;
-            }
-        }
-        let before = entry.position;
-        self.settle_login(conv);
-        let mut blocked = false;
-        for row in rows.unwrap_or_default() {
-            let Some(position) = self.convs.get(conv).and_then(|entry| entry.position) else { break };
-            if row.seq <= position {
-                continue;
-            }
-            blocked = self.unacked >= at.rules.window || self.credit == 0;
-            if row.seq != position + 1 || blocked {
-                break;
-            }
-            self.credit = self.credit.saturating_sub(size_of(&row));
-            self.hand_out(conv, row.seq, at);
-            out.push(Effect::HandRow(conv.clone(), row));
-        }
-        let moved = self.convs.get(conv).is_some_and(|entry| entry.position != before);
-        self.after_page(conv, moved || blocked, at);
-        self.fill(at, out);
-        self.resume_compare(at, out);
-    }
-
-    /// Queues the conversation again while it is behind; backs off when the page brought nothing, because the
-    /// answer may be older than what was heard (R5).
-    fn after_page(&mut self, conv: &ConvId, progress: bool, at: At<'_>) {
-        let Some(entry) = self.convs.get_mut(conv) else { return };
-        if !entry.is_behind() {
-            entry.misses = 0;
-            return;
-        }
-        if progress {
-            entry.misses = 0;
-        } else {
-            let wait = (BACKOFF.0 << entry.misses.min(16)).min(BACKOFF.1);
-            entry.misses += 1;
-            entry.not_before = at.now + wait;
-            self.wake_at(at.now + wait);
-        }
-        self.enqueue(conv);
     }
 
     /// Time passed: fills that backed off, cursors that were coalesced, messages nobody acknowledges.
@@ -229,15 +195,8 @@ impl Delivery {
         }
         self.wake = None;
         let mut due = Vec::new();
-        for (conv, entry) in &mut self.convs {
-            if let Some(since) = entry.waiting_since {
-                if since + at.rules.offline_after <= at.now {
-                    entry.waiting_since = None;
-                    out.push(Effect::Upkeep(Upkeep::Undelivered { conv: conv.clone(), seq: entry.acked + 1 }));
-                } else {
-                    self.wake = min(self.wake, since + at.rules.offline_after);
-                }
-            }
+        self.tell_offline(at, out);
+        for (conv, entry) in &self.convs {
             if entry.not_before > at.now && entry.queued {
                 self.wake = min(self.wake, entry.not_before);
             }
@@ -255,61 +214,16 @@ impl Delivery {
         self.wake = min(self.wake, at);
     }
 
-    fn enqueue(&mut self, conv: &ConvId) {
-        let Some(entry) = self.convs.get_mut(conv) else { return };
-        if !entry.queued && !entry.filling {
-            entry.queued = true;
-            self.queue.push_back(conv.clone());
-        }
-    }
-
-    /// Whether conversations wait for their part of the window: in the queue, or for a page that is being read.
-    fn others_wait(&self) -> bool {
-        !self.queue.is_empty() || self.fills > 0
-    }
-
-    /// Starts fills, round robin, as far as window and socket allow.
-    fn fill(&mut self, at: At<'_>, out: &mut Out) {
-        for _ in 0..self.queue.len() {
-            let free = at.rules.window.saturating_sub(self.unacked);
-            if self.fills >= FILLS || free == 0 || self.credit == 0 {
-                return;
-            }
-            let Some(conv) = self.queue.pop_front() else { return };
-            let others_wait = self.others_wait();
-            let Some(entry) = self.convs.get_mut(&conv) else { continue };
-            entry.queued = false;
-            if !entry.is_behind() || entry.filling {
-                continue;
-            }
-            // Nobody takes more than half of the window while others wait.
-            let half = (at.rules.window / 2).max(1);
-            let share = if others_wait { half.saturating_sub(entry.unacked()) } else { free };
-            if entry.not_before > at.now || share == 0 {
-                entry.queued = true;
-                self.queue.push_back(conv);
-                continue;
-            }
-            entry.filling = true;
-            self.fills += 1;
-            let rows = usize::try_from(free.min(share)).unwrap_or(usize::MAX).min(at.rules.page_rows);
-            out.push(Effect::Upkeep(Upkeep::Fill { conv, after: entry.position, rows }));
-        }
-    }
-
     /// Moves the position over one message.
     fn hand_out(&mut self, conv: &ConvId, seq: Seq, at: At<'_>) {
         let Some(entry) = self.convs.get_mut(conv) else { return };
         let was_behind = entry.is_behind();
         entry.position = Some(seq);
         self.unacked += 1;
-        if entry.waiting_since.is_none() && entry.unacked() == 1 {
-            entry.waiting_since = Some(at.now);
-            self.wake = min(self.wake, at.now + at.rules.offline_after);
-        }
         if was_behind && !entry.is_behind() {
             self.behind -= 1;
         }
+        self.watch(conv, at);
         self.settle_login(conv);
     }
 
@@ -331,11 +245,6 @@ impl Delivery {
             self.convs.retain(|_, entry| !entry.may_be_forgotten());
         }
     }
-}
-
-/// What a row takes on the way out, about: the frame around a body is names and numbers.
-fn size_of(row: &Row) -> usize {
-    row.body.as_msgpack().len() + 96
 }
 
 fn min(old: Option<Tick>, new: Tick) -> Option<Tick> {

@@ -82,6 +82,16 @@ pub enum Effect {
     },
     /// Do something for the session's own deliveries.
     Upkeep(Upkeep),
+    /// Tell the client that its backlog was cut: from `first` on there is nothing that could be written to it, and what
+    /// follows has the seq `from`.
+    Cut {
+        /// Which conversation.
+        conv: ConvId,
+        /// The first seq that is left out.
+        first: Seq,
+        /// The seq that follows.
+        from: Seq,
+    },
     /// Count the conversations that only a comparison of heads found to be behind.
     GapsFound {
         /// Why the heads were compared.
@@ -106,6 +116,17 @@ pub enum Upkeep {
         after: Option<Seq>,
         /// Most rows.
         rows: usize,
+        /// About as many bytes as there is room for.
+        bytes: usize,
+    },
+    /// Find the first row behind a hole in a log.
+    FindRow {
+        /// Which log.
+        conv: ConvId,
+        /// The position.
+        after: Seq,
+        /// A seq that was heard of.
+        upto: Seq,
     },
     /// Read one page of heads above cursors.
     Compare {
@@ -127,13 +148,22 @@ pub enum Upkeep {
     },
     /// Tell the user's other nodes that this session exists (R11).
     Announce,
-    /// Tell push services that a message lies unacknowledged too long.
+    /// Tell push services of messages that lie unacknowledged too long.
     Undelivered {
         /// Which conversation.
         conv: ConvId,
-        /// The first that was not acknowledged.
-        seq: Seq,
+        /// Acknowledged, or told of before.
+        after: Seq,
+        /// The last that was heard of.
+        upto: Seq,
     },
+}
+
+impl Upkeep {
+    /// Whether the session waits for an [`UpkeepDone`].
+    pub fn is_answered(&self) -> bool {
+        !matches!(self, Self::Announce | Self::Undelivered { .. })
+    }
 }
 
 /// An `ack` that waits for the store.
@@ -161,6 +191,13 @@ pub enum UpkeepDone {
         cursor: Option<Seq>,
         /// The rows, or nothing where they could not be read.
         rows: Result<Vec<Row>, ()>,
+    },
+    /// The first row behind a hole.
+    RowFound {
+        /// Which log.
+        conv: ConvId,
+        /// Its seq, nothing where there is no row, or an error where the store did not say.
+        next: Result<Option<Seq>, ()>,
     },
     /// A page of heads above cursors.
     Compared {

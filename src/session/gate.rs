@@ -156,7 +156,7 @@ mod tests {
 
     fn send(cid: u64) -> ClientFrame {
         let (to, cid) = (Recipient::User(UserId::new("bob").unwrap()), Cid::new(&format!("c{cid}")).unwrap());
-        ClientFrame::Ask(Ask::Send(ask::Send { to, cid, body: Body::text("x") }))
+        ClientFrame::Ask(Ask::Send(ask::Send { to, cid, body: Body::text("x"), handed: 0 }))
     }
 
     #[test]
@@ -188,7 +188,8 @@ mod tests {
             ClientFrame::Ask(Ask::History(ask::History { conv, from: ask::HistoryFrom::After(0), limit }))
         };
         let (to, cid) = (Recipient::User(UserId::new("bob").unwrap()), Cid::new("c").unwrap());
-        let large = ClientFrame::Ask(Ask::Send(ask::Send { to, cid, body: Body::text(&"x".repeat(50 << 10)) }));
+        let large =
+            ClientFrame::Ask(Ask::Send(ask::Send { to, cid, body: Body::text(&"x".repeat(50 << 10)), handed: 0 }));
         assert_eq!((passed(&send(1)), passed(&large)), (100, 25));
         assert_eq!((passed(&history(10)), passed(&history(200))), (100, 7));
         assert_eq!((passed(&conversations(1)), passed(&conversations(100))), (10, 2));

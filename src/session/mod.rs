@@ -10,6 +10,7 @@ mod effect;
 mod gate;
 pub mod greeting;
 mod rate;
+mod retry;
 mod rules;
 #[expect(clippy::module_inception, reason = "the session is what this module is about")]
 mod session;
@@ -33,6 +34,15 @@ pub struct Identity {
     pub device: Device,
     /// What decides between two sessions of the device (R11).
     pub rank: SessionRank,
+}
+
+/// What a peer has taken of what was written to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Moved {
+    /// Bytes since the connection began; 0 where that is not known.
+    pub bytes: u64,
+    /// Whether there are more on their way.
+    pub more: bool,
 }
 
 /// When a token ends, on both clocks.

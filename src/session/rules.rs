@@ -3,7 +3,7 @@
 use super::{Rate, Tick};
 
 /// [`Rules::page_rows`] of a node: not a setting, but tests use smaller pages.
-pub const PAGE_ROWS: usize = 64;
+pub const PAGE_ROWS: u32 = 64;
 /// [`Rules::behind`] of a node.
 pub const BEHIND: usize = 64;
 /// [`Rules::known`] of a node.
@@ -22,7 +22,7 @@ pub struct Rules {
     /// Most requests under way before the socket is read no further.
     pub pending: usize,
     /// Most rows of one fill page.
-    pub page_rows: usize,
+    pub page_rows: u32,
     /// Most conversations filled one after another; the others wait in the store, not in memory.
     pub behind: usize,
     /// Conversations whose position is kept although nothing is under way there.
@@ -35,6 +35,8 @@ pub struct Rules {
     pub reconcile: Tick,
     /// Unacknowledged for so long, a message counts as not delivered for push services.
     pub offline_after: Tick,
+    /// A row that was heard of and is missing for so long, while the store answers, is a hole in the log (R18).
+    pub hole_after: Tick,
     /// Between two pings.
     pub ping: Tick,
     /// Silence after which a peer is dead.

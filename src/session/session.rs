@@ -6,19 +6,16 @@
 use std::sync::Arc;
 
 use super::{
-    AckCheck, Cause, Delivery, Effect, Expiry, GapsPage, Identity, Rules, Tick, Upkeep, UpkeepDone, delivery::At,
-    gate::Gate, greeting::Arrival,
+    AckCheck, Cause, Delivery, Effect, Expiry, GapsPage, Identity, Moved, Rules, Tick, Upkeep, UpkeepDone,
+    delivery::At, gate::Gate, greeting::Arrival, retry::Retry,
 };
 use crate::{
-    model::{ConvId, Seq, SessionRank},
+    model::{ConvId, Recipient, Seq, SessionRank},
     protocol::{
-        Ask, ClientFrame, CloseReason, ErrorCode, LiveMessage, Op, Outcome, Refused, Request, ServerFrame,
+        Ask, ClientFrame, CloseReason, ErrorCode, LiveMessage, Op, Outcome, Refused, Request, ServerFrame, ask,
         client::FrameError, server::Announcement,
     },
 };
-
-/// A comparison that failed is tried again after this long.
-const COMPARE_RETRY: Tick = 2_000;
 
 /// A live session.
 #[derive(Debug)]
@@ -36,9 +33,14 @@ pub struct Session {
     ping_at: Tick,
     sweep_at: Option<Tick>,
     compare_at: Option<(Tick, Cause)>,
+    /// A comparison failed: when it is tried again, and in which class (R12).
+    retry_at: Option<(Tick, Cause)>,
+    retry: Retry,
     recheck_at: Option<Tick>,
-    /// Since when the peer leaves unread what was written.
+    /// Since when the peer takes nothing, though the socket is full.
     blocked_since: Option<Tick>,
+    /// Bytes that it had taken at the last look.
+    moved: u64,
 }
 
 type Out = Vec<Effect>;
@@ -49,6 +51,7 @@ impl Session {
         let Arrival { rules, now, phase, .. } = arrival;
         let sweep_at = (rules.reconcile > 0).then(|| now + rules.reconcile / 2 + rules.reconcile * phase / 1000);
         let mut session = Self {
+            retry: Retry::new(identity.rank.session.as_str()),
             identity,
             delivery: Delivery::default(),
             pending: 0,
@@ -58,8 +61,10 @@ impl Session {
             ping_at: now + rules.ping,
             sweep_at,
             compare_at: None,
+            retry_at: None,
             recheck_at: Some(now + rules.recheck),
             blocked_since: None,
+            moved: 0,
             rules,
         };
         out.push(Effect::Upkeep(Upkeep::Announce));
@@ -90,9 +95,27 @@ impl Session {
 
     /// How many bytes the socket takes, and whether any are still waiting there.
     pub fn on_output(&mut self, credit: usize, now: Tick, out: &mut Out) {
-        self.blocked_since = if credit > 0 { None } else { self.blocked_since.or(Some(now)) };
+        self.blocked_since = match self.blocked_since {
+            Some(_) if credit > 0 => {
+                // It took what was waiting, and could not have answered a ping before it did.
+                self.alive_at = now;
+                None
+            }
+            blocked => blocked.or((credit == 0).then_some(now)),
+        };
         self.delivery.set_credit(credit, At { rules: &self.rules, now }, out);
         self.assert_sound();
+    }
+
+    /// How much the peer has taken by now. One that is in the middle of it lives, however slowly it reads: it has not
+    /// come to the ping that it should answer.
+    pub fn on_moved(&mut self, moved: Moved, now: Tick) {
+        let grew = moved.bytes > self.moved;
+        self.moved = moved.bytes;
+        if grew && (moved.more || self.blocked_since.is_some()) {
+            self.alive_at = now;
+            self.blocked_since = self.blocked_since.map(|_| now);
+        }
     }
 
     /// Something arrived from the peer, if only a pong.
@@ -142,7 +165,10 @@ impl Session {
         }
     }
 
-    fn on_ask(&mut self, reference: Option<u64>, ask: Ask, out: &mut Out) {
+    fn on_ask(&mut self, reference: Option<u64>, mut ask: Ask, out: &mut Out) {
+        if let Ask::Send(ask::Send { to: Recipient::User(peer), handed, .. }) = &mut ask {
+            *handed = self.delivery.handed(&ConvId::direct(&self.identity.device.user, peer));
+        }
         self.pending += ask.op().weight();
         out.push(Effect::Ask { reference, ask });
     }
@@ -202,6 +228,10 @@ impl Session {
                 self.delivery.on_page(&conv, cursor, rows, At { rules: &self.rules, now }, out);
                 self.after_delivery(out);
             }
+            UpkeepDone::RowFound { conv, next } => {
+                self.delivery.on_row_found(&conv, next, At { rules: &self.rules, now }, out);
+                self.after_delivery(out);
+            }
             UpkeepDone::Compared { cause, page } => self.on_gaps(cause, page, now, out),
             UpkeepDone::AckChecked { check, found } => self.on_ack_checked(check, found, now, out),
             UpkeepDone::CursorRaised { conv, stored } => {
@@ -228,6 +258,12 @@ impl Session {
         self.assert_sound();
     }
 
+    /// What was handed out last cannot be written in the client's encoding: the client is told that it is left out.
+    pub fn on_unwritable(&mut self, conv: &ConvId, seq: Seq, now: Tick, out: &mut Out) {
+        self.delivery.on_unwritable(conv, seq, At { rules: &self.rules, now }, out);
+        self.assert_sound();
+    }
+
     /// A node told again how far a conversation is, because it was cut off when it first did.
     pub fn on_notice(&mut self, conv: &ConvId, seq: Seq, now: Tick, out: &mut Out) {
         self.delivery.on_notice(conv, seq, At { rules: &self.rules, now }, out);
@@ -242,9 +278,12 @@ impl Session {
     /// A page of heads above cursors.
     fn on_gaps(&mut self, cause: Cause, page: Result<GapsPage, ()>, now: Tick, out: &mut Out) {
         let Ok((gaps, next)) = page else {
-            self.delivery.on_compare_failed();
-            return self.compare_by(now + COMPARE_RETRY, cause);
+            // It keeps its cause, and with it its class: what waited for its share of the budget waits for it again.
+            let cause = self.delivery.on_compare_failed(cause);
+            self.retry_at = Some((now + self.retry.after_failure(), cause));
+            return;
         };
+        self.retry.reset();
         let found = self.delivery.on_gaps(gaps, next, At { rules: &self.rules, now }, out);
         if found > 0 {
             out.push(Effect::GapsFound { cause, found });
@@ -281,7 +320,10 @@ impl Session {
     /// Debug builds check after every step what delivery's counters promise.
     fn assert_sound(&self) {
         #[cfg(debug_assertions)]
-        self.delivery.assert_sound(&self.rules);
+        {
+            self.delivery.assert_sound(&self.rules);
+            assert_eq!(self.retry_at.is_some(), self.delivery.is_backing_off(), "a comparison waits for a retry");
+        }
     }
 
     fn after_delivery(&mut self, out: &mut Out) {
@@ -310,6 +352,7 @@ impl Session {
             self.sweep_at,
             self.recheck_at,
             self.compare_at.map(|(at, _)| at),
+            self.retry_at.map(|(at, _)| at),
         ];
         times.into_iter().flatten().min().unwrap_or(silence)
     }
@@ -339,11 +382,18 @@ impl Session {
 
     fn on_compare_times(&mut self, now: Tick, out: &mut Out) {
         let mut due = None;
+        if let Some((at, cause)) = self.retry_at
+            && at <= now
+        {
+            self.retry_at = None;
+            self.delivery.end_back_off();
+            due = Some(cause);
+        }
         if let Some((at, cause)) = self.compare_at
             && at <= now
         {
             self.compare_at = None;
-            due = Some(cause);
+            due = due.or(Some(cause));
         }
         if self.recheck_at.is_some_and(|at| at <= now) {
             self.recheck_at = None;

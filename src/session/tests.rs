@@ -28,6 +28,7 @@ fn rules() -> Arc<Rules> {
         page_rows: 3,
         behind: 2,
         known: 2,
+        hole_after: 2_000,
         pending: 20,
         requests: Some(RATE),
         reconcile: 30_000,
@@ -228,6 +229,7 @@ impl World {
                 Effect::Upkeep(Upkeep::Announce | Upkeep::Undelivered { .. }) | Effect::Ping => {}
                 Effect::Upkeep(need) => self.ask(What::Upkeep(need)),
                 Effect::GapsFound { found, .. } => assert!(found > 0 && found <= CONVS),
+                Effect::Cut { conv, first, .. } => panic!("{conv}: {first} is merely late (R18)"),
                 Effect::CheckToken { .. } => panic!("tokens are answered at once in this model"),
                 Effect::Close(reason) => closed = Some(reason),
             }
@@ -349,7 +351,12 @@ impl World {
     fn done(&mut self, need: Upkeep, tops: [Seq; CONVS], cursors: [Seq; CONVS], fail: bool) -> UpkeepDone {
         match need {
             Upkeep::Fill { conv, .. } if fail => UpkeepDone::Filled { conv, cursor: None, rows: Err(()) },
-            Upkeep::Fill { conv, after, rows } => {
+            Upkeep::FindRow { conv, .. } if fail => UpkeepDone::RowFound { conv, next: Err(()) },
+            Upkeep::FindRow { conv, after, upto } => {
+                let next = (after + 1..=upto.min(tops[index_of(&conv)])).next();
+                UpkeepDone::RowFound { conv, next: Ok(next) }
+            }
+            Upkeep::Fill { conv, after, rows, .. } => {
                 let index = index_of(&conv);
                 let cursor = after.is_none().then_some(cursors[index]);
                 let start = after.unwrap_or(cursors[index]);
@@ -427,7 +434,7 @@ impl World {
         self.next_ref += 1;
         let to = Recipient::User(user("peer0"));
         let frame = match kind {
-            Kind::Send => Ask::Send(ask::Send { to, cid: Cid::new("c").unwrap(), body: Body::text("hi") }),
+            Kind::Send => Ask::Send(ask::Send { to, cid: Cid::new("c").unwrap(), body: Body::text("hi"), handed: 0 }),
             Kind::Read => Ask::Read(ask::Read { conv: conv(0), seq: 0 }),
             Kind::History => Ask::History(ask::History { conv: conv(0), from: ask::HistoryFrom::Before(9), limit: 9 }),
             Kind::Conversations => Ask::Conversations(ask::Conversations { after: None, limit: 9 }),
@@ -569,7 +576,12 @@ impl World {
             let mut out = Vec::new();
             self.session.on_token(None, Ok(Expiry { tick: self.token_ends, at: self.token_ends }), &mut out);
             let delivery = self.session.delivery();
-            if self.asked.is_empty() && self.notices.is_empty() && delivery.behind() == 0 && !delivery.is_comparing() {
+            if self.asked.is_empty()
+                && self.notices.is_empty()
+                && delivery.behind() == 0
+                && !delivery.is_comparing()
+                && !delivery.is_backing_off()
+            {
                 return;
             }
         }
@@ -610,4 +622,103 @@ proptest! {
         world.settle();
         world.nothing_is_left();
     }
+}
+
+/// A peer whose socket is full is given up when it takes nothing for long, and not while it takes something, however
+/// little.
+#[test]
+fn a_peer_that_takes_bytes_is_not_given_up() {
+    let (mut session, rules) = (World::fresh(1, u64::MAX / 2).0, rules());
+    let mut closed_at = |step: u64| {
+        let (mut now, mut bytes) = (1_000, 0);
+        let mut out = Vec::new();
+        session.on_output(0, now, &mut out);
+        let begin = now;
+        while now < begin + 10 * rules.stall {
+            now = session.deadline().max(now);
+            bytes += step;
+            session.on_moved(Moved { bytes, more: true }, now);
+            out.clear();
+            session.on_tick(now, &mut out);
+            if out.iter().any(|effect| matches!(effect, Effect::Close(CloseReason::Idle))) {
+                return Some(now - begin);
+            }
+        }
+        session.on_output(1, now, &mut out);
+        session.on_tick(now + 1, &mut out);
+        assert!(!out.iter().any(|effect| matches!(effect, Effect::Close(_))), "it has just taken everything");
+        None
+    };
+    assert_eq!(closed_at(100), None);
+    assert_eq!(closed_at(0), Some(rules.stall));
+}
+
+/// What the system of a peer takes by itself, such as pings, is no sign of the peer.
+#[test]
+fn a_peer_whose_system_alone_answers_is_given_up() {
+    let (mut session, rules) = (World::fresh(1, u64::MAX / 2).0, rules());
+    let (mut now, mut bytes, mut out) = (1, 0, Vec::new());
+    session.on_output(1_000, now, &mut out);
+    while now < 1 + rules.idle {
+        now = session.deadline();
+        bytes += 2;
+        session.on_moved(Moved { bytes, more: false }, now);
+        out.clear();
+        session.on_tick(now, &mut out);
+    }
+    assert!(out.iter().any(|effect| matches!(effect, Effect::Close(CloseReason::Idle))), "{out:?}");
+}
+
+/// R12: a comparison that failed keeps its cause, and with it its class, and is tried again later and later. What would
+/// compare meanwhile is left to it.
+#[test]
+fn a_comparison_that_failed_is_tried_again_as_itself_and_ever_later() {
+    let (mut waits, mut sessions) = ([0; 8], 0);
+    for _ in 0..200 {
+        let (mut session, mut now) = (World::fresh(1, u64::MAX / 2).0, 1);
+        let mut out = Vec::new();
+        session.on_upkeep(UpkeepDone::Compared { cause: Cause::Login, page: Ok((Vec::new(), None)) }, now, &mut out);
+        // The sweep comes, and from then on the store is away.
+        let mut asked = loop {
+            now = session.deadline();
+            session.on_alive(now);
+            session.on_tick(now, &mut out);
+            let compared = out.drain(..).find_map(|effect| match effect {
+                Effect::Upkeep(Upkeep::Compare { cause, .. }) => Some(cause),
+                _ => None,
+            });
+            match compared {
+                Some(Cause::Sweep) => break now,
+                Some(cause) => {
+                    session.on_upkeep(UpkeepDone::Compared { cause, page: Ok((Vec::new(), None)) }, now, &mut out);
+                }
+                None => {}
+            }
+        };
+        for wait in &mut waits {
+            session.on_upkeep(UpkeepDone::Compared { cause: Cause::Sweep, page: Err(()) }, now, &mut out);
+            session.on_lagged(&mut out);
+            let again = |out: &mut Vec<Effect>| {
+                out.drain(..).any(|effect| match effect {
+                    Effect::Upkeep(Upkeep::Compare { cause, urgency, .. }) => {
+                        assert_eq!((cause, urgency), (Cause::Sweep, Urgency::Background));
+                        true
+                    }
+                    _ => false,
+                })
+            };
+            assert!(!again(&mut out), "it does not wait");
+            while !again(&mut out) {
+                now = session.deadline();
+                session.on_alive(now);
+                session.on_tick(now, &mut out);
+            }
+            assert!(now - asked <= 60_000, "after {} ms", now - asked);
+            *wait += now - asked;
+            asked = now;
+        }
+        sessions += 1;
+    }
+    let means = waits.map(|sum| sum / sessions);
+    assert!(means[0] < 700 && means[3] > 2 * means[0] && means[7] > 20_000, "{means:?}");
 }

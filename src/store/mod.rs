@@ -13,6 +13,7 @@ use crate::model::{Audience, ConvId, Device, Gap, Millis, NewMessage, Row, Seq, 
 pub mod appender;
 pub mod embedded;
 mod error;
+mod holes;
 pub mod scylla;
 pub mod slots;
 
@@ -58,7 +59,8 @@ pub trait Logs: Send + Sync + 'static {
     /// - it is durable (I1) and has exactly one seq forever (I4), fresh or not;
     /// - every head of the conversation (one per user of its [`Audience`]) is at or above its seq, the recipients'
     ///   raised before the sender's (R2), also for a retry (R3);
-    /// - the sender's read mark is at or above its seq.
+    /// - the sender's read mark is at or above its seq, where nothing below was kept from the sender
+    ///   ([`crate::model::moves_mark`]); otherwise the mark stays.
     ///
     /// The caller keeps at most one append of a conversation in flight per node ([`appender`] does); other nodes
     /// may append at the same time. Duplicate (sender, cid) pairs inside a batch get one seq.
@@ -75,6 +77,13 @@ pub trait Logs: Send + Sync + 'static {
     /// Reads backward: the last rows before `before`, returned oldest first and dense up to the smaller of
     /// `before - 1` and the top. `Seq::MAX` reads the end of the log. Heads as in [`Logs::read_after`].
     fn read_before<'a>(&'a self, conv: &'a ConvId, before: Seq, span: Span) -> StoreFuture<'a, Vec<Row>>;
+
+    /// The first seq after `after`, up to `upto`, at which there is a row: `after + 1`, or where the log goes on behind a
+    /// hole, which no log has unless rows were lost. An engine that cannot look for it finds one by a few probes; of
+    /// several holes it may then pass over rows between them.
+    fn next_row<'a>(&'a self, conv: &'a ConvId, after: Seq, upto: Seq) -> StoreFuture<'a, Option<Seq>> {
+        Box::pin(holes::next_row(self, conv, after, upto))
+    }
 
     /// The highest seq that exists, known from rows, never from a notice (R1).
     fn top<'a>(&'a self, conv: &'a ConvId) -> StoreFuture<'a, Seq>;

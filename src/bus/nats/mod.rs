@@ -135,13 +135,13 @@ fn on_status(
 }
 
 impl Bus for NatsBus {
-    fn publish(&self, subject: &Subject, payload: Bytes) {
-        self.outbox.publish(subject, None, payload);
+    fn publish(&self, subject: &Subject, payload: Bytes) -> bool {
+        self.outbox.publish(subject, None, payload)
     }
 
-    fn publish_tagged(&self, subject: &Subject, payload: Bytes, tag: &str) {
+    fn publish_tagged(&self, subject: &Subject, payload: Bytes, tag: &str) -> bool {
         let reply = Subject::node(&self.node, &format_compact!("{NO_RESPONDERS}.{tag}"));
-        self.outbox.publish(subject, Some(&reply), payload);
+        self.outbox.publish(subject, Some(&reply), payload)
     }
 
     fn on_no_responders(&self, call: OnNoResponders) {
@@ -152,7 +152,9 @@ impl Bus for NatsBus {
 
     fn reply(&self, service: &str, to: &str, payload: Bytes) {
         match Subject::reply(service, to) {
-            Some(subject) => self.outbox.publish(&subject, None, payload),
+            Some(subject) => {
+                self.outbox.publish(&subject, None, payload);
+            }
             None => {
                 self.metrics.nats_dropped.inc();
                 tracing::warn!(

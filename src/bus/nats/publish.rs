@@ -48,12 +48,12 @@ impl Outbox {
         Self { link, metrics }
     }
 
-    /// Queues a message, or drops and counts it.
-    pub(super) fn publish(&self, subject: &Subject, reply: Option<&Subject>, payload: Bytes) {
+    /// Queues a message, or drops and counts it: false.
+    pub(super) fn publish(&self, subject: &Subject, reply: Option<&Subject>, payload: Bytes) -> bool {
         if self.link.generation().is_none() {
             // Not an overflow: the reconnect that follows makes everyone compare heads anyway.
             self.metrics.nats_dropped.inc();
-            return;
+            return false;
         }
         let Some(payload) = self.admit(payload) else { return self.overflow() };
         let client = self.link.client();
@@ -69,10 +69,12 @@ impl Outbox {
         match sent {
             Some(Ok(())) => {
                 self.metrics.nats_published.inc();
+                true
             }
             Some(Err(error)) => {
                 self.metrics.nats_dropped.inc();
                 tracing::debug!(%error, "the NATS client refused a message");
+                false
             }
             None => self.overflow(),
         }
@@ -85,8 +87,9 @@ impl Outbox {
         (before + cost <= MAX_QUEUED).then(|| Bytes::from_owner(counted))
     }
 
-    fn overflow(&self) {
+    fn overflow(&self) -> bool {
         self.metrics.nats_dropped.inc();
         self.link.signals().overflowed();
+        false
     }
 }

@@ -19,11 +19,15 @@ pub struct Send {
     pub cid: Cid,
     /// The content.
     pub body: Body,
+    /// The sender's session had been handed everything up to here, and so may have shown it. Not in the frame: the session
+    /// knows it. 0 for whoever has no session.
+    pub handed: Seq,
 }
 
 impl FromFields for Send {
     fn from_fields(fields: Fields<'_>) -> Result<Self, Refused> {
-        Ok(Self { to: name("to", fields.to)?, cid: name("cid", fields.cid)?, body: need("body", fields.body)? })
+        let (to, cid, body) = (name("to", fields.to)?, name("cid", fields.cid)?, need("body", fields.body)?);
+        Ok(Self { to, cid, body, handed: 0 })
     }
 }
 

@@ -3,7 +3,7 @@
 use super::{At, Conv, Delivery, Out};
 use crate::{
     model::{ConvId, Gap},
-    session::{Cause, Effect, Upkeep},
+    session::{Cause, Effect, Upkeep, Urgency},
 };
 
 /// How far a comparison of heads has come.
@@ -17,6 +17,14 @@ pub(super) enum Compare {
     Holding(ConvId),
 }
 
+/// Of two causes the one whose class waits less.
+fn more_urgent(one: Option<Cause>, other: Cause) -> Cause {
+    match one {
+        Some(one) if one.urgency() == Urgency::Waited || other.urgency() != Urgency::Waited => one,
+        _ => other,
+    }
+}
+
 fn page_of(after: Option<ConvId>, cause: Cause) -> Effect {
     Effect::Upkeep(Upkeep::Compare { after, cause, urgency: cause.urgency() })
 }
@@ -24,8 +32,12 @@ fn page_of(after: Option<ConvId>, cause: Cause) -> Effect {
 impl Delivery {
     /// Compares all heads with the cursors; when a comparison is under way, once more after it.
     pub fn compare(&mut self, cause: Cause, out: &mut Out) {
+        if self.backing_off {
+            // The one that waits for its retry stands in for this one.
+            return;
+        }
         if self.compare != Compare::Idle {
-            self.again = Some(self.again.unwrap_or(cause));
+            self.again = Some(more_urgent(self.again, cause));
             return;
         }
         self.compare = Compare::Reading;
@@ -33,9 +45,23 @@ impl Delivery {
         out.push(page_of(None, cause));
     }
 
-    /// The page could not be read: the comparison ends, the caller compares again later.
-    pub fn on_compare_failed(&mut self) {
+    /// The page could not be read: the comparison ends, and none begins before the caller has waited and called
+    /// [`Delivery::end_back_off`]. Returns for which cause it then compares again.
+    #[must_use]
+    pub fn on_compare_failed(&mut self, cause: Cause) -> Cause {
         self.compare = Compare::Idle;
+        self.backing_off = true;
+        more_urgent(self.again.take(), cause)
+    }
+
+    /// A comparison that failed may be tried again.
+    pub fn end_back_off(&mut self) {
+        self.backing_off = false;
+    }
+
+    /// Whether a comparison failed and its retry is not due yet.
+    pub fn is_backing_off(&self) -> bool {
+        self.backing_off
     }
 
     /// One page of (conversation, head, cursor) with head above cursor, and where the next page starts. Returns
@@ -61,6 +87,7 @@ impl Delivery {
                 self.login_left += 1;
             }
             self.enqueue(&conv);
+            self.watch(&conv, at);
         }
         self.compare = match next {
             Some(next) => Compare::Holding(next),

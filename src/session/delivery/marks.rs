@@ -4,8 +4,12 @@
 use super::{At, Conv, Delivery, Out};
 use crate::{
     model::{ConvId, Seq},
-    session::{Effect, Upkeep},
+    session::{Effect, Tick, Upkeep},
 };
+
+/// A cursor that the store does not take is written again at the latest after this long, in milliseconds: losing it only
+/// means handing out again.
+const WRITE_LATEST: Tick = 60_000;
 
 impl Delivery {
     /// The client acknowledged. `false` when the answer needs the top of the log: then exactly one of
@@ -64,9 +68,13 @@ impl Delivery {
         if seq <= entry.acked {
             return;
         }
-        self.unacked -= seq - entry.acked;
+        let before = entry.unacked();
         entry.acked = seq;
-        entry.waiting_since = (entry.unacked() > 0).then_some(at.now);
+        entry.cuts.forget(seq);
+        self.unacked -= before - entry.unacked();
+        entry.waiting_since = None;
+        (self.acked_at, self.is_deaf) = (at.now, false);
+        self.watch(conv, at);
         self.write_cursor(conv, at, out);
         self.fill(at, out);
     }
@@ -77,7 +85,9 @@ impl Delivery {
         if entry.writing || !entry.is_dirty() {
             return;
         }
-        let due = entry.wrote_at.map_or(at.now, |began| began + at.rules.ack_coalesce);
+        let wait = at.rules.ack_coalesce << entry.failed_writes.min(16);
+        let wait = if entry.failed_writes > 0 { wait.min(WRITE_LATEST.max(at.rules.ack_coalesce)) } else { wait };
+        let due = entry.wrote_at.map_or(at.now, |began| began + wait);
         if due > at.now {
             self.wake_at(due);
             return;
@@ -87,10 +97,11 @@ impl Delivery {
         out.push(Effect::Upkeep(Upkeep::RaiseCursor { conv: conv.clone(), seq: entry.acked }));
     }
 
-    /// The store confirmed a cursor, or did not: then it is written again after the coalescing time.
+    /// The store confirmed a cursor, or did not: then it is written again, each time after twice as long.
     pub fn on_cursor(&mut self, conv: &ConvId, stored: Option<Seq>, at: At<'_>, out: &mut Out) {
         let Some(entry) = self.convs.get_mut(conv) else { return };
         entry.writing = false;
+        entry.failed_writes = if stored.is_some() { 0 } else { entry.failed_writes + 1 };
         entry.stored = entry.stored.max(stored.unwrap_or(0));
         self.write_cursor(conv, at, out);
     }

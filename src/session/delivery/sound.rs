@@ -13,7 +13,10 @@ impl Delivery {
         let behind = self.convs.values().filter(|entry| entry.is_behind()).count();
         assert_eq!(self.behind, behind, "behind: {self:#?}");
         assert_eq!(self.unacked, self.convs.values().map(Conv::unacked).sum::<u64>(), "unacked: {self:#?}");
-        assert_eq!(self.fills, self.convs.values().filter(|entry| entry.filling).count(), "fills: {self:#?}");
+        assert_eq!(self.fills, self.convs.values().filter(|entry| entry.filling.is_some()).count(), "fills: {self:#?}");
+        let kept = self.convs.values().filter_map(|entry| entry.filling);
+        let kept = kept.fold((0, 0), |(rows, bytes), room| (rows + u64::from(room.rows), bytes + room.bytes as usize));
+        assert_eq!((self.kept_rows, self.kept_bytes), kept, "kept: {self:#?}");
         let waited_for = self.convs.values().filter(|entry| entry.login_head.is_some()).count();
         assert_eq!(self.login_left, waited_for, "login_left: {self:#?}");
         assert!(self.unacked <= rules.window, "over the window: {self:#?}");
@@ -23,7 +26,7 @@ impl Delivery {
             assert!(self.convs.get(conv).is_some_and(|entry| entry.queued), "{conv} is queued and unknown: {self:#?}");
         }
         for (conv, entry) in &self.convs {
-            let is_cared_for = entry.queued || entry.filling;
+            let is_cared_for = entry.queued || entry.filling.is_some();
             assert!(!entry.is_behind() || is_cared_for, "{conv} is behind and not filled: {self:#?}");
             assert!(entry.acked <= entry.position.unwrap_or(entry.acked), "{conv}: acknowledged ahead: {self:#?}");
         }

@@ -2,7 +2,7 @@
 //! client got and what it acknowledged.
 //!
 //! The model's store answers late, with what it knew when it was asked or with what it knows now; the bus loses,
-//! repeats and reorders; the socket stalls; sessions end and start again at the stored cursor.
+//! repeats and reorders; the socket stalls; sessions end and start again at the stored cursor. A row may be lost for good.
 
 use std::collections::BTreeMap;
 
@@ -10,9 +10,12 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    model::{Body, Cid, Gap, UserId},
+    model::{Body, Cid, Gap, Row, UserId},
     protocol::SharedFrame,
+    session::Upkeep,
 };
+
+mod steps;
 
 const CONVS: usize = 5;
 
@@ -32,7 +35,14 @@ fn row(seq: Seq) -> Row {
 
 fn rules() -> Rules {
     // Small, so that every limit is met often.
-    Rules { window: 6, page_rows: 3, behind: 2, known: 2, ..crate::node::rules(&crate::config::Config::default()) }
+    Rules {
+        window: 6,
+        page_rows: 3,
+        behind: 2,
+        known: 2,
+        hole_after: 2_000,
+        ..crate::node::rules(&crate::config::Config::default())
+    }
 }
 
 /// A store request with what the store knew when it was asked.
@@ -46,6 +56,7 @@ struct Asked {
 #[derive(Debug, Clone)]
 enum Request {
     Fill { conv: usize, after: Option<Seq>, rows: usize },
+    Row { conv: usize, after: Seq, upto: Seq },
     Compare { after: Option<ConvId> },
     Top { conv: usize, seq: Seq },
     Cursor { conv: usize, seq: Seq },
@@ -58,6 +69,10 @@ struct World {
     cursors: [Seq; CONVS],
     /// Highest seq the device ever acknowledged.
     acked: [Seq; CONVS],
+    /// A row that the store has lost.
+    lost: [Option<Seq>; CONVS],
+    /// This session's client was told that it is left out.
+    cut: [bool; CONVS],
     notices: Vec<(usize, Seq)>,
     session: Delivery,
     /// What this session's client got last, where it got anything.
@@ -69,6 +84,7 @@ struct World {
 #[derive(Debug, Clone)]
 enum Step {
     Append(usize),
+    AppendLost(usize),
     Notice { pick: usize, keep: bool },
     Lose(usize),
     Answer { pick: usize, stale: bool },
@@ -85,6 +101,7 @@ fn step() -> impl Strategy<Value = Step> {
     let any_conv = 0..CONVS;
     prop_oneof![
         6 => any_conv.clone().prop_map(Step::Append),
+        1 => any_conv.clone().prop_map(Step::AppendLost),
         8 => (any::<usize>(), any::<bool>()).prop_map(|(pick, keep)| Step::Notice { pick, keep }),
         1 => any::<usize>().prop_map(Step::Lose),
         10 => (any::<usize>(), any::<bool>()).prop_map(|(pick, stale)| Step::Answer { pick, stale }),
@@ -106,6 +123,8 @@ impl World {
             tops: [0; CONVS],
             cursors: [0; CONVS],
             acked: [0; CONVS],
+            lost: [None; CONVS],
+            cut: [false; CONVS],
             notices: Vec::new(),
             session: Delivery::default(),
             got: BTreeMap::new(),
@@ -119,6 +138,7 @@ impl World {
     fn restart(&mut self) {
         self.session = Delivery::default();
         self.got.clear();
+        self.cut = [false; CONVS];
         // Cursor writes of the old session may still land; its reads go nowhere.
         self.asked.retain(|asked| matches!(asked.request, Request::Cursor { .. }));
         self.caught_up = 0;
@@ -143,11 +163,27 @@ impl World {
                     self.hand(Self::index(&of), row.seq);
                     continue;
                 }
+                Effect::Cut { conv, first, from } => {
+                    let conv = Self::index(&conv);
+                    assert_eq!(
+                        (Some(first), from),
+                        (self.lost[conv], first + 1),
+                        "only what is lost is left out (R18)"
+                    );
+                    self.cut[conv] = true;
+                    continue;
+                }
                 Effect::Upkeep(need) => need,
                 other => panic!("delivery wants {other:?}"),
             };
             match need {
-                Upkeep::Fill { conv, after, rows } => self.ask(Request::Fill { conv: Self::index(&conv), after, rows }),
+                Upkeep::Fill { conv, after, rows, bytes } => {
+                    assert!(rows > 0 && bytes > 0);
+                    self.ask(Request::Fill { conv: Self::index(&conv), after, rows });
+                }
+                Upkeep::FindRow { conv, after, upto } => {
+                    self.ask(Request::Row { conv: Self::index(&conv), after, upto })
+                }
                 Upkeep::Compare { after, .. } => self.ask(Request::Compare { after }),
                 Upkeep::RaiseCursor { conv, seq } => {
                     let conv = Self::index(&conv);
@@ -174,14 +210,19 @@ impl World {
 
     /// I3, and I2's half that can be seen at once: nothing is skipped that the device did not acknowledge.
     fn hand(&mut self, conv: usize, seq: Seq) {
-        assert!(seq <= self.tops[conv]);
+        assert!(seq <= self.tops[conv] && self.lost[conv] != Some(seq));
         match self.got.get(&conv) {
             Some(last) => {
                 let floor = last + 1;
-                let skip = (*last).max(self.acked[conv]) + 1;
+                let next = (*last).max(self.acked[conv]) + 1;
+                let skip = next + u64::from(self.cut[conv] && self.lost[conv] == Some(next));
                 assert!(seq >= floor && seq <= skip, "conv {conv}: {seq} after {last}, acked {}", self.acked[conv]);
             }
-            None => assert!(seq <= self.acked[conv] + 1, "conv {conv}: starts at {seq}, acked {}", self.acked[conv]),
+            None => {
+                let next = self.acked[conv] + 1;
+                let skip = next + u64::from(self.cut[conv] && self.lost[conv] == Some(next));
+                assert!(seq <= skip, "conv {conv}: starts at {seq}, acked {}", self.acked[conv]);
+            }
         }
         self.got.insert(conv, seq);
     }
@@ -201,12 +242,20 @@ impl World {
             Request::Fill { conv: index, after, rows } => {
                 let cursor = after.is_none().then_some(cursors[index]);
                 let start = after.unwrap_or(cursors[index]);
-                let page = (start + 1..=tops[index]).take(rows).map(row).collect();
+                let there = |seq: &Seq| self.lost[index] != Some(*seq);
+                let page = (start + 1..=tops[index]).take_while(there).take(rows).map(row).collect();
                 self.session.on_page(&conv(index), cursor, Ok(page), At { rules: &rules, now }, &mut out);
             }
+            Request::Row { conv: index, after, upto } => {
+                let there = |seq: &Seq| self.lost[index] != Some(*seq);
+                let next = (after + 1..=upto.max(tops[index])).find(|seq| *seq <= tops[index] && there(seq));
+                let next = if fail { Err(()) } else { Ok(next) };
+                self.session.on_row_found(&conv(index), next, At { rules: &rules, now }, &mut out);
+            }
             Request::Compare { .. } if fail => {
-                self.session.on_compare_failed();
-                self.session.compare(Cause::Login, &mut out);
+                let cause = self.session.on_compare_failed(Cause::Login);
+                self.session.end_back_off();
+                self.session.compare(cause, &mut out);
             }
             Request::Compare { after } => {
                 let gap = |i: usize| Gap { conv: conv(i), head: tops[i], cursor: cursors[i] };
@@ -282,6 +331,11 @@ impl World {
                 self.tops[conv] += 1;
                 self.notices.push((conv, self.tops[conv]));
             }
+            Step::AppendLost(conv) if self.lost[conv].is_some() => self.run(Step::Append(conv)),
+            Step::AppendLost(conv) => {
+                self.tops[conv] += 1;
+                self.lost[conv] = Some(self.tops[conv]);
+            }
             Step::Notice { pick, keep } => self.notice(pick, keep),
             Step::Lose(pick) => {
                 if !self.notices.is_empty() {
@@ -314,6 +368,12 @@ impl World {
     /// Everything that is under way comes to its end, the client acknowledges what it gets. No comparison is
     /// started from outside. Bounded: a session that spins fails here.
     fn settle(&mut self) {
+        // Behind a row that is lost the log goes on, or nobody can tell that it is lost.
+        for conv in 0..CONVS {
+            if self.lost[conv] == Some(self.tops[conv]) {
+                self.run(Step::Append(conv));
+            }
+        }
         self.credit(true);
         for _ in 0..2_000 {
             self.credit(true);

@@ -46,7 +46,13 @@ fn overload() -> Overload {
 }
 
 fn message(cid: &str, body: &str) -> NewMessage {
-    NewMessage { sender: UserId::new("alice").unwrap(), cid: Cid::new(cid).unwrap(), ts: 1, body: Body::text(body) }
+    NewMessage {
+        sender: UserId::new("alice").unwrap(),
+        cid: Cid::new(cid).unwrap(),
+        ts: 1,
+        body: Body::text(body),
+        read_upto: 0,
+    }
 }
 
 struct Bench {

@@ -34,6 +34,8 @@ pub(super) struct QueuedMessage {
     pub(super) row: Slice,
     /// When a node took it.
     pub(super) ts: Millis,
+    /// Up to where the sender has been handed the log.
+    pub(super) read_upto: Seq,
 }
 
 /// What the writer remembers from one commit to the next, so that a busy conversation costs no read.
@@ -110,7 +112,7 @@ impl<'a> Commit<'a> {
         if let Some((seq, stored)) = self.stored(conv, &message.cid)? {
             return answer_retry(seq, &stored, &message.row);
         }
-        let seq = end.push(audience, &message.sender, message.ts);
+        let seq = end.push(audience, &message.sender, message.ts, message.read_upto);
         self.bytes += message.row.len();
         self.batch.insert(&self.tables.messages, keys::message(conv, seq), message.row.clone());
         self.batch.insert(&self.tables.cids, message.cid.clone(), rows::encode_seq(seq));

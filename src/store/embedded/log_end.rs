@@ -8,7 +8,7 @@ use fjall::Slice;
 
 use super::{keys, rows::InboxValue, tables::Tables};
 use crate::{
-    model::{Audience, ConvId, Millis, Seq, UserId},
+    model::{Audience, ConvId, Millis, Seq, UserId, moves_mark},
     store::StoreResult,
 };
 
@@ -37,12 +37,16 @@ impl LogEnd {
         Ok(end)
     }
 
-    /// Takes the next seq for a message, and moves its sender's read mark there.
-    pub(super) fn push(&mut self, audience: &Audience, sender: &UserId, ts: Millis) -> Seq {
+    /// Takes the next seq for a message, and moves its sender's read mark there if nothing below it was kept from the
+    /// sender: it was handed out up to `read_upto`, or the mark covers it, as it does where one's own messages precede.
+    pub(super) fn push(&mut self, audience: &Audience, sender: &UserId, ts: Millis, read_upto: Seq) -> Seq {
         self.head += 1;
         self.ts = ts;
         self.changed = [true; Audience::MAX];
-        self.raise_read_mark(audience, sender, self.head);
+        let mark = audience.position(sender.as_str()).map_or(0, |place| self.read[place]);
+        if moves_mark(self.head, read_upto, mark) {
+            self.raise_read_mark(audience, sender, self.head);
+        }
         self.head
     }
 

@@ -22,6 +22,16 @@ pub(super) fn read_after(tables: &Tables, conv: &ConvId, after: Seq, span: Span)
     take_span(found, span, Some(first), |seq| seq.checked_add(1))
 }
 
+/// [`crate::store::Logs::next_row`].
+pub(super) fn next_row(tables: &Tables, conv: &ConvId, after: Seq, upto: Seq) -> StoreResult<Option<Seq>> {
+    let Some(first) = after.checked_add(1).filter(|first| *first <= upto) else { return Ok(None) };
+    let end = upto.saturating_add(1);
+    let found = tables.db.snapshot().range(&tables.messages, keys::messages(conv, first, end)).next();
+    let Some(item) = found else { return Ok(None) };
+    let (key, _) = item.into_inner().map_err(unavailable)?;
+    keys::seq_of(&key).map(Some).ok_or_else(rows::unreadable)
+}
+
 /// [`crate::store::Logs::read_before`].
 pub(super) fn read_before(tables: &Tables, conv: &ConvId, before: Seq, span: Span) -> StoreResult<Vec<Row>> {
     let found = tables.db.snapshot().range(&tables.messages, keys::messages(conv, 0, before));

@@ -125,6 +125,7 @@ mod tests {
             cid: Cid::new(&"\u{1F600}".repeat(64)).unwrap(),
             ts: 1_700_000_000_123,
             body: Body::text(&"x".repeat(65_536)),
+            read_upto: 0,
         };
         let value = encode(&message).unwrap();
         let row = StoredMessage::split(&value).unwrap().to_row(9).unwrap();
@@ -139,6 +140,7 @@ mod tests {
             cid: Cid::new("c1").unwrap(),
             ts: 1,
             body: Body::text(""),
+            read_upto: 0,
         };
         let value = encode(&message).unwrap();
         // Only to the body: that may have any length.

@@ -32,6 +32,7 @@ fn queued_message(conv: &ConvId, message: &NewMessage) -> StoreResult<QueuedMess
         sender: message.sender.clone(),
         row: rows::encode(message)?,
         ts: message.ts,
+        read_upto: message.read_upto,
     })
 }
 
@@ -59,6 +60,14 @@ impl Logs for EmbeddedStore {
             audience_of(conv)?;
             let conv = conv.clone();
             self.read(move |tables| reads::read_before(tables, &conv, before, span)).await
+        })
+    }
+
+    fn next_row<'a>(&'a self, conv: &'a ConvId, after: Seq, upto: Seq) -> StoreFuture<'a, Option<Seq>> {
+        Box::pin(async move {
+            audience_of(conv)?;
+            let conv = conv.clone();
+            self.read(move |tables| reads::next_row(tables, &conv, after, upto)).await
         })
     }
 

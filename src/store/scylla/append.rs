@@ -198,7 +198,7 @@ impl Inner {
         let Some(top) = highest.iter().map(|(_, seq)| *seq).max() else { return true };
         let mut backoff = Backoff::new();
         loop {
-            match self.raise_all(log, top, &highest).await {
+            match self.raise_all(log, top, &work.marks_by_sender()).await {
                 Ok(()) => return true,
                 Err(e) => *last_error = e,
             }

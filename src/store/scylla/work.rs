@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::{
-    model::{Cid, NewMessage, Seq, UserId},
+    model::{Cid, NewMessage, Seq, UserId, moves_mark},
     store::{Appended, StoreError, StoreResult},
 };
 
@@ -103,6 +103,27 @@ impl Work {
         highest
     }
 
+    /// How far each sender's read mark moves: to the last of its messages below which nothing was kept from it.
+    pub(super) fn marks_by_sender(&self) -> Vec<(UserId, Seq)> {
+        let mut decided: Vec<(&NewMessage, Seq)> = Vec::new();
+        for item in &self.items {
+            if let Some(Ok(appended)) = &item.decided {
+                decided.push((&item.message, appended.seq));
+            }
+        }
+        decided.sort_by_key(|(_, seq)| *seq);
+        let mut marks: Vec<(UserId, Seq)> = Vec::new();
+        for (message, seq) in decided {
+            let known = marks.iter_mut().find(|(sender, _)| *sender == message.sender);
+            match known {
+                Some((_, mark)) if moves_mark(seq, message.read_upto, *mark) => *mark = seq,
+                None if moves_mark(seq, message.read_upto, 0) => marks.push((message.sender.clone(), seq)),
+                _ => {}
+            }
+        }
+        marks
+    }
+
     /// Replaces every `Ok` answer: the heads could not be raised, so nothing may be answered `sent`.
     pub(super) fn withdraw(&mut self, error: &StoreError) {
         for item in &mut self.items {
@@ -133,7 +154,7 @@ mod tests {
 
     fn message(cid: &str, body: &str) -> NewMessage {
         let (sender, cid) = (UserId::new("alice").unwrap(), Cid::new(cid).unwrap());
-        NewMessage { sender, cid, ts: 1, body: Body::text(body) }
+        NewMessage { sender, cid, ts: 1, body: Body::text(body), read_upto: 0 }
     }
 
     #[test]

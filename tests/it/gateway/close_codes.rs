@@ -29,6 +29,7 @@ fn tested_by(reason: CloseReason) -> &'static [&'static str] {
             "gateway::close_codes::a_drain_of_many_sessions_is_spread_and_reaches_all",
             "mesh::crash::sigterm_answers_what_is_in_flight_writes_cursors_and_exits_with_0",
         ],
+        CloseReason::Internal => &["mesh::panics::a_panic_costs_its_own_session_only"],
         CloseReason::HelloTimeout => &["gateway::close_codes::silence_instead_of_hello"],
         CloseReason::Overloaded => &[
             "gateway::close_codes::too_many_sessions",

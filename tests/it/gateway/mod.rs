@@ -9,4 +9,5 @@ mod handshake;
 mod logins;
 mod raw;
 mod repeaters;
+mod slow_way;
 mod stopping;

@@ -30,7 +30,17 @@ impl RawSocket {
 
     /// Connects and asks for the upgrade with additional header lines; returns the head of the response.
     pub async fn upgrade(addr: SocketAddr, headers: &str) -> (String, Self) {
-        let mut stream = TcpStream::connect(addr).await.unwrap();
+        Self::upgrade_on(TcpStream::connect(addr).await.unwrap(), addr, headers).await
+    }
+
+    /// The same on a connection that is there, with JSON frames.
+    pub async fn over(stream: TcpStream, addr: SocketAddr) -> Self {
+        let (answer, socket) = Self::upgrade_on(stream, addr, "").await;
+        assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
+        socket
+    }
+
+    async fn upgrade_on(mut stream: TcpStream, addr: SocketAddr, headers: &str) -> (String, Self) {
         let request = format!(
             "GET /v1/ws HTTP/1.1\r\nHost: {addr}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n{headers}\r\n"
@@ -46,6 +56,14 @@ impl RawSocket {
     /// Writes bytes as they are.
     pub async fn bytes(&mut self, bytes: &[u8]) {
         self.0.write_all(bytes).await.unwrap();
+    }
+
+    /// Reads some bytes as they are, at most `most`; none at the end.
+    pub async fn some(&mut self, most: usize) -> Vec<u8> {
+        let mut bytes = vec![0; most];
+        let read = self.0.read(&mut bytes).await.unwrap_or(0);
+        bytes.truncate(read);
+        bytes
     }
 
     /// Writes one frame.

@@ -20,6 +20,7 @@ mod key_set;
 mod nats_down;
 mod offline;
 mod outage;
+mod panics;
 mod refused;
 mod reload;
 mod replaced;
@@ -28,6 +29,7 @@ mod scenarios;
 mod scylla;
 mod services;
 mod slow_reader;
+mod truncated;
 mod walk;
 
 use std::{path::Path, sync::Arc, time::Duration};

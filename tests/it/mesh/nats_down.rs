@@ -9,10 +9,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use natter::subject::Subject;
+
 use crate::{
     harness::{
         http,
-        proxy::{Fault, Proxy},
+        proxy::{Direction, Fault, Proxy},
         until,
     },
     mesh::{
@@ -214,4 +216,47 @@ async fn what_a_cut_off_node_stored_is_told_when_it_is_back() {
     assert!(bob.messages().is_empty(), "there is no other way to bob");
     link.heal();
     ledger.reaches("bob", &[&bob]).await;
+}
+
+/// R12: the connection takes nothing more but does not break. What could not be published is told when it moves again,
+/// and the sessions of the node itself, which have it, compare nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_stalled_connection_could_not_publish_is_told_when_it_moves() {
+    let mut mesh = TestMesh::bare(|config| config.timing.reconcile_spread_secs = 0).await;
+    let link = Proxy::to(mesh.nats.client_addr()).await;
+    mesh.add_node(link.nats_url()).await;
+    mesh.add_node(mesh.nats.client_url()).await;
+    let (alice, bob) = (mesh.json(0, "alice", "d").await, mesh.json(1, "bob", "d").await);
+    bob.caught_up().await;
+    let node = &mesh.nodes[0];
+    let pushed = node.metric("natter_offline_events_total").await;
+    link.apply(Fault::Hold(Direction::ToServer));
+    let (bus, flood) = (node.weak_bus().upgrade().unwrap(), Subject::node("nobody", "flood"));
+    let fill = async || {
+        for size in [64 << 10, 1 << 10] {
+            let payload = bytes::Bytes::from(vec![7; size]);
+            while bus.publish(&flood, payload.clone()) {
+                tokio::task::yield_now().await;
+            }
+        }
+    };
+    fill().await;
+    for i in 0..5 {
+        fill().await;
+        alice.send("@bob", &format!("c{i}"), &"x".repeat(60_000)).await;
+        alice.send("@carol", &format!("d{i}"), &"x".repeat(60_000)).await;
+    }
+    assert!(node.is_on_nats(), "it stalls, and is not lost");
+    bob.round_trip().await;
+    assert!(bob.messages().is_empty());
+    link.heal();
+    bob.message(CONV, 5).await;
+    assert_eq!(bob.seqs(CONV), [1, 2, 3, 4, 5]);
+    let told = async || node.metric("natter_offline_events_total").await > pushed;
+    until("push services hear of carol's", told).await;
+    for cause in ["slow_consumer", "reconnect", "lagged"] {
+        let metric = format!("natter_reconciles_total{{cause=\"{cause}\"");
+        assert_eq!(node.metric(&metric).await, 0.0, "{cause}");
+    }
+    assert_eq!(node.metric("natter_nats_reconnects_total").await, 0.0);
 }

@@ -343,7 +343,42 @@ async fn push_services_hear_of_sessions_that_acknowledge_nothing() {
     alice.send("@bob", "c3", "x").await;
     let told = next(&mut events).await;
     assert!(begin.elapsed() >= Duration::from_secs(1));
-    assert_eq!(told, Offline { user: "bob".into(), from: "alice".into(), conv: "dm:alice:bob".into(), seq: 2 });
+    let offline = |seq| Offline { user: "bob".into(), from: "alice".into(), conv: "dm:alice:bob".into(), seq };
+    assert_eq!(told, offline(3), "both of them, once");
+    // The session is still there, and acknowledges nothing that follows either.
+    alice.send("@bob", "c4", "x").await;
+    assert_eq!(next(&mut events).await, offline(4));
+    // It ends before the time is over: nobody else will tell of this one.
+    alice.send("@bob", "c5", "x").await;
+    bob.message("dm:alice:bob", 5).await;
+    bob.vanish();
+    assert_eq!(next(&mut events).await, offline(5));
+}
+
+/// What waits behind a full window is handed to nobody.
+#[tokio::test]
+async fn push_services_hear_of_what_a_session_was_never_handed() {
+    let mesh = TestMesh::tuned(2, |config| {
+        config.timing.offline_after_secs = 1;
+        config.limits.window = 2;
+    })
+    .await;
+    let (alice, carol) = (mesh.json(0, "alice", "d").await, mesh.json(0, "carol", "d").await);
+    let bob = mesh.json(1, "bob", "d").await;
+    bob.caught_up().await;
+    bob.hold_acks();
+    let client = billing(&mesh.nats).await;
+    let mut events = events(&client).await;
+    for seq in 1..=5 {
+        alice.send("@bob", &format!("c{seq}"), "x").await;
+    }
+    carol.send("@bob", "c1", "x").await;
+    let offline =
+        |from: &str, conv: &str, seq| Offline { user: "bob".into(), from: from.into(), conv: conv.into(), seq };
+    let mut told = vec![next(&mut events).await, next(&mut events).await];
+    told.sort_by(|one, other| one.from.cmp(&other.from));
+    assert_eq!(told, [offline("alice", "dm:alice:bob", 5), offline("carol", "dm:bob:carol", 1)]);
+    assert_eq!(bob.messages().len(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

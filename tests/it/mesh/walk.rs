@@ -114,6 +114,33 @@ async fn history_goes_both_ways_and_says_whether_there_is_more() {
     }
 }
 
+/// A send moves the sender's mark only where everything below it was handed to the sender's session: what the window
+/// keeps back is not read.
+#[tokio::test]
+async fn a_send_marks_nothing_as_read_that_was_not_handed_out() {
+    let mesh = TestMesh::tuned(1, |config| config.limits.window = 2).await;
+    let (alice, bob) = (mesh.json(0, "alice", "d").await, mesh.json(0, "bob", "d").await);
+    let read = async |peer: &Peer| conversations(peer).await.into_iter().map(|c| (c.head, c.read)).next();
+    bob.hold_acks();
+    for seq in 1..=4 {
+        alice.send("@bob", &format!("c{seq}"), "x").await;
+    }
+    assert_eq!(read(&alice).await, Some((4, 4)), "one's own messages, sent one after the other");
+    bob.message(CONV, 2).await;
+    bob.send("@alice", "b5", "x").await;
+    assert_eq!(read(&bob).await, Some((5, 0)), "3 and 4 were never handed to bob");
+    bob.ack(CONV, 2);
+    bob.message(CONV, 4).await;
+    bob.ack(CONV, 4);
+    bob.message(CONV, 5).await;
+    bob.send("@alice", "b6", "x").await;
+    assert_eq!(read(&bob).await, Some((6, 6)));
+    // alice has been handed all of it, too, before she answers.
+    alice.message(CONV, 6).await;
+    alice.send("@bob", "c7", "x").await;
+    assert_eq!(read(&alice).await, Some((7, 7)));
+}
+
 #[tokio::test]
 async fn conversations_count_what_is_unread() {
     let mesh = TestMesh::start(2).await;

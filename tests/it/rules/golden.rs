@@ -59,6 +59,7 @@ fn client_frames() -> Vec<(&'static str, Outgoing<'static>, Request)> {
                 to: "@bob".parse().unwrap(),
                 cid: Cid::new("c-1").unwrap(),
                 body: body.clone(),
+                handed: 0,
             })),
         ),
         frame("ack", Outgoing::Ack { conv: "dm:alice:bob", seq: 5 }, None, ClientFrame::Ack { conv: conv(), seq: 5 }),

@@ -29,6 +29,7 @@ async fn a_login_reads_pages_and_not_conversations() {
             cid: Cid::new("c").unwrap(),
             ts: 1,
             body: Body::text("hi"),
+            read_upto: 0,
         };
         let appended = fleet.store.append(&direct(&peer, "reader"), vec![message]).await;
         assert_eq!(appended[0].as_ref().unwrap().seq, 1);

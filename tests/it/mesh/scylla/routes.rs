@@ -88,7 +88,7 @@ async fn seed(store: &ScyllaStore, ledger: &Ledger) -> BTreeSet<ConvId> {
     let one = async |n: usize| {
         let (sender, cid) = (format!("u{n}"), "seed");
         let (id, body) = (UserId::new(&sender).unwrap(), Body::text(cid));
-        let message = NewMessage { sender: id, cid: Cid::new(cid).unwrap(), ts: 1_000, body };
+        let message = NewMessage { sender: id, cid: Cid::new(cid).unwrap(), ts: 1_000, body, read_upto: 0 };
         let conv = direct("hub", &sender);
         let seq = store.append(&conv, vec![message]).await.remove(0).unwrap().seq;
         ledger.answered(&sender, cid, conv.as_str(), seq);

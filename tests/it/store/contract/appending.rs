@@ -77,6 +77,28 @@ pub async fn sending_moves_the_senders_read_mark_only(bed: &mut impl Bed) {
     assert_eq!(store.marks.read_mark(&alice, &conv).await, Ok(3), "a retry moves nothing back or forward");
 }
 
+pub async fn sending_marks_nothing_that_was_not_handed_out(bed: &mut impl Bed) {
+    let (store, conv) = (bed.store(), dm("alice", "bob"));
+    let (alice, bob) = (user("alice"), user("bob"));
+    let handed = |sender: &str, cid: &str, read_upto| NewMessage { read_upto, ..message(sender, cid) };
+    // The first of a log has nothing below it, and what one wrote oneself needs no handing out.
+    let first = vec![handed("alice", "a1", 0), handed("alice", "a2", 0), handed("alice", "a3", 0)];
+    store.logs.append(&conv, first).await;
+    assert_eq!(store.marks.read_mark(&alice, &conv).await, Ok(3));
+    // bob has been handed two of the three.
+    append(&*store.logs, &conv, handed("bob", "b4", 2)).await.unwrap();
+    assert_eq!(store.marks.read_mark(&bob, &conv).await, Ok(0));
+    append(&*store.logs, &conv, handed("bob", "b5", 4)).await.unwrap();
+    assert_eq!(store.marks.read_mark(&bob, &conv).await, Ok(5));
+    // Of a batch only those that follow.
+    let mixed =
+        vec![handed("alice", "a6", 4), handed("bob", "b7", 5), handed("alice", "a8", 7), handed("alice", "a9", 0)];
+    store.logs.append(&conv, mixed).await;
+    assert_eq!(store.marks.read_mark(&alice, &conv).await, Ok(9));
+    assert_eq!(store.marks.read_mark(&bob, &conv).await, Ok(5), "6 was not handed to bob");
+    assert_eq!(head(&*store.inbox, &bob, &conv).await, 9, "heads do not wait for marks");
+}
+
 pub async fn one_may_write_to_oneself(bed: &mut impl Bed) {
     let (store, conv, alice) = (bed.store(), dm("alice", "alice"), user("alice"));
     assert_eq!(fill(&*store.logs, &conv, "alice", "note", 3).await, 3);

@@ -29,7 +29,7 @@ macro_rules! store_contract {
         mod $engine {
             store_contract! { @tests $factory;
                 appending: each_message_gets_its_answer_in_order, seqs_are_dense_under_concurrent_appends,
-                    heads_stand_when_an_append_is_answered, sending_moves_the_senders_read_mark_only,
+                    heads_stand_when_an_append_is_answered, sending_moves_the_senders_read_mark_only, sending_marks_nothing_that_was_not_handed_out,
                     one_may_write_to_oneself, an_empty_batch_changes_nothing, large_bodies_fit,
                     batches_cross_the_bucket_edge, single_messages_cross_the_bucket_edge,
                     conversations_do_not_mix, rooms_are_refused_for_now;
@@ -78,10 +78,12 @@ pub fn dm(one: &str, other: &str) -> ConvId {
     ConvId::direct(&user(one), &user(other))
 }
 
-/// A message whose body and time follow from its cid, so that making it again makes a retry.
+/// A message whose body and time follow from its cid, so that making it again makes a retry. Its sender has been handed
+/// all there is.
 pub fn message(sender: &str, cid: &str) -> NewMessage {
     let ts = 1_000 + cid.bytes().map(u64::from).sum::<u64>();
-    NewMessage { sender: user(sender), cid: Cid::new(cid).unwrap(), ts, body: Body::text(&format!("body of {cid}")) }
+    let (body, read_upto) = (Body::text(&format!("body of {cid}")), Seq::MAX);
+    NewMessage { sender: user(sender), cid: Cid::new(cid).unwrap(), ts, body, read_upto }
 }
 
 /// `count` messages, `<prefix>0` and so on.

@@ -34,7 +34,7 @@ async fn a_user_of_many_conversations_is_listed_in_pages() {
     for conv in convs.iter().step_by(3) {
         let NewMessage { ts, body, cid, .. } = message("x", "y");
         let sender = conv.peer_of(&bob).unwrap();
-        store.append(conv, vec![NewMessage { sender, cid, ts, body }]).await.remove(0).unwrap();
+        store.append(conv, vec![NewMessage { sender, cid, ts, body, read_upto: 0 }]).await.remove(0).unwrap();
     }
     let (mut behind, mut after) = (Vec::new(), None);
     loop {

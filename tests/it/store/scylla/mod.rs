@@ -48,7 +48,7 @@ fn conv() -> ConvId {
 
 fn message(sender: &str, cid: &str) -> NewMessage {
     let body = Body::text(&format!("{sender} says {cid}"));
-    NewMessage { sender: user(sender), cid: Cid::new(cid).unwrap(), ts: 1_000, body }
+    NewMessage { sender: user(sender), cid: Cid::new(cid).unwrap(), ts: 1_000, body, read_upto: Seq::MAX }
 }
 
 async fn connect(options: &ScyllaOptions) -> Arc<ScyllaStore> {

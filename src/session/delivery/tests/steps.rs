@@ -1,0 +1,262 @@
+//! Histories step by step that the model above would meet too seldom, or whose subject it does not know: what push
+//! services are told, what pages are asked for, rows that cannot be handed out.
+
+use super::*;
+
+/// A session on its own, with what it wants done.
+struct Alone {
+    rules: Rules,
+    now: Tick,
+    session: Delivery,
+    out: Vec<Effect>,
+}
+
+impl Alone {
+    fn new(tune: impl FnOnce(&mut Rules)) -> Self {
+        let mut rules = crate::node::rules(&crate::config::Config::default());
+        tune(&mut rules);
+        let mut alone = Self { rules, now: 1_000, session: Delivery::default(), out: Vec::new() };
+        alone.credit(64 << 10);
+        alone
+    }
+
+    fn step<T>(&mut self, step: impl FnOnce(&mut Delivery, At<'_>, &mut Out) -> T) -> T {
+        let done = step(&mut self.session, At { rules: &self.rules, now: self.now }, &mut self.out);
+        self.session.assert_sound(&self.rules);
+        done
+    }
+
+    fn credit(&mut self, bytes: usize) {
+        self.step(|session, at, out| session.set_credit(bytes, at, out));
+    }
+
+    fn hear(&mut self, index: usize, seq: Seq) {
+        self.step(|session, at, out| session.on_live(live(index, seq), at, out));
+    }
+
+    /// A conversation that the session has a position in.
+    fn known(&mut self, index: usize) {
+        self.hear(index, 1);
+        self.page(index, Some(0), 1..=1);
+        self.ack(index, 1);
+        self.step(|session, at, out| session.on_cursor(&conv(index), Some(1), at, out));
+        self.out.clear();
+    }
+
+    fn page(&mut self, index: usize, cursor: Option<Seq>, seqs: std::ops::RangeInclusive<Seq>) {
+        let rows = Ok(seqs.map(row).collect());
+        self.step(|session, at, out| session.on_page(&conv(index), cursor, rows, at, out));
+    }
+
+    fn ack(&mut self, index: usize, seq: Seq) {
+        assert!(self.step(|session, at, out| session.on_ack(&conv(index), seq, at, out)));
+    }
+
+    fn pass(&mut self, time: Tick) {
+        self.now += time;
+        self.step(|session, at, out| session.on_tick(at, out));
+    }
+
+    /// What it wanted since the last call.
+    fn wants(&mut self) -> Vec<Effect> {
+        std::mem::take(&mut self.out)
+    }
+
+    fn told(&mut self) -> Vec<(usize, Seq, Seq)> {
+        let told = |effect: Effect| match effect {
+            Effect::Upkeep(Upkeep::Undelivered { conv, after, upto }) => Some((World::index(&conv), after, upto)),
+            _ => None,
+        };
+        self.wants().into_iter().filter_map(told).collect()
+    }
+
+    fn fills(&mut self) -> Vec<(usize, Option<Seq>, usize, usize)> {
+        let fill = |effect: Effect| match effect {
+            Effect::Upkeep(Upkeep::Fill { conv, after, rows, bytes }) => {
+                Some((World::index(&conv), after, rows, bytes))
+            }
+            _ => None,
+        };
+        self.wants().into_iter().filter_map(fill).collect()
+    }
+}
+
+/// R9: not only the first message that a session leaves unacknowledged: each later one too, once it has waited, all of
+/// a conversation together.
+#[test]
+fn push_services_hear_of_every_message_that_waits_in_vain() {
+    let mut alone = Alone::new(|_| ());
+    alone.known(0);
+    alone.hear(0, 2);
+    alone.pass(10_000);
+    alone.hear(0, 3);
+    alone.pass(19_999);
+    assert_eq!(alone.told(), []);
+    alone.pass(1);
+    assert_eq!(alone.told(), [(0, 1, 3)]);
+    alone.pass(100_000);
+    assert_eq!(alone.told(), [], "told once");
+    alone.hear(0, 4);
+    alone.pass(30_000);
+    assert_eq!(alone.told(), [(0, 3, 4)]);
+    alone.ack(0, 3);
+    alone.pass(100_000);
+    assert_eq!(alone.told(), [], "4 was told before");
+    alone.hear(0, 5);
+    alone.ack(0, 5);
+    alone.pass(100_000);
+    assert_eq!(alone.told(), [], "all is acknowledged");
+}
+
+/// R9: what waits behind a full window is not handed out, and nobody acknowledges it either.
+#[test]
+fn push_services_hear_of_what_is_never_handed_out() {
+    let mut alone = Alone::new(|rules| rules.window = 2);
+    alone.known(0);
+    alone.known(1);
+    for seq in 2..=9 {
+        alone.hear(0, seq);
+    }
+    alone.hear(1, 7);
+    assert_eq!(alone.session.unacked(), 2);
+    alone.pass(30_000);
+    let mut told = alone.told();
+    told.sort_unstable();
+    assert_eq!(told, [(0, 1, 9), (1, 1, 7)]);
+    // A client that acknowledges, if slowly, is there: the other conversation waits for its turn.
+    alone.hear(1, 8);
+    alone.pass(20_000);
+    alone.ack(0, 2);
+    alone.pass(20_000);
+    assert_eq!(alone.told(), []);
+    alone.pass(10_000);
+    assert_eq!(alone.told(), [(1, 7, 8)]);
+}
+
+/// R9: a session that ends owes what it heard live; a backlog it never had anything to do with it does not.
+#[test]
+fn a_session_that_ends_says_what_it_owes() {
+    let mut alone = Alone::new(|_| ());
+    alone.known(0);
+    alone.known(1);
+    alone.hear(0, 2);
+    alone.hear(1, 2);
+    alone.ack(1, 2);
+    alone.step(|session, _, out| session.compare(Cause::Sweep, out));
+    let gap = Gap { conv: conv(2), head: 50, cursor: 0 };
+    alone.step(|session, at, out| session.on_gaps(vec![gap], None, at, out));
+    let owed: Vec<_> = alone.session.owed().collect();
+    assert_eq!(owed, [Upkeep::Undelivered { conv: conv(0), after: 1, upto: 2 }]);
+}
+
+/// What a page reads must have room when it comes: neither more bytes than the socket takes nor more rows than the
+/// window has, pages under way included.
+#[test]
+fn pages_ask_for_what_there_is_room_for() {
+    let mut alone = Alone::new(|rules| (rules.window, rules.page_rows) = (64, 50));
+    alone.known(0);
+    alone.known(1);
+    alone.credit(0);
+    alone.hear(0, 90);
+    alone.hear(1, 90);
+    assert_eq!(alone.fills(), [], "the socket takes nothing");
+    alone.credit(1_000);
+    assert_eq!(alone.fills(), [(0, Some(1), 32, 500), (1, Some(1), 32, 250)]);
+    alone.page(0, None, 2..=3);
+    // The other page keeps its 32 rows, and the two that were handed out are not acknowledged.
+    let asked = alone.fills();
+    assert_eq!(asked.len(), 1);
+    let (index, after, rows, bytes) = asked[0];
+    assert!(index == 0 && after == Some(3) && rows <= 30 && bytes <= 750, "{asked:?}");
+}
+
+/// R18, R14: a body that cannot be written is left out, and said to be; it takes no place in the window.
+#[test]
+fn what_cannot_be_written_is_left_out() {
+    let mut alone = Alone::new(|rules| rules.window = 2);
+    alone.known(0);
+    alone.hear(0, 2);
+    alone.hear(0, 3);
+    assert_eq!(alone.session.unacked(), 2);
+    alone.wants();
+    alone.step(|session, at, out| session.on_unwritable(&conv(0), 3, at, out));
+    let cut = alone.wants();
+    assert!(matches!(&cut[..], [Effect::Cut { first: 3, from: 4, .. }]), "{cut:?}");
+    assert_eq!(alone.session.unacked(), 1);
+    alone.hear(0, 4);
+    assert!(matches!(&alone.wants()[..], [Effect::HandLive(live)] if live.seq == 4), "there is room for it");
+    alone.ack(0, 4);
+    assert_eq!(alone.session.unacked(), 0);
+}
+
+/// R18: a row that is missing is waited for; only after long, and only where the store has a row behind it, the session
+/// goes on there.
+#[test]
+fn a_hole_is_stepped_over_after_long() {
+    let mut alone = Alone::new(|_| ());
+    alone.known(0);
+    alone.hear(0, 9);
+    let mut fills = 0;
+    let found = loop {
+        let asked = alone.wants();
+        assert_eq!(asked.len(), 1, "{asked:?}");
+        match &asked[0] {
+            Effect::Upkeep(Upkeep::Fill { .. }) => fills += 1,
+            Effect::Upkeep(Upkeep::FindRow { after: 1, upto: 9, .. }) => break alone.now,
+            other => panic!("{other:?}"),
+        }
+        alone.page(0, None, 5..=4);
+        while alone.out.is_empty() {
+            alone.pass(100);
+            alone.out.retain(|effect| !matches!(effect, Effect::Upkeep(Upkeep::Undelivered { .. })));
+        }
+    };
+    assert!((61_000..75_000).contains(&found) && (10..40).contains(&fills), "after {found} ms and {fills} fills");
+    alone.step(|session, at, out| session.on_row_found(&conv(0), Ok(Some(7)), at, out));
+    let cut = alone.wants();
+    assert!(matches!(&cut[0], Effect::Cut { first: 2, from: 7, .. }), "{cut:?}");
+    assert!(matches!(&cut[1], Effect::Upkeep(Upkeep::Fill { after: Some(6), .. })), "{cut:?}");
+    alone.page(0, None, 7..=9);
+    assert_eq!((alone.session.behind(), alone.session.unacked()), (0, 3));
+    alone.ack(0, 9);
+    assert_eq!(alone.session.unacked(), 0);
+}
+
+/// R18: while the store does not answer, nothing is known of any row.
+#[test]
+fn a_store_that_does_not_answer_makes_no_hole() {
+    let mut alone = Alone::new(|_| ());
+    alone.known(0);
+    alone.hear(0, 3);
+    assert_eq!(alone.fills().len(), 1);
+    for _ in 0..200 {
+        alone.step(|session, at, out| session.on_page(&conv(0), None, Err(()), at, out));
+        alone.pass(5_000);
+        let asked = alone.wants();
+        let fills = |want: &Effect| matches!(want, Effect::Upkeep(Upkeep::Fill { .. }));
+        let finds = |want: &Effect| matches!(want, Effect::Upkeep(Upkeep::FindRow { .. }));
+        assert!(asked.iter().any(fills) && !asked.iter().any(finds), "{asked:?}");
+    }
+}
+
+/// A cursor that the store does not take is not written again every second by every session.
+#[test]
+fn a_cursor_that_is_not_taken_is_written_again_ever_later() {
+    let mut alone = Alone::new(|_| ());
+    alone.known(0);
+    alone.hear(0, 2);
+    alone.pass(5_000);
+    alone.ack(0, 2);
+    let mut began = alone.now;
+    let mut waits = Vec::new();
+    for _ in 0..9 {
+        assert!(alone.wants().iter().any(|want| matches!(want, Effect::Upkeep(Upkeep::RaiseCursor { seq: 2, .. }))));
+        alone.step(|session, at, out| session.on_cursor(&conv(0), None, at, out));
+        while !alone.out.iter().any(|want| matches!(want, Effect::Upkeep(Upkeep::RaiseCursor { .. }))) {
+            alone.pass(500);
+        }
+        waits.push((alone.now - began) / 1_000);
+        began = alone.now;
+    }
+    assert_eq!(waits, [2, 4, 8, 16, 32, 60, 60, 60, 60]);
+}
