@@ -30,6 +30,7 @@ const PATIENCE: Tick = 5_000;
 enum Work {
     Compare { of: usize, cause: Cause },
     Fill { of: usize, after: Option<Seq>, rows: usize },
+    Find { of: usize, after: Seq },
     Raise { of: usize, seq: Seq },
     Append { conv: usize },
 }
@@ -242,6 +243,10 @@ impl World {
                 let done = if served { Ok(page) } else { Err(()) };
                 self.upkeep(of, UpkeepDone::Filled { conv: conv(of), cursor: cursor.filter(|_| served), rows: done });
             }
+            Work::Find { of, after } => {
+                let next = (after < self.tops[of / 2]).then_some(after + 1);
+                self.upkeep(of, UpkeepDone::RowFound { conv: conv(of), next: served.then_some(next).ok_or(()) });
+            }
             Work::Raise { of, seq } => {
                 if served {
                     self.cursors[of] = self.cursors[of].max(seq);
@@ -306,6 +311,7 @@ impl World {
                     let class = if urgency == Urgency::Waited { Class::Login } else { Class::Listing };
                     self.ask(Work::Compare { of, cause }, class, 256);
                 }
+                Effect::Upkeep(Upkeep::FindRow { after, .. }) => self.ask(Work::Find { of, after }, Class::Fill, 4),
                 Effect::Upkeep(Upkeep::RaiseCursor { seq, .. }) => {
                     self.ask(Work::Raise { of, seq }, Class::Fill, 1);
                 }

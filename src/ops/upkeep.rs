@@ -121,7 +121,7 @@ async fn fill(ops: &Ops, device: &Device, conv: ConvId, after: Option<Seq>, span
         ops.store.logs.read_after(&conv, start, span).await
     };
     let read = read.await;
-    let bodies = |rows: &Vec<_>| rows.iter().map(|row: &crate::model::Row| row.body.size()).sum();
+    let bodies = |rows: &Vec<_>| rows.iter().map(|row: &Row| row.body.size()).sum();
     turn.end(read.as_ref().map_or(0, |rows| cost(1 + rows.len(), bodies(rows))), is_served(&read));
     let read = counted(&ops.metrics, StoreOp::ReadAfter, read);
     ops.metrics.fills.inc();
@@ -186,15 +186,17 @@ async fn check_ack(ops: &Ops, device: &Device, check: AckCheck) -> UpkeepDone {
 /// Tells push services of the last message that no device of the user acknowledged. Those that the user sent from another
 /// device are passed over: nobody is pushed what he wrote himself.
 async fn undelivered(ops: &Ops, device: &Device, conv: &ConvId, after: Seq, upto: Seq) {
+    let span = Span { rows: GAPS_PAGE, bytes: PAGE_BYTES };
+    // However long it takes: nobody else tells.
+    let Ok(turn) = ops.overload.turn(Class::Listing, cost(span.rows, 0)).await else { return };
     let delivered = ops.store.marks.delivered(&device.user, conv).await;
+    let served = is_served(&delivered);
     let after = after.max(counted(&ops.metrics, StoreOp::Delivered, delivered).unwrap_or(0));
     if upto <= after {
-        return;
+        return turn.end(cost(1, 0), served);
     }
-    let span = Span { rows: GAPS_PAGE, bytes: PAGE_BYTES };
-    let Ok(turn) = ops.turn(Class::Listing, cost(span.rows, 0)).await else { return };
     let read = ops.store.logs.read_before(conv, upto.saturating_add(1), span).await;
-    turn.end(cost(read.as_ref().map_or(0, Vec::len), 0), is_served(&read));
+    turn.end(cost(1 + read.as_ref().map_or(0, Vec::len), 0), is_served(&read));
     let Ok(rows) = counted(&ops.metrics, StoreOp::ReadBefore, read) else { return };
     let others = |row: &&Row| row.seq > after && row.sender != device.user;
     if let Some(row) = rows.iter().rev().find(others) {

@@ -93,7 +93,8 @@ impl Bench {
     }
 
     async fn answer(&mut self) -> StoreResult<Appended> {
-        self.answers.1.recv().await.unwrap()
+        let answer = tokio::time::timeout(std::time::Duration::from_secs(30), self.answers.1.recv()).await;
+        answer.expect("nobody answers").unwrap()
     }
 
     fn submit(&self, message: NewMessage) {
