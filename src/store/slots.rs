@@ -23,9 +23,10 @@ pub struct Slot(u16);
 impl Slot {
     /// The slot of a conversation: FNV-1a over its id, which every build must compute alike.
     pub fn of(conv: &ConvId) -> Self {
-        let hash = conv.as_str().bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-        });
+        let hash = conv
+            .as_str()
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
         // The low bits of FNV are its weakest.
         Self(((hash ^ (hash >> 32)) % u64::from(SLOTS)) as u16)
     }
@@ -140,6 +141,10 @@ mod tests {
             let conv = ConvId::new(&format!("dm:a{n}:b{n}")).unwrap();
             counts[usize::from(Slot::of(&conv).number())] += 1;
         }
-        assert!(counts.iter().all(|count| (40..200).contains(count)), "{:?}", (counts.iter().min(), counts.iter().max()));
+        assert!(
+            counts.iter().all(|count| (40..200).contains(count)),
+            "{:?}",
+            (counts.iter().min(), counts.iter().max())
+        );
     }
 }

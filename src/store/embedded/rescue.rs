@@ -22,9 +22,10 @@ use fjall::{PersistMode, Slice};
 
 use super::{
     EmbeddedOptions,
-    folder::{Folder, OpenError, copy_and_sync, remove_if_there},
+    folder::{Folder, copy_and_sync, remove_if_there},
     inspect::Found,
     journal, keys,
+    open_error::OpenError,
     rows::{self, CommitRow, InboxValue, StoredMessage},
     scan,
     tables::{Opened, TABLES},
@@ -227,7 +228,12 @@ impl Copy {
             return Err(StoreError::unavailable("its seqs are near the end of all numbers"));
         }
         let (rows, lost) = (self.rows, blocks);
-        tracing::warn!(rows, blocks_lost = lost, floor, "what could be read is rescued; each log goes on above the floor");
+        tracing::warn!(
+            rows,
+            blocks_lost = lost,
+            floor,
+            "what could be read is rescued; each log goes on above the floor"
+        );
         Ok(Mark { store: self.store, ..Mark::after_loss(floor, self.number) })
     }
 

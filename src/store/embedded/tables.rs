@@ -15,11 +15,13 @@ use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Sl
 use super::{
     EmbeddedOptions,
     fault::Fault,
-    folder::{Folder, OpenError},
+    folder::Folder,
     inspect::{self, Found},
     journal::COMMIT_KEY,
     keeper::{self, Keeper},
-    keys, manifest, rescue,
+    keys, manifest,
+    open_error::OpenError,
+    rescue,
     rows::{self, CommitRow, InboxValue},
     verify,
     watermark::{Mark, Watermark},
@@ -108,7 +110,8 @@ impl Tables {
     /// Opens the database in a claimed folder, creating the tables that do not exist, and records that it is complete.
     /// A store that is not whole is refused, or rescued where a loss is accepted.
     pub(super) fn open(folder: Arc<Folder>, options: EmbeddedOptions) -> Result<Self, OpenError> {
-        let tables = if folder.is_created() { Self::open_sound(&folder, options)? } else { Self::make(&folder, options)? };
+        let tables =
+            if folder.is_created() { Self::open_sound(&folder, options)? } else { Self::make(&folder, options)? };
         folder.mark_created()?;
         Ok(tables)
     }
@@ -160,7 +163,20 @@ impl Tables {
         let keeper = Keeper::start(folder.clone(), watermark.clone()).map_err(failed("start a thread"))?;
         let close = Close { clean: AtomicBool::new(false), watermark: watermark.clone(), folder: folder.clone() };
         let (number, floor) = (AtomicU64::new(last), mark.floor);
-        Ok(Self { _keeper: keeper, db, messages, cids, inbox, cursors, devices, commits, number, watermark, floor, close })
+        Ok(Self {
+            _keeper: keeper,
+            db,
+            messages,
+            cids,
+            inbox,
+            cursors,
+            devices,
+            commits,
+            number,
+            watermark,
+            floor,
+            close,
+        })
     }
 
     /// Opens the database again after a failure that may have passed, and sees a write become durable before anybody

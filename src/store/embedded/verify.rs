@@ -151,7 +151,8 @@ impl<P: FnMut(u64)> Check<'_, P> {
             self.hole(&conv, expected, seq);
         }
         let cid = message.cid_key(&conv).ok_or_else(rows::unreadable)?;
-        let known = self.tables.cids.get(&cid).map_err(unavailable)?.map(|value| rows::decode_seq(&value)).transpose()?;
+        let known =
+            self.tables.cids.get(&cid).map_err(unavailable)?.map(|value| rows::decode_seq(&value)).transpose()?;
         if known != Some(seq) {
             self.report.problem(format!("{conv}: the cid of {seq} leads to {known:?}"));
         }
