@@ -6,7 +6,7 @@
 
 use std::{error::Error as _, fmt, io};
 
-use super::folder::OpenError;
+use super::open_error::OpenError;
 use crate::store::StoreError;
 
 /// Whether waiting helps.

@@ -48,6 +48,7 @@ mod keeper;
 mod keys;
 mod log_end;
 mod manifest;
+mod open_error;
 mod outage;
 mod reads;
 mod recent;
@@ -64,7 +65,8 @@ pub mod verify;
 mod watermark;
 mod writer;
 
-pub use folder::{BACKUP_SOCKET, FORMAT, FolderState, OpenError, look};
+pub use folder::{BACKUP_SOCKET, FORMAT, FolderState, look};
+pub use open_error::OpenError;
 
 /// How many reads run at once. More would only wait for the same disk, each with a thread of its own.
 const READERS: usize = 16;

@@ -22,9 +22,10 @@ use fjall::{PersistMode, Slice};
 
 use super::{
     EmbeddedOptions,
-    folder::{Folder, OpenError, copy_and_sync, remove_if_there},
+    folder::{Folder, copy_and_sync, remove_if_there},
     inspect::Found,
     journal, keys,
+    open_error::OpenError,
     rows::{self, CommitRow, InboxValue, StoredMessage},
     scan,
     tables::{Opened, TABLES},

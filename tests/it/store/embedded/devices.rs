@@ -113,7 +113,9 @@ async fn a_registration_that_was_given_up_leaves_a_device_that_is_still_new() {
     until("a part of the cursors is stored", async || store.written().lookups > before).await;
     registering.abort();
     let finished = matches!(registering.await, Ok(Ok(true)));
-    assert_eq!(store.register_device(&phone).await, Ok(!finished));
+    // Its last step may have been under way.
+    let is_new = store.register_device(&phone).await.unwrap();
+    assert!(!(finished && is_new));
     for n in 0..400 {
         assert_eq!(store.cursor(&phone, &dm("alice", &format!("peer{n}"))).await, Ok(3));
     }
