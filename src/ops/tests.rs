@@ -44,13 +44,16 @@ enum Event {
     Wake,
 }
 
+/// Work that was asked for, its class and cost, and when it was granted.
+type Under = (Work, Class, u64, Option<u64>);
+
 struct World {
     now: Tick,
     events: BinaryHeap<Reverse<(Tick, u64, Event)>>,
     number: u64,
     lines: Lines<usize>,
     wake_at: Tick,
-    works: Vec<Option<(Work, Class, u64, Option<u64>)>>,
+    works: Vec<Option<Under>>,
     sessions: Vec<Session>,
     next_tick: Vec<Tick>,
     rules: Arc<Rules>,

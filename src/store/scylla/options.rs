@@ -182,7 +182,6 @@ impl ScyllaOptions {
     /// Replicas first, and only those of the datacenter.
     fn balancing(&self) -> Arc<dyn LoadBalancingPolicy> {
         let balancing = DefaultPolicy::builder().token_aware(true).permit_dc_failover(false);
-        let balancing = balancing;
         match &self.datacenter {
             Some(dc) => balancing.prefer_datacenter(dc.clone()).build(),
             None => balancing.build(),

@@ -93,7 +93,7 @@ impl Inner {
         let mut digest = digest::Context::new(&digest::SHA256);
         for (life, stamp) in &entries {
             digest.update(life.as_bytes());
-            digest.update(&[b'=']);
+            digest.update(b"=");
             digest.update(&stamp.to_be_bytes());
         }
         let value = digest.finish().as_ref()[..16].iter().map(|byte| format_compact!("{byte:02x}")).collect();

@@ -160,7 +160,7 @@ impl Inner {
             if found.len() == most {
                 return Ok(Event::Rows { rows: found, more: true });
             }
-            if found.len() == before || reached % BUCKET != 0 {
+            if found.len() == before || !reached.is_multiple_of(BUCKET) {
                 return Ok(Event::Rows { rows: found, more: false });
             }
         }
