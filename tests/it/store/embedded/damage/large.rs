@@ -1,6 +1,6 @@
 //! The same where there is so much that the engine has tables and more than one journal.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, time::Duration};
 
 use natter::{
     model::{Body, NewMessage, Seq},
@@ -14,8 +14,8 @@ use tempfile::TempDir;
 
 use super::{ALL, CONVS, ROUNDS, accepting, check_rescued, conv_of, fill, journal, overwrite, refused, written};
 use crate::store::{
-    contract::{WHOLE, message},
-    embedded::open,
+    contract::{WHOLE, append, dm, message},
+    embedded::{child, open},
 };
 
 /// 200 KB that the engine cannot compress much, the same for the same numbers.
@@ -67,6 +67,48 @@ fn a_table_that_was_removed_or_cut(dir: &Path, table: &Path) {
     fs::write(table, &bytes[..bytes.len() - 100]).unwrap();
     assert!(refused(dir).contains("bytes instead of"));
     fs::write(table, &bytes).unwrap();
+}
+
+/// The engine lets journals go all the time: after a kill at any moment nobody may take one of those for lost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn journals_that_were_let_go_are_not_missed_after_a_kill() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut child = child::start("damage::large::writes_until_it_is_killed", dir.path());
+    child.line_after("let go").await;
+    tokio::time::sleep(Duration::from_micros(rand::random_range(0..400_000))).await;
+    child.kill9();
+    for _ in 0..2 {
+        let store = open(dir.path());
+        let conv = dm("alice", "peer0");
+        let top = store.top(&conv).await.unwrap();
+        assert_eq!(append(&*store, &conv, message("alice", &format!("after{top}"))).await.unwrap().seq, top + 1);
+        store.close().await.unwrap();
+    }
+    let report = verify(dir.path(), EmbeddedOptions::default(), |_| ()).unwrap();
+    assert_eq!(report.problems, [""; 0]);
+}
+
+#[test]
+#[ignore = "a child process of journals_that_were_let_go_are_not_missed_after_a_kill"]
+fn writes_until_it_is_killed() {
+    let Some(dir) = child::dir() else { return };
+    let store = open(&dir);
+    println!();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let (body, first) = (large(0, 0).body, journal(&dir, 0));
+        let mut told = false;
+        for round in 0.. {
+            let message = |n| NewMessage { body: body.clone(), ..message("alice", &format!("r{round}n{n}")) };
+            for answer in store.append(&conv_of(round % CONVS), (0..8).map(message).collect()).await {
+                answer.unwrap();
+            }
+            if !told && !first.exists() {
+                println!("let go");
+                told = true;
+            }
+        }
+    });
 }
 
 async fn one_flipped_byte(dir: &Path) {
