@@ -53,7 +53,7 @@ async fn examine(config: &Config) -> Vec<Finding> {
     let store = async {
         match config.store.kind {
             StoreKind::Embedded => embedded::examine(&config.store.embedded).await,
-            StoreKind::Scylla => scylla::examine(&config.store.scylla).await,
+            StoreKind::Scylla => scylla::examine(config).await,
         }
     };
     let (mut findings, store, machine) = tokio::join!(nats::examine(config), store, machine::examine(config));

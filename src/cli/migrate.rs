@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::{Global, logging, print, report::Hint};
 use crate::{
     config::{Config, StoreKind},
-    store::scylla::{Migrated, ScyllaOptions, migrate},
+    store::scylla::{Migrated, Replicated, ScyllaOptions, migrate, replication},
 };
 
 /// Arguments of `natter migrate`.
@@ -26,6 +26,9 @@ pub(super) struct Args {
     /// Copies of each row, used when the keyspace is created
     #[arg(long, value_name = "N")]
     replication_factor: Option<u32>,
+    /// The keyspace's replication was changed and its copies are repaired since: record it
+    #[arg(long)]
+    repaired: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -36,6 +39,7 @@ Examples:
   natter migrate --config /etc/natter.toml
   natter migrate --contact-points db-1:9042,db-2:9042 --datacenter datacenter1 --replication-factor 3
   natter migrate --json | jq .to
+  natter migrate --repaired     after ALTER KEYSPACE and nodetool repair -full on each server
 
 Safe to run again, and from several machines at once: one does the work, the others wait for it.";
 
@@ -68,8 +72,10 @@ pub(super) async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode>
         let what = anyhow::anyhow!("store.kind is embedded, which has no schema to migrate");
         return Err(Hint::on(what, "set store.kind = \"scylla\", or name a cluster with --contact-points"));
     }
-    let done = migrate(&ScyllaOptions::from(&config.store.scylla)).await?;
-    let report = Report::of(&config.store.scylla.keyspace, done);
+    let options = ScyllaOptions::from(&config.store.scylla);
+    let done = migrate(&options).await?;
+    let replicated = replication(&options, args.repaired).await?;
+    let report = Report::of(&config.store.scylla.keyspace, done, &replicated);
     print(&if args.json { serde_json::to_string(&report)? } else { report.text() })?;
     Ok(ExitCode::SUCCESS)
 }
@@ -80,11 +86,16 @@ struct Report<'a> {
     from: i32,
     to: i32,
     changed: bool,
+    /// The keyspace's replication.
+    replication: String,
+    /// It is not what an earlier run recorded.
+    replication_differs: bool,
 }
 
 impl<'a> Report<'a> {
-    fn of(keyspace: &'a str, Migrated { from, to }: Migrated) -> Self {
-        Self { keyspace, from, to, changed: from != to }
+    fn of(keyspace: &'a str, Migrated { from, to }: Migrated, replicated: &Replicated) -> Self {
+        let (replication, replication_differs) = (replicated.now.to_string(), replicated.differs());
+        Self { keyspace, from, to, changed: from != to, replication, replication_differs }
     }
 
     fn text(&self) -> String {
@@ -100,13 +111,17 @@ impl<'a> Report<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::scylla::Replication;
 
     #[test]
     fn it_says_what_it_did() {
-        let text = |from, to| Report::of("k", Migrated { from, to }).text();
+        let now = Replication::of(&[("class".to_owned(), "SimpleStrategy".to_owned())].into());
+        let replicated = Replicated { now, recorded: None };
+        let text = |from, to| Report::of("k", Migrated { from, to }, &replicated).text();
         assert_eq!(text(0, 2), "keyspace k: created the schema, version 2");
         assert_eq!(text(2, 2), "keyspace k: the schema already has version 2, nothing to do");
         assert_eq!(text(1, 2), "keyspace k: migrated the schema from version 1 to 2");
-        assert!(!Report::of("k", Migrated { from: 2, to: 2 }).changed);
+        let report = Report::of("k", Migrated { from: 2, to: 2 }, &replicated);
+        assert!(!report.changed && !report.replication_differs && report.replication == "SimpleStrategy");
     }
 }

@@ -31,6 +31,7 @@ mod identity;
 pub mod logging;
 mod migrate;
 mod reload;
+mod repair;
 pub mod report;
 mod restore;
 mod running;
@@ -114,6 +115,8 @@ enum Command {
     Restore(restore::Args),
     /// Check the embedded store: files, checksums, logs, heads and cids
     Verify(verify::Args),
+    /// Repair a ScyllaDB cluster's data after a restore or a power cut
+    Repair(repair::Args),
     /// Check everything that a node needs, and say what is wrong and how to fix it
     Doctor(doctor::Args),
     /// Ask a node whether it is ready
@@ -139,6 +142,7 @@ impl Command {
             Self::Backup(args) => backup::run(args, global).await,
             Self::Restore(args) => restore::run(args, global).await,
             Self::Verify(args) => verify::run(args, global).await,
+            Self::Repair(args) => repair::run(args, global).await,
             Self::Doctor(args) => doctor::run(args, global).await,
             Self::Health(args) => health::run(args, global).await,
             Self::Token(args) => token::run(args, global).await,

@@ -4,7 +4,8 @@
 //! Built by the node, between its appender and the engine. `route` takes an append to its home, `gather` and `serve` are
 //! the home's side of that; `takeover` finds or makes a home where none answers, `fencing` (with `limits`) decides when a
 //! silent one loses its right to write, `want` asks for a slot where NATS carries nothing; `keep` announces this node,
-//! follows its slots and places them by `rendezvous`, among those that `roster` knows; `wire` is what nodes say.
+//! follows its slots and places them by `rendezvous`, among those that `roster` knows; `mend` takes a mend to its home;
+//! `wire` is what nodes say.
 //!
 //! Whatever is decided here is about time only: who may write is decided in the store, by compare-and-set.
 
@@ -13,6 +14,7 @@ mod flights;
 mod gather;
 mod keep;
 mod limits;
+mod mend;
 mod placing;
 mod rendezvous;
 mod roster;
@@ -65,6 +67,9 @@ const PROBE: Duration = Duration::from_millis(200);
 /// Where nobody hears a probe, the node may be changing its NATS server: it is asked again until the time is up.
 const PROBE_AGAIN: Duration = Duration::from_millis(30);
 
+/// How often a home is asked before it counts as silent: whoever asks may be known to its NATS server only.
+const HEARD_TRIES: usize = 5;
+
 /// What homes are made of.
 #[derive(Clone)]
 pub struct Parts {
@@ -110,6 +115,13 @@ impl Homes {
         self.tasks = self.shared.keep();
     }
 
+    /// The same for a process that is no node and only asks homes (`natter repair`): it says from the start that it leaves,
+    /// so nothing is placed with it, it has no word on others, and it takes only what nobody else is there to take.
+    pub fn start_leaving(&mut self) {
+        self.shared.leaving.store(true, Ordering::Release);
+        self.start();
+    }
+
     /// The logs with their appends going to their homes.
     pub fn logs(&self) -> Arc<dyn Logs> {
         Arc::new(HomeLogs(Arc::clone(&self.shared)))
@@ -119,6 +131,19 @@ impl Homes {
     pub async fn leave(&self) {
         self.shared.hand_all_over().await;
     }
+}
+
+/// Whether an incarnation says that it is there: for `natter doctor`. `None` when it cannot be asked.
+pub async fn is_heard(bus: &dyn Bus, who: &Incarnation) -> Option<bool> {
+    let (subject, probe) = (Subject::node(&who.node, "alive"), Probe { slot: Slot::new(0)?, id: 0 });
+    for _ in 0..HEARD_TRIES {
+        match bus.request(&subject, wire::encode(&probe), PROBE).await {
+            Ok(answer) => return Some(wire::decode::<Alive>(&answer).is_ok_and(|alive| alive.who == *who)),
+            Err(RequestError::NotConnected) => return None,
+            Err(_) => sleep(jittered(PROBE_AGAIN)).await,
+        }
+    }
+    Some(false)
 }
 
 /// What the parts of this folder share.

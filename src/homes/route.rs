@@ -29,7 +29,7 @@ use crate::{
 const SILENCE: Duration = Duration::from_millis(280);
 const LONGEST_SILENCE: Duration = Duration::from_millis(1_200);
 /// The waits between two searches for a home.
-const FIRST_PAUSE: Duration = Duration::from_millis(10);
+pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_millis(400);
 
 /// [`Logs`] whose appends go to their homes.
@@ -50,6 +50,10 @@ impl Logs for HomeLogs {
 
     fn top<'a>(&'a self, conv: &'a ConvId) -> StoreFuture<'a, Seq> {
         self.0.logs.top(conv)
+    }
+
+    fn mend<'a>(&'a self, conv: &'a ConvId) -> StoreFuture<'a, Seq> {
+        Box::pin(self.0.mend(conv))
     }
 }
 
@@ -112,7 +116,7 @@ enum Asked {
 }
 
 /// What a home that says nothing was found to be.
-enum Seen {
+pub(super) enum Seen {
     /// It has the request, or nothing is known: the answer is waited for.
     Waiting,
     /// It is there, but has not got the request.
@@ -207,7 +211,7 @@ impl Shared {
     }
 
     /// One request, and looks at who should answer while nothing comes.
-    async fn wait_for_answer(
+    pub(super) async fn wait_for_answer(
         &self,
         subject: &Subject,
         payload: Bytes,
@@ -251,7 +255,7 @@ impl Shared {
 }
 
 /// A growing, jittered wait.
-async fn wait(pause: &mut Option<Duration>) {
+pub(super) async fn wait(pause: &mut Option<Duration>) {
     let now = pause.unwrap_or(FIRST_PAUSE);
     sleep(jittered(now)).await;
     *pause = Some((now * 2).min(LONGEST_PAUSE));

@@ -1,4 +1,4 @@
-//! What this node answers to the others: appends to its slots, whether it is there, that it takes a slot, its word on a
+//! What this node answers to the others: appends to its slots (mends are in [`super::mend`]), whether it is there, that it takes a slot, its word on a
 //! silent home, and their announcements. Started by [`super::Homes`]; the slots' own subjects are kept by [`super::keep`].
 
 use std::{
@@ -39,7 +39,7 @@ struct Load {
 }
 
 /// Takes a request out when it is answered, however that ends.
-struct Held {
+pub(super) struct Held {
     under_way: Arc<UnderWay>,
     id: u64,
     bytes: usize,
@@ -59,7 +59,7 @@ impl Drop for Held {
 }
 
 impl UnderWay {
-    fn enter(self: &Arc<Self>, id: u64, payload: usize) -> Option<Held> {
+    pub(super) fn enter(self: &Arc<Self>, id: u64, payload: usize) -> Option<Held> {
         let (mut load, bytes) = (self.0.lock(), payload + COST);
         if load.bytes + bytes > BYTES {
             return None;
@@ -84,6 +84,7 @@ impl Shared {
             self.bus.subscribe(&own("word"), self.on(Self::on_word)),
             self.bus.subscribe(&own("take"), self.on(Self::on_take)),
             self.bus.subscribe(&own("append"), self.on(Self::on_append)),
+            self.bus.subscribe(&own("mend"), self.on(Self::on_mend)),
         ]
     }
 
@@ -169,7 +170,7 @@ impl Shared {
         });
     }
 
-    fn reply(&self, message: &BusMessage, what: &impl Serialize) {
+    pub(super) fn reply(&self, message: &BusMessage, what: &impl Serialize) {
         if let Some(to) = &message.reply {
             self.bus.answer(to, wire::encode(what));
         }

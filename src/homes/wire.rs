@@ -72,6 +72,26 @@ pub(super) enum AppendAnswer {
     Refused(String),
 }
 
+/// Asks a home to bring all heads of a conversation to the end of its log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct MendRequest {
+    /// The asker's number for it, as that of an append.
+    pub(super) id: u64,
+    /// Which.
+    pub(super) conv: ConvId,
+}
+
+/// What became of a [`MendRequest`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum MendAnswer {
+    /// All heads are at this seq.
+    Done(#[serde(deserialize_with = "seq")] Seq),
+    /// Not here.
+    NotHome,
+    /// Not done, or not known, for this reason; it may be asked again.
+    Refused(String),
+}
+
 /// What became of one message: what the store answers, as it travels.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Outcome {
@@ -248,6 +268,12 @@ mod messages {
         let whole = |Message(sender, cid, ts, body, read_upto)| NewMessage { sender, cid, ts, body, read_upto };
         Ok(messages.map(whole).collect())
     }
+}
+
+/// A seq, 0 for an empty log.
+fn seq<'de, D: Deserializer<'de>>(from: D) -> Result<Seq, D::Error> {
+    let seq = Seq::deserialize(from)?;
+    if seq <= MAX_SEQ { Ok(seq) } else { Err(serde::de::Error::custom(format_args!("{seq} is no seq"))) }
 }
 
 mod slot {

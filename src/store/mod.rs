@@ -95,6 +95,17 @@ pub trait Logs: Send + Sync + 'static {
 
     /// The highest seq that may be read, known from rows or heads, never from a notice (R1).
     fn top<'a>(&'a self, conv: &'a ConvId) -> StoreFuture<'a, Seq>;
+
+    /// Makes sure that all heads of a conversation are at the end of its log, and returns that seq: for a store that lost
+    /// heads, or got rows and heads of different moments. Places nothing. Repeat it until it is answered.
+    ///
+    /// Where heads and rows are one commit, as this default has it, they cannot differ.
+    ///
+    /// # Errors
+    /// [`StoreError::NotHome`] as in [`Logs::append`].
+    fn mend<'a>(&'a self, conv: &'a ConvId) -> StoreFuture<'a, Seq> {
+        self.top(conv)
+    }
 }
 
 /// Whether a user's heads may have changed. Only equality means anything, and only of clean ones: heads that were compared

@@ -3,9 +3,15 @@
 use std::time::Duration;
 
 use super::finding::{Finding, millis};
+mod durability;
+mod homes;
+
 use crate::{
-    config::Scylla,
-    store::scylla::{Answers, Inspection, ScyllaOptions, inspect},
+    config::{Config, Scylla},
+    store::{
+        scylla::{Answers, Inspection, Replicated, ScyllaOptions, inspect},
+        slots::Incarnation,
+    },
 };
 
 const PART: &str = "store";
@@ -13,9 +19,16 @@ const SLOW: Duration = Duration::from_millis(100);
 /// Clocks matter only for the times that people read, and for the expiry of tokens.
 const CLOCK_MS: i64 = 1_000;
 
-pub(super) async fn examine(scylla: &Scylla) -> Vec<Finding> {
+pub(super) async fn examine(config: &Config) -> Vec<Finding> {
+    let scylla = &config.store.scylla;
     match inspect(&ScyllaOptions::from(scylla)).await {
-        Ok(seen) => read(&seen, scylla),
+        Ok(seen) => {
+            let unheard = match &seen.homes {
+                Some(homed) => homes::unheard(homed, config).await,
+                None => Vec::new(),
+            };
+            read(&seen, scylla, &unheard)
+        }
         Err(error) => vec![Finding::fail(
             PART,
             "cluster",
@@ -25,12 +38,14 @@ pub(super) async fn examine(scylla: &Scylla) -> Vec<Finding> {
     }
 }
 
-fn read(seen: &Inspection, scylla: &Scylla) -> Vec<Finding> {
+fn read(seen: &Inspection, scylla: &Scylla, unheard: &[Incarnation]) -> Vec<Finding> {
     let mut findings = vec![servers(seen, scylla), schema(seen, scylla)];
     findings.extend(copies(seen, scylla));
+    findings.extend(replication(seen, scylla));
+    findings.extend(seen.homes.as_ref().map(|homed| homes::read(homed, unheard)));
     findings.extend(latency(seen));
     findings.extend(conditional(seen));
-    findings.push(commit_log(seen, scylla));
+    findings.push(durability::commit_log(seen, scylla));
     findings.push(guardrail(seen));
     findings.push(clock(seen));
     findings
@@ -114,6 +129,26 @@ fn copies(seen: &Inspection, scylla: &Scylla) -> Option<Finding> {
     })
 }
 
+/// A change of the replication makes copies that are empty: whoever reads a quorum of those gives seqs a second time.
+fn replication(seen: &Inspection, scylla: &Scylla) -> Option<Finding> {
+    const CHECK: &str = "replication";
+    let (there, keyspace) = (seen.replicated.as_ref()?, &scylla.keyspace);
+    let Replicated { now, recorded } = there;
+    let Some(recorded) = recorded.as_ref() else {
+        let says = format!("{now}, and nothing on record of what it was");
+        return Some(Finding::warn(PART, CHECK, says, "natter migrate records it, so that a change of it is noticed"));
+    };
+    if !there.differs() {
+        return Some(Finding::ok(PART, CHECK, format!("{now}, as natter migrate recorded it")));
+    }
+    let says = format!("{now}, but natter migrate recorded {recorded}: copies may be empty");
+    let fix = format!(
+        "stop the nodes, nodetool repair -full {keyspace} on each server, then natter migrate --repaired; \
+         or change the keyspace back"
+    );
+    Some(Finding::fail(PART, CHECK, says, fix))
+}
+
 fn latency(seen: &Inspection) -> Option<Finding> {
     let took = seen.read?;
     let says = format!("{} for a quorum read", millis(took));
@@ -133,7 +168,8 @@ fn conditional(seen: &Inspection) -> Option<Finding> {
             Finding::fail(PART, "conditional write", why.clone(), fix)
         }
         Err(why) => {
-            Finding::fail(PART, "conditional write", why.clone(), "no message can be stored; see the servers' logs")
+            let fix = "no node can become home of a conversation, so nothing can be stored; see the servers' logs";
+            Finding::fail(PART, "conditional write", why.clone(), fix)
         }
     })
 }
@@ -145,28 +181,6 @@ fn setting<'a>(seen: &'a Inspection, name: &str) -> Vec<&'a str> {
     values.sort_unstable();
     values.dedup();
     values
-}
-
-fn commit_log(seen: &Inspection, scylla: &Scylla) -> Finding {
-    let sync = setting(seen, "commitlog_sync");
-    let copies = seen.replication.get(&scylla.datacenter).copied().unwrap_or(0);
-    let fix = "set commitlog_sync: batch on each server if that must not happen";
-    match sync.as_slice() {
-        [] => Finding::warn(
-            PART,
-            "commit log",
-            "the servers do not show commitlog_sync",
-            "look for commitlog_sync in scylla.yaml or cassandra.yaml: batch survives a power cut of all copies, periodic does not",
-        ),
-        all if all.iter().all(|sync| sync.trim_matches('"') != "periodic") => {
-            Finding::ok(PART, "commit log", format!("{}: written before it is answered", all.join(", ")))
-        }
-        _ if copies > 1 => {
-            let says = "periodic: a power cut of a majority of the copies at once loses its last seconds";
-            Finding::warn(PART, "commit log", says, fix)
-        }
-        _ => Finding::warn(PART, "commit log", "periodic: with one copy, a power cut loses the last seconds", fix),
-    }
 }
 
 fn guardrail(seen: &Inspection) -> Finding {
@@ -219,7 +233,10 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::{cli::doctor::finding::State, store::scylla::Server};
+    use crate::{
+        cli::doctor::finding::State,
+        store::scylla::{Homed, Replication, Server},
+    };
 
     fn server(address: &str) -> Server {
         let answers = Answers {
@@ -234,12 +251,23 @@ mod tests {
         pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
     }
 
+    fn replicated(copies: u8) -> Replication {
+        let options = [("class", "NetworkTopologyStrategy".to_owned()), ("datacenter1", copies.to_string())];
+        Replication::of(&options.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
+    }
+
+    fn three() -> Replication {
+        replicated(3)
+    }
+
     fn seen() -> Inspection {
         Inspection {
             is_scylladb: false,
             schema: 1,
             schema_wanted: 1,
             replication: [("datacenter1".to_owned(), 3)].into(),
+            replicated: Some(Replicated { now: three(), recorded: Some(three()) }),
+            homes: Some(Homed { vacant: 1024, ..Homed::default() }),
             tablets: false,
             servers: ["a", "b", "c"].map(server).to_vec(),
             read: Some(Duration::from_millis(1)),
@@ -257,14 +285,14 @@ mod tests {
     }
 
     fn state(seen: &Inspection, check: &str) -> State {
-        let findings = read(seen, &Scylla::default());
+        let findings = read(seen, &Scylla::default(), &[]);
         findings.into_iter().find(|finding| finding.check == check).unwrap_or_else(|| panic!("no {check}")).state
     }
 
     #[test]
     fn a_good_cluster_is_good() {
-        let findings = read(&seen(), &Scylla::default());
-        assert_eq!(findings.len(), 8);
+        let findings = read(&seen(), &Scylla::default(), &[]);
+        assert_eq!(findings.len(), 10);
         assert!(findings.iter().all(|finding| finding.state == State::Ok), "{findings:#?}");
     }
 
@@ -288,15 +316,18 @@ mod tests {
         assert_eq!(state(&silent, "servers"), State::Warn);
         let other = Scylla { datacenter: "dc9".to_owned(), ..Scylla::default() };
         assert_eq!(servers(&good, &other).state, State::Fail);
+        let changed = |recorded| {
+            let replicated = Replicated { now: three(), recorded };
+            state(&Inspection { replicated: Some(replicated), ..good.clone() }, "replication")
+        };
+        assert_eq!([changed(Some(replicated(1))), changed(None)], [State::Fail, State::Warn]);
         let mut late = good;
         late.servers[2].answers = Ok(Answers { ahead_ms: -5_000, within_ms: 3, ..Answers::default() });
         assert_eq!(state(&late, "clock"), State::Warn);
     }
 
     #[test]
-    fn settings_that_lose_or_refuse_are_told() {
-        assert_eq!(state(&with(&[("commitlog_sync", "periodic")]), "commit log"), State::Warn);
-        assert_eq!(state(&with(&[]), "commit log"), State::Warn);
+    fn settings_that_refuse_are_told() {
         assert_eq!(state(&with(&[("minimum_timestamp_fail_threshold", "1d")]), "small timestamps"), State::Fail);
         assert_eq!(state(&with(&[("minimum_timestamp_warn_threshold", "1d")]), "small timestamps"), State::Warn);
         assert_eq!(state(&with(&[("minimum_timestamp_fail_threshold", "null")]), "small timestamps"), State::Ok);

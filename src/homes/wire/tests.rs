@@ -38,6 +38,10 @@ fn all_of_it_travels_both_ways() {
         Outcome::Unsupported,
     ]));
     both_ways(&AppendAnswer::Refused("busy".into()));
+    both_ways(&MendRequest { id: 4, conv: ConvId::new("dm:alice:bob").unwrap() });
+    both_ways(&MendAnswer::Done(0));
+    both_ways(&MendAnswer::NotHome);
+    both_ways(&MendAnswer::Refused("busy".into()));
     both_ways(&Probe { slot, id: 4 });
     both_ways(&Alive { who: who("n1", 1), serves: true, under_way: false });
     both_ways(&TakeRequest { slot, given: true });
@@ -82,6 +86,8 @@ fn a_seq_that_cannot_be_is_not_believed() {
     for outcome in [Outcome::Stored(0, 1, true), Outcome::Stored(MAX_SEQ + 1, 1, true), Outcome::CidReused(0)] {
         assert!(matches!(StoreResult::<Appended>::from(outcome), Err(StoreError::Unavailable(_))));
     }
+    assert!(decode::<MendAnswer>(&encode(&MendAnswer::Done(MAX_SEQ))).is_ok());
+    assert!(decode::<MendAnswer>(&encode(&MendAnswer::Done(MAX_SEQ + 1))).is_err());
 }
 
 #[test]

@@ -23,7 +23,26 @@ pub(super) struct Heads<T> {
 }
 
 /// An answer that waits.
-type Held<T> = (T, StoreResult<Appended>);
+#[derive(Debug)]
+enum Held<T> {
+    Send(T, StoreResult<Appended>),
+    /// Answered with the seq that the heads were raised to.
+    Mend(T),
+}
+
+impl<T> Held<T> {
+    fn answer(self, upto: Seq) -> Effect<T> {
+        match self {
+            Self::Send(ticket, result) => Effect::Answer(ticket, result),
+            Self::Mend(ticket) => Effect::Mended(ticket, upto),
+        }
+    }
+
+    fn ticket(self) -> T {
+        let (Self::Send(ticket, _) | Self::Mend(ticket)) = self;
+        ticket
+    }
+}
 
 impl<T> Default for Heads<T> {
     fn default() -> Self {
@@ -41,7 +60,12 @@ fn larger(marks: &mut Vec<(UserId, Seq)>, user: &UserId, seq: Seq) {
 impl<T> Heads<T> {
     /// Answers when everything that holds at this moment is raised.
     pub(super) fn answer_later(&mut self, ticket: T, result: StoreResult<Appended>) {
-        self.waiting.push((ticket, result));
+        self.waiting.push(Held::Send(ticket, result));
+    }
+
+    /// Raises all heads once more, whatever this epoch has raised: what was acknowledged may be lost since.
+    pub(super) fn mend(&mut self, ticket: T) {
+        self.waiting.push(Held::Mend(ticket));
     }
 
     /// The user's read mark goes to `seq`, a message of the user's own, where nothing below it was kept from the user.
@@ -60,8 +84,9 @@ impl<T> Heads<T> {
             return;
         }
         let held = std::mem::take(&mut self.waiting);
-        if self.raised >= top && self.marks.is_empty() {
-            effects.extend(held.into_iter().map(|(ticket, result)| Effect::Answer(ticket, result)));
+        let again = top > 0 && held.iter().any(|held| matches!(held, Held::Mend(_)));
+        if self.raised >= top && self.marks.is_empty() && !again {
+            effects.extend(held.into_iter().map(|held| held.answer(top)));
             return;
         }
         let raise = Raise { upto: top, last: last.cloned(), marks: std::mem::take(&mut self.marks) };
@@ -74,7 +99,7 @@ impl<T> Heads<T> {
         let Some((raise, held)) = self.under_way.take() else { return };
         self.raised = self.raised.max(raise.upto);
         raise.marks.iter().for_each(|(user, seq)| larger(&mut self.marked, user, *seq));
-        effects.extend(held.into_iter().map(|(ticket, result)| Effect::Answer(ticket, result)));
+        effects.extend(held.into_iter().map(|held| held.answer(raise.upto)));
     }
 
     pub(super) fn is_quiet(&self) -> bool {
@@ -84,6 +109,6 @@ impl<T> Heads<T> {
     /// Everybody who waits.
     pub(super) fn abandon(&mut self) -> impl Iterator<Item = T> + use<T> {
         let under_way = self.under_way.take().map(|(_, held)| held).unwrap_or_default();
-        under_way.into_iter().chain(std::mem::take(&mut self.waiting)).map(|(ticket, _)| ticket)
+        under_way.into_iter().chain(std::mem::take(&mut self.waiting)).map(Held::ticket)
     }
 }

@@ -19,6 +19,8 @@ mod recovery;
 mod role;
 #[cfg(test)]
 mod sim;
+#[cfg(test)]
+mod tests;
 
 pub use role::Role;
 
@@ -36,13 +38,14 @@ pub struct Placed {
     pub pw: Epoch,
 }
 
-/// Who waits for a send's answer.
+/// Who waits for the answer to a send or a mend.
 pub trait Ticket {
     /// Nobody waits any more: what is not written yet need not be.
     fn is_gone(&self) -> bool;
 }
 
-/// What a role wants done. Each but [`Effect::Answer`] is answered with the [`Event`] of the same name.
+/// What a role wants done. Each but [`Effect::Answer`] and [`Effect::Mended`] is answered with the [`Event`] of the same
+/// name.
 #[derive(Debug)]
 pub enum Effect<T> {
     /// A quorum read of the heads there are: the larger one.
@@ -77,6 +80,8 @@ pub enum Effect<T> {
     },
     /// What became of a send.
     Answer(T, StoreResult<Appended>),
+    /// All heads were raised to this seq, the end of the log, after the mend came.
+    Mended(T, Seq),
 }
 
 /// A message that may be stored.

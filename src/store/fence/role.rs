@@ -82,6 +82,13 @@ impl<T: Ticket> Role<T> {
         self.advance();
     }
 
+    /// Makes sure that all heads are at the end of the log: as a send it recovers what this epoch has not recovered, but it
+    /// places nothing. Answered exactly once, unless the role is dropped.
+    pub fn mend(&mut self, ticket: T) {
+        self.heads.mend(ticket);
+        self.advance();
+    }
+
     /// What is to be done now. Empty it after every call.
     pub fn take_effects(&mut self) -> Vec<Effect<T>> {
         mem::take(&mut self.effects)
@@ -137,7 +144,7 @@ impl<T: Ticket> Role<T> {
 
     fn advance(&mut self) {
         match &self.stage {
-            Stage::Recovering(Recovery::Fresh) if !self.queue.is_empty() => {
+            Stage::Recovering(Recovery::Fresh) if !self.queue.is_empty() || !self.heads.is_quiet() => {
                 self.stage = Stage::Recovering(Recovery::Heads);
                 self.effects.push(Effect::ReadHeads);
             }

@@ -17,8 +17,12 @@ use scylla::{
     statement::{SerialConsistency, unprepared::Statement},
 };
 
-use super::{ScyllaError, ScyllaOptions, schema};
+use super::{Replicated, ScyllaError, ScyllaOptions, replication, schema};
 use crate::model::now_millis;
+
+mod homes;
+
+pub use homes::{HomeSeen, HomeState, Homed};
 
 /// How many reads the latency is taken from; the first is left out, it opens connections.
 const READS: usize = 9;
@@ -34,6 +38,10 @@ pub struct Inspection {
     pub schema_wanted: i32,
     /// Copies of each row by datacenter; empty where there is no keyspace.
     pub replication: BTreeMap<String, usize>,
+    /// The keyspace's replication and what is on record of it; `None` where there is no keyspace.
+    pub replicated: Option<Replicated>,
+    /// Who is home of what, where there is a schema.
+    pub homes: Option<Homed>,
     /// Whether the keyspace is on tablets.
     pub tablets: bool,
     /// Each server.
@@ -94,6 +102,8 @@ pub async fn inspect(options: &ScyllaOptions) -> Result<Inspection, ScyllaError>
         schema_wanted: schema::wanted(),
         replication: keyspace.map(|keyspace| copies(&keyspace.strategy)).unwrap_or_default(),
         tablets: keyspace.is_some_and(|keyspace| keyspace.tablet_based),
+        replicated: replication::look(&session, &options.keyspace).await?,
+        homes: if made { homes::look(&session, &options.keyspace).await.ok() } else { None },
         servers: servers(&session, is_scylladb).await,
         read: if made { read_latency(&session, &options.keyspace).await } else { None },
         lwt: if made { Some(conditional_write(&session, &options.keyspace).await) } else { None },

@@ -2,7 +2,8 @@
 //!
 //! `traits` bounds each call's time. `homes` appends, and holds the right to; `pages` reads logs, as far as `heads` say
 //! that they are settled; `registers` holds inboxes, cursors, read marks and devices; identical reads share one query
-//! (`shared_query`). `schema` makes the tables.
+//! (`shared_query`). `scan` finds all conversations. `schema` makes the tables,
+//! `replication` knows their copies.
 
 use std::sync::{
     Arc,
@@ -28,8 +29,10 @@ mod metrics;
 mod options;
 mod pages;
 mod registers;
+mod replication;
 mod retry;
 mod rows;
+mod scan;
 mod schema;
 mod shared_query;
 mod statements;
@@ -37,8 +40,10 @@ mod traits;
 
 pub use self::{
     error::ScyllaError,
-    inspect::{Answers, Inspection, Server, inspect},
+    inspect::{Answers, HomeSeen, HomeState, Homed, Inspection, Server, inspect},
     options::{ScyllaOptions, Step, TlsOptions},
+    replication::{Replicated, Replication, replication},
+    scan::Conversations,
     schema::{Migrated, migrate},
 };
 
@@ -89,6 +94,9 @@ impl ScyllaStore {
     pub async fn connect(options: ScyllaOptions) -> Result<Arc<Self>, ScyllaError> {
         let session = options.session(options.request_timeout).await?;
         schema::check_schema(&session, &options).await?;
+        if let Some(there) = replication::look(&session, &options.keyspace).await?.filter(Replicated::differs) {
+            replication::warn(&there);
+        }
         let lwt = options.lwt_profile().into_handle();
         let inner = Inner {
             cql: Statements::prepare(&session, &options.keyspace, &lwt).await?,

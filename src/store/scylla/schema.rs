@@ -13,7 +13,7 @@ use scylla::{
 use tokio::time::{Instant, sleep};
 
 use super::{
-    ScyllaError, ScyllaOptions,
+    ScyllaError, ScyllaOptions, replication,
     retry::{AFTER_ERROR, Backoff},
 };
 use crate::model::now_millis;
@@ -153,6 +153,7 @@ impl Migration<'_> {
         for (table, columns) in [
             ("schema_lock", "id int PRIMARY KEY, owner text"),
             ("schema_version", "id int, version int, applied_at bigint, PRIMARY KEY (id, version)"),
+            ("settings", "id int, name text, value text, PRIMARY KEY (id, name)"),
         ] {
             // Read at the start of each node, also while a replica is frozen; the reason stands in 001_logs.cql.
             let speculative = "speculative_retry = '100ms'";
@@ -195,6 +196,7 @@ impl Migration<'_> {
             recorded.map_err(ScyllaError::statement(&done))?;
             tracing::info!(keyspace = ks, version, "schema migrated");
         }
+        replication::record_first(self.session, ks).await?;
         Ok(Migrated { from, to: from.max(wanted()) })
     }
 
@@ -321,5 +323,22 @@ mod tests {
             assert_eq!(all.len(), file.matches("\nCREATE TABLE").count(), "{all:#?}");
             assert!(all.iter().all(|s| s.starts_with("CREATE TABLE IF NOT EXISTS ") && !s.contains(';')), "{all:#?}");
         }
+    }
+
+    /// What a server takes by default differs between ScyllaDB, Cassandra and their files of settings.
+    #[test]
+    fn the_large_tables_say_how_they_are_compacted() {
+        let all: Vec<_> = MIGRATIONS.iter().flat_map(|file| statements(file)).collect();
+        for (table, strategy) in [
+            ("messages", "SizeTieredCompactionStrategy"),
+            ("inbox", "LeveledCompactionStrategy"),
+            ("cursors", "LeveledCompactionStrategy"),
+            ("connections", "LeveledCompactionStrategy"),
+        ] {
+            let made = format!("CREATE TABLE IF NOT EXISTS {table} (");
+            let statement = all.iter().find(|statement| statement.starts_with(&made)).unwrap();
+            assert!(statement.contains(&format!("compaction = {{'class': '{strategy}'}}")), "{statement}");
+        }
+        assert!(all.iter().all(|statement| !statement.contains("TimeWindow")), "R19");
     }
 }

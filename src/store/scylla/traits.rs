@@ -32,6 +32,10 @@ impl Logs for ScyllaStore {
     fn top<'a>(&'a self, conv: &'a ConvId) -> StoreFuture<'a, Seq> {
         self.bounded(self.inner.load_heads(conv))
     }
+
+    fn mend<'a>(&'a self, conv: &'a ConvId) -> StoreFuture<'a, Seq> {
+        self.bounded(self.inner.mend(conv))
+    }
 }
 
 impl Inbox for ScyllaStore {

@@ -2,7 +2,14 @@
 
 use std::process::Command;
 
-use natter::nats_server::{NatsServer, ServerOptions, find, free_ports};
+use natter::{
+    nats_server::{NatsServer, ServerOptions, find, free_ports},
+    store::{
+        scylla::{ScyllaOptions, ScyllaStore},
+        slots::{Slot, Slots as _},
+    },
+};
+use scylla::client::session_builder::SessionBuilder;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -154,7 +161,8 @@ async fn a_cluster_of_cassandra_is_looked_at() {
         let output = output(doctor(&options.keyspace)).await;
         let seen = report(&output);
         assert_eq!(output.status.code(), Some(0), "{seen:#}");
-        for check in ["servers", "schema", "read", "conditional write", "commit log", "small timestamps", "clock"] {
+        let checks = ["servers", "schema", "replication", "homes", "read", "conditional write", "commit log"];
+        for check in checks.into_iter().chain(["small timestamps", "clock"]) {
             assert_eq!(finding(&seen, "store", check)["state"], "ok", "{check} in {seen:#}");
         }
         // The tests' server keeps one copy of each row.
@@ -170,4 +178,74 @@ async fn a_cluster_of_cassandra_is_looked_at() {
     let mut command = doctor(&options.keyspace);
     command.env("NATTER_STORE__SCYLLA__CONTACT_POINTS", "127.0.0.1:1");
     fails(command, "store", "cluster").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_of_the_replication_fails_until_somebody_says_that_it_is_repaired() {
+    if missing("a change of the replication").await {
+        return;
+    }
+    let place = Place::new().await;
+    let options = Cassandra::shared().await.migrated().await;
+    let run = async |mut command: Command, args: &[&str]| {
+        command
+            .args(args)
+            .env("NATTER_STORE__KIND", "scylla")
+            .env("NATTER_STORE__SCYLLA__CONTACT_POINTS", options.contact_points.join(","))
+            .env("NATTER_STORE__SCYLLA__KEYSPACE", &options.keyspace);
+        output(command).await
+    };
+    let migrate = async |args: &[&str]| {
+        let done = run(natter(std::path::Path::new(".")), &[&["migrate", "--json"], args].concat()).await;
+        assert!(done.status.success(), "{done:?}");
+        serde_json::from_slice::<Value>(&done.stdout).unwrap()
+    };
+    let replication = async || {
+        let seen = run(place.doctor(), &[]).await;
+        (seen.status.code(), finding(&report(&seen), "store", "replication").clone())
+    };
+    assert_eq!(replication().await.1["state"], "ok");
+    let session = SessionBuilder::new().known_nodes(&options.contact_points).build().await.unwrap();
+    let change = "{'class': 'SimpleStrategy', 'replication_factor': 1}";
+    session
+        .query_unpaged(format!("ALTER KEYSPACE {} WITH replication = {change}", options.keyspace), &[])
+        .await
+        .unwrap();
+    let (code, found) = replication().await;
+    assert!(code == Some(1) && found["state"] == "fail", "{found}");
+    assert!(found["fix"].as_str().unwrap().contains("natter migrate --repaired"), "{found}");
+    // Migrating is part of each deployment: that alone says nothing of a repair.
+    assert_eq!(migrate(&[]).await["replication_differs"], json!(true));
+    assert_eq!(replication().await.1["state"], "fail");
+    assert_eq!(migrate(&["--repaired"]).await["replication_differs"], json!(false));
+    assert_eq!(replication().await.1["state"], "ok");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn homes_that_ended_are_told() {
+    if missing("homes that ended").await {
+        return;
+    }
+    let place = Place::new().await;
+    let options = Cassandra::shared().await.migrated().await;
+    let store = ScyllaStore::connect(ScyllaOptions { node: "n7".to_owned(), ..options.clone() }).await.unwrap();
+    for number in 0..3 {
+        store.take(Slot::new(number).unwrap()).await.unwrap();
+    }
+    let homes = async || {
+        let mut command = place.doctor();
+        command
+            .env("NATTER_STORE__KIND", "scylla")
+            .env("NATTER_STORE__SCYLLA__CONTACT_POINTS", options.contact_points.join(","))
+            .env("NATTER_STORE__SCYLLA__KEYSPACE", &options.keyspace);
+        finding(&report(&output(command).await), "store", "homes").clone()
+    };
+    let says = |found: &Value| found["says"].as_str().unwrap().to_owned();
+    let found = homes().await;
+    assert!(found["state"] == "warn" && says(&found).contains("n7/1 (3 slots, not heard over NATS)"), "{found}");
+    assert!(says(&found).contains("; 1021 slots without a home"), "{found}");
+    store.fence(&store.incarnation()).await.unwrap();
+    let found = homes().await;
+    assert!(found["state"] == "warn" && says(&found).contains("n7/1 (3 slots, fenced)"), "{found}");
+    assert!(says(&found).contains("of 1 lives of nodes 1 were fenced"), "{found}");
 }

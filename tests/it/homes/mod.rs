@@ -2,6 +2,7 @@
 //! late or lost on the way. The store is one of the tests (`record`), so that its rules are seen to be kept from outside;
 //! the same on the CQL store is in `mesh::scylla`.
 
+mod mending;
 mod moving;
 mod nodes;
 mod record;
@@ -110,25 +111,29 @@ impl TestHomes {
     }
 
     async fn add(&mut self) -> &TestHome {
-        let name = format!("n{}", self.nodes.len() + 1);
+        let node = self.new_node(&format!("n{}", self.nodes.len() + 1), Homes::start).await;
+        self.nodes.push(node);
+        &self.nodes[self.nodes.len() - 1]
+    }
+
+    async fn new_node(&self, name: &str, start: fn(&mut Homes)) -> TestHome {
         let proxy = Proxy::to(self.nats.client_addr()).await;
-        let mut options = natter::bus::nats::NatsOptions::new(&name, Vec::<String>::new());
+        let mut options = natter::bus::nats::NatsOptions::new(name, Vec::<String>::new());
         options.urls = vec![ServerUrl::new(proxy.nats_url())];
         options = options.password("node", &self.nats.passwords().node);
-        let metrics = Metrics::new(&name);
+        let metrics = Metrics::new(name);
         let bus = NatsBus::connect(options, metrics.clone()).await.unwrap();
-        let engine = Engine::new(&self.record, &name);
+        let engine = Engine::new(&self.record, name);
         let mut homes = Homes::new(Parts {
-            node: name.as_str().into(),
+            node: name.into(),
             bus: bus.clone(),
             logs: engine.clone(),
             slots: engine.clone(),
             metrics: metrics.clone(),
         });
-        homes.start();
+        start(&mut homes);
         bus.fence().await.unwrap();
-        self.nodes.push(TestHome { logs: homes.logs(), engine, metrics, homes, bus, proxy });
-        &self.nodes[self.nodes.len() - 1]
+        TestHome { logs: homes.logs(), engine, metrics, homes, bus, proxy }
     }
 
     /// Waits until all slots are held, evenly enough that nothing more moves.

@@ -72,6 +72,8 @@ pub struct Engine {
     /// Appends begun, and times that one conversation had two at once.
     pub appends: AtomicUsize,
     pub collisions: AtomicUsize,
+    /// Conversations that were mended here.
+    pub mended: Mutex<Vec<ConvId>>,
 }
 
 impl Engine {
@@ -85,6 +87,7 @@ impl Engine {
             under_way: Mutex::default(),
             appends: AtomicUsize::new(0),
             collisions: AtomicUsize::new(0),
+            mended: Mutex::default(),
         })
     }
 
@@ -190,6 +193,19 @@ impl Logs for Engine {
 
     fn top<'a>(&'a self, conv: &'a ConvId) -> StoreFuture<'a, Seq> {
         async { Ok(self.record.cids(conv).len() as Seq) }.boxed()
+    }
+
+    fn mend<'a>(&'a self, conv: &'a ConvId) -> StoreFuture<'a, Seq> {
+        async move {
+            self.trip().await;
+            let _ = self.open.subscribe().wait_for(|open| *open).await;
+            if !self.holds(Slot::of(conv)) {
+                return Err(StoreError::NotHome);
+            }
+            self.mended.lock().push(conv.clone());
+            Ok(self.record.cids(conv).len() as Seq)
+        }
+        .boxed()
     }
 }
 

@@ -10,6 +10,8 @@ pub(super) struct Promises {
     fixed: Vec<Option<u8>>,
     /// The seq that each cid was answered with.
     sent: Vec<(u8, Seq)>,
+    /// Where the last mend said that all heads are.
+    mended: Seq,
 }
 
 impl Promises {
@@ -21,6 +23,20 @@ impl Promises {
         if !self.sent.contains(&(cid, seq)) {
             self.sent.push((cid, seq));
         }
+        Ok(())
+    }
+
+    /// The highest seq that was answered.
+    pub(super) fn last(&self) -> Seq {
+        self.sent.iter().map(|(_, seq)| *seq).max().unwrap_or(0)
+    }
+
+    /// A mend that came when `asked` was the last seq answered is answered with `seq`.
+    pub(super) fn on_mended(&mut self, asked: Seq, seq: Seq) -> Result<(), String> {
+        if seq < asked {
+            return Err(format!("a mend ended at seq {seq}, but seq {asked} was answered before it came"));
+        }
+        self.mended = self.mended.max(seq);
         Ok(())
     }
 
@@ -38,6 +54,12 @@ impl Promises {
                     None if seq > head => {}
                     None => return Err(format!("a reader misses seq {seq} below head {head}")),
                 }
+            }
+        }
+        for (a, b) in [(0, 1), (0, 2), (1, 2)] {
+            let behind = |user: usize| replicas[a].heads[user].max(replicas[b].heads[user]) < self.mended;
+            if behind(0) || behind(1) {
+                return Err(format!("a mend ended at seq {}, and a quorum shows a head below", self.mended));
             }
         }
         for (cid, seq) in &self.sent {

@@ -12,11 +12,16 @@ use crate::{
 
 const LIMITS: Limits = Limits { bucket: 4, rows: 2, bytes: 1 << 20, page: 2, cids: 3 };
 
-/// A client's send: which message.
+/// Who waits.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Send(u8);
+pub(super) enum Asker {
+    /// A client's send: which message.
+    Send(u8),
+    /// A mend, and the last seq that was answered when it came.
+    Mend(Seq),
+}
 
-impl Ticket for Send {
+impl Ticket for Asker {
     fn is_gone(&self) -> bool {
         false
     }
@@ -59,6 +64,8 @@ enum Question {
     Cids(Seq, Seq),
     Validate,
     Look(Vec<(u8, Option<Seq>)>, Seq),
+    /// The validation of a mend: what was asked and what it found.
+    Confirm(Seq, Seq),
 }
 
 /// What a replica showed when it was read.
@@ -72,7 +79,7 @@ pub(super) struct Home {
     name: usize,
     incarnation: u64,
     pub(super) phase: Phase,
-    role: Option<(Epoch, Role<Send>)>,
+    role: Option<(Epoch, Role<Asker>)>,
     work: Vec<Work>,
     /// Rows as they were read before the fence, for the mutant that may.
     early_rows: Option<Vec<Placed>>,
@@ -224,7 +231,11 @@ impl Home {
                     read_upto: 0,
                 };
                 let role = self.role.get_or_insert_with(|| (epoch, Role::new(epoch, LIMITS)));
-                role.1.submit(Send(message), new);
+                role.1.submit(Asker::Send(message), new);
+            }
+            5 if shared.mends => {
+                let role = self.role.get_or_insert_with(|| (epoch, Role::new(epoch, LIMITS)));
+                role.1.mend(Asker::Mend(shared.promises.last()));
             }
             3 if shared.random.one_in(8) => self.hand_over(epoch, shared),
             4 if shared.random.one_in(4) => self.forget(shared),
@@ -272,12 +283,12 @@ impl Home {
         if let Work::Write { cells, sent, .. } = self.work.swap_remove(at) {
             leave_the_rest(&cells, &sent, shared);
         }
-        self.on_done(done, shared);
+        self.on_done(done, shared)?;
         self.carry_out(shared)
     }
 
     /// What the store answered goes to the role, after a mutant had its hands on it.
-    fn on_done(&mut self, done: Done, shared: &mut Shared) {
+    fn on_done(&mut self, done: Done, shared: &mut Shared) -> Result<(), String> {
         let name = self.name;
         shared.note(|| format!("{name}: {done:?}"));
         let event = match done {
@@ -285,7 +296,11 @@ impl Home {
                 self.abandon(shared);
                 self.phase = Phase::Idle;
                 self.incarnation = shared.new_incarnation();
-                return;
+                return Ok(());
+            }
+            Done::Confirmed(asked, seq) => {
+                shared.mended += 1;
+                return shared.promises.on_mended(asked, seq);
             }
             Done::Event(Event::Rows { rows, more }) => self.tamper_rows(rows, more, shared),
             Done::Event(event) => event,
@@ -293,9 +308,8 @@ impl Home {
         if matches!(event, Event::Validated) {
             self.seen_alive = true;
         }
-        if let Some((_, role)) = &mut self.role {
-            role.on(event);
-        }
+        self.feed(event);
+        Ok(())
     }
 
     fn tamper_rows(&mut self, mut rows: Vec<Placed>, mut more: bool, shared: &Shared) -> Event {
@@ -332,7 +346,7 @@ impl Home {
         Ok(())
     }
 
-    fn start(&mut self, effect: Effect<Send>, epoch: Epoch, shared: &mut Shared) -> Result<(), String> {
+    fn start(&mut self, effect: Effect<Asker>, epoch: Epoch, shared: &mut Shared) -> Result<(), String> {
         let what = match effect {
             Effect::ReadHeads => Question::Heads,
             Effect::ReadRows { from } => Question::Rows(from),
@@ -353,11 +367,16 @@ impl Home {
                 self.start_raise(&raise, shared);
                 return Ok(());
             }
-            Effect::Answer(Send(message), result) => {
+            Effect::Answer(Asker::Send(message), result) => {
                 let name = self.name;
                 shared.note(|| format!("{name} answers {message}: {result:?}"));
                 return result.map_or(Ok(()), |appended| shared.promises.on_sent(message, appended.seq));
             }
+            Effect::Mended(Asker::Mend(asked), seq) if shared.is(Mutant::MendNotValidated) => {
+                return shared.promises.on_mended(asked, seq);
+            }
+            Effect::Mended(Asker::Mend(asked), seq) => Question::Confirm(asked, seq),
+            other => return Err(format!("an answer to somebody else: {other:?}")),
         };
         self.work.push(Work::Read { what, sample: None });
         Ok(())
@@ -426,6 +445,8 @@ impl Home {
 enum Done {
     Event(Event),
     Fenced,
+    /// A mend is answered.
+    Confirmed(Seq, Seq),
 }
 
 /// Brings some cells to some replica; done when a quorum has everything.
@@ -464,7 +485,8 @@ fn read(what: &Question, sample: &mut Option<(usize, Sample)>, incarnation: u64,
     }
     let merged = merge(&before.copy, &now.copy);
     Some(match what {
-        Question::Validate if before.fenced || now.fenced => Done::Fenced,
+        Question::Validate | Question::Confirm(..) if before.fenced || now.fenced => Done::Fenced,
+        Question::Confirm(asked, seq) => Done::Confirmed(*asked, *seq),
         Question::Validate => Done::Event(Event::Validated),
         Question::Heads => Done::Event(Event::Heads(merged.heads[0].max(merged.heads[1]))),
         Question::Rows(from) => {

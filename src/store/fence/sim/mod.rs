@@ -54,10 +54,12 @@ pub(crate) enum Mutant {
     HandOverInFlight,
     /// F9: readers look above the heads.
     ReadAboveHead,
+    /// A mend is answered though the incarnation was fenced meanwhile.
+    MendNotValidated,
 }
 
 impl Mutant {
-    const ALL: [Self; 20] = [
+    const ALL: [Self; 21] = [
         Self::SameIncarnation,
         Self::FenceNotCommitted,
         Self::NoFence,
@@ -78,6 +80,7 @@ impl Mutant {
         Self::KeepState,
         Self::HandOverInFlight,
         Self::ReadAboveHead,
+        Self::MendNotValidated,
     ];
 }
 
@@ -130,17 +133,18 @@ fn nothing_is_lost_doubled_or_changed_whatever_happens() {
 
 #[test]
 fn schedules_get_somewhere() {
-    let (mut answered, mut epochs, mut adopted) = (0, 0, 0);
+    let (mut answered, mut epochs, mut adopted, mut mended) = (0, 0, 0, 0);
     for seed in 1..=500 {
         let mut world = World::new(seed, None);
         (0..STEPS).for_each(|_| world.step().unwrap());
         answered += world.answered();
         epochs += world.epochs();
         adopted += world.adopted();
+        mended += world.mended();
     }
     assert!(
-        answered > 500 && epochs > 1_000 && adopted > 100,
-        "{answered} answers, {epochs} epochs, {adopted} adoptions"
+        answered > 500 && epochs > 1_000 && adopted > 100 && mended > 100,
+        "{answered} answers, {epochs} epochs, {adopted} adoptions, {mended} mends"
     );
 }
 

@@ -85,6 +85,9 @@ pub(super) struct Shared {
     pub(super) incarnations: u64,
     pub(super) promises: Promises,
     pub(super) adopted: usize,
+    /// Every other schedule mends as well: those that break what is rarely broken stay as they were found.
+    pub(super) mends: bool,
+    pub(super) mended: usize,
     history: Vec<String>,
 }
 
@@ -144,6 +147,8 @@ impl World {
             incarnations: 0,
             promises: Promises::default(),
             adopted: 0,
+            mends: seed % 2 == 1,
+            mended: 0,
             history: Vec::new(),
         };
         let mut homes: Vec<Home> = (0..HOMES).map(|name| Home::new(name, shared.new_incarnation())).collect();
@@ -165,6 +170,10 @@ impl World {
 
     pub(super) fn adopted(&self) -> usize {
         self.shared.adopted
+    }
+
+    pub(super) fn mended(&self) -> usize {
+        self.shared.mended
     }
 
     /// Something happens; an error says which promise it broke.

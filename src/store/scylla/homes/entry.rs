@@ -11,7 +11,7 @@ use tokio::sync::{Notify, oneshot};
 
 use super::{Inner, io::Done};
 use crate::{
-    model::{Audience, ConvId, NewMessage},
+    model::{Audience, ConvId, NewMessage, Seq},
     store::{
         Appended, StoreResult,
         fence::{Effect, Epoch, Limits, Role, Ticket},
@@ -20,11 +20,18 @@ use crate::{
 };
 
 /// Who waits for an answer. Dropped unanswered when the slot is lost.
-pub(super) struct Caller(oneshot::Sender<StoreResult<Appended>>);
+#[derive(Debug)]
+pub(super) enum Caller {
+    Send(oneshot::Sender<StoreResult<Appended>>),
+    Mend(oneshot::Sender<Seq>),
+}
 
 impl Ticket for Caller {
     fn is_gone(&self) -> bool {
-        self.0.is_closed()
+        match self {
+            Self::Send(caller) => caller.is_closed(),
+            Self::Mend(caller) => caller.is_closed(),
+        }
     }
 }
 
@@ -67,12 +74,26 @@ impl Entry {
             let (caller, answer) = oneshot::channel();
             answers.push(answer);
             if let Some(role) = &mut state.role {
-                role.submit(Caller(caller), message);
+                role.submit(Caller::Send(caller), message);
             }
         }
+        (answers, self.has_work(&mut state))
+    }
+
+    /// Takes a mend; true as above.
+    pub(super) fn mend(&self, now: u64) -> (oneshot::Receiver<Seq>, bool) {
+        let mut state = self.state.lock();
+        state.used = now;
+        let (caller, answer) = oneshot::channel();
+        if let Some(role) = &mut state.role {
+            role.mend(Caller::Mend(caller));
+        }
+        (answer, self.has_work(&mut state))
+    }
+
+    fn has_work(&self, state: &mut State) -> bool {
         self.wake.notify_one();
-        let idle = !std::mem::replace(&mut state.driven, true);
-        (answers, idle)
+        !std::mem::replace(&mut state.driven, true)
     }
 
     /// The epoch ends: everybody who waits hears so, and what is under way is abandoned.
@@ -119,7 +140,8 @@ pub(super) async fn drive(inner: Arc<Inner>, entry: Arc<Entry>) {
     while let Some(effects) = entry.next(under_way.is_empty()) {
         for effect in effects {
             match effect {
-                Effect::Answer(Caller(caller), result) => drop(caller.send(result)),
+                Effect::Answer(Caller::Send(caller), result) => drop(caller.send(result)),
+                Effect::Mended(Caller::Mend(caller), seq) => drop(caller.send(seq)),
                 effect => under_way.push(inner.carry_out(&entry, effect)),
             }
         }

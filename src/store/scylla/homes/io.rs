@@ -33,6 +33,7 @@ use crate::{
             rows::{self, CqlError},
             shutting_down, signed, unsigned,
         },
+        slots::Incarnation,
     },
 };
 
@@ -134,7 +135,7 @@ impl Inner {
                 Event::Raised
             }
             Effect::Look { asked, top } => Event::Looked(self.look(entry, asked, *top).await?),
-            Effect::Answer(..) => return Err(StoreError::unavailable("an answer is no work")),
+            Effect::Answer(..) | Effect::Mended(..) => return Err(StoreError::unavailable("an answer is no work")),
         }))
     }
 
@@ -213,13 +214,18 @@ impl Inner {
     /// One read for all that were acknowledged before it is sent (F5): who comes while one is under way shares the next.
     async fn validate(self: &Arc<Self>) -> StoreResult<Done> {
         let me = self.homes.me()?;
+        let alive = self.is_valid(&me).await?;
+        Ok(if alive { Done::Event(Event::Validated) } else { Done::Fenced(me.number) })
+    }
+
+    /// Whether the incarnation was alive after this call.
+    pub(super) async fn is_valid(self: &Arc<Self>, me: &Incarnation) -> StoreResult<bool> {
         let (inner, asked) = (self.clone(), me.clone());
         let query = move || -> BoxFuture<'static, StoreResult<bool>> {
             let (inner, me) = (inner.clone(), asked.clone());
             Box::pin(async move { Ok(inner.is_alive(&me).await?) })
         };
-        let alive = self.homes.validations.share(me.number, query).await.unwrap_or_else(shutting_down)?;
-        Ok(if alive { Done::Event(Event::Validated) } else { Done::Fenced(me.number) })
+        self.homes.validations.share(me.number, query).await.unwrap_or_else(shutting_down)
     }
 
     /// Both users' inbox rows at once: head and mark of one user are one partition.

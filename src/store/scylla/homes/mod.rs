@@ -18,7 +18,7 @@ use tokio::sync::{oneshot, watch};
 use self::{entry::Entry, pulse::Pulse, raiser::Raiser};
 use super::{Inner, shared_query::SharedQuery};
 use crate::{
-    model::{ConvId, NewMessage},
+    model::{ConvId, NewMessage, Seq},
     store::{
         Appended, STORE_DEADLINE, StoreError, StoreResult, audience_of,
         fence::{Epoch, Limits},
@@ -187,11 +187,29 @@ impl Inner {
         results
     }
 
+    /// Brings all heads of a conversation to the end of its log, at home.
+    pub(super) async fn mend(self: &Arc<Self>, conv: &ConvId) -> StoreResult<Seq> {
+        let me = self.homes.me()?;
+        let answer = self.enter(conv, Entry::mend)?;
+        let seq = answer.await.map_err(|_| StoreError::NotHome)?;
+        // As a batch (F5): a home that was fenced before the heads were raised may not know the end of the log.
+        if self.is_valid(&me).await? {
+            return Ok(seq);
+        }
+        self.on_fenced(me.number);
+        Err(StoreError::NotHome)
+    }
+
     fn submit(
         self: &Arc<Self>,
         conv: &ConvId,
         batch: Vec<NewMessage>,
     ) -> StoreResult<Vec<oneshot::Receiver<StoreResult<Appended>>>> {
+        self.enter(conv, |entry, now| entry.submit(batch, now))
+    }
+
+    /// Gives work to the conversation's entry, which is made where there is none, and has it driven.
+    fn enter<T>(self: &Arc<Self>, conv: &ConvId, give: impl FnOnce(&Entry, u64) -> (T, bool)) -> StoreResult<T> {
         let audience = audience_of(conv)?;
         let slot = Slot::of(conv);
         let mut held = self.homes.slot(slot).lock();
@@ -199,7 +217,7 @@ impl Inner {
         let limits = self.homes.limits;
         let known = held.entries.get(conv).cloned();
         let entry = known.unwrap_or_else(|| Arc::new(Entry::new(conv.clone(), audience, slot, epoch, limits)));
-        let (answers, idle) = entry.submit(batch, self.homes.clock.fetch_add(1, Ordering::Relaxed));
+        let (answers, idle) = give(&entry, self.homes.clock.fetch_add(1, Ordering::Relaxed));
         held.entries.insert(conv.clone(), entry.clone());
         held.forget_some();
         drop(held);

@@ -135,4 +135,13 @@ impl Logs for Taking {
     fn top<'a>(&'a self, conv: &'a ConvId) -> StoreFuture<'a, Seq> {
         self.store.top(conv)
     }
+
+    fn mend<'a>(&'a self, conv: &'a ConvId) -> StoreFuture<'a, Seq> {
+        Box::pin(async move {
+            while !self.store.holds(Slot::of(conv)) {
+                self.take(Slot::of(conv)).await?;
+            }
+            self.store.mend(conv).await
+        })
+    }
 }

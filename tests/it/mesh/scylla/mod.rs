@@ -8,6 +8,7 @@ mod late;
 mod logins;
 mod outage;
 mod people;
+mod repair;
 mod routes;
 mod storm;
 mod traffic;

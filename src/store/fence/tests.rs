@@ -1,0 +1,67 @@
+//! What a mend does, step by step.
+
+use super::*;
+use crate::model::Body;
+
+impl Ticket for u8 {
+    fn is_gone(&self) -> bool {
+        false
+    }
+}
+
+fn placed(seq: Seq) -> Placed {
+    let (sender, cid) = (UserId::new("alice").unwrap(), Cid::new(&seq.to_string()).unwrap());
+    let row = Row { seq, sender, cid, ts: 1, body: Body::text("hi") };
+    Placed { row, w: 1, pw: if seq == 1 { 0 } else { 1 } }
+}
+
+/// A role whose heads are at 1, while its log goes to 2; asked to mend, up to the raise.
+fn until_raise(ticket: u8) -> Role<u8> {
+    let mut role = Role::new(2, Limits::default());
+    role.mend(ticket);
+    assert!(!role.is_quiet() && matches!(role.take_effects()[..], [Effect::ReadHeads]));
+    role.on(Event::Heads(1));
+    role.on(Event::Cids { found: Vec::new(), from: 1 });
+    role.on(Event::Rows { rows: vec![placed(1), placed(2)], more: false });
+    role.take_effects();
+    role.on(Event::Written);
+    assert!(matches!(role.take_effects()[..], [Effect::Validate]));
+    role.on(Event::Validated);
+    role
+}
+
+#[test]
+fn a_mend_recovers_raises_the_heads_and_places_nothing() {
+    let mut role = until_raise(7);
+    let effects = role.take_effects();
+    assert!(matches!(&effects[..], [Effect::Raise(raise)] if raise.upto == 2), "{effects:?}");
+    role.on(Event::Raised);
+    assert!(matches!(role.take_effects()[..], [Effect::Mended(7, 2)]) && role.is_quiet());
+}
+
+/// What this epoch raised may be lost since: an open conversation's heads are raised once more.
+#[test]
+fn a_mend_of_an_open_conversation_raises_its_heads_again() {
+    let mut role = until_raise(7);
+    role.take_effects();
+    // Comes while a raise is under way: that one began before.
+    role.mend(8);
+    role.on(Event::Raised);
+    assert!(matches!(&role.take_effects()[..], [Effect::Mended(7, 2), Effect::Raise(raise)] if raise.upto == 2));
+    role.on(Event::Raised);
+    assert!(matches!(role.take_effects()[..], [Effect::Mended(8, 2)]));
+    role.mend(9);
+    assert!(matches!(role.take_effects()[..], [Effect::Raise(_)]));
+    assert_eq!(role.end(), [9]);
+}
+
+#[test]
+fn an_empty_log_has_nothing_to_raise() {
+    let mut role = Role::new(2, Limits::default());
+    role.mend(1_u8);
+    role.take_effects();
+    role.on(Event::Heads(0));
+    role.on(Event::Rows { rows: Vec::new(), more: false });
+    let effects = role.take_effects();
+    assert!(matches!(effects.last(), Some(Effect::Mended(1, 0))), "{effects:?}");
+}
