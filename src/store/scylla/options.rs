@@ -54,6 +54,10 @@ pub struct ScyllaOptions {
 pub enum Step {
     /// The rows are at a quorum, nothing is validated.
     Written,
+    /// What an earlier home left is adopted, and not validated.
+    Adopted,
+    /// What was written is validated, no head is raised.
+    Validated,
     /// One of the two heads is raised.
     FirstHead,
 }

@@ -15,7 +15,10 @@ use tokio::{
 use super::raw::RawSocket;
 use crate::{
     harness::{http, until},
-    mesh::{Peer, TestMesh, serve::ServeProcess},
+    mesh::{
+        Peer, TestMesh,
+        serve::{Around, ServeProcess},
+    },
 };
 
 /// What the process may open. Half of it is the soft limit, which would not even do for its start.
@@ -39,7 +42,8 @@ async fn connections_that_wait_cost_neither_the_store_nor_the_probes_anything() 
     let folder = tempfile::tempdir().unwrap();
     let nats = NatsServer::start(ServerOptions::new(folder.path().join("nats"))).await.unwrap();
     let more = "limits.body_bytes = 480000\nhttp.request_timeout_secs = 600\nhttp.connection_secs = 600";
-    let mut serve = ServeProcess::start_with(folder.path(), &nats, more, Some(FILES)).await;
+    let mut serve =
+        ServeProcess::start_with(folder.path(), &nats, more, Around { files: Some(FILES), ..Around::default() }).await;
     assert!(serve.process.log().contains("limits.sessions_per_node is lowered"), "{}", serve.process.log());
     let mut crowd = Vec::new();
     for _ in 0..FILES {

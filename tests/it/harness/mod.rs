@@ -9,6 +9,7 @@ pub mod listing;
 pub mod nats;
 pub mod nats_proxy;
 pub mod natter;
+pub mod preload;
 pub mod process;
 pub mod proxy;
 pub mod skip;

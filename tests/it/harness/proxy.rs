@@ -3,7 +3,14 @@
 //!
 //! Anything that knows a protocol is layered on top as a [`Filter`]: see `nats_proxy`.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -77,7 +84,25 @@ type MakeFilter = Box<dyn Fn(Injector) -> Filter + Send>;
 pub struct Proxy {
     addr: SocketAddr,
     weather: Arc<watch::Sender<Weather>>,
+    waiting: Waiting,
     accept: JoinHandle<()>,
+}
+
+/// Bytes that have come in and are not passed on, by direction.
+type Waiting = Arc<[AtomicUsize; 2]>;
+
+/// What came in at once, and when. Counts as waiting until it is passed on, or lost.
+struct Piece {
+    came: Instant,
+    bytes: Vec<u8>,
+    direction: Direction,
+    waiting: Waiting,
+}
+
+impl Drop for Piece {
+    fn drop(&mut self) {
+        self.waiting[self.direction as usize].fetch_sub(self.bytes.len(), Ordering::AcqRel);
+    }
 }
 
 impl Proxy {
@@ -91,8 +116,9 @@ impl Proxy {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let addr = listener.local_addr().unwrap();
         let weather = Arc::new(watch::Sender::new(Weather::default()));
-        let accept = tokio::spawn(accept(listener, target, weather.subscribe(), Box::new(make)));
-        Self { addr, weather, accept }
+        let waiting = Waiting::default();
+        let accept = tokio::spawn(accept(listener, target, (weather.subscribe(), waiting.clone()), Box::new(make)));
+        Self { addr, weather, waiting, accept }
     }
 
     /// Where to connect instead of the target.
@@ -103,6 +129,11 @@ impl Proxy {
     /// The same as the address of a NATS server.
     pub fn nats_url(&self) -> String {
         format!("nats://{}", self.addr)
+    }
+
+    /// How many bytes it has taken and not passed on, this way.
+    pub fn waiting(&self, direction: Direction) -> usize {
+        self.waiting[direction as usize].load(Ordering::Acquire)
     }
 
     /// Applies this fault from now on, in addition to those in force.
@@ -133,7 +164,12 @@ impl Drop for Proxy {
     }
 }
 
-async fn accept(listener: TcpListener, target: SocketAddr, weather: watch::Receiver<Weather>, make: MakeFilter) {
+async fn accept(
+    listener: TcpListener,
+    target: SocketAddr,
+    (weather, waiting): (watch::Receiver<Weather>, Waiting),
+    make: MakeFilter,
+) {
     let mut connections = JoinSet::new();
     while let Ok((client, _)) = listener.accept().await {
         while connections.try_join_next().is_some() {}
@@ -142,7 +178,7 @@ async fn accept(listener: TcpListener, target: SocketAddr, weather: watch::Recei
             continue;
         }
         let (injector, injected) = mpsc::unbounded_channel();
-        let passing = connection(client, target, weather.clone(), make(injector), injected);
+        let passing = connection((client, target), (weather.clone(), waiting.clone()), make(injector), injected);
         let mut cut = weather.clone();
         connections.spawn(async move {
             tokio::select! {
@@ -154,9 +190,8 @@ async fn accept(listener: TcpListener, target: SocketAddr, weather: watch::Recei
 }
 
 async fn connection(
-    client: TcpStream,
-    target: SocketAddr,
-    weather: watch::Receiver<Weather>,
+    (client, target): (TcpStream, SocketAddr),
+    (weather, waiting): (watch::Receiver<Weather>, Waiting),
     filter: Filter,
     injected: mpsc::UnboundedReceiver<Vec<u8>>,
 ) {
@@ -165,7 +200,10 @@ async fn connection(
     let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
     let (nothing, no_injected) = mpsc::unbounded_channel();
     drop(nothing);
-    let way = |direction| Pass { direction, weather: weather.clone(), next_free: Instant::now() };
+    let way = |direction| {
+        let (weather, waiting) = (weather.clone(), waiting.clone());
+        Pass { direction, weather, waiting, next_free: Instant::now() }
+    };
     tokio::join!(
         way(Direction::ToServer).run(from_client, to_server, Box::new(<[u8]>::to_vec), no_injected),
         way(Direction::ToClient).run(from_server, to_client, filter, injected),
@@ -176,6 +214,7 @@ async fn connection(
 struct Pass {
     direction: Direction,
     weather: watch::Receiver<Weather>,
+    waiting: Waiting,
     /// When the last piece has passed, at the throttled rate.
     next_free: Instant,
 }
@@ -190,24 +229,28 @@ impl Pass {
         mut filter: Filter,
         mut injected: mpsc::UnboundedReceiver<Vec<u8>>,
     ) {
-        let (queue, mut pieces) = mpsc::channel::<(Instant, Vec<u8>)>(PIECES);
+        let (queue, mut pieces) = mpsc::channel::<Piece>(PIECES);
+        let (direction, waiting) = (self.direction, self.waiting.clone());
         let read = async move {
             let mut piece = vec![0; PIECE];
             while let Ok(len @ 1..) = from.read(&mut piece).await {
-                if queue.send((Instant::now(), piece[..len].to_vec())).await.is_err() {
+                waiting[direction as usize].fetch_add(len, Ordering::AcqRel);
+                let (came, bytes) = (Instant::now(), piece[..len].to_vec());
+                if queue.send(Piece { came, bytes, direction, waiting: waiting.clone() }).await.is_err() {
                     return;
                 }
             }
         };
         let write = async move {
             loop {
-                let bytes = tokio::select! {
+                let (_piece, bytes) = tokio::select! {
                     piece = pieces.recv() => {
-                        let Some((came, bytes)) = piece else { break };
-                        self.may_pass(came, bytes.len()).await;
-                        filter(&bytes)
+                        let Some(piece) = piece else { break };
+                        self.may_pass(piece.came, piece.bytes.len()).await;
+                        let bytes = filter(&piece.bytes);
+                        (Some(piece), bytes)
                     }
-                    Some(bytes) = injected.recv() => bytes,
+                    Some(bytes) = injected.recv() => (None, bytes),
                 };
                 if to.write_all(&bytes).await.is_err() {
                     return;
@@ -266,11 +309,13 @@ mod tests {
             // Far longer than a byte takes: nothing else could tell that it does not arrive.
             let early = tokio::time::timeout(Duration::from_millis(100), client.read_u8()).await;
             assert!(early.is_err(), "{direction:?}: {early:?}");
+            assert_eq!(proxy.waiting(direction), 3, "{direction:?}");
             proxy.heal();
             client.write_all(b"d").await.unwrap();
             let mut all = [0; 4];
             client.read_exact(&mut all).await.unwrap();
             assert_eq!(&all, b"abcd", "{direction:?}");
+            until("nothing waits", async || proxy.waiting(direction) == 0).await;
         }
     }
 

@@ -10,7 +10,7 @@ use std::{
 use natter::nats_server::{NatsServer, free_ports};
 
 use super::SECRET;
-use crate::harness::{http, natter::natter, process::Process};
+use crate::harness::{http, natter::natter, preload::Variables, process::Process};
 
 /// A `natter serve` on its own port and data, to be killed and restarted.
 pub struct ServeProcess {
@@ -19,17 +19,26 @@ pub struct ServeProcess {
     /// Where it listens; the same after a restart.
     pub addr: SocketAddr,
     folder: PathBuf,
-    files: Option<u64>,
+    around: Around,
+}
+
+/// What the machine gives a process, each time it is started.
+#[derive(Default)]
+pub struct Around {
+    /// How many files it may open; else as many as the test.
+    pub files: Option<u64>,
+    /// Its environment.
+    pub variables: Variables,
 }
 
 impl ServeProcess {
     /// Starts one on `nats` with its data in `folder`; `more` is added to its configuration, as TOML.
     pub async fn start(folder: &Path, nats: &NatsServer, more: &str) -> Self {
-        Self::start_with(folder, nats, more, None).await
+        Self::start_with(folder, nats, more, Around::default()).await
     }
 
-    /// The same for a process that may open so many `files`.
-    pub async fn start_with(folder: &Path, nats: &NatsServer, more: &str, files: Option<u64>) -> Self {
+    /// The same for a process with this around it.
+    pub async fn start_with(folder: &Path, nats: &NatsServer, more: &str, around: Around) -> Self {
         let addr = SocketAddr::from(([127, 0, 0, 1], free_ports(1).unwrap()[0]));
         let url = nats.client_url();
         let password = &nats.passwords().node;
@@ -38,17 +47,18 @@ impl ServeProcess {
              nats.urls = [\"{url}\"]\nnats.user = \"node\"\nnats.password = \"{password}\"\n\
              store.embedded.data_dir = \"data\"\nlimits.sends_per_sec = 0\nlimits.send_burst = 0\n{more}"
         );
-        Self::configured_with(folder, addr, &text, files).await
+        Self::configured_with(folder, addr, &text, around).await
     }
 
     /// Starts one whose configuration is `text` and names `addr`.
     pub async fn configured(folder: &Path, addr: SocketAddr, text: &str) -> Self {
-        Self::configured_with(folder, addr, text, None).await
+        Self::configured_with(folder, addr, text, Around::default()).await
     }
 
-    async fn configured_with(folder: &Path, addr: SocketAddr, text: &str, files: Option<u64>) -> Self {
+    /// The same for a process with this around it.
+    pub async fn configured_with(folder: &Path, addr: SocketAddr, text: &str, around: Around) -> Self {
         std::fs::write(folder.join("natter.toml"), text).unwrap();
-        let mut serve = Self { process: spawn(folder, files, &[]), addr, folder: folder.to_owned(), files };
+        let mut serve = Self { process: spawn(folder, &around, &[]), addr, folder: folder.to_owned(), around };
         serve.ready().await;
         serve
     }
@@ -66,7 +76,7 @@ impl ServeProcess {
 
     /// Starts it again with more arguments, after it ended.
     pub async fn start_again(&mut self, arguments: &[&str]) {
-        self.process = spawn(&self.folder, self.files, arguments);
+        self.process = spawn(&self.folder, &self.around, arguments);
         self.ready().await;
     }
 
@@ -77,9 +87,10 @@ impl ServeProcess {
     }
 }
 
-fn spawn(folder: &Path, files: Option<u64>, arguments: &[&str]) -> Process {
+fn spawn(folder: &Path, around: &Around, arguments: &[&str]) -> Process {
     let mut command = natter(folder);
-    if let Some(files) = files {
+    command.envs(around.variables.iter().map(|(name, value)| (name, value)));
+    if let Some(files) = around.files {
         limit_files(&mut command, files);
     }
     command.args(["--config", "natter.toml", "serve"]).args(arguments);

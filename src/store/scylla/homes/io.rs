@@ -121,12 +121,17 @@ impl Inner {
             Effect::ReadCids { upto, down_to } => self.cids_below(entry, *upto, *down_to).await?,
             Effect::Write(rows) => {
                 self.write(entry, rows).await?;
-                if self.stop_after == Some(Step::Written) {
+                let adopted = rows.iter().any(|placed| placed.w != entry.epoch);
+                if self.stop_after == Some(Step::Written) || (adopted && self.stop_after == Some(Step::Adopted)) {
                     return Ok(Done::Stopped);
                 }
                 Event::Written
             }
-            Effect::Validate => return self.validate().await,
+            Effect::Validate => {
+                let done = self.validate().await?;
+                let stops = self.stop_after == Some(Step::Validated) && matches!(done, Done::Event(_));
+                return Ok(if stops { Done::Stopped } else { done });
+            }
             Effect::Raise(raise) => {
                 self.raise(entry, raise).await?;
                 if self.stop_after == Some(Step::FirstHead) {

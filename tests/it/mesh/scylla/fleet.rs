@@ -2,16 +2,24 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
+use futures_util::future::join_all;
 use natter::{
+    model::ConvId,
     nats_server::{NatsServer, ServerOptions, free_ports},
-    store::scylla::{ScyllaOptions, ScyllaStore},
+    store::{
+        scylla::{ScyllaOptions, ScyllaStore},
+        slots::{Incarnation, Slot, Slots as _},
+    },
 };
 use tempfile::TempDir;
 
 use super::people::patiently;
 use crate::{
-    harness::http,
-    mesh::{SECRET, serve::ServeProcess},
+    harness::{http, preload},
+    mesh::{
+        SECRET,
+        serve::{Around, ServeProcess},
+    },
 };
 
 /// How one node reaches what it needs.
@@ -21,12 +29,14 @@ pub struct Ways {
     pub nats: Vec<String>,
     /// CQL servers.
     pub cql: Vec<String>,
+    /// How many seconds its clock is ahead of this one.
+    pub ahead: i64,
 }
 
 impl Ways {
     /// Through one NATS server and all CQL servers of the options.
     pub fn straight(nats: &NatsServer, options: &ScyllaOptions) -> Self {
-        Self { nats: vec![nats.client_url()], cql: options.contact_points.clone() }
+        Self { nats: vec![nats.client_url()], cql: options.contact_points.clone(), ahead: 0 }
     }
 }
 
@@ -50,18 +60,25 @@ impl Fleet {
                 std::fs::create_dir_all(&folder).unwrap();
                 let addr = SocketAddr::from(([127, 0, 0, 1], free_ports(1).unwrap()[0]));
                 let text = configuration(i + 1, addr, ways, password, &options.keyspace) + more;
-                ServeProcess::configured(&folder, addr, &text).await
+                let clock = (ways.ahead != 0).then(|| preload::clock_ahead(ways.ahead));
+                let variables = clock.map(|clock| clock.expect("skewed clocks need cc")).unwrap_or_default();
+                ServeProcess::configured_with(&folder, addr, &text, Around { variables, ..Around::default() }).await
             }
         });
-        Self { nodes: futures_util::future::join_all(starts).await, store, _folder: folder }
+        Self { nodes: join_all(starts).await, store, _folder: folder }
     }
 
     /// `count` nodes on one NATS server, everything reached directly.
     pub async fn simple(count: usize, options: &ScyllaOptions) -> (Self, NatsServer, TempDir) {
+        Self::with(count, options, QUICK).await
+    }
+
+    /// The same; `more` is added to each configuration.
+    pub async fn with(count: usize, options: &ScyllaOptions, more: &str) -> (Self, NatsServer, TempDir) {
         let folder = tempfile::tempdir().unwrap();
         let nats = NatsServer::start(ServerOptions::new(folder.path())).await.unwrap();
         let ways = vec![Ways::straight(&nats, options); count];
-        (Self::start(&ways, &nats.passwords().node, options, QUICK).await, nats, folder)
+        (Self::start(&ways, &nats.passwords().node, options, more).await, nats, folder)
     }
 
     /// The addresses of all nodes, `first` first.
@@ -89,6 +106,22 @@ impl Fleet {
         http::metric(self.nodes[node].addr, prefix).await
     }
 
+    /// The same, of these nodes together.
+    pub async fn metric_of(&self, nodes: &[usize], prefix: &str) -> f64 {
+        join_all(nodes.iter().map(|node| self.metric(*node, prefix))).await.into_iter().sum()
+    }
+
+    /// The incarnation that is home of a conversation, if one is.
+    pub async fn home_of(&self, conv: &ConvId) -> Option<Incarnation> {
+        self.store.term(Slot::of(conv)).await.unwrap().map(|term| term.home)
+    }
+
+    /// Kills all nodes at once, and starts them again at once.
+    pub async fn restart_all(&mut self) {
+        self.nodes.iter_mut().for_each(|node| node.process.kill9());
+        join_all(self.nodes.iter_mut().map(ServeProcess::restart)).await;
+    }
+
     /// Checks that no process has ended by itself.
     pub fn all_live(&mut self) {
         for node in &mut self.nodes {
@@ -97,6 +130,10 @@ impl Fleet {
         }
     }
 }
+
+/// No comparison but those of logins: what is heard in time was published in time.
+pub const QUIET: &str = "timing.reconcile_secs = 0\ntiming.recheck_ms = 600000\ntiming.drain_secs = 1\n\
+                         store.scylla.request_timeout_ms = 2000\n";
 
 /// Short times, so that reconcile makes up for losses soon and requests give up early.
 pub const QUICK: &str = "timing.reconcile_secs = 5\ntiming.reconcile_spread_secs = 1\ntiming.drain_secs = 1\n\

@@ -1,9 +1,9 @@
-//! Two nodes, one conversation.
+//! Two nodes, one conversation, and no comparison but those of logins: it would make up for what is not published.
 
 use natter::protocol::{Body, Encoding, ServerFrame, ask};
 
 use super::{
-    fleet::Fleet,
+    fleet::{Fleet, QUIET},
     people::{Person, check},
     traffic::Traffic,
 };
@@ -18,7 +18,7 @@ const LANES: usize = 8;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_nodes_append_to_one_conversation_at_full_speed() {
     let options = Cassandra::shared().await.migrated().await;
-    let (mut fleet, _nats, _folder) = Fleet::simple(2, &options).await;
+    let (mut fleet, _nats, _folder) = Fleet::with(2, &options, QUIET).await;
     let (one, two) = (vec![fleet.nodes[0].url()], vec![fleet.nodes[1].url()]);
     let people = [
         Person::join(one.clone(), "alice", "d1").await,
@@ -46,7 +46,7 @@ async fn a_cid_in_flight_on_both_nodes_gets_one_seq() {
     const ROUNDS: usize = 40;
     const AT_ONCE: usize = 8;
     let options = Cassandra::shared().await.migrated().await;
-    let (fleet, _nats, _folder) = Fleet::simple(2, &options).await;
+    let (fleet, _nats, _folder) = Fleet::with(2, &options, QUIET).await;
     let alice = Person::join(fleet.urls(1), "alice", "d").await;
     let bob = Person::join(fleet.urls(0), "bob", "d").await;
     let one = Peer::join(&fleet.nodes[0].url(), "alice", "d1", Encoding::Json).await;
@@ -83,7 +83,7 @@ async fn a_cid_in_flight_on_both_nodes_gets_one_seq() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_of_a_killed_node_go_on_at_the_other() {
     let options = Cassandra::shared().await.migrated().await;
-    let (mut fleet, _nats, _folder) = Fleet::simple(2, &options).await;
+    let (mut fleet, _nats, _folder) = Fleet::with(2, &options, QUIET).await;
     let alice = Person::join(fleet.urls(0), "alice", "d").await;
     let bob = Person::join(fleet.urls(1), "bob", "d").await;
     let mut traffic = Traffic::default();

@@ -17,7 +17,7 @@ async fn left_behind(step: Step) -> ScyllaOptions {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_retry_raises_all_heads() {
-    for (step, before) in [(Step::Written, [0, 0]), (Step::FirstHead, [1, 0])] {
+    for (step, before) in [(Step::Written, [0, 0]), (Step::Validated, [0, 0]), (Step::FirstHead, [1, 0])] {
         let store = connect(&left_behind(step).await).await;
         assert_eq!(heads(&store).await, before, "after {step:?}");
         let again = append(&store, message("alice", "x")).await.unwrap();
@@ -31,7 +31,7 @@ async fn a_retry_raises_all_heads() {
 /// F9: a row that no head shows may never become part of the log, so nobody sees it; one that any head shows is.
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_reads_above_the_heads() {
-    for (step, seen) in [(Step::Written, 0), (Step::FirstHead, 1)] {
+    for (step, seen) in [(Step::Written, 0), (Step::Validated, 0), (Step::FirstHead, 1)] {
         let store = connect(&left_behind(step).await).await;
         assert_eq!(store.read_after(&conv(), 0, ALL).await.unwrap().len(), seen, "forwards after {step:?}");
         assert_eq!(store.read_before(&conv(), Seq::MAX, ALL).await.unwrap().len(), seen, "backwards after {step:?}");
@@ -42,7 +42,7 @@ async fn nobody_reads_above_the_heads() {
 /// F3: what the dead home wrote is adopted by the next one, and both heads are raised to it before anything is answered.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_next_home_adopts_what_the_dead_one_left() {
-    for step in [Step::Written, Step::FirstHead] {
+    for step in [Step::Written, Step::Validated, Step::FirstHead] {
         let store = connect(&left_behind(step).await).await;
         assert_eq!(append(&store, message("bob", "y")).await.unwrap().seq, 2);
         assert_eq!(heads(&store).await, [2, 2]);
@@ -50,23 +50,40 @@ async fn the_next_home_adopts_what_the_dead_one_left() {
     }
 }
 
+/// F3: a home that dies while it adopts leaves the next one the same to do, however often.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_adopted_half_is_adopted_again() {
+    let options = left_behind(Step::Written).await;
+    for step in [Step::Adopted, Step::Adopted, Step::Validated, Step::Adopted] {
+        let dying = connect(&ScyllaOptions { stop_after: Some(step), ..options.clone() }).await;
+        append(&dying, message("bob", "y")).await.unwrap_err();
+        assert_eq!(heads(&dying).await, [0, 0], "after {step:?}");
+    }
+    let store = connect(&options).await;
+    assert_eq!(append(&store, message("bob", "y")).await.unwrap().seq, 2);
+    assert_eq!(append(&store, message("alice", "x")).await.unwrap().seq, 1);
+    assert_eq!(heads(&store).await, [2, 2]);
+    assert_eq!(whole_log(&store).await.len(), 2);
+}
+
 /// Homes that die one after the other, each with a message of its own.
 #[tokio::test(flavor = "multi_thread")]
 async fn homes_that_die_in_a_row_lose_nothing() {
     let options = left_behind(Step::Written).await;
-    for (n, step) in [Step::FirstHead, Step::Written, Step::Written, Step::FirstHead].into_iter().enumerate() {
+    let steps = [Step::FirstHead, Step::Written, Step::Adopted, Step::Written, Step::Validated, Step::FirstHead];
+    for (n, step) in steps.into_iter().enumerate() {
         let dying = connect(&ScyllaOptions { stop_after: Some(step), ..options.clone() }).await;
         append(&dying, message("bob", &format!("y{n}"))).await.unwrap_err();
     }
     let store = connect(&options).await;
     let mut seqs = Vec::new();
-    for n in 0..4 {
+    for n in 0..steps.len() {
         seqs.push(append(&store, message("bob", &format!("y{n}"))).await.unwrap().seq);
     }
     let rows = whole_log(&store).await;
     assert_eq!(place_of(&rows, "x"), Some(1));
     assert_eq!(heads(&store).await, [rows.len() as Seq; 2]);
-    assert_eq!((0..4).map(|n| place_of(&rows, &format!("y{n}")).unwrap()).collect::<Vec<_>>(), seqs);
+    assert_eq!((0..steps.len()).map(|n| place_of(&rows, &format!("y{n}")).unwrap()).collect::<Vec<_>>(), seqs);
 }
 
 /// The future is dropped in the middle, as when a node shuts down: the retry finds whatever was stored.

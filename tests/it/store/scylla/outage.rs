@@ -126,8 +126,7 @@ async fn one_of_three_servers_is_not_missed() {
     for writer in writers {
         let all = writer.await.unwrap();
         println!("longest {:?}, stored {}", all.longest, all.stored.len());
-        // On a machine that is not short of processors, none are refused.
-        assert!(all.refused * 20 <= all.stored.len(), "clients must not notice: {} refused", all.refused);
+        assert_eq!(all.refused, 0, "clients must not notice");
         answered += all.stored.len();
     }
     assert_eq!(whole_log(&*connect(&options).await).await.len(), answered);

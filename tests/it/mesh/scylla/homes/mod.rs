@@ -1,5 +1,11 @@
 //! Homes of conversations, with whole processes: one is stopped, one killed, one drained, and senders hardly notice.
 
+mod crowd;
+mod killed;
+mod late;
+mod moving;
+mod stopped;
+
 use std::time::{Duration, Instant};
 
 use natter::{
@@ -12,9 +18,12 @@ use natter::{
 
 use super::{
     fleet::Fleet,
-    people::{direct, patiently},
+    people::{LONG, direct, patiently},
 };
-use crate::{harness::cassandra::Cassandra, mesh::Peer};
+use crate::{
+    harness::cassandra::Cassandra,
+    mesh::{Peer, ledger::Ledger},
+};
 
 /// The longest wait of a sender whose home dies is a second; here everything shares the machine with other tests.
 const TAKE_OVER: Duration = Duration::from_secs(2);
@@ -44,6 +53,18 @@ async fn send(peer: &Peer, cid: &str) -> (u64, Duration) {
     match peer.try_send("@bob", cid, &Body::text(cid)).await {
         ServerFrame::Sent(ask::Sent { seq, .. }) => (seq, begin.elapsed()),
         other => panic!("{cid}: {other:?} after {:?}", begin.elapsed()),
+    }
+}
+
+/// Sends until it is stored, as a client does, and records the answer.
+async fn until_sent(peer: &Peer, from: &str, to: &str, cid: &str, ledger: &Ledger) {
+    let begin = Instant::now();
+    loop {
+        match peer.try_send(&format!("@{to}"), cid, &Body::text(cid)).await {
+            ServerFrame::Sent(ask::Sent { conv, seq, .. }) => return ledger.answered(from, cid, conv.as_str(), seq),
+            ServerFrame::Error { retry: true, .. } => assert!(begin.elapsed() < LONG, "{cid} to {to} is never stored"),
+            other => panic!("{cid} to {to}: {other:?}"),
+        }
     }
 }
 
