@@ -44,8 +44,13 @@ enum Event {
     Wake,
 }
 
-/// Work that was asked for, its class and cost, and when it was granted.
-type Under = (Work, Class, u64, Option<u64>);
+/// Work that was asked for and has not ended: what was taken for it, and its ticket while it waits in line.
+struct Asked {
+    work: Work,
+    class: Class,
+    taken: u64,
+    ticket: Option<u64>,
+}
 
 struct World {
     now: Tick,
@@ -53,7 +58,7 @@ struct World {
     number: u64,
     lines: Lines<usize>,
     wake_at: Tick,
-    works: Vec<Option<Under>>,
+    works: Vec<Option<Asked>>,
     sessions: Vec<Session>,
     next_tick: Vec<Tick>,
     rules: Arc<Rules>,
@@ -174,14 +179,14 @@ impl World {
     /// As [`super::Ops`] does: its turn at once, a place in the line, or a refusal.
     fn ask(&mut self, work: Work, class: Class, cost: u64) {
         let number = self.works.len();
-        self.works.push(Some((work, class, cost, None)));
+        self.works.push(Some(Asked { work, class, taken: cost, ticket: None }));
         if self.lines.try_start(class, cost, self.now) {
             return self.start(number);
         }
         match self.lines.wait(class, cost, number) {
             Ok(ticket) => {
-                if let Some(work) = &mut self.works[number] {
-                    work.3 = Some(ticket);
+                if let Some(asked) = &mut self.works[number] {
+                    asked.ticket = Some(ticket);
                 }
                 if class != Class::Listing {
                     self.at(self.now + PATIENCE, Event::PatienceOver { work: number });
@@ -204,11 +209,11 @@ impl World {
 
     fn start(&mut self, number: usize) {
         *self.started.entry(self.now / 100).or_default() += 1;
-        if let Some((Work::Append { conv }, ..)) = self.works[number] {
+        if let Some(Asked { work: Work::Append { conv }, .. }) = self.works[number] {
             self.in_flight[conv] = std::mem::take(&mut self.waiting[conv]);
         }
-        if let Some(work) = &mut self.works[number] {
-            work.3 = None;
+        if let Some(asked) = &mut self.works[number] {
+            asked.ticket = None;
         }
         let answered = self.now + if self.is_up(self.now) { LATENCY } else { TIMEOUT };
         self.at(answered, Event::Answer { work: number, asked: self.now });
@@ -216,21 +221,21 @@ impl World {
 
     fn answer(&mut self, number: usize, asked: Tick) {
         let served = self.is_up(asked) && self.is_up(self.now);
-        let Some((_, class, cost, _)) = &self.works[number] else { return };
-        self.lines.end(*class, *cost, *cost, Some(served), self.now);
+        let Some(Asked { class, taken, .. }) = &self.works[number] else { return };
+        self.lines.end(*class, *taken, *taken, Some(served), self.now);
         self.finish(number, served);
         self.call();
     }
 
     fn lose_patience(&mut self, number: usize) {
-        let Some((_, class, _, Some(ticket))) = &self.works[number] else { return };
+        let Some(Asked { class, ticket: Some(ticket), .. }) = &self.works[number] else { return };
         if self.lines.leave(*class, *ticket).is_some() {
             self.finish(number, false);
         }
     }
 
     fn finish(&mut self, number: usize, served: bool) {
-        let Some((work, ..)) = self.works[number].take() else { return };
+        let Some(Asked { work, .. }) = self.works[number].take() else { return };
         match work {
             Work::Append { conv } => self.appended(conv, served),
             Work::Compare { of, cause } => {
