@@ -3,9 +3,6 @@
 use std::time::Duration;
 
 use super::finding::{Finding, millis};
-mod durability;
-mod homes;
-
 use crate::{
     config::{Config, Scylla},
     store::{
@@ -13,6 +10,9 @@ use crate::{
         slots::Incarnation,
     },
 };
+
+mod durability;
+mod homes;
 
 const PART: &str = "store";
 const SLOW: Duration = Duration::from_millis(100);

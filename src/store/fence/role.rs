@@ -180,8 +180,13 @@ impl<T: Ticket> Role<T> {
 
     fn on_rows(&mut self, rows: Vec<Placed>, more: bool) {
         let Stage::Recovering(Recovery::Rows(end)) = &mut self.stage else { return };
+        let before = end.top;
         let (adopted, more) = end.on_rows(rows, more, &self.limits);
         adopted.iter().for_each(|placed| self.cids.add(&placed.row.sender, &placed.row.cid, placed.row.seq));
+        if self.limits.bucket_of(before) != self.limits.bucket_of(end.top) {
+            // Of a long log that lost its heads only the end counts.
+            self.cids.trim(self.limits.cids_from(end.top + 1));
+        }
         self.stage = Stage::Recovering(end.clone().adopt(adopted, more, &mut self.effects));
     }
 

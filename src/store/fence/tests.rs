@@ -65,3 +65,20 @@ fn an_empty_log_has_nothing_to_raise() {
     let effects = role.take_effects();
     assert!(matches!(effects.last(), Some(Effect::Mended(1, 0))), "{effects:?}");
 }
+
+/// A log that lost its heads is read from its beginning: what it leaves in memory is of its end.
+#[test]
+fn a_long_log_without_heads_leaves_few_cids_in_memory() {
+    let mut role = Role::new(2, Limits { bucket: 4, ..Limits::default() });
+    role.mend(1_u8);
+    role.on(Event::Heads(0));
+    for seq in 1..=100 {
+        role.on(Event::Rows { rows: vec![placed(seq)], more: true });
+        role.on(Event::Written);
+        assert!(role.cids() <= 8, "{} at {seq}", role.cids());
+    }
+    role.on(Event::Rows { rows: Vec::new(), more: false });
+    role.on(Event::Validated);
+    role.on(Event::Raised);
+    assert!(matches!(role.take_effects().last(), Some(Effect::Mended(1, 100))));
+}

@@ -185,7 +185,7 @@ async fn a_change_of_the_replication_fails_until_somebody_says_that_it_is_repair
     if missing("a change of the replication").await {
         return;
     }
-    let place = Place::new().await;
+    let (folder, place) = (tempfile::tempdir().unwrap(), Place::new().await);
     let options = Cassandra::shared().await.migrated().await;
     let run = async |mut command: Command, args: &[&str]| {
         command
@@ -196,13 +196,13 @@ async fn a_change_of_the_replication_fails_until_somebody_says_that_it_is_repair
         output(command).await
     };
     let migrate = async |args: &[&str]| {
-        let done = run(natter(std::path::Path::new(".")), &[&["migrate", "--json"], args].concat()).await;
+        let done = run(natter(folder.path()), &[&["migrate", "--json"][..], args].concat()).await;
         assert!(done.status.success(), "{done:?}");
         serde_json::from_slice::<Value>(&done.stdout).unwrap()
     };
     let replication = async || {
         let seen = run(place.doctor(), &[]).await;
-        (seen.status.code(), finding(&report(&seen), "store", "replication").clone())
+        (seen.status.code(), finding(&report(&seen), "store", "replication"))
     };
     assert_eq!(replication().await.1["state"], "ok");
     let session = SessionBuilder::new().known_nodes(&options.contact_points).build().await.unwrap();
@@ -238,7 +238,7 @@ async fn homes_that_ended_are_told() {
             .env("NATTER_STORE__KIND", "scylla")
             .env("NATTER_STORE__SCYLLA__CONTACT_POINTS", options.contact_points.join(","))
             .env("NATTER_STORE__SCYLLA__KEYSPACE", &options.keyspace);
-        finding(&report(&output(command).await), "store", "homes").clone()
+        finding(&report(&output(command).await), "store", "homes")
     };
     let says = |found: &Value| found["says"].as_str().unwrap().to_owned();
     let found = homes().await;
