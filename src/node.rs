@@ -302,6 +302,7 @@ pub(crate) fn rules(config: &Config) -> Rules {
         ack_coalesce: timing.ack_coalesce_ms,
         recheck: timing.recheck_ms,
         reconcile: timing.reconcile_secs * 1000,
+        full_reconcile: timing.full_reconcile_secs * 1000,
         offline_after: timing.offline_after_secs * 1000,
         hole_after: timing.hole_after_secs * 1000,
         ping: timing.ping_secs * 1000,

@@ -3,6 +3,7 @@
 
 use std::{collections::VecDeque, future::Future, pin::pin, sync::Arc, time::Duration};
 
+use compact_str::CompactString;
 use tokio::{
     sync::{mpsc, oneshot},
     time::{Instant, sleep, timeout},
@@ -57,6 +58,8 @@ pub(super) struct Driver {
     /// When to come back, as told by a draining node.
     pub(super) come_back: Option<Duration>,
     attempt: u64,
+    /// The last that a node gave: with it a login compares nothing while nothing has changed.
+    pub(super) since: Option<CompactString>,
     tries: usize,
     started: Instant,
 }
@@ -89,6 +92,7 @@ impl Driver {
             signals: VecDeque::new(),
             backoff: Backoff::new(RECONNECT_FIRST, RECONNECT_MOST),
             come_back: None,
+            since: None,
             tries: 0,
             started: Instant::now(),
         }
@@ -151,7 +155,7 @@ impl Driver {
             let url = self.options.urls.get(self.tries % self.options.urls.len().max(1)).cloned().unwrap_or_default();
             self.tries += 1;
             self.attempt = attempts::after(self.attempt);
-            let attempt = open(self.options.clone(), url, self.attempt);
+            let attempt = open(self.options.clone(), url, self.attempt, self.since.clone());
             let error = match self.meanwhile(timeout(CONNECT_TRY, attempt)).await? {
                 Ok(Ok((connection, welcome))) => {
                     if let Some(ready) = self.ready.take() {
@@ -214,11 +218,17 @@ impl Driver {
 /// A connection that was not made, and when to come back where the node said that.
 type NotConnected = (ConnectError, Option<Duration>);
 
-async fn open(options: Arc<ClientOptions>, url: String, attempt: u64) -> Result<(Connection, Welcome), NotConnected> {
+async fn open(
+    options: Arc<ClientOptions>,
+    url: String,
+    attempt: u64,
+    since: Option<CompactString>,
+) -> Result<(Connection, Welcome), NotConnected> {
     let token = options.token.get().await.map_err(|words| (ConnectError::Token(words), None))?;
     let endpoint = Endpoint { authorities: options.authorities.clone(), ..Endpoint::new(url, options.encoding) };
     let mut connection = Connection::open(&endpoint).await.map_err(|error| (error, None))?;
-    let hello = Outgoing::Hello { token: Some(&token), device: &options.device, client: &options.client, attempt };
+    let (device, client, since) = (&options.device, &options.client, since.as_deref());
+    let hello = Outgoing::Hello { token: Some(&token), device, client, attempt, since };
     match connection.hello(&hello).await {
         Ok(welcome) => Ok((connection, welcome)),
         Err(error) => Err((error, connection.come_back())),

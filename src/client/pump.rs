@@ -209,7 +209,9 @@ impl<'d> Pump<'d> {
                 Event::Receipt(receipt)
             }
             ServerFrame::Signal(signal) => Event::Signal(signal),
-            ServerFrame::CaughtUp => {
+            ServerFrame::CaughtUp { since } => {
+                // Without one, the last stays: it says what it said.
+                self.driver.since = since.or(self.driver.since.take());
                 // Only now: a node that accepts and drops at once must not be retried ever faster.
                 self.driver.backoff.reset();
                 Event::CaughtUp

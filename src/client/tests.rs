@@ -83,6 +83,21 @@ async fn answered_over_a_reconnect(encoding: Encoding) {
     }
 }
 
+/// What a node gave with `caught_up` comes back with the next hello, and with all others until there is a newer one.
+#[tokio::test]
+async fn what_caught_up_brought_is_said_at_the_next_hello() {
+    let node = Node::start().await;
+    let (client, mut peer) = node.connect().await;
+    assert_eq!(peer.since, None);
+    for (told, said) in [(Some("opaque"), Some("opaque")), (None, Some("opaque")), (Some("newer"), Some("newer"))] {
+        peer.say(&ServerFrame::CaughtUp { since: told.map(Into::into) }).await;
+        drop(peer);
+        peer = node.accept().await;
+        assert_eq!(peer.since.as_deref(), said);
+    }
+    drop(client);
+}
+
 #[tokio::test]
 async fn sends_are_answered_over_a_reconnect() {
     answered_over_a_reconnect(Encoding::Json).await;

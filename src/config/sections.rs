@@ -275,6 +275,9 @@ section!(
         recheck_ms: u64 = 1_000,
         /// How often each session's heads are compared, to find what NATS lost without a sign. 0: never (tests).
         reconcile_secs: u64 = 60,
+        /// Heads are compared only when one row says that any may have changed, but all the same after about this long, at a
+        /// moment of each session's own. 0: they are compared each time.
+        full_reconcile_secs: u64 = 3_600,
         /// After a reconnect to NATS, the comparisons are spread over this long.
         reconcile_spread_secs: u64 = 30,
         /// A login that has waited for the store for this long is told to come back later.

@@ -213,6 +213,7 @@ fn timing(timing: &Timing, check: &mut Checks) {
     check.range("timing.offline_after_secs", timing.offline_after_secs, 1..=86_400);
     check.range("timing.recheck_ms", timing.recheck_ms, 10..=60_000);
     check.range("timing.reconcile_secs", timing.reconcile_secs, 0..=86_400);
+    check.range("timing.full_reconcile_secs", timing.full_reconcile_secs, 0..=86_400);
     check.range("timing.reconcile_spread_secs", timing.reconcile_spread_secs, 0..=3_600);
     check.range("timing.login_wait_ms", timing.login_wait_ms, 100..=60_000);
     check.range("timing.reconcile_rows_per_sec", timing.reconcile_rows_per_sec.into(), 100..=u32::MAX.into());

@@ -42,9 +42,9 @@ pub(super) async fn greet(
 ) -> Result<Box<Pump>, CloseReason> {
     let rejection = match admit(gateway, &mut socket, bearer).await {
         Ok((entering, joined, turn)) => match enter(gateway, &entering, turn).await {
-            Ok(()) => {
+            Ok(is_new) => {
                 // A client that went away while it waited must not replace the session that it has made since.
-                let Some(gone) = socket.look_ahead() else { return start(gateway, socket, entering, joined) };
+                let Some(gone) = socket.look_ahead() else { return start(gateway, socket, entering, joined, is_new) };
                 Rejection::silent(gone)
             }
             Err(refused) => {
@@ -137,8 +137,9 @@ async fn read_hello(socket: &mut Socket) -> Result<Introduced, Rejection> {
     }
 }
 
-/// Fences the subscription and registers the device, at the same time. `Err(None)`: the node drains.
-async fn enter(gateway: &Gateway, entering: &Entering, turn: Turn) -> Result<(), Option<crate::protocol::Refused>> {
+/// Fences the subscription and registers the device, at the same time; true for a device that was not known.
+/// `Err(None)`: the node drains.
+async fn enter(gateway: &Gateway, entering: &Entering, turn: Turn) -> Result<bool, Option<crate::protocol::Refused>> {
     // The drain tells the sessions that it finds; who joins later sees the flag.
     if gateway.is_draining() {
         return Err(None);
@@ -155,10 +156,11 @@ async fn enter(gateway: &Gateway, entering: &Entering, turn: Turn) -> Result<(),
         // I7: the session goes on without; the reconnect will fence and compare.
         tracing::debug!(user = %device.user, %error, "no fence at the start of a session");
     }
-    if registered.map_err(Some)? {
+    let is_new = registered.map_err(Some)?;
+    if is_new {
         gateway.hellos.count_device(&device.user);
     }
-    Ok(())
+    Ok(is_new)
 }
 
 /// The fence belongs to one generation of the connection (R10): when that changes meanwhile, once more.
@@ -169,7 +171,13 @@ async fn fence(gateway: &Gateway) -> Result<u64, BusError> {
     }
 }
 
-fn start(gateway: &Arc<Gateway>, socket: Socket, entering: Entering, joined: Joined) -> Result<Box<Pump>, CloseReason> {
+fn start(
+    gateway: &Arc<Gateway>,
+    socket: Socket,
+    entering: Entering,
+    joined: Joined,
+    is_new: bool,
+) -> Result<Box<Pump>, CloseReason> {
     let Some(handle) = joined.take() else { return Err(CloseReason::Gone) };
     let (session, first) = entering.on_registered(Arrival {
         rules: gateway.rules.clone(),
@@ -177,6 +185,7 @@ fn start(gateway: &Arc<Gateway>, socket: Socket, entering: Entering, joined: Joi
         ts: now_millis(),
         now: gateway.clock.now(),
         phase: rand::random_range(0..1000),
+        is_new,
     });
     gateway.metrics.sessions_opened.inc();
     let (device, rank) = (&handle.identity.device, &handle.identity.rank);

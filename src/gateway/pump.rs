@@ -334,6 +334,9 @@ impl Pump {
                 Effect::GapsFound { cause, found } => {
                     self.gateway.metrics.gaps_found.of(cause).inc_by(found as u64);
                 }
+                Effect::CompareSkipped { cause } => {
+                    self.gateway.metrics.reconciles_skipped.of(cause).inc();
+                }
                 Effect::Ping => self.socket.ping()?,
                 Effect::Close(reason) => return Err(reason),
             }

@@ -118,6 +118,8 @@ labels!(
         Inbox = "inbox",
         /// Heads against cursors.
         Gaps = "gaps",
+        /// The stamps of an inbox.
+        Stamps = "stamps",
         /// One cursor.
         Cursor = "cursor",
         /// One cursor, raised.

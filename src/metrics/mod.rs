@@ -131,6 +131,8 @@ pub struct Metrics {
 
     /// Comparisons of a session's heads and cursors.
     pub reconciles: CounterBy<Cause>,
+    /// Those that read one row, because the stamps said that nothing had changed.
+    pub reconciles_skipped: CounterBy<Cause>,
     /// Rows read by those comparisons.
     pub reconcile_rows: Counter,
     /// Conversations found behind that no notice had told of: what NATS lost.
@@ -221,6 +223,7 @@ impl Metrics {
             acks: m.plain("acks", "Acknowledgements taken"),
             cursor_writes: m.plain("cursor_writes", "Cursors written to the store"),
             reconciles: m.plain("reconciles", "Comparisons of a session's heads and cursors, by cause"),
+            reconciles_skipped: m.plain("reconciles_skipped", "Those of the comparisons that read one row and no heads, because the stamps said that nothing had changed, by cause"),
             reconcile_rows: m.plain("reconcile_rows", "Rows read by those comparisons"),
             gaps_found: m.plain("gaps_found", "Conversations that only a comparison found to be behind, by cause"),
             nats_connected: m.plain("nats_connected", "1 while connected to NATS"),

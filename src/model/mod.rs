@@ -10,6 +10,7 @@ mod integers;
 mod message;
 mod names;
 mod session_id;
+mod since;
 
 pub use self::{
     audience::Audience,
@@ -18,6 +19,7 @@ pub use self::{
     message::{Gap, NewMessage, Row, moves_mark},
     names::{Cid, Device, DeviceId, MAX_NAME, NameError, RoomId, UserId},
     session_id::{SessionId, SessionRank},
+    since::Since,
 };
 
 pub(crate) use self::{body::write_json, integers::wide_integer};

@@ -7,13 +7,14 @@ use std::{
     sync::Arc,
 };
 
+use super::upkeep;
 use crate::{
     config::Config,
-    model::{ConvId, Device, DeviceId, Gap, Row, Seq, SessionId, UserId},
+    model::{ConvId, Device, DeviceId, Gap, Row, Seq, SessionId, Since, UserId},
     node,
     overload::{Class, Lines, Tick, cost},
     protocol::{Body, ClientFrame, LiveMessage, Request, SharedFrame, client::Hello},
-    session::{Cause, Effect, Expiry, Greeting, Rules, Session, Upkeep, UpkeepDone, Urgency, greeting::Arrival},
+    session::{Cause, Effect, Expiry, Greeting, Rules, Session, Stamped, Upkeep, UpkeepDone, greeting::Arrival},
 };
 
 const SESSIONS: usize = 2_000;
@@ -28,6 +29,7 @@ const PATIENCE: Tick = 5_000;
 
 #[derive(Debug, Clone)]
 enum Work {
+    Stamps { of: usize, cause: Cause },
     Compare { of: usize, cause: Cause },
     Fill { of: usize, after: Option<Seq>, rows: usize },
     Find { of: usize, after: Seq },
@@ -81,13 +83,14 @@ fn conv(of: usize) -> ConvId {
 
 fn session(of: usize, rules: &Arc<Rules>, now: Tick) -> (Session, Vec<Effect>) {
     let device = Device { user: UserId::new(&format!("u{of}")).unwrap(), device: DeviceId::new("d").unwrap() };
-    let hello = Hello { token: None, device: device.device, client: None, attempt: 1 };
+    let hello = Hello { token: None, device: device.device, client: None, attempt: 1, since: None };
     let request = Request { reference: None, frame: ClientFrame::Hello(hello) };
     let introduced = Greeting.on_frame(Ok(request)).unwrap();
     let expiry = Expiry { tick: 10 * END, at: 10 * END };
     let entering = introduced.on_token(Some(Ok((device.user, expiry))), SessionId::random()).unwrap();
     let phase = (of % 1_000) as u64;
-    entering.on_number(1).on_registered(Arrival { rules: rules.clone(), node: "n".into(), ts: 0, now, phase })
+    let arrival = Arrival { rules: rules.clone(), node: "n".into(), ts: 0, now, phase, is_new: false };
+    entering.on_number(1).on_registered(arrival)
 }
 
 impl World {
@@ -238,6 +241,11 @@ impl World {
         let Some(Asked { work, .. }) = self.works[number].take() else { return };
         match work {
             Work::Append { conv } => self.appended(conv, served),
+            Work::Stamps { of, cause } => {
+                let since = Since::new(u128::from(self.tops[of / 2]).to_be_bytes());
+                let stamps = if served { Ok(Stamped { since, clean: true }) } else { Err(()) };
+                self.upkeep(of, UpkeepDone::StampsRead { cause, stamps });
+            }
             Work::Compare { of, cause } => {
                 let (head, cursor) = (self.tops[of / 2], self.cursors[of]);
                 let gaps = if head > cursor { vec![Gap { conv: conv(of), head, cursor }] } else { Vec::new() };
@@ -315,9 +323,11 @@ impl World {
                 Effect::Upkeep(Upkeep::Fill { after, rows, .. }) => {
                     self.ask(Work::Fill { of, after, rows }, Class::Fill, cost(rows, 0));
                 }
+                Effect::Upkeep(Upkeep::ReadStamps { cause, urgency }) => {
+                    self.ask(Work::Stamps { of, cause }, upkeep::class_of(urgency), 1);
+                }
                 Effect::Upkeep(Upkeep::Compare { cause, urgency, .. }) => {
-                    let class = if urgency == Urgency::Waited { Class::Login } else { Class::Listing };
-                    self.ask(Work::Compare { of, cause }, class, 256);
+                    self.ask(Work::Compare { of, cause }, upkeep::class_of(urgency), 256);
                 }
                 Effect::Upkeep(Upkeep::FindRow { after, .. }) => self.ask(Work::Find { of, after }, Class::Fill, 4),
                 Effect::Upkeep(Upkeep::RaiseCursor { seq, .. }) => {

@@ -5,6 +5,8 @@
 
 use std::sync::Arc;
 
+use aws_lc_rs::digest;
+
 use super::{
     Caller, Ops,
     caller::belongs,
@@ -15,20 +17,26 @@ use super::{
 };
 use crate::{
     metrics::StoreOp,
-    model::{ConvId, Device, Row, Seq},
+    model::{ConvId, Device, Row, Seq, Since},
     overload::{Class, Turn, cost},
     protocol::{Refused, server::Announcement},
     routing::SessionHandle,
-    session::{AckCheck, Cause, Delivery, Identity, Upkeep, UpkeepDone, Urgency},
-    store::Span,
+    session::{AckCheck, Cause, Delivery, GAPS, Identity, Stamped, Upkeep, UpkeepDone, Urgency},
+    store::{Span, Stamps},
 };
 
-/// Conversations looked at in one page of heads, and what one is taken to cost before it is read.
-const GAPS_PAGE: usize = 256;
+/// Conversations looked at in one page of heads where few are behind: the whole inbox of almost everybody, in one go …
+const SPARSE: usize = 8_192;
+/// … and where many are: what was read beyond the last that the page holds is read again.
+const DENSE: usize = 2 * GAPS;
+/// What a page is taken to cost before it is read.
+const GAPS_COST: usize = 256;
 /// Rows read to judge an acknowledgement: two heads, the row above them, the cursor.
 const CHECK_ROWS: usize = 4;
 /// Rows read to find where a log goes on behind a hole: a binary search.
 const FIND_ROWS: usize = 16;
+/// Rows looked at for one that somebody else wrote.
+const UNDELIVERED_ROWS: usize = 256;
 /// What a login costs before its first comparison of heads: its number and its device, read and written.
 const LOGIN_ROWS: usize = 6;
 
@@ -52,10 +60,18 @@ impl Ops {
                     done(fill(&ops, device, conv, after, Span { rows, bytes: bytes.min(PAGE_BYTES) }).await);
                 }
                 Upkeep::FindRow { conv, after, upto } => done(find_row(&ops, conv, after, upto).await),
-                Upkeep::Compare { after, cause, urgency } => {
+                Upkeep::ReadStamps { cause, urgency } => {
+                    let caller = Caller::session(me.clone());
+                    let read = caller.while_there(read_stamps(&ops, device, cause, urgency)).await;
+                    if let Ok(read) = read {
+                        done(read);
+                    }
+                }
+                Upkeep::Compare { after, sparse, cause, urgency } => {
+                    let scan = if sparse { SPARSE } else { DENSE };
                     // What nobody waits for may stand in line for long: not for those who have gone.
                     let caller = Caller::session(me.clone());
-                    let compared = caller.while_there(compare(&ops, device, after, cause, urgency)).await;
+                    let compared = caller.while_there(compare(&ops, device, (after, scan), cause, urgency)).await;
                     if let Ok(compared) = compared {
                         done(compared);
                     }
@@ -145,23 +161,50 @@ async fn find_row(ops: &Ops, conv: ConvId, after: Seq, upto: Seq) -> UpkeepDone 
     UpkeepDone::RowFound { conv, next: next.map_err(drop) }
 }
 
-async fn compare(ops: &Ops, device: &Device, after: Option<ConvId>, cause: Cause, urgency: Urgency) -> UpkeepDone {
-    // Whoever waits at a login comes before what runs in the background; both keep to the budget (R12).
-    let class = match urgency {
+/// Whoever waits at a login comes before what runs in the background; both keep to the budget (R12).
+pub(super) fn class_of(urgency: Urgency) -> Class {
+    match urgency {
         Urgency::Waited => Class::Login,
         Urgency::Background => Class::Listing,
+    }
+}
+
+async fn read_stamps(ops: &Ops, device: &Device, cause: Cause, urgency: Urgency) -> UpkeepDone {
+    let Ok(turn) = ops.overload.turn(class_of(urgency), cost(1, 0)).await else {
+        return UpkeepDone::StampsRead { cause, stamps: Err(()) };
     };
-    let Ok(turn) = ops.overload.turn(class, cost(GAPS_PAGE, 0)).await else {
+    let read = ops.store.inbox.stamps(&device.user).await;
+    turn.end(cost(1, 0), is_served(&read));
+    let read = counted(&ops.metrics, StoreOp::Stamps, read);
+    ops.metrics.reconciles.of(cause).inc();
+    ops.metrics.reconcile_rows.inc();
+    let stamped = |stamps: Stamps| Stamped { since: since(&stamps, device), clean: stamps.clean };
+    UpkeepDone::StampsRead { cause, stamps: read.map_err(drop).map(stamped) }
+}
+
+/// The stamps as a session remembers them and a client brings them back: small, and of no use to another user or device,
+/// whose stamps may read the same.
+fn since(stamps: &Stamps, device: &Device) -> Since {
+    let mut digest = digest::Context::new(&digest::SHA256);
+    for part in [device.user.as_str(), "/", device.device.as_str(), "/", stamps.value.as_str()] {
+        digest.update(part.as_bytes());
+    }
+    let mut first = [0; 16];
+    first.copy_from_slice(&digest.finish().as_ref()[..16]);
+    Since::new(first)
+}
+
+type Place = (Option<ConvId>, usize);
+
+async fn compare(ops: &Ops, device: &Device, (after, scan): Place, cause: Cause, urgency: Urgency) -> UpkeepDone {
+    let Ok(turn) = ops.overload.turn(class_of(urgency), cost(GAPS_COST, 0)).await else {
         return UpkeepDone::Compared { cause, page: Err(()) };
     };
-    let read = ops.store.inbox.gaps(device, after.as_ref(), GAPS_PAGE).await;
+    let read = ops.store.inbox.gaps(device, after.as_ref(), GAPS, scan).await;
     let scanned = read.as_ref().map_or(0, |page| page.scanned);
     turn.end(cost(scanned, 0), is_served(&read));
     let read = counted(&ops.metrics, StoreOp::Gaps, read);
     ops.metrics.reconcile_rows.inc_by(scanned as u64);
-    if after.is_none() {
-        ops.metrics.reconciles.of(cause).inc();
-    }
     UpkeepDone::Compared { cause, page: read.map_err(drop).map(|page| (page.items, page.next)) }
 }
 
@@ -186,7 +229,7 @@ async fn check_ack(ops: &Ops, device: &Device, check: AckCheck) -> UpkeepDone {
 /// Tells push services of the last message that no device of the user acknowledged. Those that the user sent from another
 /// device are passed over: nobody is pushed what he wrote himself.
 async fn undelivered(ops: &Ops, device: &Device, conv: &ConvId, after: Seq, upto: Seq) {
-    let span = Span { rows: GAPS_PAGE, bytes: PAGE_BYTES };
+    let span = Span { rows: UNDELIVERED_ROWS, bytes: PAGE_BYTES };
     // However long it takes: nobody else tells.
     let Ok(turn) = ops.overload.turn(Class::Listing, cost(span.rows, 0)).await else { return };
     let delivered = ops.store.marks.delivered(&device.user, conv).await;

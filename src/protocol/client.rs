@@ -6,11 +6,12 @@
 mod blame;
 mod outgoing;
 
+use compact_str::CompactString;
 pub use outgoing::Outgoing;
 
 use super::{
     Ask, Encoding, ErrorCode, Op, Refused,
-    fields::{Fields, FromFields, SHORT_TEXT, name, need, seq},
+    fields::{Fields, FromFields, SHORT_TEXT, name, need, seq, since},
     strict::{Strict, Text},
 };
 use crate::model::{ConvId, DeviceId, Seq};
@@ -71,6 +72,8 @@ pub struct Hello {
     pub client: Option<String>,
     /// A counter that the client keeps over its reconnects (R11).
     pub attempt: u64,
+    /// The last that `caught_up` brought (R12).
+    pub since: Option<CompactString>,
 }
 
 impl std::fmt::Debug for Hello {
@@ -128,6 +131,7 @@ impl FromFields for Hello {
             device: name("device", fields.device)?,
             client: fields.client.map(|text| text.chars().take(SHORT_TEXT).collect()),
             attempt: fields.attempt.unwrap_or(0),
+            since: fields.since.map(since).transpose()?,
         })
     }
 }

@@ -3,10 +3,11 @@
 
 use std::str::FromStr;
 
+use compact_str::CompactString;
 use serde::{Deserialize, Deserializer};
 
 use super::{Body, ErrorCode, Refused, strict::Text};
-use crate::model::{MAX_SEQ, NameError, Seq};
+use crate::model::{MAX_SEQ, NameError, Seq, Since};
 
 /// Longest `type` of a signal, and longest `client` of a hello that is kept.
 pub const SHORT_TEXT: usize = 64;
@@ -33,6 +34,8 @@ pub(super) struct Fields<'a> {
     pub(super) device: Option<String>,
     pub(super) client: Option<String>,
     pub(super) attempt: Option<u64>,
+    #[serde(borrow)]
+    pub(super) since: Option<Text<'a>>,
     pub(super) before: Option<u64>,
     pub(super) after: Option<After>,
     pub(super) limit: Option<u64>,
@@ -74,6 +77,16 @@ pub(super) fn name<T: FromStr<Err = NameError>>(field: &str, text: Option<impl A
 pub(super) fn seq(field: &str, value: Option<u64>) -> Result<Seq, Refused> {
     let value = need(field, value)?;
     if value <= MAX_SEQ { Ok(value) } else { Err(bad_frame(format!("{field}: must be below 2^53"))) }
+}
+
+/// What `caught_up` brought: opaque, so no more is checked than that it is short.
+pub(super) fn since(text: impl AsRef<str>) -> Result<CompactString, Refused> {
+    let text = text.as_ref();
+    if text.len() <= Since::MOST {
+        Ok(text.into())
+    } else {
+        Err(bad_frame(format!("since: must be at most {} bytes", Since::MOST)))
+    }
 }
 
 pub(super) fn limit(value: Option<u64>, most: usize) -> Result<usize, Refused> {

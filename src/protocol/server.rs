@@ -1,6 +1,7 @@
 //! Frames from a node: to clients, and between nodes on users' subjects.
 
 use bytes::Bytes;
+use compact_str::CompactString;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -28,7 +29,12 @@ pub enum ServerFrame {
     /// A live signal.
     Signal(Signal),
     /// Everything missed has been handed out.
-    CaughtUp,
+    CaughtUp {
+        /// For the next `hello`: with it a login of this device compares nothing while nothing has changed. Opaque;
+        /// only given when the device has everything, and has acknowledged it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        since: Option<CompactString>,
+    },
     /// A backlog was cut; the rest is there through `history`.
     Truncated {
         /// Which conversation.
@@ -88,7 +94,7 @@ impl ServerFrame {
             Self::Message(_)
             | Self::Receipt(_)
             | Self::Signal(_)
-            | Self::CaughtUp
+            | Self::CaughtUp { .. }
             | Self::Truncated { .. }
             | Self::Goodbye { .. } => None,
         }

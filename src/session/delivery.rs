@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use self::{compare::Compare, conv::Conv};
+use self::{compare::Compare, conv::Conv, stamps::Seen};
 use super::{Cause, Effect, Rules, Tick};
 use crate::{
     model::{ConvId, Seq},
@@ -23,6 +23,7 @@ mod marks;
 mod offline;
 #[cfg(any(debug_assertions, test))]
 mod sound;
+mod stamps;
 
 /// What every step needs to know: the rules, and what time it is.
 #[derive(Debug, Clone, Copy)]
@@ -51,6 +52,7 @@ pub struct Delivery {
     credit: usize,
     compare: Compare,
     cause: Cause,
+    seen: Seen,
     /// A comparison failed, and its retry is not due yet.
     backing_off: bool,
     /// Compare again when this comparison is done.
@@ -82,6 +84,7 @@ impl Default for Delivery {
             credit: 0,
             compare: Compare::Idle,
             cause: Cause::Login,
+            seen: Seen::default(),
             backing_off: false,
             again: None,
             login_left: 0,

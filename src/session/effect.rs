@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::{
-    model::{ConvId, Gap, Row, Seq},
+    model::{ConvId, Gap, Row, Seq, Since},
     protocol::{Ask, CloseReason, LiveMessage, Refused, ServerFrame},
 };
 
@@ -99,6 +99,11 @@ pub enum Effect {
         /// How many.
         found: usize,
     },
+    /// Count a comparison that was not made, because nothing has changed since the last one.
+    CompareSkipped {
+        /// Why the heads were to be compared.
+        cause: Cause,
+    },
     /// Ping the peer.
     Ping,
     /// Close the connection.
@@ -128,10 +133,19 @@ pub enum Upkeep {
         /// A seq that was heard of.
         upto: Seq,
     },
+    /// Read the stamps of the inbox, before its heads.
+    ReadStamps {
+        /// Why.
+        cause: Cause,
+        /// How soon.
+        urgency: Urgency,
+    },
     /// Read one page of heads above cursors.
     Compare {
         /// Where the page before ended.
         after: Option<ConvId>,
+        /// Few are expected to be behind: many may be looked at.
+        sparse: bool,
         /// Why.
         cause: Cause,
         /// How soon.
@@ -177,6 +191,15 @@ pub struct AckCheck {
     pub seq: Seq,
 }
 
+/// The stamps of a user's inbox, for one device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamped {
+    /// What they are.
+    pub since: Since,
+    /// No change is under way: only then they say anything (R12).
+    pub clean: bool,
+}
+
 /// A page of conversations with head above cursor, and where the next page starts.
 pub type GapsPage = (Vec<Gap>, Option<ConvId>);
 
@@ -198,6 +221,13 @@ pub enum UpkeepDone {
         conv: ConvId,
         /// Its seq, nothing where there is no row, or an error where the store did not say.
         next: Result<Option<Seq>, ()>,
+    },
+    /// The stamps of the inbox.
+    StampsRead {
+        /// Why the heads are to be compared.
+        cause: Cause,
+        /// The stamps, or nothing where they could not be read.
+        stamps: Result<Stamped, ()>,
     },
     /// A page of heads above cursors.
     Compared {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::{Effect, Expiry, Identity, Rules, Session, Tick};
 use crate::{
-    model::{Device, Millis, SessionId, SessionRank, UserId},
+    model::{Device, Millis, SessionId, SessionRank, Since, UserId},
     protocol::{
         ClientFrame, CloseReason, ErrorCode, Refused, Request, ServerFrame,
         client::{FrameError, Hello},
@@ -59,6 +59,8 @@ pub struct Entering {
     reference: Option<u64>,
     identity: Identity,
     expiry: Expiry,
+    /// Up to where its client says it has everything.
+    since: Option<Since>,
 }
 
 /// Where and when a session starts.
@@ -74,6 +76,8 @@ pub struct Arrival {
     pub now: Tick,
     /// 0 to 999: spreads the slow sweeps of many sessions.
     pub phase: u64,
+    /// The device was not known before: it has nothing, whatever its client says.
+    pub is_new: bool,
 }
 
 /// What a checked token says, or whether it is merely too old, and what is wrong in words.
@@ -112,7 +116,8 @@ impl Introduced {
             Some(Ok((user, expiry))) => {
                 let rank = SessionRank { number: 0, attempt: hello.attempt, session };
                 let identity = Identity { device: Device { user, device: hello.device }, rank };
-                return Ok(Entering { reference, identity, expiry });
+                let since = hello.since.as_deref().and_then(Since::parse);
+                return Ok(Entering { reference, identity, expiry, since });
             }
             Some(Err((true, text))) => (CloseReason::TokenExpired, text),
             Some(Err((false, text))) => (CloseReason::BadToken, text),
@@ -144,7 +149,7 @@ impl Entering {
 
     /// The device is registered and the subscription fenced (or could not be): the session starts.
     pub fn on_registered(self, arrival: Arrival) -> (Session, Vec<Effect>) {
-        let Self { reference, identity, expiry } = self;
+        let Self { reference, identity, expiry, since } = self;
         let mut out = vec![Effect::Frame(ServerFrame::Welcome(Welcome {
             reference,
             user: identity.device.user.clone(),
@@ -159,7 +164,8 @@ impl Entering {
                 window: usize::try_from(arrival.rules.window).unwrap_or(usize::MAX),
             },
         }))];
-        let session = Session::start(identity, expiry, arrival, &mut out);
+        let since = since.filter(|_| !arrival.is_new);
+        let session = Session::start(identity, expiry, since, arrival, &mut out);
         (session, out)
     }
 }

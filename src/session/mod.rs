@@ -16,10 +16,10 @@ mod rules;
 mod session;
 
 pub use delivery::Delivery;
-pub use effect::{AckCheck, Cause, Effect, GapsPage, Upkeep, UpkeepDone, Urgency};
+pub use effect::{AckCheck, Cause, Effect, GapsPage, Stamped, Upkeep, UpkeepDone, Urgency};
 pub use greeting::{Greeting, Rejection};
 pub use rate::Rate;
-pub use rules::{BEHIND, KNOWN, PAGE_ROWS, Rules};
+pub use rules::{BEHIND, GAPS, KNOWN, PAGE_ROWS, Rules};
 pub use session::Session;
 
 use crate::model::{Device, Millis, SessionRank};

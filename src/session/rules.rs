@@ -4,6 +4,8 @@ use super::{Rate, Tick};
 
 /// [`Rules::page_rows`] of a node: not a setting, but tests use smaller pages.
 pub const PAGE_ROWS: u32 = 64;
+/// Most conversations of one page of heads above cursors.
+pub const GAPS: usize = 256;
 /// [`Rules::behind`] of a node.
 pub const BEHIND: usize = 64;
 /// [`Rules::known`] of a node.
@@ -33,6 +35,8 @@ pub struct Rules {
     pub recheck: Tick,
     /// Between two slow sweeps; 0 switches them off.
     pub reconcile: Tick,
+    /// The heads are compared about so often though the stamps say that nothing changed; 0: each time.
+    pub full_reconcile: Tick,
     /// Unacknowledged for so long, a message counts as not delivered for push services.
     pub offline_after: Tick,
     /// A row that was heard of and is missing for so long, while the store answers, is a hole in the log (R18).

@@ -5,12 +5,14 @@
 
 use std::sync::Arc;
 
+use compact_str::ToCompactString;
+
 use super::{
-    AckCheck, Cause, Delivery, Effect, Expiry, GapsPage, Identity, Moved, Rules, Tick, Upkeep, UpkeepDone,
+    AckCheck, Cause, Delivery, Effect, Expiry, GapsPage, Identity, Moved, Rules, Stamped, Tick, Upkeep, UpkeepDone,
     delivery::At, gate::Gate, greeting::Arrival, retry::Retry,
 };
 use crate::{
-    model::{ConvId, Recipient, Seq, SessionRank},
+    model::{ConvId, Recipient, Seq, SessionRank, Since},
     protocol::{
         Ask, ClientFrame, CloseReason, ErrorCode, LiveMessage, Op, Outcome, Refused, Request, ServerFrame, ask,
         client::FrameError, server::Announcement,
@@ -47,13 +49,20 @@ type Out = Vec<Effect>;
 
 impl Session {
     /// A session whose device is registered and whose subscription was fenced (or could not be).
-    pub(super) fn start(identity: Identity, expiry: Expiry, arrival: Arrival, out: &mut Out) -> Self {
+    pub(super) fn start(
+        identity: Identity,
+        expiry: Expiry,
+        since: Option<Since>,
+        arrival: Arrival,
+        out: &mut Out,
+    ) -> Self {
         let Arrival { rules, now, phase, .. } = arrival;
+        let delivery = Delivery::begin(&rules, since, phase, now);
         let sweep_at = (rules.reconcile > 0).then(|| now + rules.reconcile / 2 + rules.reconcile * phase / 1000);
         let mut session = Self {
             retry: Retry::new(identity.rank.session.as_str()),
             identity,
-            delivery: Delivery::default(),
+            delivery,
             pending: 0,
             gate: Gate::new(rules.requests, now),
             expiry,
@@ -232,6 +241,7 @@ impl Session {
                 self.delivery.on_row_found(&conv, next, At { rules: &self.rules, now }, out);
                 self.after_delivery(out);
             }
+            UpkeepDone::StampsRead { cause, stamps } => self.on_stamps(cause, stamps, now, out),
             UpkeepDone::Compared { cause, page } => self.on_gaps(cause, page, now, out),
             UpkeepDone::AckChecked { check, found } => self.on_ack_checked(check, found, now, out),
             UpkeepDone::CursorRaised { conv, stored } => {
@@ -275,14 +285,24 @@ impl Session {
         self.delivery.compare(Cause::Lagged, out);
     }
 
+    /// The stamps of the inbox: nothing has changed, or the heads are read.
+    fn on_stamps(&mut self, cause: Cause, stamps: Result<Stamped, ()>, now: Tick, out: &mut Out) {
+        let Ok(stamps) = stamps else { return self.on_compare_failed(cause, now) };
+        if self.delivery.on_stamps(stamps, At { rules: &self.rules, now }, out) {
+            self.retry.reset();
+            self.after_delivery(out);
+        }
+    }
+
+    fn on_compare_failed(&mut self, cause: Cause, now: Tick) {
+        // It keeps its cause, and with it its class: what waited for its share of the budget waits for it again.
+        let cause = self.delivery.on_compare_failed(cause);
+        self.retry_at = Some((now + self.retry.after_failure(), cause));
+    }
+
     /// A page of heads above cursors.
     fn on_gaps(&mut self, cause: Cause, page: Result<GapsPage, ()>, now: Tick, out: &mut Out) {
-        let Ok((gaps, next)) = page else {
-            // It keeps its cause, and with it its class: what waited for its share of the budget waits for it again.
-            let cause = self.delivery.on_compare_failed(cause);
-            self.retry_at = Some((now + self.retry.after_failure(), cause));
-            return;
-        };
+        let Ok((gaps, next)) = page else { return self.on_compare_failed(cause, now) };
         self.retry.reset();
         let found = self.delivery.on_gaps(gaps, next, At { rules: &self.rules, now }, out);
         if found > 0 {
@@ -328,7 +348,8 @@ impl Session {
 
     fn after_delivery(&mut self, out: &mut Out) {
         if self.delivery.take_caught_up() {
-            out.push(Effect::Frame(ServerFrame::CaughtUp));
+            let since = self.delivery.since().map(|since| since.to_compact_string());
+            out.push(Effect::Frame(ServerFrame::CaughtUp { since }));
         }
     }
 

@@ -7,11 +7,12 @@ use std::{
     sync::Arc,
 };
 
+use compact_str::ToCompactString;
 use proptest::prelude::*;
 
 use super::{greeting::Arrival, *};
 use crate::{
-    model::{Body, Cid, ConvId, DeviceId, Gap, Recipient, Row, Seq, SessionId, UserId},
+    model::{Body, Cid, ConvId, DeviceId, Gap, Recipient, Row, Seq, SessionId, Since, UserId},
     protocol::{
         Answer, Ask, ClientFrame, CloseReason, ErrorCode, LiveMessage, Op, Refused, Request, ServerFrame, SharedFrame,
         ask, client::Hello, server::Announcement,
@@ -63,6 +64,12 @@ struct Asked {
     what: What,
     tops: [Seq; CONVS],
     cursors: [Seq; CONVS],
+    stamp: u64,
+}
+
+/// What the store says of its stamp: even once it is settled.
+fn stamped(stamp: u64) -> Stamped {
+    Stamped { since: Since::new(u128::from(stamp).to_be_bytes()), clean: stamp % 2 == 0 }
 }
 
 #[derive(Debug)]
@@ -74,20 +81,44 @@ enum What {
 #[derive(Debug, Clone)]
 enum Step {
     Append(usize),
-    Notice { pick: usize, keep: bool, head_only: bool },
+    /// The stamp says that a message comes, its head does not show yet.
+    Raise(usize),
+    Settle,
+    Notice {
+        pick: usize,
+        keep: bool,
+        head_only: bool,
+    },
     Lose(usize),
     Lagged,
-    Answer { pick: usize, stale: bool, fail: bool },
-    Ack { conv: usize, back: u64 },
-    AckAhead { conv: usize, above: bool },
+    Answer {
+        pick: usize,
+        stale: bool,
+        fail: bool,
+    },
+    Ack {
+        conv: usize,
+        back: u64,
+    },
+    AckAhead {
+        conv: usize,
+        above: bool,
+    },
     Request(Kind),
     Token(bool),
-    Announce { number: u64, attempt: u64, other_device: bool },
+    Announce {
+        number: u64,
+        attempt: u64,
+        other_device: bool,
+    },
     Credit(bool),
     Compare(Tick),
     Tick(Tick),
     Silence,
-    Restart,
+    /// With what the client was told last, or without.
+    Restart {
+        resume: bool,
+    },
 }
 
 /// A request with a `ref`: each gets exactly one answer.
@@ -116,10 +147,12 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Kind::Bad),
     ];
     prop_oneof![
-        8 => any_conv.clone().prop_map(Step::Append),
+        6 => any_conv.clone().prop_map(Step::Append),
+        3 => any_conv.clone().prop_map(Step::Raise),
+        6 => Just(Step::Settle),
         9 => (any::<usize>(), any::<bool>(), prop::bool::weighted(0.2))
             .prop_map(|(pick, keep, head_only)| Step::Notice { pick, keep, head_only }),
-        1 => any::<usize>().prop_map(Step::Lose),
+        2 => any::<usize>().prop_map(Step::Lose),
         1 => Just(Step::Lagged),
         12 => (any::<usize>(), any::<bool>(), prop::bool::weighted(0.15))
             .prop_map(|(pick, stale, fail)| Step::Answer { pick, stale, fail }),
@@ -133,7 +166,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..3_000_u64).prop_map(Step::Compare),
         4 => (0..3_000_u64).prop_map(Step::Tick),
         1 => Just(Step::Silence),
-        1 => Just(Step::Restart),
+        1 => any::<bool>().prop_map(|resume| Step::Restart { resume }),
     ]
 }
 
@@ -145,6 +178,15 @@ struct World {
     /// Highest seq the device ever acknowledged.
     acked: [Seq; CONVS],
     notices: Vec<(usize, Seq)>,
+    /// Odd while a raise is under way or not settled.
+    stamp: u64,
+    /// The raise under way: answered, and visible to all, when it has landed.
+    raising: Option<usize>,
+    /// The tops at each clean stamp.
+    tops_at: BTreeMap<u64, [Seq; CONVS]>,
+    /// What the client was told last.
+    since: Option<Since>,
+    skipped: usize,
     session: Session,
     /// The tops when this session started: `caught_up` promises at least these.
     tops_at_start: [Seq; CONVS],
@@ -164,7 +206,7 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let (session, now) = (Self::fresh(1, 1_000_000), 1);
+        let (session, now) = (Self::fresh(1, 1_000_000, None), 1);
         let mut world = Self {
             rules: rules(),
             now,
@@ -172,6 +214,11 @@ impl World {
             cursors: [0; CONVS],
             acked: [0; CONVS],
             notices: Vec::new(),
+            stamp: 0,
+            raising: None,
+            tops_at: BTreeMap::from([(0, [0; CONVS])]),
+            since: None,
+            skipped: 0,
             session: session.0,
             tops_at_start: [0; CONVS],
             got: BTreeMap::new(),
@@ -184,26 +231,27 @@ impl World {
             alive_at: 1,
             blocked_since: None,
         };
-        world.restart();
+        world.restart(false);
         world
     }
 
     /// Through the greeting, as the gateway does it.
-    fn fresh(now: Tick, ends: Tick) -> (Session, Vec<Effect>) {
-        let hello = Hello { token: None, device: identity(0).device.device, client: None, attempt: 5 };
+    fn fresh(now: Tick, ends: Tick, since: Option<Since>) -> (Session, Vec<Effect>) {
+        let since = since.map(|since| since.to_compact_string());
+        let hello = Hello { token: None, device: identity(0).device.device, client: None, attempt: 5, since };
         let request = Request { reference: Some(0), frame: ClientFrame::Hello(hello) };
         let introduced = Greeting.on_frame(Ok(request)).unwrap();
         let expiry = Expiry { tick: ends, at: ends };
         let entering = introduced.on_token(Some(Ok((user("me"), expiry))), SessionId::random()).unwrap().on_number(5);
         let (session, mut first) =
-            entering.on_registered(Arrival { rules: rules(), node: "n".into(), ts: 0, now, phase: 500 });
+            entering.on_registered(Arrival { rules: rules(), node: "n".into(), ts: 0, now, phase: 500, is_new: false });
         assert!(matches!(first.remove(0), Effect::Frame(ServerFrame::Welcome(_))), "welcome comes first");
         (session, first)
     }
 
-    fn restart(&mut self) {
+    fn restart(&mut self, resume: bool) {
         self.token_ends = self.now + 600_000;
-        let (session, first) = Self::fresh(self.now, self.token_ends);
+        let (session, first) = Self::fresh(self.now, self.token_ends, self.since.filter(|_| resume));
         self.session = session;
         self.got.clear();
         // Cursor writes of the old session may still land; its reads and its answers go nowhere.
@@ -228,6 +276,7 @@ impl World {
                 Effect::Ask { reference, ask } => self.ask(What::Ask { reference, ask }),
                 Effect::Upkeep(Upkeep::Announce | Upkeep::Undelivered { .. }) | Effect::Ping => {}
                 Effect::Upkeep(need) => self.ask(What::Upkeep(need)),
+                Effect::CompareSkipped { .. } => self.skipped += 1,
                 Effect::GapsFound { found, .. } => assert!(found > 0 && found <= CONVS),
                 Effect::Cut { conv, first, .. } => panic!("{conv}: {first} is merely late (R18)"),
                 Effect::CheckToken { .. } => panic!("tokens are answered at once in this model"),
@@ -251,17 +300,20 @@ impl World {
             CloseReason::Replaced | CloseReason::Superseded => {}
             other => panic!("closed with {other:?}"),
         }
-        self.restart();
+        self.restart(true);
     }
 
     fn on_frame(&mut self, frame: ServerFrame) {
         let answered = match &frame {
-            ServerFrame::CaughtUp => {
+            ServerFrame::CaughtUp { since } => {
                 self.caught_up += 1;
                 assert_eq!(self.caught_up, 1, "caught_up comes once");
                 for (index, top) in self.tops_at_start.iter().enumerate() {
                     let had = self.got.get(&index).copied().unwrap_or(0).max(self.acked[index]);
                     assert!(had >= *top, "caught_up before conversation {index}: {had} of {top}");
+                }
+                if let Some(since) = since {
+                    self.told_since(Since::parse(since).unwrap());
                 }
                 return;
             }
@@ -278,12 +330,43 @@ impl World {
         }
     }
 
+    /// What the client is told to say next time: everything was acknowledged that there was then, durably.
+    fn told_since(&mut self, since: Since) {
+        let (_, tops) = self.tops_at.iter().find(|(stamp, _)| stamped(**stamp).since == since).unwrap();
+        assert!(self.cursors.iter().zip(tops).all(|(cursor, top)| cursor >= top), "{:?} of {tops:?}", self.cursors);
+        self.since = Some(since);
+    }
+
+    fn append(&mut self, conv: usize) {
+        self.tops[conv] += 1;
+        self.notices.push((conv, self.tops[conv]));
+    }
+
+    /// A user has one raise under way at most.
+    fn land(&mut self) {
+        if let Some(conv) = self.raising.take() {
+            self.append(conv);
+        }
+    }
+
+    fn raise(&mut self, conv: usize) {
+        self.land();
+        self.stamp += if self.stamp % 2 == 0 { 1 } else { 2 };
+        self.raising = Some(conv);
+    }
+
+    fn settle_stamp(&mut self) {
+        self.land();
+        self.stamp += self.stamp % 2;
+        self.tops_at.insert(self.stamp, self.tops);
+    }
+
     fn ask(&mut self, what: What) {
         assert!(self.asked.len() < 96, "it asks without end: {:?}", self.asked);
         if let What::Upkeep(Upkeep::RaiseCursor { conv, seq }) = &what {
             assert!(*seq <= self.acked[index_of(conv)], "a cursor is written from acks only");
         }
-        self.asked.push(Asked { what, tops: self.tops, cursors: self.cursors });
+        self.asked.push(Asked { what, tops: self.tops, cursors: self.cursors, stamp: self.stamp });
     }
 
     /// I3, and I2's half that can be seen at once: nothing is skipped that the device did not acknowledge.
@@ -305,7 +388,8 @@ impl World {
             return;
         }
         let asked = self.asked.remove(pick % self.asked.len());
-        let (tops, cursors) = if stale { (asked.tops, asked.cursors) } else { (self.tops, self.cursors) };
+        let (tops, cursors, stamp) =
+            if stale { (asked.tops, asked.cursors, asked.stamp) } else { (self.tops, self.cursors, self.stamp) };
         let mut out = Vec::new();
         match asked.what {
             What::Ask { reference, ask } => {
@@ -321,7 +405,7 @@ impl World {
                 self.session.on_outcome(ask.op(), reference, outcome, &mut out);
             }
             What::Upkeep(need) => {
-                let done = self.done(need, tops, cursors, fail);
+                let done = self.done(need, tops, cursors, (!fail).then_some(stamp));
                 self.session.on_upkeep(done, self.now, &mut out);
             }
         }
@@ -331,8 +415,8 @@ impl World {
     fn outcome(&mut self, ask: &Ask) -> Answer {
         match ask {
             Ask::Send(_) => {
-                self.tops[0] += 1;
-                self.notices.push((0, self.tops[0]));
+                self.raise(0);
+                self.land();
                 Answer::Sent(ask::Sent { reference: None, conv: conv(0), seq: self.tops[0], ts: 0 })
             }
             Ask::History(ask) => Answer::History(ask::HistoryPage {
@@ -348,8 +432,11 @@ impl World {
         }
     }
 
-    fn done(&mut self, need: Upkeep, tops: [Seq; CONVS], cursors: [Seq; CONVS], fail: bool) -> UpkeepDone {
+    /// `stamp`: nothing where the store does not answer.
+    fn done(&mut self, need: Upkeep, tops: [Seq; CONVS], cursors: [Seq; CONVS], stamp: Option<u64>) -> UpkeepDone {
+        let fail = stamp.is_none();
         match need {
+            Upkeep::ReadStamps { cause, .. } => UpkeepDone::StampsRead { cause, stamps: stamp.map(stamped).ok_or(()) },
             Upkeep::Fill { conv, .. } if fail => UpkeepDone::Filled { conv, cursor: None, rows: Err(()) },
             Upkeep::FindRow { conv, .. } if fail => UpkeepDone::RowFound { conv, next: Err(()) },
             Upkeep::FindRow { conv, after, upto } => {
@@ -525,9 +612,11 @@ impl World {
     fn run(&mut self, step: Step) {
         match step {
             Step::Append(conv) => {
-                self.tops[conv] += 1;
-                self.notices.push((conv, self.tops[conv]));
+                self.raise(conv);
+                self.land();
             }
+            Step::Raise(conv) => self.raise(conv),
+            Step::Settle => self.settle_stamp(),
             Step::Notice { pick, keep, head_only } => self.notice(pick, keep, head_only),
             Step::Lose(pick) => {
                 if !self.notices.is_empty() {
@@ -553,13 +642,14 @@ impl World {
             Step::Compare(delay) => self.session.on_compare(Cause::Reconnect, delay, self.now),
             Step::Tick(time) => self.pass(time),
             Step::Silence => self.pass(70_000),
-            Step::Restart => self.restart(),
+            Step::Restart { resume } => self.restart(resume),
         }
     }
 
     /// Everything under way comes to its end, and the client acknowledges what it gets. Bounded: a session that spins
     /// fails here.
     fn settle(&mut self) {
+        self.land();
         for _ in 0..3_000 {
             self.credit(true);
             self.notice(0, false, false);
@@ -628,7 +718,7 @@ proptest! {
 /// little.
 #[test]
 fn a_peer_that_takes_bytes_is_not_given_up() {
-    let (mut session, rules) = (World::fresh(1, u64::MAX / 2).0, rules());
+    let (mut session, rules) = (World::fresh(1, u64::MAX / 2, None).0, rules());
     let mut closed_at = |step: u64| {
         let (mut now, mut bytes) = (1_000, 0);
         let mut out = Vec::new();
@@ -656,7 +746,7 @@ fn a_peer_that_takes_bytes_is_not_given_up() {
 /// What the system of a peer takes by itself, such as pings, is no sign of the peer.
 #[test]
 fn a_peer_whose_system_alone_answers_is_given_up() {
-    let (mut session, rules) = (World::fresh(1, u64::MAX / 2).0, rules());
+    let (mut session, rules) = (World::fresh(1, u64::MAX / 2, None).0, rules());
     let (mut now, mut bytes, mut out) = (1, 0, Vec::new());
     session.on_output(1_000, now, &mut out);
     while now < 1 + rules.idle {
@@ -669,38 +759,42 @@ fn a_peer_whose_system_alone_answers_is_given_up() {
     assert!(out.iter().any(|effect| matches!(effect, Effect::Close(CloseReason::Idle))), "{out:?}");
 }
 
+/// A comparison that finds nothing, as it was asked for.
+fn compare(session: &mut Session, cause: Cause, now: Tick, out: &mut Vec<Effect>) {
+    session.on_upkeep(UpkeepDone::StampsRead { cause, stamps: Ok(stamped(1)) }, now, out);
+    session.on_upkeep(UpkeepDone::Compared { cause, page: Ok((Vec::new(), None)) }, now, out);
+}
+
 /// R12: a comparison that failed keeps its cause, and with it its class, and is tried again later and later. What would
 /// compare meanwhile is left to it.
 #[test]
 fn a_comparison_that_failed_is_tried_again_as_itself_and_ever_later() {
     let (mut waits, mut sessions) = ([0; 8], 0);
     for _ in 0..200 {
-        let (mut session, mut now) = (World::fresh(1, u64::MAX / 2).0, 1);
+        let (mut session, mut now) = (World::fresh(1, u64::MAX / 2, None).0, 1);
         let mut out = Vec::new();
-        session.on_upkeep(UpkeepDone::Compared { cause: Cause::Login, page: Ok((Vec::new(), None)) }, now, &mut out);
+        compare(&mut session, Cause::Login, now, &mut out);
         // The sweep comes, and from then on the store is away.
         let mut asked = loop {
             now = session.deadline();
             session.on_alive(now);
             session.on_tick(now, &mut out);
             let compared = out.drain(..).find_map(|effect| match effect {
-                Effect::Upkeep(Upkeep::Compare { cause, .. }) => Some(cause),
+                Effect::Upkeep(Upkeep::ReadStamps { cause, .. }) => Some(cause),
                 _ => None,
             });
             match compared {
                 Some(Cause::Sweep) => break now,
-                Some(cause) => {
-                    session.on_upkeep(UpkeepDone::Compared { cause, page: Ok((Vec::new(), None)) }, now, &mut out);
-                }
+                Some(cause) => compare(&mut session, cause, now, &mut out),
                 None => {}
             }
         };
         for wait in &mut waits {
-            session.on_upkeep(UpkeepDone::Compared { cause: Cause::Sweep, page: Err(()) }, now, &mut out);
+            session.on_upkeep(UpkeepDone::StampsRead { cause: Cause::Sweep, stamps: Err(()) }, now, &mut out);
             session.on_lagged(&mut out);
             let again = |out: &mut Vec<Effect>| {
                 out.drain(..).any(|effect| match effect {
-                    Effect::Upkeep(Upkeep::Compare { cause, urgency, .. }) => {
+                    Effect::Upkeep(Upkeep::ReadStamps { cause, urgency }) => {
                         assert_eq!((cause, urgency), (Cause::Sweep, Urgency::Background));
                         true
                     }
@@ -722,3 +816,5 @@ fn a_comparison_that_failed_is_tried_again_as_itself_and_ever_later() {
     let means = waits.map(|sum| sum / sessions);
     assert!(means[0] < 700 && means[3] > 2 * means[0] && means[7] > 20_000, "{means:?}");
 }
+
+mod stamps;

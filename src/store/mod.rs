@@ -129,8 +129,14 @@ pub trait Inbox: Send + Sync + 'static {
     ) -> StoreFuture<'a, Page<InboxRow>>;
 
     /// The conversations after `after` in which the device is behind (head > cursor); at most `limit` items and
-    /// about as many conversations scanned per page, so a page may be empty and have a `next`.
-    fn gaps<'a>(&'a self, device: &'a Device, after: Option<&'a ConvId>, limit: usize) -> StoreFuture<'a, Page<Gap>>;
+    /// about `scan` conversations looked at per page, so a page may be empty and have a `next`.
+    fn gaps<'a>(
+        &'a self,
+        device: &'a Device,
+        after: Option<&'a ConvId>,
+        limit: usize,
+        scan: usize,
+    ) -> StoreFuture<'a, Page<Gap>>;
 
     /// The stamps of a user's inbox now: one row, instead of a comparison of all heads.
     fn stamps<'a>(&'a self, user: &'a UserId) -> StoreFuture<'a, Stamps>;

@@ -116,7 +116,7 @@ async fn stay(plan: Rc<Plan>, number: usize, counts: Rc<Count>, gate: Rc<Semapho
 }
 
 fn on_frame(connection: &Connection, payload: &[u8], before: bool, counts: &Count) -> bool {
-    let caught_up = matches!(ServerFrame::decode(connection.encoding(), payload), Ok(ServerFrame::CaughtUp));
+    let caught_up = matches!(ServerFrame::decode(connection.encoding(), payload), Ok(ServerFrame::CaughtUp { .. }));
     if caught_up && !before {
         counts.ready.set(counts.ready.get() + 1);
     }

@@ -23,7 +23,8 @@ pub(super) async fn open(
     let endpoint = Endpoint { authorities, read_buffer, ..Endpoint::new(url, plan.encoding) };
     let opening = async {
         let mut connection = Connection::open(&endpoint).await?;
-        let hello = Outgoing::Hello { token: Some(&token), device: "bench", client: "natter-bench", attempt };
+        let hello =
+            Outgoing::Hello { token: Some(&token), device: "bench", client: "natter-bench", attempt, since: None };
         connection.hello(&hello).await?;
         Ok(connection)
     };

@@ -41,6 +41,7 @@ pub(super) struct Peer {
     encoding: Encoding,
     pub(super) attempt: u64,
     pub(super) token: String,
+    pub(super) since: Option<String>,
 }
 
 /// Takes the first subprotocol that is asked for.
@@ -80,9 +81,10 @@ impl Node {
         let (stream, _) = timeout(LONG, self.listener.accept()).await.expect("nobody connects").unwrap();
         let mut encoding = Encoding::Json;
         let socket = accept_hdr_async(stream, Negotiate(&mut encoding)).await.unwrap();
-        let mut peer = Peer { socket, encoding, attempt: 0, token: String::new() };
+        let mut peer = Peer { socket, encoding, attempt: 0, token: String::new(), since: None };
         let ClientFrame::Hello(hello) = peer.recv().await.frame else { panic!("no hello") };
         (peer.attempt, peer.token) = (hello.attempt, hello.token.unwrap());
+        peer.since = hello.since.map(Into::into);
         peer
     }
 
@@ -114,7 +116,7 @@ impl Node {
             limits: Limits { body: 65_536, window: 256 },
         };
         peer.say(&ServerFrame::Welcome(welcome)).await;
-        peer.say(&ServerFrame::CaughtUp).await;
+        peer.say(&ServerFrame::CaughtUp { since: None }).await;
         peer
     }
 }

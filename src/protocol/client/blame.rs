@@ -12,7 +12,7 @@ use super::FrameError;
 use crate::protocol::{Encoding, ErrorCode, Refused, strict::Text};
 
 /// Fields that are strings, integers, or one of both.
-const TEXTS: [&str; 8] = ["op", "to", "cid", "conv", "token", "device", "client", "type"];
+const TEXTS: [&str; 9] = ["op", "to", "cid", "conv", "token", "device", "client", "since", "type"];
 const NUMBERS: [&str; 5] = ["ref", "seq", "attempt", "before", "limit"];
 const EITHER: [&str; 1] = ["after"];
 

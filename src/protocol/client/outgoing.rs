@@ -15,6 +15,8 @@ pub enum Outgoing<'a> {
         device: &'a str,
         client: &'a str,
         attempt: u64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        since: Option<&'a str>,
     },
     Send {
         #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]

@@ -3,7 +3,7 @@
 use super::{At, Conv, Delivery, Out};
 use crate::{
     model::{ConvId, Gap},
-    session::{Cause, Effect, Upkeep, Urgency},
+    session::{Cause, Effect, GAPS, Upkeep, Urgency},
 };
 
 /// How far a comparison of heads has come.
@@ -11,10 +11,17 @@ use crate::{
 pub(super) enum Compare {
     /// None under way.
     Idle,
+    /// The stamps are being read.
+    Stamps,
     /// A page is being read.
     Reading,
     /// The next page waits until fewer conversations are behind, so that memory stays bounded.
-    Holding(ConvId),
+    Holding {
+        /// Where it starts.
+        next: ConvId,
+        /// Few were behind on the page before.
+        sparse: bool,
+    },
 }
 
 /// Of two causes the one whose class waits less.
@@ -25,12 +32,9 @@ fn more_urgent(one: Option<Cause>, other: Cause) -> Cause {
     }
 }
 
-fn page_of(after: Option<ConvId>, cause: Cause) -> Effect {
-    Effect::Upkeep(Upkeep::Compare { after, cause, urgency: cause.urgency() })
-}
-
 impl Delivery {
-    /// Compares all heads with the cursors; when a comparison is under way, once more after it.
+    /// Compares all heads with the cursors, unless the stamps say that none has changed; when a comparison is under way,
+    /// once more after it.
     pub fn compare(&mut self, cause: Cause, out: &mut Out) {
         if self.backing_off {
             // The one that waits for its retry stands in for this one.
@@ -40,17 +44,26 @@ impl Delivery {
             self.again = Some(more_urgent(self.again, cause));
             return;
         }
-        self.compare = Compare::Reading;
+        self.compare = Compare::Stamps;
         self.cause = cause;
-        out.push(page_of(None, cause));
+        out.push(Effect::Upkeep(Upkeep::ReadStamps { cause, urgency: cause.urgency() }));
     }
 
-    /// The page could not be read: the comparison ends, and none begins before the caller has waited and called
+    /// Asks for a page of heads, the first or the one after `place`. The first may be large: mostly few are behind.
+    pub(super) fn read_heads(&mut self, place: Option<(ConvId, bool)>, out: &mut Out) {
+        self.compare = Compare::Reading;
+        let (after, sparse) = place.map_or((None, true), |(after, sparse)| (Some(after), sparse));
+        let (cause, urgency) = (self.cause, self.cause.urgency());
+        out.push(Effect::Upkeep(Upkeep::Compare { after, sparse, cause, urgency }));
+    }
+
+    /// Stamps or a page could not be read: the comparison ends, and none begins before the caller has waited and called
     /// [`Delivery::end_back_off`]. Returns for which cause it then compares again.
     #[must_use]
     pub fn on_compare_failed(&mut self, cause: Cause) -> Cause {
         self.compare = Compare::Idle;
         self.backing_off = true;
+        self.on_not_compared();
         more_urgent(self.again.take(), cause)
     }
 
@@ -67,7 +80,7 @@ impl Delivery {
     /// One page of (conversation, head, cursor) with head above cursor, and where the next page starts. Returns
     /// how many conversations turned out to be behind.
     pub fn on_gaps(&mut self, gaps: Vec<Gap>, next: Option<ConvId>, at: At<'_>, out: &mut Out) -> usize {
-        let mut found = 0;
+        let (mut found, sparse) = (0, gaps.len() < GAPS);
         for Gap { conv, head, cursor } in gaps {
             // R8: the stored cursor is the position of a conversation without one. No position was forgotten
             // since the page was asked for ([`Delivery::make_room`] waits), so the cursor cannot lie below one.
@@ -90,10 +103,12 @@ impl Delivery {
             self.watch(&conv, at);
         }
         self.compare = match next {
-            Some(next) => Compare::Holding(next),
+            Some(next) => Compare::Holding { next, sparse },
             None => Compare::Idle,
         };
-        self.compared |= self.compare == Compare::Idle;
+        if self.compare == Compare::Idle {
+            self.on_compared(at);
+        }
         self.fill(at, out);
         self.resume_compare(at, out);
         found
@@ -101,13 +116,12 @@ impl Delivery {
 
     pub(super) fn resume_compare(&mut self, at: At<'_>, out: &mut Out) {
         match &self.compare {
-            Compare::Reading => {}
-            Compare::Holding(next) => {
+            Compare::Stamps | Compare::Reading => {}
+            Compare::Holding { next, sparse } => {
                 if self.behind < at.rules.behind {
-                    let next = next.clone();
+                    let place = (next.clone(), *sparse);
                     self.forget();
-                    out.push(page_of(Some(next), self.cause));
-                    self.compare = Compare::Reading;
+                    self.read_heads(Some(place), out);
                 }
             }
             Compare::Idle => {

@@ -132,7 +132,9 @@ impl Delivery {
                 self.queue.push_back(conv);
                 continue;
             }
-            let rows = u32::try_from(free.min(share)).unwrap_or(u32::MAX).min(at.rules.page_rows);
+            // No further than was heard of: up to there the log is settled, and no store needs to look how far it goes.
+            let missing = entry.position.map_or(u64::MAX, |position| entry.want - position);
+            let rows = u32::try_from(free.min(share).min(missing)).unwrap_or(u32::MAX).min(at.rules.page_rows);
             let left = self.credit.saturating_sub(self.kept_bytes);
             // A page holds one row at least, so one that finds nothing left costs no more than that.
             let bytes = if others_wait { left / 2 } else { left }.max(1);

@@ -10,9 +10,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    model::{Body, Cid, Gap, Row, UserId},
+    model::{Body, Cid, Gap, Row, Since, UserId},
     protocol::SharedFrame,
-    session::Upkeep,
+    session::{Stamped, Upkeep},
 };
 
 mod steps;
@@ -57,6 +57,7 @@ struct Asked {
 enum Request {
     Fill { conv: usize, after: Option<Seq>, rows: usize },
     Row { conv: usize, after: Seq, upto: Seq },
+    Stamps,
     Compare { after: Option<ConvId> },
     Top { conv: usize, seq: Seq },
     Cursor { conv: usize, seq: Seq },
@@ -136,7 +137,7 @@ impl World {
     }
 
     fn restart(&mut self) {
-        self.session = Delivery::default();
+        self.session = Delivery::begin(&self.rules, None, 500, self.now);
         self.got.clear();
         self.cut = [false; CONVS];
         // Cursor writes of the old session may still land; its reads go nowhere.
@@ -173,6 +174,7 @@ impl World {
                     self.cut[conv] = true;
                     continue;
                 }
+                Effect::CompareSkipped { .. } => continue,
                 Effect::Upkeep(need) => need,
                 other => panic!("delivery wants {other:?}"),
             };
@@ -184,6 +186,7 @@ impl World {
                 Upkeep::FindRow { conv, after, upto } => {
                     self.ask(Request::Row { conv: Self::index(&conv), after, upto })
                 }
+                Upkeep::ReadStamps { .. } => self.ask(Request::Stamps),
                 Upkeep::Compare { after, .. } => self.ask(Request::Compare { after }),
                 Upkeep::RaiseCursor { conv, seq } => {
                     let conv = Self::index(&conv);
@@ -252,10 +255,16 @@ impl World {
                 let next = if fail { Err(()) } else { Ok(next) };
                 self.session.on_row_found(&conv(index), next, At { rules: &rules, now }, &mut out);
             }
-            Request::Compare { .. } if fail => {
+            Request::Stamps | Request::Compare { .. } if fail => {
                 let cause = self.session.on_compare_failed(Cause::Login);
                 self.session.end_back_off();
                 self.session.compare(cause, &mut out);
+            }
+            Request::Stamps => {
+                // Counted in the same commit as the heads, as the embedded store does.
+                let count = u128::from(tops.iter().sum::<Seq>());
+                let stamps = Stamped { since: Since::new(count.to_be_bytes()), clean: true };
+                let _ = self.session.on_stamps(stamps, At { rules: &rules, now }, &mut out);
             }
             Request::Compare { after } => {
                 let gap = |i: usize| Gap { conv: conv(i), head: tops[i], cursor: cursors[i] };

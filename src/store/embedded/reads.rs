@@ -86,13 +86,22 @@ pub(super) fn conversations(
 
 /// [`crate::store::Inbox::gaps`]: the user's heads and the device's cursors side by side, both in the order of the
 /// conversations, so that no head costs a look-up of its own.
-pub(super) fn gaps(tables: &Tables, device: &Device, after: Option<&ConvId>, limit: usize) -> StoreResult<Page<Gap>> {
+pub(super) fn gaps(
+    tables: &Tables,
+    device: &Device,
+    after: Option<&ConvId>,
+    limit: usize,
+    scan: usize,
+) -> StoreResult<Page<Gap>> {
     let view = tables.db.snapshot();
     let mut heads = view.range(&tables.inbox, keys::inboxes(&device.user, after));
     let mut cursors = Cursors::new(view.range(&tables.cursors, keys::cursors(device, after)))?;
     let mut page = Page { items: Vec::new(), next: None, scanned: 0 };
     let mut last = None;
-    for item in heads.by_ref().take(limit.max(1)) {
+    while page.items.len() < limit.max(1)
+        && page.scanned < scan.max(1)
+        && let Some(item) = heads.next()
+    {
         let InboxRow { conv, head, .. } = inbox_row(item)?;
         page.scanned += 1;
         let cursor = cursors.at(&conv)?;

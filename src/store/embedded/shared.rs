@@ -41,6 +41,8 @@ impl Shared {
     pub(super) fn open(&self, tables: Arc<Tables>) {
         *self.tables.write().unwrap_or_else(PoisonError::into_inner) = Some(tables);
         *self.failure.write().unwrap_or_else(PoisonError::into_inner) = None;
+        // What was refused may be there all the same, and nobody counted it.
+        self.stamps.begin_anew();
     }
 
     /// Writes are refused with this cause.

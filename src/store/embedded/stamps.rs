@@ -16,7 +16,7 @@ const COUNTERS: usize = 65_536;
 
 /// The counters of one store.
 pub(super) struct Counters {
-    life: u64,
+    life: AtomicU64,
     hasher: RandomState,
     counters: Box<[AtomicU64]>,
 }
@@ -24,7 +24,7 @@ pub(super) struct Counters {
 impl Default for Counters {
     fn default() -> Self {
         let counters = (0..COUNTERS).map(|_| AtomicU64::new(0)).collect();
-        Self { life: rand::random(), hasher: RandomState::new(), counters }
+        Self { life: AtomicU64::new(rand::random()), hasher: RandomState::new(), counters }
     }
 }
 
@@ -38,10 +38,16 @@ impl Counters {
         self.counter(user).fetch_add(1, Ordering::AcqRel);
     }
 
+    /// Nothing that was counted before is equal to what is counted from now on.
+    pub(super) fn begin_anew(&self) {
+        self.life.store(rand::random(), Ordering::Release);
+    }
+
     /// As they are now.
     pub(super) fn of(&self, user: &UserId) -> Stamps {
         let count = self.counter(user).load(Ordering::Acquire);
-        Stamps { value: format_compact!("{:x}.{count:x}", self.life), clean: true }
+        let life = self.life.load(Ordering::Acquire);
+        Stamps { value: format_compact!("{life:x}.{count:x}"), clean: true }
     }
 }
 
@@ -57,5 +63,8 @@ mod tests {
         counters.changed(&alice);
         assert_ne!(before, counters.of(&alice));
         assert_ne!(before, Counters::default().of(&alice));
+        let before = counters.of(&alice);
+        counters.begin_anew();
+        assert_ne!(before, counters.of(&alice));
     }
 }

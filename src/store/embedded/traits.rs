@@ -92,9 +92,15 @@ impl Inbox for EmbeddedStore {
         Box::pin(self.read(move |tables| reads::conversations(tables, &user, after.as_ref(), limit)))
     }
 
-    fn gaps<'a>(&'a self, device: &'a Device, after: Option<&'a ConvId>, limit: usize) -> StoreFuture<'a, Page<Gap>> {
+    fn gaps<'a>(
+        &'a self,
+        device: &'a Device,
+        after: Option<&'a ConvId>,
+        limit: usize,
+        scan: usize,
+    ) -> StoreFuture<'a, Page<Gap>> {
         let (device, after) = (device.clone(), after.cloned());
-        Box::pin(self.read(move |tables| reads::gaps(tables, &device, after.as_ref(), limit)))
+        Box::pin(self.read(move |tables| reads::gaps(tables, &device, after.as_ref(), limit, scan)))
     }
 
     fn stamps<'a>(&'a self, user: &'a UserId) -> StoreFuture<'a, Stamps> {

@@ -65,8 +65,14 @@ impl Inner {
     }
 
     /// Two reads in the user's partitions per page: a stretch of the inbox, and the cursors of the same stretch.
-    pub(super) async fn gaps(&self, device: &Device, after: Option<&ConvId>, limit: usize) -> StoreResult<Page<Gap>> {
-        let heads = self.conversations(&device.user, after, limit).await?;
+    pub(super) async fn gaps(
+        &self,
+        device: &Device,
+        after: Option<&ConvId>,
+        limit: usize,
+        scan: usize,
+    ) -> StoreResult<Page<Gap>> {
+        let heads = self.conversations(&device.user, after, scan).await?;
         let Some(last) = heads.next.clone().or_else(|| heads.items.last().map(|row| row.conv.clone())) else {
             return Ok(Page { items: Vec::new(), next: None, scanned: heads.scanned });
         };
@@ -77,9 +83,17 @@ impl Inner {
         let cursors: HashMap<String, Seq> = found.into_iter().map(|(conv, seq)| (conv, unsigned(seq))).collect();
         let gap = |InboxRow { conv, head, .. }: InboxRow| {
             let cursor = cursors.get(conv.as_str()).copied().unwrap_or(0);
-            (head > cursor).then_some(Gap { conv, head, cursor })
+            (head > cursor).then(|| {
+                // Whoever asks for gaps reads the logs next, and then needs no other look at the head.
+                self.know(&conv, head);
+                Gap { conv, head, cursor }
+            })
         };
-        Ok(Page { items: heads.items.into_iter().filter_map(gap).collect(), next: heads.next, scanned })
+        let mut gaps = heads.items.into_iter().filter_map(gap);
+        let items: Vec<Gap> = gaps.by_ref().take(limit.max(1)).collect();
+        // Where there are more than the page may hold, the next one begins behind the last of this one.
+        let cut = gaps.next().and(items.last()).map(|gap| gap.conv.clone());
+        Ok(Page { items, next: cut.or(heads.next), scanned })
     }
 
     /// A hash of all entries: an inbox has one for each incarnation that wrote to it.

@@ -9,6 +9,8 @@ use super::ScyllaError;
 
 /// Rows per page on the wire; the caller decides how many are read in all.
 const PAGE_ROWS: i32 = 512;
+/// Heads and cursors are small: those of almost every user come in one page.
+const REGISTER_ROWS: i32 = 10_000;
 /// Message rows carry bodies of up to 64 KiB, so fewer of them make a page.
 const BODY_PAGE_ROWS: i32 = 64;
 
@@ -98,6 +100,7 @@ impl Statements {
             Ok::<_, ScyllaError>(statement)
         };
         let plain = |cql: &str| idempotent(cql.replace("$", ks), PAGE_ROWS);
+        let registers = |cql: &str| idempotent(cql.replace("$", ks), REGISTER_ROWS);
         let bodies = |cql: &str| idempotent(cql.replace("$", ks), BODY_PAGE_ROWS);
         let conditional = |cql: &str| {
             let cql = cql.replace('$', ks);
@@ -155,9 +158,9 @@ impl Statements {
                 .await?,
             stamp: plain("UPDATE $.inbox USING TIMESTAMP ? SET stamps[?] = ? WHERE user = ?").await?,
             stamps: plain("SELECT stamps FROM $.inbox WHERE user = ? LIMIT 1").await?,
-            inbox: plain("SELECT conv, head, ts FROM $.inbox WHERE user = ? AND conv > ? LIMIT ?").await?,
+            inbox: registers("SELECT conv, head, ts FROM $.inbox WHERE user = ? AND conv > ? LIMIT ?").await?,
             cursor: plain("SELECT seq FROM $.cursors WHERE user = ? AND device = ? AND conv = ?").await?,
-            cursors_between: plain(
+            cursors_between: registers(
                 "SELECT conv, seq FROM $.cursors WHERE user = ? AND device = ? AND conv > ? AND conv <= ?",
             )
             .await?,

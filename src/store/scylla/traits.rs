@@ -48,8 +48,14 @@ impl Inbox for ScyllaStore {
         self.bounded(self.inner.conversations(user, after, limit))
     }
 
-    fn gaps<'a>(&'a self, device: &'a Device, after: Option<&'a ConvId>, limit: usize) -> StoreFuture<'a, Page<Gap>> {
-        self.bounded(self.inner.gaps(device, after, limit))
+    fn gaps<'a>(
+        &'a self,
+        device: &'a Device,
+        after: Option<&'a ConvId>,
+        limit: usize,
+        scan: usize,
+    ) -> StoreFuture<'a, Page<Gap>> {
+        self.bounded(self.inner.gaps(device, after, limit, scan))
     }
 
     fn stamps<'a>(&'a self, user: &'a UserId) -> StoreFuture<'a, Stamps> {

@@ -333,7 +333,7 @@ async fn a_token_may_come_in_the_header_and_hello_is_the_stronger() {
     endpoint.bearer = Some(token("alice"));
     for (token, user) in [(None, "alice"), (Some(token("bob")), "bob")] {
         let peer = Peer::silent(&endpoint).await;
-        peer.say(&Outgoing::Hello { token: token.as_deref(), device: "d", client: "test/1", attempt: 0 });
+        peer.say(&Outgoing::Hello { token: token.as_deref(), device: "d", client: "test/1", attempt: 0, since: None });
         let welcomed = peer.wait("welcome", |frames| match frames.first() {
             Some(ServerFrame::Welcome(welcome)) => Some(welcome.user.to_string()),
             _ => None,
@@ -390,7 +390,7 @@ async fn violations() {
     raw.frame(BINARY, b"\x80").await;
     assert_eq!(raw.closed().await.1, 4102, "a binary frame on a JSON connection before hello");
     let twice = mesh.json(0, "alice", "d").await;
-    twice.say(&Outgoing::Hello { token: None, device: "d", client: "", attempt: 0 });
+    twice.say(&Outgoing::Hello { token: None, device: "d", client: "", attempt: 0, since: None });
     let (code, words) = twice.closed().await;
     closed_as(&mesh, code, &words, CloseReason::Violation).await;
 }

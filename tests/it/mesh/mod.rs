@@ -24,6 +24,7 @@ mod panics;
 mod refused;
 mod reload;
 mod replaced;
+pub mod resumed;
 mod rules_alone;
 mod scenarios;
 mod scylla;

@@ -32,6 +32,11 @@ use super::{
 };
 use crate::harness::PATIENCE;
 
+/// Whether a frame ends the backlog.
+pub fn is_caught_up(frame: &ServerFrame) -> bool {
+    matches!(frame, ServerFrame::CaughtUp { .. })
+}
+
 /// One session of a device, or a connection that has yet to send `hello`.
 pub struct Peer {
     /// The encoding of its frames.
@@ -55,7 +60,16 @@ impl Peer {
 
     /// A session that acknowledges nothing automatically, from its first message on.
     pub async fn join_quiet(url: &str, user: &str, device: &str, encoding: Encoding) -> Self {
-        Self::open(url, &token(user), device, encoding, 0, false).await.unwrap()
+        let token = token(user);
+        let hello = Outgoing::Hello { token: Some(&token), device, client: "test/1", attempt: 0, since: None };
+        Self::open(url, &hello, encoding, false).await.unwrap()
+    }
+
+    /// A session that goes on from what an earlier one was told ([`Peer::since`]).
+    pub async fn resume(url: &str, user: &str, device: &str, encoding: Encoding, since: Option<&str>) -> Self {
+        let token = token(user);
+        let hello = Outgoing::Hello { token: Some(&token), device, client: "test/1", attempt: 0, since };
+        Self::open(url, &hello, encoding, true).await.unwrap()
     }
 
     /// A session with a given token and attempt; the close if it was not let in.
@@ -66,20 +80,13 @@ impl Peer {
         encoding: Encoding,
         attempt: u64,
     ) -> Result<Self, ConnectError> {
-        Self::open(url, token, device, encoding, attempt, true).await
+        let hello = Outgoing::Hello { token: Some(token), device, client: "test/1", attempt, since: None };
+        Self::open(url, &hello, encoding, true).await
     }
 
-    async fn open(
-        url: &str,
-        token: &str,
-        device: &str,
-        encoding: Encoding,
-        attempt: u64,
-        acks: bool,
-    ) -> Result<Self, ConnectError> {
+    async fn open(url: &str, hello: &Outgoing<'_>, encoding: Encoding, acks: bool) -> Result<Self, ConnectError> {
         let mut connection = Connection::open(&Endpoint::new(url, encoding)).await?;
-        let hello = Outgoing::Hello { token: Some(token), device, client: "test/1", attempt };
-        let welcome = timeout(PATIENCE, connection.hello(&hello)).await.expect("neither welcome nor a close came")?;
+        let welcome = timeout(PATIENCE, connection.hello(hello)).await.expect("neither welcome nor a close came")?;
         let mut peer = Self::on(connection, acks);
         peer.welcome = Some(welcome);
         Ok(peer)
@@ -242,7 +249,18 @@ impl Peer {
 
     /// Waits for `caught_up`.
     pub async fn caught_up(&self) {
-        self.wait("caught_up", |frames| frames.iter().find(|f| **f == ServerFrame::CaughtUp).map(drop)).await;
+        self.wait("caught_up", |frames| frames.iter().find(|f| is_caught_up(f)).map(drop)).await;
+    }
+
+    /// Waits for `caught_up`, and says what it brought for the next `hello`.
+    pub async fn since(&self) -> Option<String> {
+        self.wait("caught_up", |frames| {
+            frames.iter().find_map(|frame| match frame {
+                ServerFrame::CaughtUp { since } => Some(since.as_deref().map(str::to_owned)),
+                _ => None,
+            })
+        })
+        .await
     }
 
     /// Waits for an error with this code and returns its message.

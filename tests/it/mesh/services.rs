@@ -200,7 +200,7 @@ async fn nobody_but_a_node_reaches_a_users_subject_not_even_by_asking_for_an_ans
     let mut seen = node.subscribe(of_bob.clone()).await.unwrap();
     node.flush().await.unwrap();
     let client = billing(&mesh.nats).await;
-    let forged = Encoding::Json.encode(&ServerFrame::CaughtUp);
+    let forged = Encoding::Json.encode(&ServerFrame::CaughtUp { since: None });
     client.publish(of_bob.clone(), forged).await.unwrap();
     client.publish_with_reply(subject("bob"), of_bob, r#"{"cid":"c","body":"real"}"#.into()).await.unwrap();
     bob.message(CONV, 1).await;

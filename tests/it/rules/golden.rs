@@ -41,15 +41,27 @@ fn message(seq: u64) -> Message {
 fn client_frames() -> Vec<(&'static str, Outgoing<'static>, Request)> {
     let body: &'static Body = Box::leak(Box::new(rich_body()));
     let device = DeviceId::new("laptop").unwrap();
-    let full = Hello { token: Some("j.w.t".into()), device, client: Some("test/1".into()), attempt: 3 };
+    let full = Hello { token: Some("j.w.t".into()), device, client: Some("test/1".into()), attempt: 3, since: None };
     let frame = |name, out, reference, frame| (name, out, Request { reference, frame });
     let ask = ClientFrame::Ask;
     vec![
         frame(
             "hello",
-            Outgoing::Hello { token: Some("j.w.t"), device: "laptop", client: "test/1", attempt: 3 },
+            Outgoing::Hello { token: Some("j.w.t"), device: "laptop", client: "test/1", attempt: 3, since: None },
             None,
-            ClientFrame::Hello(full),
+            ClientFrame::Hello(full.clone()),
+        ),
+        frame(
+            "hello_since",
+            Outgoing::Hello {
+                token: Some("j.w.t"),
+                device: "laptop",
+                client: "test/1",
+                attempt: 4,
+                since: Some("00112233445566778899aabbccddeeff"),
+            },
+            None,
+            ClientFrame::Hello(Hello { attempt: 4, since: Some("00112233445566778899aabbccddeeff".into()), ..full }),
         ),
         frame(
             "send",
@@ -174,7 +186,8 @@ fn server_frames() -> Vec<(&'static str, ServerFrame)> {
         ("receipt_delivered", ServerFrame::Receipt(Receipt { read: None, ..receipt })),
         ("signal", ServerFrame::Signal(signal.clone())),
         ("signal_bare", ServerFrame::Signal(Signal { conv: None, body: None, ..signal })),
-        ("caught_up", ServerFrame::CaughtUp),
+        ("caught_up", ServerFrame::CaughtUp { since: None }),
+        ("caught_up_since", ServerFrame::CaughtUp { since: Some("00112233445566778899aabbccddeeff".into()) }),
         ("truncated", ServerFrame::Truncated { conv: conv(), from: 901 }),
         ("goodbye", ServerFrame::Goodbye { reason: "drain".into(), reconnect_ms: 1500 }),
         ("pong", ServerFrame::Pong { reference: Some(13) }),

@@ -159,7 +159,7 @@ async fn what_nats_loses_comes_by_reconcile_within_its_budget() {
     let mut nats = Routes::start().await;
     // Each node on its own server, as long as that lives.
     let ways = [0, 1].map(|i| Ways::straight(&nats.cluster.servers[i], &options));
-    let more = format!("{QUICK}timing.reconcile_rows_per_sec = {BUDGET}\n");
+    let more = format!("{QUICK}timing.reconcile_rows_per_sec = {BUDGET}\ntiming.full_reconcile_secs = 0\n");
     let ledger = Ledger::default();
     let mut convs = seed(&options, &ledger).await;
     let mut fleet = Fleet::start(&ways, &nats.cluster.servers[0].passwords().node, &options, &more).await;

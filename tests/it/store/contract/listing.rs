@@ -80,8 +80,13 @@ pub async fn gaps_are_paged_over_what_is_not_behind(bed: &mut impl Bed) {
     for limit in [1, 2, 5, 29, 30, 31, 100] {
         let found: Vec<_> = gaps(&*store.inbox, &phone, limit).await.into_iter().map(|gap| gap.conv).collect();
         assert_eq!(found, behind, "in pages of {limit}");
+        for scan in [1, 7, 100] {
+            let found = gaps_within(&*store.inbox, &phone, limit, scan).await;
+            let found: Vec<_> = found.into_iter().map(|gap| gap.conv).collect();
+            assert_eq!(found, behind, "in pages of {limit} that look at {scan}");
+        }
     }
-    let page = store.inbox.gaps(&phone, None, 2).await.unwrap();
+    let page = store.inbox.gaps(&phone, None, 2, 2).await.unwrap();
     assert!(page.scanned < 30, "a small page must not cost a whole scan: {page:?}");
 }
 

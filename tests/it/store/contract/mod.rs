@@ -139,9 +139,14 @@ pub async fn head(store: &dyn Inbox, user: &UserId, conv: &ConvId) -> Seq {
 
 /// All gaps, read in pages of `limit`.
 pub async fn gaps(inbox: &dyn Inbox, device: &Device, limit: usize) -> Vec<Gap> {
+    gaps_within(inbox, device, limit, limit).await
+}
+
+/// All gaps, read in pages of `limit` that look at `scan` conversations.
+pub async fn gaps_within(inbox: &dyn Inbox, device: &Device, limit: usize, scan: usize) -> Vec<Gap> {
     let (mut found, mut after) = (Vec::new(), None);
     loop {
-        let page = inbox.gaps(device, after.as_ref(), limit).await.unwrap();
+        let page = inbox.gaps(device, after.as_ref(), limit, scan).await.unwrap();
         assert!(page.items.len() <= limit && page.scanned >= page.items.len(), "{page:?}");
         found.extend(page.items);
         let Some(next) = page.next else { return found };

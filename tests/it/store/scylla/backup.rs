@@ -8,7 +8,7 @@ use crate::harness::cassandra::Cassandra;
 
 /// Where bob's phone is behind: cursor and head.
 async fn gap(store: &Taking) -> Option<(Seq, Seq)> {
-    let page = store.gaps(&phone(), None, 10).await.unwrap();
+    let page = store.gaps(&phone(), None, 10, 10).await.unwrap();
     page.items.iter().find(|gap| gap.conv == conv()).map(|gap| (gap.cursor, gap.head))
 }
 

@@ -30,7 +30,7 @@ async fn a_user_of_many_conversations_is_listed_in_pages() {
     // More marks than one batch of cursors holds: bob, who wrote all the messages, has read them.
     assert!(store.register_device(&phone).await.unwrap());
     assert!(!store.register_device(&phone).await.unwrap());
-    assert_eq!(store.gaps(&phone, None, 1_000).await.unwrap().items, []);
+    assert_eq!(store.gaps(&phone, None, 1_000, 1_000).await.unwrap().items, []);
     for conv in convs.iter().step_by(3) {
         let NewMessage { ts, body, cid, .. } = message("x", "y");
         let sender = conv.peer_of(&bob).unwrap();
@@ -38,7 +38,7 @@ async fn a_user_of_many_conversations_is_listed_in_pages() {
     }
     let (mut behind, mut after) = (Vec::new(), None);
     loop {
-        let page = store.gaps(&phone, after.as_ref(), 40).await.unwrap();
+        let page = store.gaps(&phone, after.as_ref(), 40, 40).await.unwrap();
         behind.extend(page.items);
         after = page.next;
         if after.is_none() {
