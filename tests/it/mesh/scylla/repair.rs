@@ -77,7 +77,7 @@ async fn fill(store: &Arc<Taking>, from: &str, count: usize) {
 
 /// Where bob's phone is behind, and how far.
 async fn gaps(store: &ScyllaStore) -> Vec<(String, Seq)> {
-    let page = store.gaps(&phone(), None, 100).await.unwrap();
+    let page = store.gaps(&phone(), None, 100, 100).await.unwrap();
     page.items.into_iter().map(|gap| (gap.conv.to_string(), gap.head)).collect()
 }
 
