@@ -24,7 +24,7 @@ pub(super) fn perform(ops: &Arc<Ops>, caller: &Caller, ask: ask::Send, done: imp
     let (metrics, place, began) = (ops.metrics.clone(), conv.clone(), Instant::now());
     let on_stored = move |result: &StoreResult<Appended>| {
         metrics.observe_append(began.elapsed());
-        if let Err(StoreError::Unavailable(_)) = result {
+        if let Err(StoreError::Unavailable(_) | StoreError::Damaged(_)) = result {
             metrics.store_errors.of(StoreOp::Append).inc();
         }
         done(match result {

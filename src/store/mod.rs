@@ -31,7 +31,8 @@ pub type StoreFuture<'a, T> = BoxFuture<'a, StoreResult<T>>;
 /// Cheap to clone.
 ///
 /// All methods may be called from any task at any time; none blocks the caller's thread. Engines bound their own
-/// time: an answer, or [`StoreError::Unavailable`], comes within [`STORE_DEADLINE`].
+/// time: an answer, or [`StoreError::Unavailable`], comes within [`STORE_DEADLINE`]. Any of them may answer
+/// [`StoreError::Damaged`] where the disk has changed what was stored.
 #[derive(Clone)]
 pub struct Store {
     /// The messages.
