@@ -73,7 +73,8 @@ pub struct Mailbox {
 #[derive(Debug, Default)]
 struct Waiting {
     queue: VecDeque<Mail>,
-    /// How far the conversations are whose live messages found no room. Boxed: almost no session ever has any.
+    /// How far the conversations are whose live messages found no room.
+    #[expect(clippy::box_collection, reason = "almost no session ever has any, and each has a mailbox")]
     dropped: Option<Box<HashMap<ConvId, Seq>>>,
 }
 

@@ -5,7 +5,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use futures_util::{FutureExt, future::BoxFuture};
+use futures_util::{
+    FutureExt,
+    future::{BoxFuture, OptionFuture},
+};
 use tokio::{sync::broadcast::error::RecvError, time::timeout};
 
 use super::{Clock, Mail, Registry, Router};
@@ -44,7 +47,7 @@ pub async fn watch(watch: Watch) {
     loop {
         let event = tokio::select! {
             event = events.recv() => event,
-            () = async { telling.as_mut().expect("checked").await }, if telling.is_some() => {
+            () = OptionFuture::from(telling.as_mut()).map(drop), if telling.is_some() => {
                 telling = None;
                 continue;
             }

@@ -13,6 +13,7 @@ use crate::{
 /// The seqs above the acknowledged ones that the client is not asked to acknowledge, as ranges in their order. Almost
 /// no conversation has any.
 #[derive(Debug, Default)]
+#[expect(clippy::box_collection, reason = "one word in each conversation, and not three")]
 pub(super) struct Cuts(Option<Box<Vec<(Seq, Seq)>>>);
 
 impl Cuts {

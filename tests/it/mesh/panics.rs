@@ -143,7 +143,7 @@ async fn a_panic_in_a_greeting_leaves_nothing_behind() {
     }
     nothing_is_left(node, before).await;
     // Nor does it hold a place of those that have no session.
-    let silent = Peer::silent(&Endpoint::new(&node.url(), Encoding::Json)).await;
+    let silent = Peer::silent(&Endpoint::new(node.url(), Encoding::Json)).await;
     drop(silent);
     mesh.json(0, "bob", "d").await.caught_up().await;
 }

@@ -6,7 +6,7 @@ use natter::{
     protocol::{Body, Encoding, ServerFrame, client::Outgoing},
 };
 
-use crate::mesh::{Peer, ledger::in_order, serve::ServeProcess};
+use crate::mesh::{Peer, TestMesh, ledger::in_order, serve::ServeProcess};
 
 const COUNT: u64 = 2_000;
 const BODY: usize = 8 << 10;
@@ -58,6 +58,26 @@ async fn slow_peer(url: &str, number: u64) -> Peer {
     peer.caught_up().await;
     peer.stop_reading();
     peer
+}
+
+/// Pages are as large as there is room for: what is read and cannot be taken is read again. With large bodies that was
+/// several rows for each that was delivered.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_more_is_read_from_a_log_than_the_socket_takes() {
+    const LARGE: u64 = 60;
+    let mesh = TestMesh::start(1).await;
+    let alice = mesh.msgpack(0, "alice", "d").await;
+    let body = Body::text(&"x".repeat(60_000));
+    for i in 1..=LARGE {
+        alice.try_send("@bob", &format!("c{i}"), &body).await;
+    }
+    alice.message("dm:alice:bob", LARGE).await;
+    let rows = async || mesh.nodes[0].metric("natter_fill_rows_total").await as u64;
+    let before = rows().await;
+    let bob = mesh.json(0, "bob", "d").await;
+    bob.message("dm:alice:bob", LARGE).await;
+    let read = rows().await - before;
+    assert!((LARGE..LARGE + LARGE / 10).contains(&read), "{read} rows were read for {LARGE} messages");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -205,7 +205,7 @@ fn a_hole_is_stepped_over_after_long() {
             Effect::Upkeep(Upkeep::FindRow { after: 1, upto: 9, .. }) => break alone.now,
             other => panic!("{other:?}"),
         }
-        alone.page(0, None, 5..=4);
+        alone.step(|session, at, out| session.on_page(&conv(0), None, Ok(Vec::new()), at, out));
         while alone.out.is_empty() {
             alone.pass(100);
             alone.out.retain(|effect| !matches!(effect, Effect::Upkeep(Upkeep::Undelivered { .. })));
