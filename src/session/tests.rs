@@ -69,7 +69,7 @@ struct Asked {
 
 /// What the store says of its stamp: even once it is settled.
 fn stamped(stamp: u64) -> Stamped {
-    Stamped { since: Since::new(u128::from(stamp).to_be_bytes()), clean: stamp % 2 == 0 }
+    Stamped { since: Since::new(u128::from(stamp).to_be_bytes()), clean: stamp.is_multiple_of(2) }
 }
 
 #[derive(Debug)]
@@ -351,7 +351,7 @@ impl World {
 
     fn raise(&mut self, conv: usize) {
         self.land();
-        self.stamp += if self.stamp % 2 == 0 { 1 } else { 2 };
+        self.stamp += if self.stamp.is_multiple_of(2) { 1 } else { 2 };
         self.raising = Some(conv);
     }
 

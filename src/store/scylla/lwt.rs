@@ -102,7 +102,7 @@ mod tests {
         let before = [vec![yes(true)], standing()].concat();
         assert!(decode(&SLOTS, &[before]).unwrap());
         let refused = [vec![yes(false)], standing()].concat();
-        assert!(!decode(&SLOTS, &[refused.clone()]).unwrap());
+        assert!(!decode(&SLOTS, std::slice::from_ref(&refused)).unwrap());
         // A row per statement: each has the fate of all.
         assert!(!decode(&SLOTS, &[refused.clone(), refused]).unwrap());
         // A condition on nothing that is there.
