@@ -1,6 +1,6 @@
 //! Which node should be home of a slot: the one whose name weighs most together with the slot ("highest random weight").
 //! Every node computes the same from the same names, without a table, and when a node comes or goes only its own slots
-//! move. Pure. Called by [`super::keep`] and [`super::search`].
+//! move. Pure. Called by [`super::keep`] and `super::takeover`.
 
 use crate::store::slots::Slot;
 

@@ -12,7 +12,7 @@ const FAILURES: u64 = 8;
 /// After so long without anybody waiting for the pace, all is as usual again.
 const CALM: Tick = 5_000;
 /// After so long of good answers more may start, a tenth every second: what was usual may be no longer.
-const PATIENCE: Tick = 30_000;
+const PATIENCE: Tick = 60_000;
 
 /// The pace of one node.
 #[derive(Debug)]
