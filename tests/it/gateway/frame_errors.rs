@@ -26,7 +26,7 @@ fn refused(frame: &Value, code: ErrorCode, words: &str) {
 /// A good frame of every op.
 fn good() -> Vec<Value> {
     vec![
-        json!({"op": "hello", "ref": 1, "token": "t", "device": "d", "client": "c", "attempt": 1}),
+        json!({"op": "hello", "ref": 1, "token": "t", "device": "d", "client": "c", "attempt": 1, "since": "s"}),
         json!({"op": "send", "ref": 2, "to": "@bob", "cid": "c", "body": null}),
         json!({"op": "ack", "conv": "dm:a:b", "seq": 1}),
         json!({"op": "read", "conv": "room:r", "seq": 1}),
@@ -153,6 +153,17 @@ fn numbers_have_bounds() {
     refused(&with(&frame("history"), "after", json!(1)), ErrorCode::BadFrame, "before, after: give only one");
     refused(&with(&without(&frame("history"), "before"), "after", json!("x")), ErrorCode::BadFrame, "after: must be");
     refused(&with(&frame("conversations"), "after", json!(1)), ErrorCode::BadFrame, "after: must be");
+}
+
+/// What `caught_up` brought is opaque: anything short is taken.
+#[test]
+fn since_is_short() {
+    let hello = |since: String| json!({"op": "hello", "ref": 1, "device": "d", "since": since});
+    refused(&hello("s".repeat(65)), ErrorCode::BadFrame, "since: must be at most 64 bytes");
+    refused(&hello("ä".repeat(33)), ErrorCode::BadFrame, "since: must be at most 64 bytes");
+    for taken in ["", "später", &"s".repeat(64)] {
+        assert!(decode(Encoding::Json, &hello(taken.to_owned())).is_ok(), "{taken:?}");
+    }
 }
 
 #[test]
