@@ -15,7 +15,7 @@ use std::{
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{oneshot, watch};
 
-use self::{entry::Entry, pulse::Pulse, raiser::Raiser};
+use self::{entry::Entry, pulse::Pulse, raiser::Raiser, record::Fenced};
 use super::{Inner, shared_query::SharedQuery};
 use crate::{
     model::{ConvId, NewMessage},
@@ -48,6 +48,7 @@ pub(super) struct Homes {
     validations: SharedQuery<u64, StoreResult<bool>>,
     pulse: Pulse,
     raiser: Raiser,
+    fenced: Fenced,
     limits: Limits,
 }
 
@@ -80,6 +81,7 @@ impl Homes {
             validations: SharedQuery::default(),
             pulse: Pulse::new(),
             raiser: Raiser::default(),
+            fenced: Fenced::default(),
             limits: Limits::default(),
         }
     }
