@@ -41,6 +41,15 @@ pub(super) enum Fenced {
     Refused(Arc<str>),
 }
 
+/// Whether a fence is in order.
+enum May {
+    /// A later life of its name is there: this one is no guess, and needs no limit.
+    AsOver,
+    /// Most who have a word find it silent.
+    AsSilent,
+    Not(Fenced),
+}
+
 /// What a node knows of fences.
 pub(super) struct Fencing {
     under_way: Flights<Incarnation, Fenced>,
@@ -65,8 +74,9 @@ impl Shared {
         let outcome = self.fencing.under_way.join(who.clone(), || {
             async move {
                 match shared.may_fence(&about, slot).await {
-                    Fenced::Done => shared.fence(&about).await,
-                    other => other,
+                    May::AsOver => shared.fence_by_store(&about).await,
+                    May::AsSilent => shared.fence(&about).await,
+                    May::Not(why) => why,
                 }
             }
             .boxed()
@@ -75,7 +85,7 @@ impl Shared {
     }
 
     /// Fences without asking anybody, but within the limits.
-    pub(super) async fn fence(&self, who: &Incarnation) -> Fenced {
+    async fn fence(&self, who: &Incarnation) -> Fenced {
         if self.fencing.is_done(who) {
             return Fenced::Done;
         }
@@ -85,6 +95,19 @@ impl Shared {
         if !self.fencing.limits.lock().admit(&who.node, Instant::now()) {
             let words = format!("{who} is silent, and too many homes were fenced within a minute to fence one more");
             return Fenced::Refused(words.into());
+        }
+        self.fence_by_store(who).await
+    }
+
+    /// Fences one that gave no sign for a long time, whoever else may think so: within the limits, unless it is over.
+    pub(super) async fn fence_given_up(&self, who: &Incarnation) -> Fenced {
+        let over = self.roster.lock().is_over(who);
+        if over { self.fence_by_store(who).await } else { self.fence(who).await }
+    }
+
+    async fn fence_by_store(&self, who: &Incarnation) -> Fenced {
+        if self.fencing.is_done(who) {
+            return Fenced::Done;
         }
         if let Err(error) = self.slots.fence(who).await {
             return Fenced::Refused(format!("{who} could not be fenced: {error}").into());
@@ -99,8 +122,8 @@ impl Shared {
         Fenced::Done
     }
 
-    /// [`Fenced::Done`] when most of those who have a word find it silent.
-    async fn may_fence(&self, who: &Incarnation, slot: Slot) -> Fenced {
+    async fn may_fence(&self, who: &Incarnation, slot: Slot) -> May {
+        let refused = |words: String| May::Not(Fenced::Refused(words.into()));
         let now = Instant::now();
         let (over, voters) = {
             let roster = self.roster.lock();
@@ -108,27 +131,28 @@ impl Shared {
         };
         // Its own later life says so, or it was fenced by this node already.
         if over || self.fencing.is_done(who) {
-            return Fenced::Done;
-        }
-        if !self.is_linked_for(CALM) {
-            return Fenced::Refused("this node is cut off from NATS, or was just now: it fences nobody".into());
+            return May::AsOver;
         }
         let voters: Vec<_> = voters.into_iter().filter(|voter| voter.node != who.node).collect();
         let words = join_all(voters.iter().map(|voter| self.word_of(voter, who)));
         let (own, words) = tokio::join!(self.probe(who, slot, 0), words);
         let silent = words.iter().filter(|word| **word == Some(false)).count();
         match own {
-            Probed::Same(_) => return Fenced::Alive,
-            Probed::Cut => return Fenced::Refused("this node is cut off from NATS: it fences nobody".into()),
-            Probed::Over | Probed::Silent => {}
+            Probed::Over => return May::AsOver,
+            _ if !self.is_linked_for(CALM) => {
+                return refused("this node is cut off from NATS, or was just now: it fences nobody".into());
+            }
+            Probed::Same(_) => return May::Not(Fenced::Alive),
+            Probed::Cut => return refused("this node is cut off from NATS: it fences nobody".into()),
+            Probed::Silent => {}
         }
         // This node's own word counts as well; of one alone it is most.
         let (say, have) = (silent + 1, voters.len() + 1);
         if say * 2 > have {
-            return Fenced::Done;
+            return May::AsSilent;
         }
         tracing::warn!(home = %who, say, have, "a home is silent, but too few nodes say so");
-        Fenced::Refused(format!("{who} is silent, but only {say} of {have} nodes say so").into())
+        refused(format!("{who} is silent, but only {say} of {have} nodes say so"))
     }
 
     async fn word_of(&self, voter: &Incarnation, on: &Incarnation) -> Option<bool> {

@@ -55,11 +55,15 @@ impl Shared {
             if let Some(finding) = self.look_at_record(slot, &home).await {
                 return finding;
             }
+            // It was started again: there is nobody to wait for.
+            if self.roster.lock().is_over(&home) {
+                break;
+            }
             if cut && self.bus.connected().is_some() {
                 return Err("connected to NATS again; try again".into());
             }
         }
-        match self.fence(&home).await {
+        match self.fence_given_up(&home).await {
             Fenced::Done | Fenced::Alive => match self.take_over(slot, false).await {
                 Taking::Home(found) => Ok(found),
                 Taking::Kept(_, words) | Taking::Failed(words) => Err(words),

@@ -156,6 +156,22 @@ async fn a_node_that_is_cut_off_fences_nobody() {
     mesh.has_exactly(&own, ["takes over".to_owned()]);
 }
 
+/// A home that is started again is no silent one: its former lives need nobody's word and no limit, however often.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_former_lives_of_a_node_are_over_however_often_it_is_started() {
+    let mut mesh = TestHomes::settled(2).await;
+    let mut dead = Vec::new();
+    for round in 0..5 {
+        until("it is home of something again", async || !mesh.nodes[1].engine.held().is_empty()).await;
+        let conv = mesh.conv_at(1);
+        dead.push(mesh.kill(1));
+        mesh.add().await;
+        let (answer, took) = timed(mesh.nodes[0].send(&conv, &round.to_string())).await;
+        assert!(answer.is_ok() && took < TAKE_OVER, "life {round}: {answer:?} after {took:?}");
+    }
+    mesh.in_order(&dead);
+}
+
 /// A NATS server that restarts takes every home away from every subject for a moment. Nobody is dead.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_connection_that_blinks_costs_no_home() {

@@ -5,7 +5,7 @@
 //! before the record changes (F7, F8), and nothing of an earlier epoch can be entered into a later one.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::HashMap,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -15,7 +15,7 @@ use std::{
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{oneshot, watch};
 
-use self::{entry::Entry, pulse::Pulse, raiser::Raiser};
+use self::{entry::Entry, pulse::Pulse, raiser::Raiser, record::Fenced};
 use super::{Inner, shared_query::SharedQuery};
 use crate::{
     model::{ConvId, NewMessage, Seq},
@@ -38,9 +38,6 @@ const KEPT: usize = 128;
 /// Cids that a slot keeps in memory: some 24 bytes each.
 const KEPT_CIDS: usize = 4096;
 
-/// Fenced incarnations that are remembered.
-const FENCED_KNOWN: usize = 64;
-
 /// All slots of one process.
 pub(super) struct Homes {
     me: RwLock<Me>,
@@ -51,8 +48,7 @@ pub(super) struct Homes {
     validations: SharedQuery<u64, StoreResult<bool>>,
     pulse: Pulse,
     raiser: Raiser,
-    /// Incarnations that are fenced, the latest ones that were met.
-    fenced: Mutex<VecDeque<Incarnation>>,
+    fenced: Fenced,
     limits: Limits,
 }
 
@@ -85,7 +81,7 @@ impl Homes {
             validations: SharedQuery::default(),
             pulse: Pulse::new(),
             raiser: Raiser::default(),
-            fenced: Mutex::default(),
+            fenced: Fenced::default(),
             limits: Limits::default(),
         }
     }
@@ -100,18 +96,6 @@ impl Homes {
             return Ok(me.who.clone());
         }
         Err(StoreError::unavailable("this node was fenced and starts again as a new incarnation"))
-    }
-
-    fn is_known_fenced(&self, who: &Incarnation) -> bool {
-        self.fenced.lock().contains(who)
-    }
-
-    fn know_fenced(&self, who: &Incarnation) {
-        let mut fenced = self.fenced.lock();
-        if !fenced.contains(who) {
-            fenced.push_front(who.clone());
-            fenced.truncate(FENCED_KNOWN);
-        }
     }
 
     fn changed(&self) {

@@ -2,6 +2,10 @@
 //! lightweight transactions only. An answer that does not come says nothing, so each change is asked for again until
 //! the record shows what became of it.
 
+use std::collections::VecDeque;
+
+use parking_lot::Mutex;
+
 use super::Inner;
 use crate::store::{
     StoreResult,
@@ -13,6 +17,31 @@ use crate::store::{
     },
     slots::{Incarnation, Slot, Term},
 };
+
+/// How many fenced incarnations are remembered.
+const REMEMBERED: usize = 64;
+
+/// Incarnations that were seen fenced at a quorum: none is ever alive again. Whoever takes hundreds of slots of one would
+/// otherwise ask for its row as often, by lightweight transactions that wait for each other.
+#[derive(Debug, Default)]
+pub(super) struct Fenced(Mutex<VecDeque<Incarnation>>);
+
+impl Fenced {
+    fn knows(&self, who: &Incarnation) -> bool {
+        self.0.lock().contains(who)
+    }
+
+    fn note(&self, who: &Incarnation) {
+        let mut known = self.0.lock();
+        if known.contains(who) {
+            return;
+        }
+        if known.len() == REMEMBERED {
+            known.pop_front();
+        }
+        known.push_back(who.clone());
+    }
+}
 
 impl Inner {
     /// A number that no life of this name had (F1).
@@ -36,21 +65,16 @@ impl Inner {
         Ok(row == Some((false,)))
     }
 
-    /// A serial read, which also commits at a quorum what it shows (F2). A fence is for ever, so one is read once.
+    /// A serial read, which also commits at a quorum what it shows (F2).
     pub(super) async fn is_fenced_for_good(&self, who: &Incarnation) -> Result<bool, CqlError> {
-        if self.homes.is_known_fenced(who) {
+        let key = (who.node.as_str(), signed(who.number));
+        if self.homes.fenced.knows(who) {
             return Ok(true);
         }
-        let fenced = self.read_fence(who).await?;
-        if fenced {
-            self.homes.know_fenced(who);
-        }
-        Ok(fenced)
-    }
-
-    async fn read_fence(&self, who: &Incarnation) -> Result<bool, CqlError> {
-        let key = (who.node.as_str(), signed(who.number));
         let row = rows::first::<(bool,)>(self.ask(&self.cql.is_fenced_serially, key).await?)?;
+        if row == Some((true,)) {
+            self.homes.fenced.note(who);
+        }
         Ok(row != Some((false,)))
     }
 
@@ -58,14 +82,14 @@ impl Inner {
     pub(super) async fn fence_incarnation(&self, who: &Incarnation) {
         let key = (who.node.as_str(), signed(who.number));
         let mut backoff = Backoff::new();
-        while !self.homes.is_known_fenced(who) {
+        while !self.homes.fenced.knows(who) {
             let done = match self.ask(&self.cql.fence, key).await.and_then(|done| applied(&rows::rows_of(done)?)) {
                 Ok(true) => true,
                 Ok(false) => self.is_fenced_for_good(who).await.unwrap_or(false),
                 Err(_) => false,
             };
             if done {
-                return self.homes.know_fenced(who);
+                return self.homes.fenced.note(who);
             }
             backoff.wait(AFTER_ERROR).await;
         }

@@ -4,12 +4,12 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{
     sync::watch,
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep, timeout_at},
 };
 
 use super::{Inner, Me};
 use crate::store::{
-    StoreError, StoreFuture, StoreResult,
+    STORE_DEADLINE, StoreError, StoreFuture, StoreResult,
     scylla::{
         ScyllaStore,
         retry::{AFTER_ERROR, Backoff},
@@ -174,11 +174,24 @@ impl Inner {
         });
     }
 
+    /// Asks for a number until there is one: an answer that is lost may have taken it, and then the next one is free.
+    async fn next_life(&self, node: &str) -> StoreResult<Incarnation> {
+        let until = Instant::now() + STORE_DEADLINE;
+        let (mut backoff, mut last) = (Backoff::new(), StoreError::unavailable("no answer in time"));
+        while let Ok(begun) = timeout_at(until, self.new_incarnation(node)).await {
+            match begun {
+                Ok(me) => return Ok(me),
+                Err(error) => last = error.into(),
+            }
+            backoff.wait(AFTER_ERROR).await;
+        }
+        Err(last)
+    }
+
     /// Takes a new incarnation.
     pub(in crate::store::scylla) async fn begin_life(self: &Arc<Self>) -> StoreResult<()> {
         let node = self.homes.me.read().who.node.clone();
-        let begun = timeout(crate::store::STORE_DEADLINE, self.new_incarnation(&node)).await;
-        let me = begun.map_err(|_| StoreError::unavailable("no answer in time"))??;
+        let me = self.next_life(&node).await?;
         tracing::info!(incarnation = %me, "a new incarnation");
         *self.homes.me.write() = Me { who: me, alive: true };
         self.homes.changed();

@@ -132,7 +132,7 @@ impl Fleet {
 }
 
 /// No comparison but those of logins: what is heard in time was published in time.
-pub const QUIET: &str = "timing.reconcile_secs = 0\ntiming.recheck_ms = 600000\ntiming.drain_secs = 1\n\
+pub const QUIET: &str = "timing.reconcile_secs = 0\ntiming.recheck_ms = 60000\ntiming.drain_secs = 1\n\
                          store.scylla.request_timeout_ms = 2000\n";
 
 /// Short times, so that reconcile makes up for losses soon and requests give up early.

@@ -63,6 +63,31 @@ async fn a_fenced_home_answers_nothing_and_begins_anew() {
     assert_eq!(whole_log(&b).await.len(), 3);
 }
 
+/// A node that comes back takes hundreds of slots of its former life, and so do the others of one that is gone: the fence
+/// is one row, and is asked for once.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_slots_of_one_fenced_life_cost_one_look_at_its_fence() {
+    const SLOTS: u64 = 40;
+    let options = Cassandra::shared().await.migrated().await;
+    let take_all = async |store: &Arc<Taking>| {
+        let before = store.driver().counts().requests;
+        for slot in Slot::all().take(SLOTS as usize) {
+            assert_eq!((***store).take(slot).await, Ok(Take::Mine));
+        }
+        store.driver().counts().requests - before
+    };
+    let first = Taking::connect_as("one", &options).await;
+    take_all(&first).await;
+    let again = Taking::connect_as("one", &options).await;
+    let requests = take_all(&again).await;
+    // For each slot, the record is read and changed.
+    assert!(requests <= 2 * SLOTS + 2, "{requests} requests for {SLOTS} slots of a former life");
+    let other = connect(&options).await;
+    other.fence(&again.incarnation()).await.unwrap();
+    let requests = take_all(&other).await;
+    assert!(requests <= 2 * SLOTS, "{requests} requests for {SLOTS} slots of a fenced home");
+}
+
 /// F7: the home that gets its slot back reads the log again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slot_that_comes_back_is_recovered_anew() {

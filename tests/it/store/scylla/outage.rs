@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use natter::store::slots::Slots as _;
+
 use super::*;
 use crate::harness::{
     cassandra::Cassandra,
@@ -132,26 +134,39 @@ async fn one_of_three_servers_is_not_missed() {
     assert_eq!(whole_log(&*connect(&options).await).await.len(), answered);
 }
 
-/// Passes on what the server says, but for the first answer about the schema's version, and counts those.
-fn loses_the_first_version(asked: Arc<AtomicUsize>) -> Filter {
+/// Passes on what the server says, but for the first answer that `is_it`, and counts those.
+fn loses_the_first(asked: Arc<AtomicUsize>, is_it: fn(&str) -> bool) -> Filter {
     Box::new(move |bytes| {
-        let text = String::from_utf8_lossy(bytes);
-        // Another table's answer names its own columns; a small RESULT frame comes in one piece.
-        let is_it = bytes.len() < 300 && text.contains("schema_version") && !text.contains("table_name");
+        // A small RESULT frame comes in one piece.
+        let is_it = bytes.len() < 300 && is_it(&String::from_utf8_lossy(bytes));
         if is_it && asked.fetch_add(1, Ordering::SeqCst) == 0 { Vec::new() } else { bytes.to_vec() }
     })
+}
+
+/// Connects through a proxy that loses such an answer.
+async fn connect_although_one_is_lost(is_it: fn(&str) -> bool) -> Arc<Taking> {
+    let options = Cassandra::shared().await.migrated().await;
+    let asked = Arc::new(AtomicUsize::new(0));
+    let proxy = Proxy::filtered(Cassandra::shared().await.addr(0), {
+        let asked = asked.clone();
+        move |_| loses_the_first(asked.clone(), is_it)
+    })
+    .await;
+    let store = connect(&ScyllaOptions { contact_points: vec![proxy.addr().to_string()], ..options }).await;
+    assert!(asked.load(Ordering::SeqCst) >= 2, "no answer was lost");
+    store
 }
 
 /// One answer that is lost while a node starts costs it a time-out and not its start.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_starts_although_an_answer_is_lost() {
-    let options = Cassandra::shared().await.migrated().await;
-    let asked = Arc::new(AtomicUsize::new(0));
-    let proxy = Proxy::filtered(Cassandra::shared().await.addr(0), {
-        let asked = asked.clone();
-        move |_| loses_the_first_version(asked.clone())
-    })
-    .await;
-    connect(&ScyllaOptions { contact_points: vec![proxy.addr().to_string()], ..options }).await;
-    assert!(asked.load(Ordering::SeqCst) >= 2, "no answer was lost");
+    // Another table's answer names its own columns.
+    connect_although_one_is_lost(|text| text.contains("schema_version") && !text.contains("table_name")).await;
+}
+
+/// The number that the lost answer was about is taken, and not used.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_starts_although_the_number_of_its_life_is_lost() {
+    let store = connect_although_one_is_lost(|text| text.contains("[applied]")).await;
+    assert_eq!(store.incarnation().number, 2);
 }

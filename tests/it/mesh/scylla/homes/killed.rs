@@ -5,7 +5,7 @@ use std::time::Duration;
 use rand::random_range;
 use tokio::time::sleep;
 
-use super::{crowd::Crowd, placed};
+use super::{crowd::Crowd, placed, takes_part};
 use crate::{harness::cassandra::Cassandra, mesh::scylla::fleet::Fleet};
 
 const ROUNDS: usize = 21;
@@ -52,7 +52,9 @@ async fn all_nodes_killed_and_started_at_once_go_on() {
         crowd.traffic.flows(50).await;
         crowd.waited(&format!("round {round}, down for {down:?}"), down + crowd.may_take() + MOVE);
     }
-    placed(&fleet, &[0, 1, 2]).await;
+    for node in 0..3 {
+        takes_part(&fleet, node).await;
+    }
     crowd.traffic.flows(100).await;
     fleet.all_live();
     crowd.check(&fleet, []).await;

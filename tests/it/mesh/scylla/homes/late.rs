@@ -7,7 +7,7 @@ use natter::{
     store::{Logs as _, Span},
 };
 
-use super::{placed, until_sent};
+use super::{placed, takes_part, until_sent};
 use crate::{
     harness::{
         cassandra::Cassandra,
@@ -82,9 +82,10 @@ async fn released_late(stopped: bool) {
         peers.push(Peer::join(&fleet.nodes[node].url(), "alice", &format!("d{node}"), Encoding::Json).await);
     }
     let (ledger, mut all) = (Ledger::default(), Vec::new());
+    placed(&fleet, &[0, 1, 2]).await;
     for round in 0..ROUNDS {
-        placed(&fleet, &[0, 1, 2]).await;
         let (victim, other) = (round, (round + 1) % 3);
+        takes_part(&fleet, victim).await;
         let convs = at_home(&fleet, victim, round).await;
         for (to, _) in &convs {
             // So that what is held is the write, and not the recovery before it.

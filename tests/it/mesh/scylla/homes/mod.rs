@@ -21,7 +21,7 @@ use super::{
     people::{LONG, direct, patiently},
 };
 use crate::{
-    harness::cassandra::Cassandra,
+    harness::{cassandra::Cassandra, wait::until_ok},
     mesh::{Peer, ledger::Ledger},
 };
 
@@ -31,14 +31,21 @@ const TAKE_OVER: Duration = Duration::from_secs(2);
 /// Waits until every slot has the home that it should have.
 async fn placed(fleet: &Fleet, nodes: &[usize]) {
     let share = 1024.0 / nodes.len() as f64;
-    patiently("every slot has its home", async || {
+    until_ok(LONG, "every slot has its home", async || {
         let mut held = Vec::new();
         for node in nodes {
             held.push(fleet.metric(*node, "natter_slots_held ").await);
         }
-        (held.iter().sum::<f64>() - 1024.0).abs() < 0.5 && held.iter().all(|held| *held > share / 2.0)
+        let placed = (held.iter().sum::<f64>() - 1024.0).abs() < 0.5 && held.iter().all(|held| *held > share / 2.0);
+        if placed { Ok(()) } else { Err(format!("they hold {held:?}")) }
     })
     .await;
+}
+
+/// Waits until the node is home of some slots again. It takes its share slowly: nobody waits for what nobody writes to.
+async fn takes_part(fleet: &Fleet, node: usize) {
+    let some = async || fleet.metric(node, "natter_slots_held ").await > 64.0;
+    patiently("it is home of some slots again", some).await;
 }
 
 /// The node that is home of alice's and bob's conversation.

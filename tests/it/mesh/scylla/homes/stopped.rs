@@ -10,7 +10,7 @@ use tokio::time::{Duration, sleep};
 
 use super::{
     crowd::{Crowd, TAKE_OVER},
-    placed, until_sent,
+    placed, takes_part, until_sent,
 };
 use crate::{
     harness::cassandra::Cassandra,
@@ -85,7 +85,7 @@ async fn a_stopped_home_is_waited_for_a_second_and_answers_nothing_of_its_old_li
     patiently("it knows that it was fenced", lost).await;
     crowd.traffic.flows(100).await;
     crowd.waited("while it went on", crowd.may_take());
-    placed(&fleet, &[0, 1, 2]).await;
+    takes_part(&fleet, 0).await;
     crowd.traffic.flows(200).await;
     crowd.waited("while it took part again", crowd.may_take());
     let again = at_home(&fleet, 0, "old").await;
