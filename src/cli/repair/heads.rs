@@ -51,9 +51,10 @@ Examples:
   natter repair heads --from -3458764513820540928          what the run before did not do
   natter repair heads --json | jq .behind
 
-Safe at any time and as often as you like: it raises heads to the ends of their logs and changes nothing else. Needs the
-configuration of a node. With --stopped, a node that runs all the same loses its conversations and begins anew.
-The exit code is 1 when it did not come to the end; it then says where to go on.";
+Safe at any time and as often as you like: it raises heads to the ends of their logs and
+changes nothing else. Needs the configuration of a node. With --stopped, a node that runs all
+the same loses its conversations and begins anew. The exit code is 1 when it did not come to
+the end; it then says where to go on.";
 
 /// Runs the command.
 ///
