@@ -38,6 +38,8 @@ async fn a_node_that_drains_and_comes_again_and_again_costs_no_send() {
     println!("{refused} of {sent} sends were refused, {lost} nodes took each other for dead");
     // Where the machine is so slow that nodes are taken for dead, that is what refuses: two in a hundred at most.
     assert!(refused <= if lost > 0.5 { sent / 50.0 } else { 0.0 }, "{refused} of {sent} sends were refused");
+    let fenced = fleet.metric_of(&[0, 1], "natter_homes_fenced_total ").await;
+    assert!(lost > 0.5 || fenced < 0.5, "a drained node was fenced");
     fleet.all_live();
     crowd.check(&fleet, []).await;
 }
