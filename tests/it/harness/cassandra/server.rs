@@ -231,7 +231,8 @@ fn spawn(dir: &Path) -> Process {
     let mut java = Command::new(fetch::java().expect("ask available() first"));
     // The second compiler never pays off in the minutes a test runs, and competes with the tests for processors.
     java.arg("-XX:TieredStopAtLevel=1");
-    java.args(["-Xms384M", "-Xmx384M", "-XX:+UseSerialGC", "-XX:MaxDirectMemorySize=128M"]);
+    // One server holds the tables of a hundred tests' keyspaces by the end.
+    java.args(["-Xms384M", "-Xmx1G", "-XX:+UseSerialGC", "-XX:MaxDirectMemorySize=128M"]);
     java.args(["-Djdk.attach.allowAttachSelf=true", "-Dio.netty.tryReflectionSetAccessible=true"]);
     for (flag, list) in [("--add-exports", EXPORTS), ("--add-opens", OPENS)] {
         java.args(list.split_whitespace().map(|package| format!("{flag}={package}=ALL-UNNAMED")));
