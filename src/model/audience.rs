@@ -46,9 +46,8 @@ impl Audience {
         self.users().position(|member| member.as_str() == user)
     }
 
-    /// All of them in the order in which they must learn of a message: the recipients first and its sender last, so
-    /// that a crash between two steps never shows a message to its sender alone (R2). A sender who is not one of
-    /// them is left out.
+    /// All of them in the order in which they are told of a message: the recipients first and its sender last. A sender
+    /// who is not one of them is left out.
     pub fn recipients_first<'a>(&'a self, sender: &'a UserId) -> impl Iterator<Item = &'a UserId> {
         self.others(sender).chain(self.users().filter(move |member| *member == sender))
     }
