@@ -9,11 +9,7 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
     auth::{AuthError, Verifier},
-    bus::{
-        Bus, BusError, BusEvent, Subscription,
-        claim::Claim,
-        nats::{NatsBus, NatsOptions},
-    },
+    bus::{self, Bus, BusError, BusEvent, NatsOptions, Subscription, claim::Claim},
     config::{self, Config},
     gateway::{self, Gateway},
     homes::{self, Homes},
@@ -104,7 +100,7 @@ impl Node {
     pub async fn build(config: &Config, store: Store, metrics: Arc<Metrics>) -> Result<Self, NodeError> {
         let verifier = Arc::new(Verifier::start(&config.auth, None).await?);
         let options = NatsOptions::from_config(config.node.name.as_str(), &config.nats);
-        let bus: Arc<dyn Bus> = NatsBus::connect(options, metrics.clone()).await?;
+        let bus = bus::connect(options, metrics.clone()).await?;
         let claim = Claim::new(&bus, config.node.name.as_str());
         let (store, mut homes) = at_home(config, store, &bus, &metrics);
         let registry = Arc::new(Registry::new(bus.clone(), metrics.clone(), capacity(config)));

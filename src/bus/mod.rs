@@ -1,8 +1,9 @@
 //! The bus: live notices between nodes. A hint, never the truth (I7): whatever goes over it can be lost, repeated or
 //! reordered, and the logs in the store make up for it.
 //!
-//! Called by the gateway. [`nats`] is the only engine; the trait keeps `async_nats` out of everything else and lets
-//! another engine replace it.
+//! Called by the gateway. Two links carry it: [`link`], natter's own connection to NATS, and [`nats`] on async-nats, which
+//! `natter doctor` uses as well. `options`, `refusal`, `request` and `replies` are what they share; the trait keeps both
+//! out of everything else.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,10 +11,31 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tokio::sync::broadcast;
 
-use crate::subject::Subject;
+pub use self::options::{NatsAuth, NatsOptions, NatsTls};
+use crate::{config::NatsLink, metrics::Metrics, subject::Subject};
 
 pub mod claim;
+pub mod link;
 pub mod nats;
+mod options;
+mod refusal;
+mod replies;
+mod request;
+
+/// The tail of a node's own subjects on which the server answers "no responders" to a tagged message.
+const NO_RESPONDERS: &str = "no_responders";
+
+/// Connects over the link that the options name, and waits for the connection as long as one attempt may take. Without a
+/// server the bus starts all the same and keeps trying. Counts into `metrics`, which must be this node's own.
+///
+/// # Errors
+/// For what waiting does not help: a bad URL, a bad node name, files that cannot be read, servers that refuse the account.
+pub async fn connect(options: NatsOptions, metrics: Arc<Metrics>) -> Result<Arc<dyn Bus>, BusError> {
+    Ok(match options.link {
+        NatsLink::Own => link::LinkBus::connect(options, metrics).await?,
+        NatsLink::AsyncNats => nats::NatsBus::connect(options, metrics).await?,
+    })
+}
 
 /// What arrived on a subject.
 #[derive(Debug, Clone)]

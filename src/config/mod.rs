@@ -31,8 +31,8 @@ pub use network::{BadNetwork, Network};
 pub use secret::{MASK, Secret, ServerUrl, mask_url};
 pub use section::Doc;
 pub use sections::{
-    Auth, Embedded, Http, Limits, Log, LogFormat, Nats, Node, Scylla, SendAs, Service, ServiceRules, Star, Store,
-    StoreKind, Timing, UserEncoding,
+    Auth, Embedded, Http, Limits, Log, LogFormat, Nats, NatsLink, Node, Scylla, SendAs, Service, ServiceRules, Star,
+    Store, StoreKind, Timing, UserEncoding,
 };
 pub use show::example;
 pub use source::{Flag, PREFIX, Source, Sources};

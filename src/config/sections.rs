@@ -55,6 +55,16 @@ impl Http {
     }
 }
 
+/// Whose code speaks to the NATS servers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NatsLink {
+    /// natter's own.
+    Own,
+    /// The library async-nats.
+    AsyncNats,
+}
+
 section!(
     /// The NATS servers that carry notices between nodes.
     Nats {
@@ -80,6 +90,11 @@ section!(
         tls_cert_file: Option<PathBuf> = None,
         /// A PEM file with the key of `tls_cert_file`.
         tls_key_file: Option<PathBuf> = None,
+        /// TLS before the server says anything: for servers with `handshake_first`. Turns TLS on.
+        tls_first: bool = false,
+        /// `own`: natter's own connection, which costs a hundred bytes for each user that is connected. `async-nats`: the
+        /// library's, which costs 5 KB.
+        link: NatsLink = NatsLink::Own,
         /// How long one attempt to connect may take.
         connect_timeout_ms: u64 = 2_000,
         /// The prefix of this node's inboxes; its account needs the permission to use it.

@@ -6,7 +6,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::{
-    bus::nats::NatsOptions,
+    bus::NatsOptions,
     node,
     store::{embedded::EmbeddedOptions, scylla::ScyllaOptions},
 };
@@ -254,6 +254,8 @@ fn other(value: &serde_json::Value) -> serde_json::Value {
     match value {
         serde_json::Value::Number(number) => (number.as_u64().unwrap() + 1).into(),
         serde_json::Value::Array(_) => serde_json::json!(["other:1"]),
+        serde_json::Value::Bool(is) => (!is).into(),
+        serde_json::Value::String(link) if link == "own" => "async-nats".into(),
         _ => "other".into(),
     }
 }

@@ -11,11 +11,13 @@ use std::{
     time::Duration,
 };
 
-use async_nats::{Client, Event, Statistics, connection::State};
-use tokio::sync::{Notify, broadcast};
+use async_nats::{Client, ClientError, ConnectErrorKind, Event, ServerError, Statistics, connection::State};
+use tokio::sync::{Notify, broadcast, broadcast::error::RecvError};
 
-use super::refusal::Refusal;
-use crate::{bus::BusEvent, metrics::Metrics};
+use crate::{
+    bus::{BusEvent, refusal::Refusal, request::Requests},
+    metrics::Metrics,
+};
 
 /// How often the state is checked without an event; also the shortest time between two equal warnings.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -44,13 +46,16 @@ impl Signals {
             }
             Event::ServerError(error) => {
                 self.metrics.nats_errors.inc();
-                if !self.refusal.on_server_error(error) {
+                let is_refusal = matches!(error, ServerError::Other(text) if self.refusal.on_server_error(text));
+                if !is_refusal {
                     tracing::warn!(%error, "the NATS server reported an error");
                 }
             }
             Event::ClientError(error) => {
                 self.metrics.nats_errors.inc();
-                if !self.refusal.on_client_error(error) {
+                if is_account_refused(error) {
+                    self.refusal.on_account_refused();
+                } else {
                     tracing::debug!(%error, "no connection to NATS yet");
                 }
             }
@@ -63,6 +68,13 @@ impl Signals {
     pub(super) fn overflowed(&self) {
         self.overflow.store(true, Ordering::Release);
     }
+}
+
+/// An attempt to connect failed. The library has no more than a text here.
+fn is_account_refused(error: &ClientError) -> bool {
+    let ClientError::Other(text) = error else { return false };
+    let account = [ConnectErrorKind::AuthorizationViolation, ConnectErrorKind::Authentication];
+    account.iter().any(|kind| kind.to_string() == *text)
 }
 
 /// The connection as the rest of the bus sees it.
@@ -182,5 +194,26 @@ pub(super) async fn watch(link: Weak<Link>) {
             tracing::warn!("dropped outgoing notices: the connection to NATS does not take them fast enough");
             link.tell(BusEvent::Overflow);
         }
+    }
+}
+
+/// Ends the waits for answers that went with their connection, until the bus is gone.
+pub(super) async fn end_requests(link: Weak<Link>, requests: Arc<Requests>) {
+    let Some(mut events) = link.upgrade().map(|link| link.events()) else { return };
+    // Any event is only a reason to look.
+    while !matches!(events.recv().await, Err(RecvError::Closed)) {
+        let Some(link) = link.upgrade() else { return };
+        requests.end_all_but(link.generation());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_account_is_told_from_a_server_that_is_away() {
+        assert!(!is_account_refused(&ClientError::Other("IO error".into())));
+        assert!(is_account_refused(&ClientError::Other("authorization violation".into())));
     }
 }

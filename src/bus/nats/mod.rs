@@ -1,7 +1,7 @@
 //! The bus on async-nats. Built by the node; everything else sees only the trait.
 //!
 //! `connect` sets up the client library, `link` knows whether the connection is up, `publish` is the way out,
-//! `subscribe` the way in, `request` waits for answers, `fence` proves that the server has processed what was sent.
+//! `subscribe` the way in, `fence` proves that the server has processed what was sent.
 //! `probe` examines the servers for `natter doctor`.
 
 mod connect;
@@ -9,8 +9,6 @@ mod fence;
 mod link;
 pub mod probe;
 mod publish;
-mod refusal;
-mod request;
 mod subscribe;
 
 use std::{
@@ -24,19 +22,18 @@ use compact_str::{CompactString, format_compact};
 use futures_util::{FutureExt, future::BoxFuture};
 use tokio::{runtime::Handle, sync::broadcast, task::AbortHandle, time::timeout};
 
-pub use self::connect::{NatsAuth, NatsOptions, NatsTls};
 use self::{
     fence::Fence,
     link::{Link, Signals},
     publish::Outbox,
-    request::Requests,
     subscribe::{Reader, hand_on, subscribe},
 };
-use super::{Bus, BusError, BusEvent, OnMessage, OnNoResponders, RequestError, Subscription};
+pub use super::options::{NatsAuth, NatsOptions, NatsTls};
+use super::{
+    Bus, BusError, BusEvent, NO_RESPONDERS, OnMessage, OnNoResponders, RequestError, Subscription, replies,
+    request::{Requests, Way},
+};
 use crate::{metrics::Metrics, subject::Subject};
-
-/// The tail of this node's own subjects on which the server answers "no responders" to a tagged message.
-const NO_RESPONDERS: &str = "no_responders";
 
 /// How often a new connection is looked at while it comes about.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
@@ -96,12 +93,15 @@ impl NatsBus {
         let statuses = Subject::node(node, &format_compact!("{NO_RESPONDERS}.>"));
         let own = [
             subscribe(means, &fence.inbox(), None, move |message| fences.on_answer(&message)),
-            subscribe(means, &requests.inbox(), None, move |message| answers.on_answer(&message)),
+            subscribe(means, &requests.inbox(), None, move |message| {
+                let status = message.status == Some(StatusCode::NO_RESPONDERS);
+                answers.on_answer(&message.subject, status, &message.payload);
+            }),
             subscribe(means, &statuses, None, on_status(node, &no_responders, &metrics)),
         ];
         let tasks = [
             runtime.spawn(link::watch(Arc::downgrade(&link))).abort_handle(),
-            runtime.spawn(Arc::clone(&requests).watch(Arc::downgrade(&link))).abort_handle(),
+            runtime.spawn(link::end_requests(Arc::downgrade(&link), requests.clone())).abort_handle(),
             runtime.spawn(Arc::clone(&fence).run(Arc::clone(&link), Arc::clone(&metrics))).abort_handle(),
         ];
         let outbox = Outbox::new(Arc::clone(&link), Arc::clone(&metrics));
@@ -139,6 +139,16 @@ fn on_status(
     }
 }
 
+impl Way for Outbox {
+    fn generation(&self) -> Option<u64> {
+        Outbox::generation(self)
+    }
+
+    fn publish(&self, subject: &Subject, reply: &Subject, payload: Bytes) -> bool {
+        Outbox::publish(self, subject, Some(reply), payload)
+    }
+}
+
 impl Bus for NatsBus {
     fn publish(&self, subject: &Subject, payload: Bytes) -> bool {
         self.outbox.publish(subject, None, payload)
@@ -156,18 +166,8 @@ impl Bus for NatsBus {
     }
 
     fn reply(&self, service: &str, to: &str, payload: Bytes) {
-        match Subject::reply(service, to) {
-            Some(subject) => {
-                self.outbox.publish(&subject, None, payload);
-            }
-            None => {
-                self.metrics.nats_dropped.inc();
-                tracing::warn!(
-                    service,
-                    to,
-                    "not answering a request: its reply subject is not below _INBOX_<service>.; set that inbox prefix in the service's NATS client"
-                );
-            }
+        if let Some(subject) = replies::to_service(&self.metrics, service, to) {
+            self.outbox.publish(&subject, None, payload);
         }
     }
 
@@ -177,16 +177,12 @@ impl Bus for NatsBus {
         payload: Bytes,
         patience: Duration,
     ) -> BoxFuture<'a, Result<Bytes, RequestError>> {
-        self.requests.ask(&self.link, &self.outbox, subject, payload, patience).boxed()
+        self.requests.ask(&self.outbox, subject, payload, patience).boxed()
     }
 
     fn answer(&self, to: &str, payload: Bytes) {
-        match Subject::answer_to(to) {
-            Some(subject) => drop(self.outbox.publish(&subject, None, payload)),
-            None => {
-                self.metrics.nats_dropped.inc();
-                tracing::warn!(to, "not answering a request: its reply subject is not a node's");
-            }
+        if let Some(subject) = replies::to_node(&self.metrics, to) {
+            self.outbox.publish(&subject, None, payload);
         }
     }
 

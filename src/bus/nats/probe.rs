@@ -12,14 +12,12 @@ use compact_str::format_compact;
 use futures_util::{StreamExt as _, future::join_all};
 use tokio::time::timeout;
 
-use super::{
-    NatsOptions,
-    connect::{addresses, identified, refused},
-};
+use super::connect::identified;
 use crate::{
     bus::{
         BusError,
         claim::{self, Claim},
+        options::{NatsOptions, addresses, refused},
     },
     config::ServerUrl,
     model::{RoomId, UserId},

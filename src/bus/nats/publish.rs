@@ -48,6 +48,11 @@ impl Outbox {
         Self { link, metrics }
     }
 
+    /// The generation of the connection; `None` without one.
+    pub(super) fn generation(&self) -> Option<u64> {
+        self.link.generation()
+    }
+
     /// Queues a message, or drops and counts it: false.
     pub(super) fn publish(&self, subject: &Subject, reply: Option<&Subject>, payload: Bytes) -> bool {
         if self.link.generation().is_none() {

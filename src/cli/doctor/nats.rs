@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::finding::{Finding, millis};
 use crate::{
-    bus::nats::{
+    bus::{
         NatsOptions,
-        probe::{NatsFault, NatsReport, ServerFound, probe},
+        nats::probe::{NatsFault, NatsReport, ServerFound, probe},
     },
     config::Config,
     nats_server::OLDEST,

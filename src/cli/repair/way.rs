@@ -6,11 +6,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::sleep;
 
 use crate::{
-    bus::{
-        Bus,
-        claim::Claim,
-        nats::{NatsBus, NatsOptions},
-    },
+    bus::{self, Bus, NatsOptions, claim::Claim},
     cli::report::Hint,
     config::Config,
     homes::{Homes, Parts},
@@ -131,7 +127,7 @@ fn name(node: &str) -> String {
 
 async fn connect(config: &Config, name: &str) -> anyhow::Result<(Arc<dyn Bus>, Claim)> {
     let options = NatsOptions::from_config(name, &config.nats);
-    let bus: Arc<dyn Bus> = NatsBus::connect(options, Metrics::new(name)).await?;
+    let bus = bus::connect(options, Metrics::new(name)).await?;
     if bus.connected().is_none() {
         let what = anyhow::anyhow!("NATS does not answer, and nodes are reached through it");
         return Err(Hint::on(what, "start it, or correct nats.urls; with all nodes stopped, use --stopped"));

@@ -1,15 +1,10 @@
 //! Who is home of what, as the store has it, and whether those processes say over NATS that they are there.
 
-use std::sync::Arc;
-
 use futures_util::future::join_all;
 
 use super::PART;
 use crate::{
-    bus::{
-        Bus,
-        nats::{NatsBus, NatsOptions},
-    },
+    bus::{self, NatsOptions},
     cli::doctor::finding::Finding,
     config::Config,
     homes::is_heard,
@@ -31,10 +26,9 @@ pub(super) async fn unheard(homed: &Homed, config: &Config) -> Vec<Incarnation> 
         return Vec::new();
     }
     let name = format!("doctor-{:08x}", rand::random::<u32>());
-    let Ok(bus) = NatsBus::connect(NatsOptions::from_config(&name, &config.nats), Metrics::new(&name)).await else {
+    let Ok(bus) = bus::connect(NatsOptions::from_config(&name, &config.nats), Metrics::new(&name)).await else {
         return Vec::new();
     };
-    let bus: Arc<dyn Bus> = bus;
     // Its answers need their subscription; without a fence they are only asked for again.
     let _ = bus.fence().await;
     let asked = join_all(current.iter().map(|home| is_heard(&*bus, &home.who))).await;

@@ -1,28 +1,33 @@
-//! Requests between nodes: who waits for which answer. Called by [`super::NatsBus`].
+//! Requests between nodes: who waits for which answer. Called by both links.
 //!
-//! The library's own request leaks what it keeps for a caller that gives up, and its time-out does not cover the wait
+//! async-nats' own request leaks what it keeps for a caller that gives up, and its time-out does not cover the wait
 //! for a connection. So each request has a number, its answer comes to `natter.node.<node>.answer.<number>`, one
 //! subscription hears all of them, and a caller's place in the table ends with the caller.
 
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Weak,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use async_nats::{Message, StatusCode};
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::{
-    sync::{broadcast::error::RecvError, oneshot},
-    time::timeout,
-};
+use tokio::{sync::oneshot, time::timeout};
 
-use super::{link::Link, publish::Outbox};
-use crate::{bus::RequestError, subject::Subject};
+use super::RequestError;
+use crate::subject::Subject;
+
+/// The way a request goes.
+pub(super) trait Way {
+    /// The generation of the connection; `None` without one.
+    fn generation(&self) -> Option<u64>;
+
+    /// Publishes with a reply subject, or drops and counts it: false.
+    fn publish(&self, subject: &Subject, reply: &Subject, payload: Bytes) -> bool;
+}
 
 type Outcome = Result<Bytes, RequestError>;
 
@@ -64,32 +69,23 @@ impl Requests {
     }
 
     /// Called for each message there: an answer, or the server's word that nobody hears the request.
-    pub(super) fn on_answer(&self, message: &Message) {
-        let number = message.subject.rsplit('.').next().and_then(|number| number.parse::<u64>().ok());
+    pub(super) fn on_answer(&self, subject: &str, is_no_responders: bool, payload: &[u8]) {
+        let number = subject.rsplit('.').next().and_then(|number| number.parse::<u64>().ok());
         let Some(waiting) = number.and_then(|number| self.waiting.lock().remove(&number)) else { return };
-        // The library's payload is a slice of its 64 KiB read buffer: to keep it would keep the whole buffer.
-        let outcome = match message.status {
-            Some(StatusCode::NO_RESPONDERS) => Err(RequestError::NoResponders),
-            _ => Ok(Bytes::copy_from_slice(&message.payload)),
-        };
+        // Payloads are slices of a read buffer: to keep one would keep the whole buffer.
+        let outcome =
+            if is_no_responders { Err(RequestError::NoResponders) } else { Ok(Bytes::copy_from_slice(payload)) };
         // A caller that gave up in this moment needs no answer.
         let _ = waiting.tell.send(outcome);
     }
 
-    pub(super) async fn ask(
-        &self,
-        link: &Link,
-        outbox: &Outbox,
-        subject: &Subject,
-        payload: Bytes,
-        patience: Duration,
-    ) -> Outcome {
-        let generation = link.generation().ok_or(RequestError::NotConnected)?;
+    pub(super) async fn ask(&self, way: &impl Way, subject: &Subject, payload: Bytes, patience: Duration) -> Outcome {
+        let generation = way.generation().ok_or(RequestError::NotConnected)?;
         let (place, told) = self.enter(generation);
         let reply = Subject::answer(&self.node, place.number);
-        let sent = outbox.publish(subject, Some(&reply), payload);
+        let sent = way.publish(subject, &reply, payload);
         // A loss of the connection is told to those in the table: whoever came after that looks here.
-        if !sent || link.generation() != Some(generation) {
+        if !sent || way.generation() != Some(generation) {
             return Err(RequestError::NotConnected);
         }
         match timeout(patience, told).await {
@@ -105,17 +101,8 @@ impl Requests {
         (Place { requests: self, number }, told)
     }
 
-    /// Ends the waits for answers that went with their connection, until the bus is gone.
-    pub(super) async fn watch(self: Arc<Self>, link: Weak<Link>) {
-        let Some(mut events) = link.upgrade().map(|link| link.events()) else { return };
-        // Any event is only a reason to look.
-        while !matches!(events.recv().await, Err(RecvError::Closed)) {
-            let Some(link) = link.upgrade() else { return };
-            self.end_all_but(link.generation());
-        }
-    }
-
-    fn end_all_but(&self, generation: Option<u64>) {
+    /// Ends the waits for answers that can only come on another connection than this one.
+    pub(super) fn end_all_but(&self, generation: Option<u64>) {
         self.waiting.lock().retain(|_, waiting| Some(waiting.generation) == generation);
     }
 }

@@ -1,9 +1,8 @@
 //! Whether the servers refuse this node: its account, or something that every node must be permitted. Waiting does not
-//! help with either, so it is told apart from a server that is away. Kept by [`super::link`].
+//! help with either, so it is told apart from a server that is away. Kept by both links.
 
 use std::sync::Arc;
 
-use async_nats::{ClientError, ConnectErrorKind, ServerError};
 use parking_lot::Mutex;
 
 use crate::subject::Subject;
@@ -33,20 +32,13 @@ impl Refusal {
         })
     }
 
-    /// An attempt to connect failed. The library has no more than a text here; true when that is a refusal.
-    pub(super) fn on_client_error(&self, error: &ClientError) -> bool {
-        let ClientError::Other(text) = error else { return false };
-        let account = [ConnectErrorKind::AuthorizationViolation, ConnectErrorKind::Authentication];
-        let refused = account.iter().any(|kind| kind.to_string() == *text);
-        if refused {
-            self.set(Refused::Account);
-        }
-        refused
+    /// A server refused the account.
+    pub(super) fn on_account_refused(&self) {
+        self.set(Refused::Account);
     }
 
-    /// The server reported an error on the connection; true when that is a refusal.
-    pub(super) fn on_server_error(&self, error: &ServerError) -> bool {
-        let ServerError::Other(text) = error else { return false };
+    /// The server reported an error on the connection, in its words; true when that is a refusal.
+    pub(super) fn on_server_error(&self, text: &str) -> bool {
         // `Permissions Violation for Subscription to "natter.send.>" using queue "natter"`. Answers to requests are left
         // out: a service that gives up early makes one of those, and nothing is wrong with the node.
         let subject = text.split('"').nth(1).unwrap_or_default();
@@ -85,16 +77,11 @@ impl Refusal {
 mod tests {
     use super::*;
 
-    fn server(text: &str) -> ServerError {
-        ServerError::Other(text.to_owned())
-    }
-
     #[test]
     fn a_refused_account_is_in_force_until_a_connection_comes_about() {
         let refusal = Refusal::default();
-        assert!(!refusal.on_client_error(&ClientError::Other("IO error".into())));
         assert_eq!(refusal.words(), None);
-        assert!(refusal.on_client_error(&ClientError::Other("authorization violation".into())));
+        refusal.on_account_refused();
         refusal.on_down();
         assert!(refusal.words().unwrap().contains("nats.password"));
         refusal.on_up();
@@ -104,11 +91,11 @@ mod tests {
     #[test]
     fn only_what_a_node_needs_is_a_refusal() {
         let refusal = Refusal::default();
-        assert!(!refusal.on_server_error(&server("Permissions Violation for Publish to \"_INBOX_billing.x\"")));
-        assert!(!refusal.on_server_error(&server("stale connection")));
+        assert!(!refusal.on_server_error("Permissions Violation for Publish to \"_INBOX_billing.x\""));
+        assert!(!refusal.on_server_error("stale connection"));
         let of_ours = Subject::all_sends();
         let text = format!("Permissions Violation for Subscription to \"{of_ours}\" using queue \"natter\"");
-        assert!(refusal.on_server_error(&server(&text)));
+        assert!(refusal.on_server_error(&text));
         refusal.on_up();
         assert!(refusal.words().unwrap().contains(of_ours.as_str()));
         refusal.on_down();
