@@ -194,7 +194,7 @@ pub(super) fn addresses(urls: &[ServerUrl]) -> Result<Vec<ServerAddr>, BusError>
 }
 
 /// `user:password@` or `token@` of the first URL that has them, percent-encoded.
-pub(super) fn from_urls(addrs: &[ServerAddr]) -> Result<NatsAuth, BusError> {
+fn from_urls(addrs: &[ServerAddr]) -> Result<NatsAuth, BusError> {
     let Some(addr) = addrs.iter().find(|addr| addr.has_user_pass()) else { return Ok(NatsAuth::None) };
     let user = decoded(addr.username().unwrap_or_default())?;
     Ok(match addr.password() {

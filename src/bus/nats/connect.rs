@@ -3,12 +3,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use async_nats::{Client, ConnectOptions, ServerAddr};
+use async_nats::{Client, ConnectOptions};
 
 use super::link::Signals;
 use crate::bus::{
     BusError,
-    options::{NatsAuth, NatsOptions, NatsTls, checked, from_urls, refused},
+    options::{NatsAuth, NatsOptions, NatsTls, checked, refused},
 };
 
 /// How many commands may be queued for the connection. Large, because a publish never waits: what does not fit is
@@ -25,7 +25,7 @@ const MAX_DELAY: Duration = Duration::from_secs(4);
 /// Starts the library's client. Returns at once, even while no server answers: the client keeps trying.
 pub(super) async fn connect(options: &NatsOptions, signals: Arc<Signals>) -> Result<Client, BusError> {
     let (options, addrs) = checked(options.clone())?;
-    let library = identified(&options, &addrs)
+    let library = identified(&options)
         .await?
         .no_echo()
         .retry_on_initial_connect()
@@ -41,18 +41,15 @@ pub(super) async fn connect(options: &NatsOptions, signals: Arc<Signals>) -> Res
     library.connect(addrs).await.map_err(|e| refused(&e.to_string()))
 }
 
-/// Name, credentials and TLS: the same for a node and for a probe.
-pub(super) async fn identified(options: &NatsOptions, addrs: &[ServerAddr]) -> Result<ConnectOptions, BusError> {
+/// Name, credentials and TLS of options that were checked: the same for a node and for a probe.
+pub(super) async fn identified(options: &NatsOptions) -> Result<ConnectOptions, BusError> {
     let library = ConnectOptions::new()
         .name(format!("natter node {}", options.node))
         .connection_timeout(options.connect_timeout)
         .custom_inbox_prefix(&options.inbox_prefix);
     choose_cryptography();
     let library = encrypt(library, &options.tls, options.tls_first);
-    match &options.auth {
-        NatsAuth::None => authenticate(library, &from_urls(addrs)?).await,
-        auth => authenticate(library, auth).await,
-    }
+    authenticate(library, &options.auth).await
 }
 
 /// Where a program's other dependencies bring a second implementation, the library panics on the first TLS

@@ -17,7 +17,7 @@ use crate::{
     bus::{
         BusError,
         claim::{self, Claim},
-        options::{NatsOptions, addresses, refused},
+        options::{NatsOptions, addresses, checked, refused},
     },
     config::ServerUrl,
     model::{RoomId, UserId},
@@ -81,6 +81,7 @@ pub enum NatsFault {
 /// # Errors
 /// Only for options that can never work, as for a node.
 pub async fn probe(options: &NatsOptions) -> Result<NatsReport, BusError> {
+    let (options, _) = &checked(options.clone())?;
     let looks = join_all(options.urls.iter().map(|url| look(options, url))).await;
     let looks: Vec<_> = looks.into_iter().collect::<Result<_, _>>()?;
     let clients: Vec<&Client> = looks.iter().filter_map(|look| Some(&look.as_ref().ok()?.0)).collect();
@@ -100,7 +101,7 @@ async fn look(options: &NatsOptions, url: &ServerUrl) -> Result<Result<(Client, 
     let errors = ServerErrors::default();
     let noted = errors.clone();
     let addrs = addresses(std::slice::from_ref(url))?;
-    let library = identified(options, &addrs).await?.ignore_discovered_servers().event_callback(move |event| {
+    let library = identified(options).await?.ignore_discovered_servers().event_callback(move |event| {
         noted.note(&event);
         std::future::ready(())
     });

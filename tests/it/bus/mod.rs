@@ -4,6 +4,8 @@
 mod contract;
 
 mod nats;
+mod own;
 mod permissions;
+mod sign_in;
 mod site;
 mod tls;

@@ -9,7 +9,8 @@ use std::{
 
 use bytes::Bytes;
 use natter::{
-    bus::{Bus, BusError, BusEvent, nats::NatsOptions},
+    bus::{Bus, BusError, BusEvent, NatsOptions},
+    config::NatsLink,
     nats_server::{NatsServer, Passwords, ServerOptions, free_ports},
     subject::Subject,
 };
@@ -18,25 +19,41 @@ use super::{
     contract::Login,
     site::{Heard, Site, connect, user},
 };
-use crate::harness::{nats::Cluster, until};
+use crate::harness::{links::on_both_links, nats::Cluster, until};
 
-bus_contract!(contract, super::login);
+bus_contract!(contract, super::over_own);
+bus_contract!(library_contract, super::over_library);
 
-async fn login(login: Login) -> Arc<dyn Bus> {
+async fn over_own(login: Login) -> Arc<dyn Bus> {
+    over(NatsLink::Own, login).await
+}
+
+async fn over_library(login: Login) -> Arc<dyn Bus> {
+    over(NatsLink::AsyncNats, login).await
+}
+
+async fn over(link: NatsLink, login: Login) -> Arc<dyn Bus> {
     let mut options = NatsOptions::new(&login.node, [login.url]).password("node", &login.password);
-    options.ping_interval = Duration::from_secs(1);
-    connect(options).await.unwrap()
+    (options.link, options.ping_interval) = (link, Duration::from_secs(1));
+    connect(options).await.unwrap().bus
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn after_a_fence_what_another_node_publishes_arrives() {
+/// The subscriptions of the bus itself: for answers and for "no responders", and on the library for fences.
+fn own_subscriptions(link: NatsLink) -> i64 {
+    match link {
+        NatsLink::Own => 2,
+        NatsLink::AsyncNats => 3,
+    }
+}
+
+async fn after_a_fence_what_another_node_publishes_arrives(link: NatsLink) {
     // On a worker thread, which runs the task it woke last first: even so, a fence must not overtake a subscription.
-    tokio::spawn(fence_and_publish()).await.unwrap();
+    tokio::spawn(fence_and_publish(link)).await.unwrap();
 }
 
-async fn fence_and_publish() {
+async fn fence_and_publish(link: NatsLink) {
     const AT_ONCE: usize = 20;
-    let site = Site::start().await;
+    let site = Site::start().await.over(link);
     let (one, two) = (site.bus("n1").await, site.bus("n2").await);
     for round in 0..200 {
         let heard = Heard::default();
@@ -50,18 +67,16 @@ async fn fence_and_publish() {
     }
 }
 
-#[tokio::test]
-async fn concurrent_fences_share_a_round_trip() {
-    let site = Site::start().await;
+async fn concurrent_fences_share_a_round_trip(link: NatsLink) {
+    let site = Site::start().await.over(link);
     let bus = site.bus("n1").await;
     let all = futures_util::future::join_all((0..1000).map(|_| bus.fence())).await;
     assert!(all.iter().all(|outcome| *outcome == Ok(1)));
     assert!(bus.metrics().nats_fences.get() <= 3, "{}", bus.metrics().nats_fences.get());
 }
 
-#[tokio::test]
-async fn a_fence_does_not_wait_for_a_stopped_server() {
-    let site = Site::start().await;
+async fn a_fence_does_not_wait_for_a_stopped_server(link: NatsLink) {
+    let site = Site::start().await.over(link);
     let mut options = site.options("n1");
     options.ping_interval = Duration::from_secs(10);
     let bus = connect(options).await.unwrap();
@@ -74,9 +89,8 @@ async fn a_fence_does_not_wait_for_a_stopped_server() {
     assert_eq!(bus.fence().await, Ok(1), "the late answer to an earlier fence must not do");
 }
 
-#[tokio::test]
-async fn a_stopped_server_is_noticed_and_a_fence_in_flight_ends() {
-    let site = Site::start().await;
+async fn a_stopped_server_is_noticed_and_a_fence_in_flight_ends(link: NatsLink) {
+    let site = Site::start().await.over(link);
     let bus = site.bus("n1").await;
     let mut events = bus.events();
     site.server.pause();
@@ -89,9 +103,8 @@ async fn a_stopped_server_is_noticed_and_a_fence_in_flight_ends() {
     assert_eq!(events.recv().await, Ok(BusEvent::Connected(2)));
 }
 
-#[tokio::test]
-async fn a_fence_that_loses_its_connection_says_so_at_once() {
-    let mut site = Site::start().await;
+async fn a_fence_that_loses_its_connection_says_so_at_once(link: NatsLink) {
+    let mut site = Site::start().await.over(link);
     let bus = site.bus("n1").await;
     site.server.pause();
     let begin = Instant::now();
@@ -104,10 +117,9 @@ async fn a_fence_that_loses_its_connection_says_so_at_once() {
     assert!(begin.elapsed() < Duration::from_secs(1), "{:?}", begin.elapsed());
 }
 
-#[tokio::test]
-async fn ten_thousand_subscriptions_survive_a_restart() {
+async fn ten_thousand_subscriptions_survive_a_restart(link: NatsLink) {
     const USERS: u64 = 10_000;
-    let mut site = Site::start().await;
+    let mut site = Site::start().await.over(link);
     let (one, two) = (site.bus("n1").await, site.bus("n2").await);
     let heard = Heard::default();
     let subs: Vec<_> = (0..USERS).map(|i| one.subscribe(&user(&i.to_string()), heard.listen())).collect();
@@ -124,18 +136,17 @@ async fn ten_thousand_subscriptions_survive_a_restart() {
     heard.has_count(USERS as usize).await;
     assert_eq!(heard.all().iter().collect::<BTreeSet<_>>().len() as u64, USERS);
     assert_eq!((one.metrics().nats_reconnects.get(), one.metrics().nats_dropped.get()), (1, 0));
-    // The bus's own three subscriptions count too: for fences, for answers and for "no responders".
-    assert_eq!(one.metrics().subscriptions.get(), i64::try_from(USERS).unwrap() + 3);
+    assert_eq!(one.metrics().subscriptions.get(), i64::try_from(USERS).unwrap() + own_subscriptions(link));
     drop(subs);
-    assert_eq!(one.metrics().subscriptions.get(), 3);
+    assert_eq!(one.metrics().subscriptions.get(), own_subscriptions(link));
 }
 
-#[tokio::test]
-async fn a_node_goes_to_another_server_of_its_cluster() {
+async fn a_node_goes_to_another_server_of_its_cluster(link: NatsLink) {
     let mut cluster = Cluster::start().await;
     let servers = &mut cluster.servers;
     let connect = async |node: &str, server: &NatsServer| {
-        let options = NatsOptions::new(node, [server.client_url()]).password("node", &server.passwords().node);
+        let mut options = NatsOptions::new(node, [server.client_url()]).password("node", &server.passwords().node);
+        options.link = link;
         connect(options).await.unwrap()
     };
     let (one, two) = (connect("n1", &servers[0]).await, connect("n2", &servers[2]).await);
@@ -155,9 +166,8 @@ async fn a_node_goes_to_another_server_of_its_cluster() {
     assert_eq!(two.connected(), Some(1));
 }
 
-#[tokio::test]
-async fn what_nobody_else_hears_is_told() {
-    let site = Site::start().await;
+async fn what_nobody_else_hears_is_told(link: NatsLink) {
+    let site = Site::start().await.over(link);
     let (one, two) = (site.bus("n1").await, site.bus("n2").await);
     let (unheard, heard) = (Heard::default(), Heard::default());
     unheard.listen_no_responders(&*one);
@@ -183,12 +193,11 @@ async fn what_nobody_else_hears_is_told() {
     })
     .await;
     assert!(!unheard.all().iter().any(|tag| tag == "forged"));
-    assert_eq!(two.metrics().subscriptions.get(), 3);
+    assert_eq!(two.metrics().subscriptions.get(), own_subscriptions(link));
 }
 
-#[tokio::test]
-async fn while_the_server_is_down_a_publish_returns_at_once() {
-    let mut site = Site::start().await;
+async fn while_the_server_is_down_a_publish_returns_at_once(link: NatsLink) {
+    let mut site = Site::start().await.over(link);
     let bus = site.bus("n1").await;
     site.server.kill9();
     until("the loss is noticed", async || bus.connected().is_none()).await;
@@ -213,12 +222,11 @@ async fn while_the_server_is_down_a_publish_returns_at_once() {
     heard.has("hello").await;
 }
 
-#[tokio::test]
-async fn a_node_starts_without_a_server_and_finds_it_later() {
+async fn a_node_starts_without_a_server_and_finds_it_later(link: NatsLink) {
     let port = free_ports(1).unwrap()[0];
     let passwords = Passwords::random();
     let mut options = NatsOptions::new("n1", [format!("nats://node:{}@127.0.0.1:{port}", passwords.node)]);
-    options.connect_timeout = Duration::from_millis(200);
+    (options.connect_timeout, options.link) = (Duration::from_millis(200), link);
     let bus = connect(options).await.unwrap();
     assert_eq!(bus.connected(), None);
     let heard = Heard::default();
@@ -226,16 +234,15 @@ async fn a_node_starts_without_a_server_and_finds_it_later() {
     let folder = tempfile::tempdir().unwrap();
     let mut options = ServerOptions::new(folder.path());
     (options.port, options.passwords) = (port, passwords);
-    let site = Site::with(options, folder).await;
+    let site = Site::with(options, folder).await.over(link);
     until("it is found", async || bus.fence().await == Ok(1)).await;
     let other = site.bus("n2").await;
     other.publish(&user("bob"), "hello".into());
     heard.has("hello").await;
 }
 
-#[tokio::test]
-async fn a_stalled_server_costs_bounded_memory_and_no_time() {
-    let site = Site::start().await;
+async fn a_stalled_server_costs_bounded_memory_and_no_time(link: NatsLink) {
+    let site = Site::start().await.over(link);
     let mut options = site.options("n1");
     options.ping_interval = Duration::from_secs(10);
     let bus = connect(options).await.unwrap();
@@ -260,7 +267,7 @@ async fn a_stalled_server_costs_bounded_memory_and_no_time() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_subscription_that_cannot_keep_up_is_told() {
-    let site = Site::start().await;
+    let site = Site::start().await.over(NatsLink::AsyncNats);
     let (one, two) = (site.bus("n1").await, site.bus("n2").await);
     let mut events = one.events();
     let (gate, wait) = std::sync::mpsc::channel::<()>();
@@ -283,11 +290,10 @@ async fn a_subscription_that_cannot_keep_up_is_told() {
     assert!(one.metrics().nats_slow_consumers.get() > 0);
 }
 
-#[tokio::test]
-async fn close_sends_what_waits() {
+async fn close_sends_what_waits(link: NatsLink) {
     // Fewer than the receiver's queue holds: in these tests one thread does everything.
     const COUNT: u64 = 3_000;
-    let site = Site::start().await;
+    let site = Site::start().await.over(link);
     let (one, two) = (site.bus("n1").await, site.bus("n2").await);
     let heard = Heard::default();
     let _sub = two.subscribe(&user("bob"), heard.listen());
@@ -301,3 +307,6 @@ async fn close_sends_what_waits() {
     heard.has(&(COUNT - 1).to_string()).await;
     assert_eq!((heard.all().len() as u64, one.metrics().nats_dropped.get()), (COUNT, 0));
 }
+
+on_both_links!(after_a_fence_what_another_node_publishes_arrives);
+on_both_links!(single: concurrent_fences_share_a_round_trip, a_fence_does_not_wait_for_a_stopped_server, a_stopped_server_is_noticed_and_a_fence_in_flight_ends, a_fence_that_loses_its_connection_says_so_at_once, ten_thousand_subscriptions_survive_a_restart, a_node_goes_to_another_server_of_its_cluster, what_nobody_else_hears_is_told, while_the_server_is_down_a_publish_returns_at_once, a_node_starts_without_a_server_and_finds_it_later, a_stalled_server_costs_bounded_memory_and_no_time, close_sends_what_waits);

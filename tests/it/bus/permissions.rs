@@ -9,7 +9,7 @@ use async_nats::{Client, ConnectOptions, Event};
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
 use natter::{
-    bus::{Bus, RequestError},
+    bus::RequestError,
     model::{RoomId, UserId},
     subject::{QUEUE_GROUP, Subject},
 };
@@ -109,7 +109,7 @@ async fn a_service_speaks_as_itself_and_as_nobody_else(site: Site) {
     let log = Subject::log(17);
     let own = [Subject::all_sends(), Subject::all_signals(), Subject::node("n1", "cmd"), Subject::nodes(), room, log];
     let _subs: Vec<_> = own.iter().chain([&user("bob")]).map(|s| node.subscribe(s, heard.listen())).collect();
-    site.settled(&node).await;
+    site.settled(&*node).await;
 
     let billing = Guest::billing(&site).await;
     let forbidden = [
@@ -143,7 +143,7 @@ async fn a_service_speaks_as_itself_and_as_nobody_else(site: Site) {
 
 async fn a_request_is_answered_in_the_services_inbox_and_nowhere_else(site: Site) {
     let (node, other) = (site.bus("n1").await, site.bus("n2").await);
-    let answering = Arc::clone(&node);
+    let answering = node.clone();
     let _sub = node.queue_subscribe(
         &Subject::all_sends(),
         QUEUE_GROUP,
@@ -153,7 +153,7 @@ async fn a_request_is_answered_in_the_services_inbox_and_nowhere_else(site: Site
             }
         }),
     );
-    site.settled(&node).await;
+    site.settled(&*node).await;
     let billing = Guest::billing(&site).await;
     let subject = Subject::send_user(&UserId::new("billing").unwrap(), &UserId::new("bob").unwrap());
     let answer = billing.client.request(subject.to_string(), "x".into()).await.unwrap();
@@ -178,7 +178,7 @@ async fn an_operator_commands_nodes_and_writes_to_no_user(site: Site) {
     let heard = Heard::default();
     let subjects = [Subject::node("n1", "cmd"), Subject::node("n1", "cmd.drain"), Subject::nodes(), user("bob")];
     let _subs = subjects.each_ref().map(|subject| node.subscribe(subject, heard.listen()));
-    site.settled(&node).await;
+    site.settled(&*node).await;
     let operator = Guest::operator(&site).await;
     let forbidden = [
         "natter.user.bob",

@@ -1,13 +1,10 @@
 //! Real NATS servers for the tests of the bus, nodes connected to them, and what those nodes heard.
 
-use std::{sync::Arc, time::Duration};
+use std::{ops::Deref, sync::Arc, time::Duration};
 
 use natter::{
-    bus::{
-        Bus, BusError, OnMessage,
-        nats::{NatsBus, NatsOptions},
-    },
-    config::ServerUrl,
+    bus::{self, Bus, BusError, NatsOptions, OnMessage},
+    config::{NatsLink, ServerUrl},
     metrics::Metrics,
     model::UserId,
     nats_server::{NatsServer, ServerOptions},
@@ -25,6 +22,8 @@ pub struct Site {
     pub server: NatsServer,
     /// The rest of the cluster.
     others: Vec<NatsServer>,
+    /// How nodes connect.
+    link: NatsLink,
     _folder: TempDir,
 }
 
@@ -38,13 +37,19 @@ impl Site {
 
     /// One server with its own options, which name the folder.
     pub async fn with(options: ServerOptions, folder: TempDir) -> Self {
-        Self { server: NatsServer::start(options).await.unwrap(), others: Vec::new(), _folder: folder }
+        let (server, others) = (NatsServer::start(options).await.unwrap(), Vec::new());
+        Self { server, others, link: NatsOptions::new("n", ["x"]).link, _folder: folder }
+    }
+
+    /// The same, whose nodes connect over this link.
+    pub fn over(self, link: NatsLink) -> Self {
+        Self { link, ..self }
     }
 
     /// Three servers with routes to each other.
     pub async fn cluster() -> Self {
         let Cluster { mut servers, folder } = Cluster::start().await;
-        Self { server: servers.remove(0), others: servers, _folder: folder }
+        Self { server: servers.remove(0), others: servers, link: NatsOptions::new("n", ["x"]).link, _folder: folder }
     }
 
     /// Where guests, who are not nodes, connect: another server, if there is one.
@@ -53,7 +58,7 @@ impl Site {
     }
 
     /// Returns when the guests' server knows every subscription that `node` made before.
-    pub async fn settled(&self, node: &NatsBus) {
+    pub async fn settled(&self, node: &dyn Bus) {
         let (subject, heard) = (Subject::node("nobody", "settled"), Heard::default());
         let _sub = node.subscribe(&subject, heard.listen());
         node.fence().await.unwrap();
@@ -74,22 +79,46 @@ impl Site {
         let mut options =
             NatsOptions::new(node, [self.server.client_url()]).password("node", &self.server.passwords().node);
         options.ping_interval = Duration::from_secs(1);
+        options.link = self.link;
         options
     }
 
     /// Connects a node.
-    pub async fn bus(&self, node: &str) -> Arc<NatsBus> {
+    pub async fn bus(&self, node: &str) -> TestBus {
         connect(self.options(node)).await.unwrap()
     }
 }
 
 /// A bus with its own counters.
+#[derive(Clone)]
+pub struct TestBus {
+    /// The bus.
+    pub bus: Arc<dyn Bus>,
+    metrics: Arc<Metrics>,
+}
+
+impl TestBus {
+    /// What it counted.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+}
+
+impl Deref for TestBus {
+    type Target = dyn Bus;
+
+    fn deref(&self) -> &Self::Target {
+        &*self.bus
+    }
+}
+
+/// Connects over the link of the options.
 ///
 /// # Errors
 /// Those of the bus.
-pub async fn connect(options: NatsOptions) -> Result<Arc<NatsBus>, BusError> {
+pub async fn connect(options: NatsOptions) -> Result<TestBus, BusError> {
     let metrics = Metrics::new(&options.node);
-    NatsBus::connect(options, metrics).await
+    Ok(TestBus { bus: bus::connect(options, metrics.clone()).await?, metrics })
 }
 
 /// Remembers what arrived. Clones share it.

@@ -5,6 +5,7 @@ pub mod certificates;
 pub mod dev;
 pub mod haproxy;
 pub mod http;
+pub mod links;
 pub mod listing;
 pub mod nats;
 pub mod nats_proxy;

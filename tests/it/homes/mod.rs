@@ -16,7 +16,7 @@ use std::{
 
 use futures_util::future::join_all;
 use natter::{
-    bus::{Bus as _, nats::NatsBus},
+    bus::{self, Bus},
     config::ServerUrl,
     homes::{Homes, Parts},
     metrics::Metrics,
@@ -43,7 +43,7 @@ struct TestHome {
     logs: Arc<dyn Logs>,
     metrics: Arc<Metrics>,
     homes: Homes,
-    bus: Arc<NatsBus>,
+    bus: Arc<dyn Bus>,
     proxy: Proxy,
 }
 
@@ -118,11 +118,11 @@ impl TestHomes {
 
     async fn new_node(&self, name: &str, start: fn(&mut Homes)) -> TestHome {
         let proxy = Proxy::to(self.nats.client_addr()).await;
-        let mut options = natter::bus::nats::NatsOptions::new(name, Vec::<String>::new());
+        let mut options = bus::NatsOptions::new(name, Vec::<String>::new());
         options.urls = vec![ServerUrl::new(proxy.nats_url())];
         options = options.password("node", &self.nats.passwords().node);
         let metrics = Metrics::new(name);
-        let bus = NatsBus::connect(options, metrics.clone()).await.unwrap();
+        let bus = bus::connect(options, metrics.clone()).await.unwrap();
         let engine = Engine::new(&self.record, name);
         let mut homes = Homes::new(Parts {
             node: name.into(),

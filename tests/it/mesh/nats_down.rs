@@ -9,11 +9,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use natter::subject::Subject;
+use natter::{config::NatsLink, subject::Subject};
 
 use crate::{
     harness::{
         http,
+        links::on_both_links,
         proxy::{Direction, Fault, Proxy},
         until,
     },
@@ -43,9 +44,8 @@ async fn readiness(mesh: &TestMesh, node: usize) -> (u16, bool) {
     (answer.status, answer.body.contains("degraded"))
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nats_dies_for_five_seconds_under_traffic() {
-    let mut mesh = TestMesh::start(2).await;
+async fn nats_dies_for_five_seconds_under_traffic(link: NatsLink) {
+    let mut mesh = TestMesh::tuned(2, |config| config.nats.link = link).await;
     let alice = Arc::new(mesh.json(0, "alice", "d").await);
     let bob = Arc::new(mesh.msgpack(1, "bob", "d").await);
     let (ledger, stop) = (Ledger::default(), Arc::new(AtomicBool::new(false)));
@@ -78,9 +78,8 @@ async fn nats_dies_for_five_seconds_under_traffic() {
     bob.message(CONV, seq).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stopped_nats_delays_no_send_and_loses_nothing() {
-    let mesh = TestMesh::start(2).await;
+async fn a_stopped_nats_delays_no_send_and_loses_nothing(link: NatsLink) {
+    let mesh = TestMesh::tuned(2, |config| config.nats.link = link).await;
     let (alice, bob) = (mesh.json(0, "alice", "d").await, mesh.json(1, "bob", "d").await);
     let near = mesh.json(0, "bob", "near").await;
     let ledger = Ledger::default();
@@ -102,9 +101,12 @@ async fn a_stopped_nats_delays_no_send_and_loses_nothing() {
     assert_eq!(bob.closed_now(), None);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_nats_reconcile_delivers_within_its_interval() {
-    let mut mesh = TestMesh::tuned(2, |config| config.timing.reconcile_secs = 1).await;
+async fn without_nats_reconcile_delivers_within_its_interval(link: NatsLink) {
+    let mut mesh = TestMesh::tuned(2, |config| {
+        config.nats.link = link;
+        config.timing.reconcile_secs = 1;
+    })
+    .await;
     let (alice, bob) = (mesh.json(0, "alice", "d").await, mesh.json(1, "bob", "d").await);
     bob.caught_up().await;
     mesh.nats.kill9();
@@ -124,36 +126,42 @@ async fn without_nats_reconcile_delivers_within_its_interval() {
     in_order(&bob.frames());
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_that_is_cut_off_catches_up_when_it_is_back() {
-    let mut mesh = TestMesh::tuned(1, |config| config.timing.reconcile_spread_secs = 1).await;
-    let link = Proxy::to(mesh.nats.client_addr()).await;
-    mesh.add_node(link.nats_url()).await;
+async fn a_node_that_is_cut_off_catches_up_when_it_is_back(link: NatsLink) {
+    let mut mesh = TestMesh::tuned(1, |config| {
+        config.nats.link = link;
+        config.timing.reconcile_spread_secs = 1;
+    })
+    .await;
+    let proxy = Proxy::to(mesh.nats.client_addr()).await;
+    mesh.add_node(proxy.nats_url()).await;
     let (alice, bob) = (mesh.json(0, "alice", "d").await, mesh.json(1, "bob", "d").await);
     let ledger = Ledger::default();
     for round in 0..3 {
-        link.apply(Fault::Cut);
+        proxy.apply(Fault::Cut);
         until("the node noticed", async || !mesh.nodes[1].is_on_nats()).await;
         for i in 0..20 {
             ledger.send(&alice, "alice", "@bob", &format!("c{round}-{i}")).await;
         }
-        link.heal();
+        proxy.heal();
         ledger.reaches("bob", &[&bob]).await;
     }
     // A slow connection to NATS is only slow.
-    link.apply_both(|direction| Fault::Delay(direction, Duration::from_millis(50)));
+    proxy.apply_both(|direction| Fault::Delay(direction, Duration::from_millis(50)));
     let seq = ledger.send(&alice, "alice", "@bob", "slow").await;
     bob.message(CONV, seq).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_way_to_nats_that_swallows_everything_costs_only_latency() {
-    let mut mesh = TestMesh::tuned(1, |config| config.timing.reconcile_secs = 2).await;
-    let link = Proxy::to(mesh.nats.client_addr()).await;
-    mesh.add_node(link.nats_url()).await;
+async fn a_way_to_nats_that_swallows_everything_costs_only_latency(link: NatsLink) {
+    let mut mesh = TestMesh::tuned(1, |config| {
+        config.nats.link = link;
+        config.timing.reconcile_secs = 2;
+    })
+    .await;
+    let proxy = Proxy::to(mesh.nats.client_addr()).await;
+    mesh.add_node(proxy.nats_url()).await;
     let (alice, bob) = (mesh.json(0, "alice", "d").await, mesh.json(1, "bob", "d").await);
     bob.caught_up().await;
-    link.apply_both(Fault::Hold);
+    proxy.apply_both(Fault::Hold);
     let ledger = Ledger::default();
     let begin = Instant::now();
     for i in 0..10 {
@@ -165,15 +173,14 @@ async fn a_way_to_nats_that_swallows_everything_costs_only_latency() {
     mesh.json(1, "bob", "late").await.caught_up().await;
     ledger.reaches("bob", &[&bob]).await;
     ledger.reaches("alice", &[&alice]).await;
-    link.heal();
+    proxy.heal();
     let seq = ledger.send(&alice, "alice", "@bob", "live").await;
     bob.message(CONV, seq).await;
     in_order(&bob.frames());
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sent_takes_no_longer_without_nats() {
-    let mut mesh = TestMesh::start(2).await;
+async fn sent_takes_no_longer_without_nats(link: NatsLink) {
+    let mut mesh = TestMesh::tuned(2, |config| config.nats.link = link).await;
     let (alice, _bob) = (mesh.json(0, "alice", "d").await, mesh.json(1, "bob", "d").await);
     let with = median(&alice, "with").await;
     mesh.nats.pause();
@@ -201,36 +208,38 @@ async fn median(peer: &Peer, name: &str) -> Duration {
 
 /// The other side of the same cut: bob's node notices nothing, and no reconcile is due there. The node that was cut off
 /// tells the others again how far its conversations are.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_cut_off_node_stored_is_told_when_it_is_back() {
-    let mut mesh = TestMesh::start(1).await;
-    let link = Proxy::to(mesh.nats.client_addr()).await;
-    mesh.add_node(link.nats_url()).await;
+async fn what_a_cut_off_node_stored_is_told_when_it_is_back(link: NatsLink) {
+    let mut mesh = TestMesh::tuned(1, |config| config.nats.link = link).await;
+    let proxy = Proxy::to(mesh.nats.client_addr()).await;
+    mesh.add_node(proxy.nats_url()).await;
     let (bob, alice) = (mesh.json(0, "bob", "d").await, mesh.json(1, "alice", "d").await);
     let ledger = Ledger::default();
-    link.apply(Fault::Cut);
+    proxy.apply(Fault::Cut);
     until("the node noticed", async || !mesh.nodes[1].is_on_nats()).await;
     for i in 0..20 {
         ledger.send(&alice, "alice", "@bob", &format!("c{i}")).await;
     }
     assert!(bob.messages().is_empty(), "there is no other way to bob");
-    link.heal();
+    proxy.heal();
     ledger.reaches("bob", &[&bob]).await;
 }
 
 /// R12: the connection takes nothing more but does not break. What could not be published is told when it moves again,
 /// and the sessions of the node itself, which have it, compare nothing.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_stalled_connection_could_not_publish_is_told_when_it_moves() {
-    let mut mesh = TestMesh::bare(|config| config.timing.reconcile_spread_secs = 0).await;
-    let link = Proxy::to(mesh.nats.client_addr()).await;
-    mesh.add_node(link.nats_url()).await;
+async fn what_a_stalled_connection_could_not_publish_is_told_when_it_moves(link: NatsLink) {
+    let mut mesh = TestMesh::bare(|config| {
+        config.nats.link = link;
+        config.timing.reconcile_spread_secs = 0;
+    })
+    .await;
+    let proxy = Proxy::to(mesh.nats.client_addr()).await;
+    mesh.add_node(proxy.nats_url()).await;
     mesh.add_node(mesh.nats.client_url()).await;
     let (alice, bob) = (mesh.json(0, "alice", "d").await, mesh.json(1, "bob", "d").await);
     bob.caught_up().await;
     let node = &mesh.nodes[0];
     let pushed = node.metric("natter_offline_events_total").await;
-    link.apply(Fault::Hold(Direction::ToServer));
+    proxy.apply(Fault::Hold(Direction::ToServer));
     let (bus, flood) = (node.weak_bus().upgrade().unwrap(), Subject::node("nobody", "flood"));
     let fill = async || {
         for size in [64 << 10, 1 << 10] {
@@ -249,7 +258,7 @@ async fn what_a_stalled_connection_could_not_publish_is_told_when_it_moves() {
     assert!(node.is_on_nats(), "it stalls, and is not lost");
     bob.round_trip().await;
     assert!(bob.messages().is_empty());
-    link.heal();
+    proxy.heal();
     bob.message(CONV, 5).await;
     assert_eq!(bob.seqs(CONV), [1, 2, 3, 4, 5]);
     let told = async || node.metric("natter_offline_events_total").await > pushed;
@@ -260,3 +269,14 @@ async fn what_a_stalled_connection_could_not_publish_is_told_when_it_moves() {
     }
     assert_eq!(node.metric("natter_nats_reconnects_total").await, 0.0);
 }
+
+on_both_links!(
+    nats_dies_for_five_seconds_under_traffic,
+    a_stopped_nats_delays_no_send_and_loses_nothing,
+    without_nats_reconcile_delivers_within_its_interval,
+    a_node_that_is_cut_off_catches_up_when_it_is_back,
+    a_way_to_nats_that_swallows_everything_costs_only_latency,
+    sent_takes_no_longer_without_nats,
+    what_a_cut_off_node_stored_is_told_when_it_is_back,
+    what_a_stalled_connection_could_not_publish_is_told_when_it_moves
+);
