@@ -63,7 +63,7 @@ pub enum BusEvent {
     Connected(u64),
     /// The connection is lost.
     Disconnected,
-    /// Incoming messages of some subscription were dropped.
+    /// Incoming messages of some subscription were dropped: over async-nats only.
     SlowConsumer,
     /// Outgoing notices of this node were dropped because the connection stalled. Nobody here missed anything.
     Overflow,

@@ -160,7 +160,7 @@ pub struct Metrics {
     pub nats_fences: Counter,
     /// Bytes queued for the NATS connection now. The bus checks its limit against this very number.
     pub nats_queued_bytes: Gauge,
-    /// NATS subscriptions held now, three of the bus's own among them.
+    /// NATS subscriptions held now, two or three of the bus's own among them.
     pub subscriptions: Gauge,
 
     /// Messages reported to push services because their recipient had no session.
