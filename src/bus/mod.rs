@@ -48,8 +48,8 @@ pub struct BusMessage {
     pub payload: Bytes,
 }
 
-/// Called for each message, in order, on a task of the bus: it must not block. What it captures is dropped with
-/// the [`Subscription`].
+/// Called for each message, in order, on a task of the bus: it must not block, for on natter's own link everybody waits.
+/// What it captures is dropped with the [`Subscription`].
 pub type OnMessage = Arc<dyn Fn(BusMessage) + Send + Sync>;
 
 /// Called with the tag of a message that was published with [`Bus::publish_tagged`] and in which no other node had

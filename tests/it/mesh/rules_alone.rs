@@ -8,6 +8,7 @@ use std::{
 
 use async_nats::ConnectOptions;
 use natter::{
+    config::{Config, NatsLink},
     model::UserId,
     protocol::{Encoding, ErrorCode},
     subject::Subject,
@@ -168,7 +169,12 @@ async fn there_is_a_second_look_after_a_login_and_after_a_reconnect() {
 /// R12: the NATS library dropped incoming notices, whoever they were for: all sessions compare their heads.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn heads_are_compared_after_notices_were_dropped() {
-    let mut mesh = TestMesh::bare(|config| config.timing.reconcile_spread_secs = 0).await;
+    // natter's own link drops none.
+    let library = |config: &mut Config| {
+        config.nats.link = NatsLink::AsyncNats;
+        config.timing.reconcile_spread_secs = 0;
+    };
+    let mut mesh = TestMesh::bare(library).await;
     mesh.add_node(mesh.nats.client_url()).await;
     let proxy = NatsProxy::to(mesh.nats.client_addr()).await;
     mesh.add_node(proxy.nats_url()).await;
