@@ -105,6 +105,11 @@ impl Cassandra {
         Taking::connect(&self.migrated().await).await
     }
 
+    /// The processor time that a server has used.
+    pub fn cpu(&self, node: usize) -> Duration {
+        self.servers[node].process.cpu()
+    }
+
     /// Freezes a server: it keeps its connections and answers nothing.
     pub fn pause(&self, node: usize) {
         self.servers[node].process.pause();
