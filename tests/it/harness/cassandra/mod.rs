@@ -110,6 +110,11 @@ impl Cassandra {
         self.servers[node].process.cpu()
     }
 
+    /// The process of a server.
+    pub fn pid(&self, node: usize) -> u32 {
+        self.servers[node].process.pid()
+    }
+
     /// Freezes a server: it keeps its connections and answers nothing.
     pub fn pause(&self, node: usize) {
         self.servers[node].process.pause();
