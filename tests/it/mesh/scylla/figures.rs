@@ -83,17 +83,26 @@ fn at(took: &mut [Duration], percent: usize) -> f64 {
     took[(took.len() - 1) * percent / 100].as_secs_f64() * 1e3
 }
 
-async fn bench(folder: &Path, urls: &str, server: u32, load: [&str; 2]) {
+async fn bench(folder: &Path, fleet: &Fleet, server: u32, load: [&str; 2]) {
+    let (urls, nodes) = (fleet.urls(0).join(","), [0, 1]);
+    let counted = async || {
+        let of = async |name: &str| fleet.metric_of(&nodes, name).await;
+        (of("natter_store_requests_total ").await, of("natter_appended_total").await)
+    };
+    let before = counted().await;
     let mut command = natter(folder);
     std::fs::write(folder.join("secret"), SECRET).unwrap();
     command.args(["bench", "--json", "--mixed", "--pairs", "100", "--duration", "8", "--warmup", "3"]);
-    command.args(["--url", urls, "--secret-file", "secret", "--pids", &server.to_string()]).args(load);
+    command.args(["--url", &urls, "--secret-file", "secret", "--pids", &server.to_string()]).args(load);
     let output = output(command).await;
     let text = String::from_utf8_lossy(&output.stdout);
     let report: Value = serde_json::from_str(&text).unwrap_or_else(|_| panic!("{text} {output:?}"));
+    let after = counted().await;
+    let requests = (after.0 - before.0) / (after.1 - before.1);
     let latency = &report["send_to_sent"];
     println!(
-        "natter {load:?}: {}/s, sent p50 {} p99 {} ms, {} us of the server's; {}",
+        "natter {load:?}: {}/s, sent p50 {} p99 {} ms, {} us of the server's, {requests:.2} requests a message, \
+         logins included; {}",
         report["sent_per_sec"], latency["p50_ms"], latency["p99_ms"], report["cpu_us_per_message"], report["errors"]
     );
 }
@@ -107,17 +116,17 @@ async fn messages_beside_plain_inserts() {
     let (fleet, _nats, folder) = Fleet::with(2, &options, &more).await;
     placed(&fleet, &[0, 1]).await;
     let inserts = std::sync::Arc::new(Inserts::prepare(&options).await);
-    let (urls, server) = (fleet.urls(0).join(","), cassandra.pid(0));
+    let server = cassandra.pid(0);
     for _ in 0..ROUNDS {
-        bench(folder.path(), &urls, server, ["--in-flight", "1"]).await;
-        bench(folder.path(), &urls, server, ["--in-flight", "16"]).await;
+        bench(folder.path(), &fleet, server, ["--in-flight", "1"]).await;
+        bench(folder.path(), &fleet, server, ["--in-flight", "16"]).await;
         let cpu = cassandra.cpu(0);
         let mut took = inserts.closed_loop(100).await;
         let each = (cassandra.cpu(0) - cpu).as_secs_f64() * 1e6 / took.len() as f64;
         let rate = took.len() as f64 / TIME.as_secs_f64();
         let (p50, p99) = (at(&mut took, 50), at(&mut took, 99));
         println!("plain inserts, 100 at once: {rate:.0}/s, p50 {p50:.1} p99 {p99:.1} ms, {each:.0} us of the server's");
-        bench(folder.path(), &urls, server, ["--rate", "1000"]).await;
+        bench(folder.path(), &fleet, server, ["--rate", "1000"]).await;
         let mut took = open_loop(&inserts, 1_000).await;
         println!("plain inserts, 1,000/s: p50 {:.1} p99 {:.1} ms", at(&mut took, 50), at(&mut took, 99));
     }
