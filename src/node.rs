@@ -265,6 +265,7 @@ pub(crate) fn limits(config: &Config) -> ops::Limits {
         body_bytes: config.limits.body_bytes,
         signal_bytes: config.limits.signal_bytes.min(config.limits.body_bytes),
         waiting_bytes: config.limits.waiting_bytes,
+        devices_per_user: config.limits.devices_per_user as usize,
         services_under_way: SERVICES_UNDER_WAY,
     }
 }

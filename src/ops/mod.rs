@@ -45,6 +45,8 @@ pub struct Limits {
     pub signal_bytes: usize,
     /// Most bytes of the sends that wait for the store.
     pub waiting_bytes: usize,
+    /// Most devices of one user; those that logged in longest ago are retired.
+    pub devices_per_user: usize,
     /// Requests of services under way at once; more are refused with `unavailable`, retry.
     pub services_under_way: usize,
 }

@@ -82,15 +82,16 @@ fn conv(of: usize) -> ConvId {
 }
 
 fn session(of: usize, rules: &Arc<Rules>, now: Tick) -> (Session, Vec<Effect>) {
-    let device = Device { user: UserId::new(&format!("u{of}")).unwrap(), device: DeviceId::new("d").unwrap() };
+    let device = Device::new(UserId::new(&format!("u{of}")).unwrap(), DeviceId::new("d").unwrap());
     let hello = Hello { token: None, device: device.device, client: None, attempt: 1, since: None };
     let request = Request { reference: None, frame: ClientFrame::Hello(hello) };
     let introduced = Greeting.on_frame(Ok(request)).unwrap();
     let expiry = Expiry { tick: 10 * END, at: 10 * END };
     let entering = introduced.on_token(Some(Ok((device.user, expiry))), SessionId::random()).unwrap();
     let phase = (of % 1_000) as u64;
-    let arrival = Arrival { rules: rules.clone(), node: "n".into(), ts: 0, now, phase, is_new: false };
-    entering.on_number(1).on_registered(arrival)
+    let stamps = Stamped { since: Since::new([0; 16]), clean: false, retired: false };
+    let arrival = Arrival { rules: rules.clone(), node: "n".into(), ts: 0, now, phase, is_new: false, stamps };
+    entering.on_entered(1, 1).on_registered(arrival)
 }
 
 impl World {
@@ -243,7 +244,7 @@ impl World {
             Work::Append { conv } => self.appended(conv, served),
             Work::Stamps { of, cause } => {
                 let since = Since::new(u128::from(self.tops[of / 2]).to_be_bytes());
-                let stamps = if served { Ok(Stamped { since, clean: true }) } else { Err(()) };
+                let stamps = if served { Ok(Stamped { since, clean: true, retired: false }) } else { Err(()) };
                 self.upkeep(of, UpkeepDone::StampsRead { cause, stamps });
             }
             Work::Compare { of, cause } => {

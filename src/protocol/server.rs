@@ -113,6 +113,10 @@ pub struct Welcome {
     pub device: DeviceId,
     /// This connection.
     pub session: SessionId,
+    /// The device was not known: it starts at the user's read marks, and of what it may have had before natter knows
+    /// nothing. So it is the first time, or the device was retired meanwhile.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub new: bool,
     /// The node.
     pub node: String,
     /// The node's clock.

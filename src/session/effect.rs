@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::{
     model::{ConvId, Gap, Row, Seq, Since},
-    protocol::{Ask, CloseReason, LiveMessage, Refused, ServerFrame},
+    protocol::{Ask, CloseReason, LiveMessage, Refused, ServerFrame, server::Announcement},
 };
 
 /// Why the heads are compared: a metric's label.
@@ -161,7 +161,7 @@ pub enum Upkeep {
         seq: Seq,
     },
     /// Tell the user's other nodes that this session exists (R11).
-    Announce,
+    Announce(Announcement),
     /// Tell push services of messages that lie unacknowledged too long.
     Undelivered {
         /// Which conversation.
@@ -176,7 +176,7 @@ pub enum Upkeep {
 impl Upkeep {
     /// Whether the session waits for an [`UpkeepDone`].
     pub fn is_answered(&self) -> bool {
-        !matches!(self, Self::Announce | Self::Undelivered { .. })
+        !matches!(self, Self::Announce(_) | Self::Undelivered { .. })
     }
 }
 
@@ -198,6 +198,8 @@ pub struct Stamped {
     pub since: Since,
     /// No change is under way: only then they say anything (R12).
     pub clean: bool,
+    /// The session's device was retired: there are no cursors any more that it could go by.
+    pub retired: bool,
 }
 
 /// A page of conversations with head above cursor, and where the next page starts.

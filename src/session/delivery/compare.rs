@@ -49,6 +49,11 @@ impl Delivery {
         out.push(Effect::Upkeep(Upkeep::ReadStamps { cause, urgency: cause.urgency() }));
     }
 
+    /// The comparison that a session begins with: its stamps were read with the device, so they come at once.
+    pub fn compare_at_login(&mut self) {
+        (self.compare, self.cause) = (Compare::Stamps, Cause::Login);
+    }
+
     /// Asks for a page of heads, the first or the one after `place`. The first may be large: mostly few are behind.
     pub(super) fn read_heads(&mut self, place: Option<(ConvId, bool)>, out: &mut Out) {
         self.compare = Compare::Reading;

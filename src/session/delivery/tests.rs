@@ -263,7 +263,7 @@ impl World {
             Request::Stamps => {
                 // Counted in the same commit as the heads, as the embedded store does.
                 let count = u128::from(tops.iter().sum::<Seq>());
-                let stamps = Stamped { since: Since::new(count.to_be_bytes()), clean: true };
+                let stamps = Stamped { since: Since::new(count.to_be_bytes()), clean: true, retired: false };
                 let _ = self.session.on_stamps(stamps, At { rules: &rules, now }, &mut out);
             }
             Request::Compare { after } => {

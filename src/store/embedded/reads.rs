@@ -7,12 +7,12 @@ use fjall::{Guard, Iter, Readable, Slice};
 
 use super::{
     keys,
-    rows::{self, InboxValue, StoredMessage},
+    rows::{self, DeviceRow, InboxValue, StoredMessage},
     tables::{Tables, unavailable},
 };
 use crate::{
     model::{ConvId, Device, Gap, Row, Seq, UserId},
-    store::{InboxRow, Page, Span, StoreResult},
+    store::{InboxRow, KnownDevice, Page, Span, StoreResult},
 };
 
 /// [`crate::store::Logs::read_after`].
@@ -113,6 +113,22 @@ pub(super) fn gaps(
     page.scanned += cursors.read;
     page.next = last.filter(|_| heads.next().is_some());
     Ok(page)
+}
+
+/// [`crate::store::Marks::devices`].
+pub(super) fn devices(tables: &Tables, user: &UserId) -> StoreResult<Vec<KnownDevice>> {
+    let known = tables.db.snapshot().range(&tables.devices, keys::devices(user)).map(|item| {
+        let (key, value) = item.into_inner().map_err(unavailable)?;
+        let (id, row) = (keys::device_of(&key).ok_or_else(rows::unreadable)?, DeviceRow::decode(&value)?);
+        Ok(KnownDevice { device: Device { life: row.life, ..Device::new(user.clone(), id) }, seen: row.seen })
+    });
+    known.collect()
+}
+
+/// Some cursors of a life, by their keys.
+pub(super) fn some_cursors(tables: &Tables, device: &Device, most: usize) -> StoreResult<Vec<Slice>> {
+    let found = tables.db.snapshot().range(&tables.cursors, keys::cursors(device, None)).take(most);
+    found.map(|item| item.key().map_err(unavailable)).collect()
 }
 
 /// A device's cursors, read in step with the heads.

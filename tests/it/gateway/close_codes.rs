@@ -37,6 +37,7 @@ fn tested_by(reason: CloseReason) -> &'static [&'static str] {
         ],
         CloseReason::Idle => &["gateway::close_codes::a_peer_that_answers_no_pings"],
         CloseReason::StoreDown => &["gateway::close_codes::no_store_no_session"],
+        CloseReason::Retired => &["mesh::devices::a_session_whose_device_is_retired_is_closed_when_it_looks"],
         CloseReason::BadToken => &["gateway::close_codes::bad_tokens"],
         CloseReason::TokenExpired => &["gateway::close_codes::expired_tokens"],
         CloseReason::Violation => {

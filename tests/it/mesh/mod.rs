@@ -15,6 +15,7 @@ pub mod serve;
 
 mod churn;
 mod crash;
+mod devices;
 mod freed;
 mod key_set;
 mod nats_down;

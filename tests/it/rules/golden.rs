@@ -133,6 +133,7 @@ fn welcome() -> Welcome {
         user: user("alice"),
         device: DeviceId::new("laptop").unwrap(),
         session: serde_json::from_str::<SessionId>("\"00112233445566778899\"").unwrap(),
+        new: false,
         node: "n1".into(),
         ts: 1_700_000_000_000,
         exp: 1_700_000_600_000,
@@ -177,6 +178,7 @@ fn server_frames() -> Vec<(&'static str, ServerFrame)> {
     });
     let mut frames = vec![
         ("welcome", ServerFrame::Welcome(welcome())),
+        ("welcome_new", ServerFrame::Welcome(Welcome { new: true, ..welcome() })),
         ("sent", ServerFrame::Sent(ask::Sent { reference: Some(7), conv: conv(), seq: 5, ts: 1_700_000_000_123 })),
         ("message", ServerFrame::Message(message(5))),
         ("message_rich", ServerFrame::Message(Message { cid: None, body: rich_body(), ..message(6) })),

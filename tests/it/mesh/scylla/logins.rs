@@ -31,7 +31,7 @@ async fn a_login_reads_what_changed() {
     let store = Taking::connect(&options).await;
     let reader = device("reader", "d");
     fill(&store.parts(), &reader, CONVS, BEHIND).await;
-    patiently("the stamps are settled", async || store.stamps(&reader.user).await.unwrap().clean).await;
+    patiently("the stamps are settled", async || store.stamps(&reader).await.unwrap().clean).await;
     store.retire().await;
     let (fleet, _nats, _folder) = Fleet::simple(1, &options).await;
     let url = fleet.nodes[0].url();
