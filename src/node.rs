@@ -300,6 +300,7 @@ pub(crate) fn rules(config: &Config) -> Rules {
         page_rows: session::PAGE_ROWS,
         behind: session::BEHIND,
         known: session::KNOWN,
+        warm: session::WARM,
         ack_coalesce: timing.ack_coalesce_ms,
         recheck: timing.recheck_ms,
         reconcile: timing.reconcile_secs * 1000,

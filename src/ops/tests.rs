@@ -32,6 +32,7 @@ enum Work {
     Stamps { of: usize, cause: Cause },
     Compare { of: usize, cause: Cause },
     Fill { of: usize, after: Option<Seq>, rows: usize },
+    Cursor { of: usize },
     Find { of: usize, after: Seq },
     Raise { of: usize, seq: Seq },
     Append { conv: usize },
@@ -260,6 +261,10 @@ impl World {
                 let done = if served { Ok(page) } else { Err(()) };
                 self.upkeep(of, UpkeepDone::Filled { conv: conv(of), cursor: cursor.filter(|_| served), rows: done });
             }
+            Work::Cursor { of } => {
+                let cursor = served.then_some(self.cursors[of]).ok_or(());
+                self.upkeep(of, UpkeepDone::CursorRead { conv: conv(of), cursor });
+            }
             Work::Find { of, after } => {
                 let next = (after < self.tops[of / 2]).then_some(after + 1);
                 self.upkeep(of, UpkeepDone::RowFound { conv: conv(of), next: served.then_some(next).ok_or(()) });
@@ -330,6 +335,7 @@ impl World {
                 Effect::Upkeep(Upkeep::Compare { cause, urgency, .. }) => {
                     self.ask(Work::Compare { of, cause }, upkeep::class_of(urgency), 256);
                 }
+                Effect::Upkeep(Upkeep::ReadCursor { .. }) => self.ask(Work::Cursor { of }, Class::Fill, 1),
                 Effect::Upkeep(Upkeep::FindRow { after, .. }) => self.ask(Work::Find { of, after }, Class::Fill, 4),
                 Effect::Upkeep(Upkeep::RaiseCursor { seq, .. }) => {
                     self.ask(Work::Raise { of, seq }, Class::Fill, 1);

@@ -59,6 +59,7 @@ impl Ops {
                 Upkeep::Fill { conv, after, rows, bytes } => {
                     done(fill(&ops, device, conv, after, Span { rows, bytes: bytes.min(PAGE_BYTES) }).await);
                 }
+                Upkeep::ReadCursor { conv } => done(read_cursor(&ops, device, conv).await),
                 Upkeep::FindRow { conv, after, upto } => done(find_row(&ops, conv, after, upto).await),
                 Upkeep::ReadStamps { cause, urgency } => {
                     let caller = Caller::session(me.clone());
@@ -112,6 +113,16 @@ impl Ops {
             write_cursor(self, turn, device, conv, seq).await;
         }
     }
+}
+
+async fn read_cursor(ops: &Ops, device: &Device, conv: ConvId) -> UpkeepDone {
+    let Ok(turn) = ops.turn(Class::Fill, cost(1, 0)).await else {
+        return UpkeepDone::CursorRead { conv, cursor: Err(()) };
+    };
+    let read = ops.store.marks.cursor(device, &conv).await;
+    turn.end(cost(1, 0), is_served(&read));
+    let cursor = counted(&ops.metrics, StoreOp::Cursor, read).map_err(drop);
+    UpkeepDone::CursorRead { conv, cursor }
 }
 
 async fn fill(ops: &Ops, device: &Device, conv: ConvId, after: Option<Seq>, span: Span) -> UpkeepDone {
@@ -199,7 +210,7 @@ async fn compare(ops: &Ops, device: &Device, (after, scan): Place, cause: Cause,
     turn.end(cost(scanned, 0), is_served(&read));
     let read = counted(&ops.metrics, StoreOp::Gaps, read);
     ops.metrics.reconcile_rows.inc_by(scanned as u64);
-    UpkeepDone::Compared { cause, page: read.map_err(drop).map(|page| (page.items, page.next)) }
+    UpkeepDone::Compared { cause, page: read.map_err(drop).map(|page| ([page.items, page.level].concat(), page.next)) }
 }
 
 async fn check_ack(ops: &Ops, device: &Device, check: AckCheck) -> UpkeepDone {

@@ -124,6 +124,11 @@ pub enum Upkeep {
         /// About as many bytes as there is room for.
         bytes: usize,
     },
+    /// Read the stored cursor: the message that follows it may be in hand.
+    ReadCursor {
+        /// Where.
+        conv: ConvId,
+    },
     /// Find the first row behind a hole in a log.
     FindRow {
         /// Which log.
@@ -202,7 +207,7 @@ pub struct Stamped {
     pub retired: bool,
 }
 
-/// A page of conversations with head above cursor, and where the next page starts.
+/// A page of conversations with head above cursor and some others, and where the next page starts.
 pub type GapsPage = (Vec<Gap>, Option<ConvId>);
 
 /// What came of an [`Upkeep`]. Those that are not here need no answer.
@@ -216,6 +221,13 @@ pub enum UpkeepDone {
         cursor: Option<Seq>,
         /// The rows, or nothing where they could not be read.
         rows: Result<Vec<Row>, ()>,
+    },
+    /// The stored cursor, or nothing where it could not be read.
+    CursorRead {
+        /// Where.
+        conv: ConvId,
+        /// Up to where the device has acknowledged.
+        cursor: Result<Seq, ()>,
     },
     /// The first row behind a hole.
     RowFound {

@@ -238,6 +238,10 @@ impl Session {
                 self.delivery.on_page(&conv, cursor, rows, At { rules: &self.rules, now }, out);
                 self.after_delivery(out);
             }
+            UpkeepDone::CursorRead { conv, cursor } => {
+                self.delivery.on_cursor_read(&conv, cursor, At { rules: &self.rules, now }, out);
+                self.after_delivery(out);
+            }
             UpkeepDone::RowFound { conv, next } => {
                 self.delivery.on_row_found(&conv, next, At { rules: &self.rules, now }, out);
                 self.after_delivery(out);

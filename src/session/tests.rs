@@ -29,6 +29,7 @@ fn rules() -> Arc<Rules> {
         page_rows: 3,
         behind: 2,
         known: 2,
+        warm: 1,
         hole_after: 2_000,
         pending: 20,
         requests: Some(RATE),
@@ -446,6 +447,10 @@ impl World {
         match need {
             Upkeep::ReadStamps { cause, .. } => UpkeepDone::StampsRead { cause, stamps: stamp.map(stamped).ok_or(()) },
             Upkeep::Fill { conv, .. } if fail => UpkeepDone::Filled { conv, cursor: None, rows: Err(()) },
+            Upkeep::ReadCursor { conv } => {
+                let cursor = if fail { Err(()) } else { Ok(cursors[index_of(&conv)]) };
+                UpkeepDone::CursorRead { conv, cursor }
+            }
             Upkeep::FindRow { conv, .. } if fail => UpkeepDone::RowFound { conv, next: Err(()) },
             Upkeep::FindRow { conv, after, upto } => {
                 let next = (after + 1..=upto.min(tops[index_of(&conv)])).next();
@@ -466,7 +471,6 @@ impl World {
                 all.retain(|gap| after.as_ref().is_none_or(|after| gap.conv > *after));
                 let next = (all.len() > 3).then(|| all[2].conv.clone());
                 all.truncate(3);
-                all.retain(|gap| gap.head > gap.cursor);
                 UpkeepDone::Compared { cause, page: Ok((all, next)) }
             }
             Upkeep::CheckAck(check) => {

@@ -16,6 +16,7 @@ pub mod embedded;
 mod error;
 pub mod fence;
 mod holes;
+mod level;
 pub mod scylla;
 pub mod slots;
 
@@ -132,14 +133,15 @@ pub trait Inbox: Send + Sync + 'static {
     ) -> StoreFuture<'a, Page<InboxRow>>;
 
     /// The conversations after `after` in which the device is behind (head > cursor); at most `limit` items and
-    /// about `scan` conversations looked at per page, so a page may be empty and have a `next`.
+    /// about `scan` conversations looked at per page, so a page may be empty and have a `next`. Cursors are read after
+    /// heads.
     fn gaps<'a>(
         &'a self,
         device: &'a Device,
         after: Option<&'a ConvId>,
         limit: usize,
         scan: usize,
-    ) -> StoreFuture<'a, Page<Gap>>;
+    ) -> StoreFuture<'a, Compared>;
 
     /// The stamps of the inbox of a device's user now: one row, instead of a comparison of all heads.
     fn stamps<'a>(&'a self, device: &'a Device) -> StoreFuture<'a, Stamps>;
@@ -186,6 +188,19 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Writes what is not yet durable (cursors) and stops. Calls after it answer [`StoreError::Unavailable`].
     fn close(&self) -> StoreFuture<'_, ()>;
+}
+
+/// A page of a comparison of heads with cursors.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Compared {
+    /// Where the device is behind, in the order of their ids.
+    pub items: Vec<Gap>,
+    /// Some of those where it is not, the most recent first.
+    pub level: Vec<Gap>,
+    /// Where the next page starts.
+    pub next: Option<ConvId>,
+    /// Rows looked at.
+    pub scanned: usize,
 }
 
 /// What a login is told.

@@ -202,14 +202,17 @@ fn a_client_is_told_nothing_before_its_cursors_are_stored() {
 /// The first page looks at many conversations at once; behind a page that was full of gaps the next one at few.
 #[test]
 fn where_many_are_behind_pages_look_at_few() {
-    let gap = |n: usize| Gap { conv: ConvId::new(&format!("dm:me:p{n:04}")).unwrap(), head: 1, cursor: 1 };
+    let gap = |n: usize| Gap { conv: ConvId::new(&format!("dm:me:p{n:04}")).unwrap(), head: 1, cursor: 0 };
     let full: Vec<Gap> = (0..GAPS).map(gap).collect();
     let next_page = |gaps: Vec<Gap>| {
-        let (mut session, mut out) = World::fresh(1, u64::MAX / 2, None, 2);
+        let rules = Rules { behind: 1_000, ..(*rules()).clone() };
+        let (at, mut session, mut out) =
+            (delivery::At { rules: &rules, now: 1 }, Delivery::begin(&rules, None, 0, 1), Vec::new());
+        session.compare_at_login();
+        assert!(!session.on_stamps(stamped(2), at, &mut out));
         assert!(out.iter().any(|effect| matches!(effect, Effect::Upkeep(Upkeep::Compare { sparse: true, .. }))));
         out.clear();
-        let page = Ok((gaps, Some(gap(5_000).conv)));
-        session.on_upkeep(UpkeepDone::Compared { cause: Cause::Login, page }, 1, &mut out);
+        session.on_gaps(gaps, Some(gap(5_000).conv), at, &mut out);
         out.into_iter().find_map(|effect| match effect {
             Effect::Upkeep(Upkeep::Compare { sparse, .. }) => Some(sparse),
             _ => None,

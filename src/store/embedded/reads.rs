@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     model::{ConvId, Device, Gap, Row, Seq, UserId},
-    store::{InboxRow, KnownDevice, Page, Span, StoreResult},
+    store::{Compared, InboxRow, KnownDevice, Page, Span, StoreResult, level::Level},
 };
 
 /// [`crate::store::Logs::read_after`].
@@ -92,25 +92,29 @@ pub(super) fn gaps(
     after: Option<&ConvId>,
     limit: usize,
     scan: usize,
-) -> StoreResult<Page<Gap>> {
+) -> StoreResult<Compared> {
     let view = tables.db.snapshot();
     let mut heads = view.range(&tables.inbox, keys::inboxes(&device.user, after));
     let mut cursors = Cursors::new(view.range(&tables.cursors, keys::cursors(device, after)))?;
-    let mut page = Page { items: Vec::new(), next: None, scanned: 0 };
-    let mut last = None;
+    let mut page = Compared { items: Vec::new(), level: Vec::new(), next: None, scanned: 0 };
+    let (mut last, mut level) = (None, Level::default());
     while page.items.len() < limit.max(1)
         && page.scanned < scan.max(1)
         && let Some(item) = heads.next()
     {
-        let InboxRow { conv, head, .. } = inbox_row(item)?;
+        let InboxRow { conv, head, ts, .. } = inbox_row(item)?;
         page.scanned += 1;
         let cursor = cursors.at(&conv)?;
-        if head > cursor {
-            page.items.push(Gap { conv: conv.clone(), head, cursor });
+        let gap = Gap { conv: conv.clone(), head, cursor };
+        match gap.head > gap.cursor {
+            true => page.items.push(gap),
+            false if head > 0 => level.add(ts, gap),
+            false => {}
         }
         last = Some(conv);
     }
     page.scanned += cursors.read;
+    page.level = level.into_gaps();
     page.next = last.filter(|_| heads.next().is_some());
     Ok(page)
 }

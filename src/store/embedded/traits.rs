@@ -7,10 +7,10 @@ use futures_util::future::BoxFuture;
 
 use super::{EmbeddedStore, command::Command, commit::QueuedMessage, keys, reads, rows};
 use crate::{
-    model::{ConvId, Device, DeviceId, Gap, NewMessage, Row, Seq, UserId},
+    model::{ConvId, Device, DeviceId, NewMessage, Row, Seq, UserId},
     store::{
-        Appended, Engine, Entered, Inbox, InboxRow, KnownDevice, Logs, Marks, Page, STORE_DEADLINE, Span, Stamps,
-        StoreError, StoreFuture, StoreResult, audience_of,
+        Appended, Compared, Engine, Entered, Inbox, InboxRow, KnownDevice, Logs, Marks, Page, STORE_DEADLINE, Span,
+        Stamps, StoreError, StoreFuture, StoreResult, audience_of,
     },
 };
 
@@ -98,7 +98,7 @@ impl Inbox for EmbeddedStore {
         after: Option<&'a ConvId>,
         limit: usize,
         scan: usize,
-    ) -> StoreFuture<'a, Page<Gap>> {
+    ) -> StoreFuture<'a, Compared> {
         let (device, after) = (device.clone(), after.cloned());
         Box::pin(self.read(move |tables| reads::gaps(tables, &device, after.as_ref(), limit, scan)))
     }

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     model::{ConvId, Device, Gap, Seq, UserId, now_millis},
-    store::{InboxRow, Page, StoreError, StoreResult, audience_of},
+    store::{Compared, InboxRow, Page, StoreError, StoreResult, audience_of, level::Level},
 };
 
 /// Stands for all devices of a user; no device can have this name. What its rows hold is [`Inner::delivered`].
@@ -62,29 +62,33 @@ impl Inner {
         after: Option<&ConvId>,
         limit: usize,
         scan: usize,
-    ) -> StoreResult<Page<Gap>> {
+    ) -> StoreResult<Compared> {
         let heads = self.conversations(&device.user, after, scan).await?;
         let Some(last) = heads.next.clone().or_else(|| heads.items.last().map(|row| row.conv.clone())) else {
-            return Ok(Page { items: Vec::new(), next: None, scanned: heads.scanned });
+            return Ok(Compared { items: Vec::new(), level: Vec::new(), next: None, scanned: heads.scanned });
         };
         let from = after.map_or("", ConvId::as_str);
         let asked = (device.user.as_str(), device.device.as_str(), signed(device.life), from, last.as_str());
         let found: Vec<(String, i64)> = self.all_pages(&self.cql.cursors_between, asked).await?;
         let scanned = heads.scanned + found.len();
         let cursors: HashMap<String, Seq> = found.into_iter().map(|(conv, seq)| (conv, unsigned(seq))).collect();
-        let gap = |InboxRow { conv, head, .. }: InboxRow| {
+        let (mut items, mut level, mut next) = (Vec::new(), Level::default(), heads.next);
+        for InboxRow { conv, head, ts, .. } in heads.items {
             let cursor = cursors.get(conv.as_str()).copied().unwrap_or(0);
-            (head > cursor).then(|| {
-                // Whoever asks for gaps reads the logs next, and then needs no other look at the head.
-                self.know(&conv, head);
-                Gap { conv, head, cursor }
-            })
-        };
-        let mut gaps = heads.items.into_iter().filter_map(gap);
-        let items: Vec<Gap> = gaps.by_ref().take(limit.max(1)).collect();
-        // Where there are more than the page may hold, the next one begins behind the last of this one.
-        let cut = gaps.next().and(items.last()).map(|gap| gap.conv.clone());
-        Ok(Page { items, next: cut.or(heads.next), scanned })
+            if head <= cursor {
+                level.add(ts, Gap { conv, head, cursor });
+                continue;
+            }
+            if items.len() == limit.max(1) {
+                // Where there are more than the page may hold, the next one begins behind the last of this one.
+                next = items.last().map(|gap: &Gap| gap.conv.clone());
+                break;
+            }
+            // Whoever asks for gaps reads the logs next, and then needs no other look at the head.
+            self.know(&conv, head);
+            items.push(Gap { conv, head, cursor });
+        }
+        Ok(Compared { items, level: level.into_gaps(), next, scanned })
     }
 
     pub(super) async fn cursor(&self, device: &Device, conv: &ConvId) -> StoreResult<Seq> {

@@ -6,10 +6,10 @@ use futures_util::future::BoxFuture;
 
 use super::ScyllaStore;
 use crate::{
-    model::{ConvId, Device, DeviceId, Gap, NewMessage, Row, Seq, UserId},
+    model::{ConvId, Device, DeviceId, NewMessage, Row, Seq, UserId},
     store::{
-        Appended, Engine, Entered, Inbox, InboxRow, KnownDevice, Logs, Marks, Page, Span, Stamps, StoreFuture,
-        StoreResult,
+        Appended, Compared, Engine, Entered, Inbox, InboxRow, KnownDevice, Logs, Marks, Page, Span, Stamps,
+        StoreFuture, StoreResult,
     },
 };
 
@@ -57,7 +57,7 @@ impl Inbox for ScyllaStore {
         after: Option<&'a ConvId>,
         limit: usize,
         scan: usize,
-    ) -> StoreFuture<'a, Page<Gap>> {
+    ) -> StoreFuture<'a, Compared> {
         self.bounded(self.inner.gaps(device, after, limit, scan))
     }
 

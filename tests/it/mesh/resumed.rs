@@ -91,7 +91,7 @@ async fn a_login_that_resumes_reads_one_row() {
     fill(&Store::of(mesh.store.clone()), &device("carol", "d"), 1, 1).await;
     Store::of(mesh.store.clone()).marks.enter(&device("bob", "tablet"), 32).await.unwrap();
     let tablet = Peer::resume(&url, "bob", "tablet", Encoding::Json, Some(&since)).await;
-    tablet.message(conv.as_str(), 3).await;
+    tablet.message("dm:bob:peer0", 1).await;
     let carol = Peer::resume(&url, "carol", "d", Encoding::Json, Some(&since)).await;
     carol.message("dm:carol:peer0", 1).await;
 }
