@@ -108,7 +108,7 @@ impl Node {
         let claim = Claim::new(&bus, config.node.name.as_str());
         let (store, mut homes) = at_home(config, store, &bus, &metrics);
         let registry = Arc::new(Registry::new(bus.clone(), metrics.clone(), capacity(config)));
-        let router = Router::new(bus.clone(), registry.clone(), metrics.clone());
+        let router = Router::new(config.node.name.as_str(), bus.clone(), registry.clone(), metrics.clone());
         let overload = Overload::new(work_limits(config), metrics.clone());
         let rules_of_services = config::Services::new(config.services.clone());
         let ops = Ops::new(ops::Parts {

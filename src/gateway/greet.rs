@@ -21,7 +21,7 @@ use crate::{
     ops::Ops,
     overload::{Class, Turn},
     protocol::{CloseReason, Op, Request, ServerFrame},
-    routing::{Router, SessionHandle},
+    routing::SessionHandle,
     session::{
         Greeting, Rejection, Stamped,
         greeting::{Arrival, Entering, Introduced},
@@ -96,7 +96,7 @@ async fn admit(
     let identity = entering.identity();
     tracing::debug!(user = %identity.device.user, device = %identity.device.device, session = %identity.rank.session, "hello");
     let handle = Arc::new(SessionHandle::new(identity.clone(), socket.encoding()));
-    if gateway.registry.join(&handle, Router::inbound).is_err() {
+    if gateway.registry.join(&handle, |listeners| gateway.ops.router().inbound(listeners)).is_err() {
         turn.give_back();
         return Err(come_back_later());
     }

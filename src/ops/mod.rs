@@ -6,11 +6,13 @@
 
 mod caller;
 mod conversations;
+mod end_session;
 mod fault;
 mod history;
 mod read;
 mod receipts;
 mod send;
+mod sessions;
 mod signal;
 mod upkeep;
 
@@ -107,6 +109,11 @@ impl Ops {
         })
     }
 
+    /// Who is told.
+    pub fn router(&self) -> &Router {
+        &self.router
+    }
+
     /// Does what is asked and calls `done` exactly once: from this call, from the appender, or from a task.
     pub fn perform(
         self: &Arc<Self>,
@@ -135,6 +142,12 @@ impl Ops {
             }
             Ask::Conversations(ask) => {
                 self.spawn(caller, done, async move |ops, caller| conversations::perform(&ops, &caller, ask).await);
+            }
+            Ask::Sessions(_) => {
+                self.spawn(caller, done, async move |ops, caller| sessions::perform(&ops, &caller).await);
+            }
+            Ask::EndSession(ask) => {
+                self.spawn(caller, done, async move |ops, caller| end_session::perform(&ops, &caller, ask).await);
             }
             Ask::Unserved(op) => done(Err(unserved(op.word()))),
         }

@@ -62,8 +62,8 @@ close_reasons! {
     TokenExpired, 4101, "token_expired", "the token expired";
     /// The first frame was no proper `hello`, a second one came, or too much that cannot be read.
     Violation, 4102, "violation", "protocol violation";
-    /// An operator ended it.
-    Disconnected, 4103, "disconnected", "disconnected by an operator";
+    /// Its user ended it, from another session.
+    Disconnected, 4103, "disconnected", "ended by its user";
     /// A later session of the same device, whose `attempt` is not smaller.
     Replaced, 4104, "replaced", "replaced by a later session of this device";
 }

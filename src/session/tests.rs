@@ -437,7 +437,7 @@ impl World {
             Ask::Conversations(_) => {
                 Answer::Conversations(ask::ConversationsPage { reference: None, items: Vec::new(), next: None })
             }
-            Ask::Read(_) | Ask::Signal(_) | Ask::Unserved(_) => Answer::Done,
+            Ask::Read(_) | Ask::Signal(_) | Ask::Unserved(_) | Ask::Sessions(_) | Ask::EndSession(_) => Answer::Done,
         }
     }
 

@@ -43,8 +43,7 @@ fn tested_by(reason: CloseReason) -> &'static [&'static str] {
         CloseReason::Violation => {
             &["gateway::close_codes::violations", "gateway::close_codes::who_keeps_sending_rubbish_is_closed"]
         }
-        // Nothing of this version says it.
-        CloseReason::Disconnected => &[],
+        CloseReason::Disconnected => &["mesh::sessions::a_user_ends_sessions_on_any_node"],
         CloseReason::Replaced => &["mesh::replaced::delayed_and_crossed_announcements_close_only_the_earlier"],
         CloseReason::Superseded => &["mesh::replaced::the_later_connection_stays_on_one_node_and_across_nodes"],
     }

@@ -30,6 +30,7 @@ mod rules_alone;
 mod scenarios;
 mod scylla;
 mod services;
+mod sessions;
 mod slow_reader;
 mod truncated;
 mod walk;

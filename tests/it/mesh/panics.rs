@@ -158,7 +158,14 @@ async fn a_panic_in_what_a_session_asked_for_ends_the_session() {
     let mesh = broken_mesh().await;
     let (alice, bob) = (mesh.json(0, "alice", "d").await, mesh.json(0, "bob", "d").await);
     bob.caught_up().await;
-    bob.say(&Outgoing::History { reference: Some(7), conv: "dm:alice:bob", before: Some(9), after: None, limit: 3 });
+    bob.say(&Outgoing::History {
+        reference: Some(7),
+        conv: "dm:alice:bob",
+        before: Some(9),
+        after: None,
+        around: None,
+        limit: 3,
+    });
     assert_eq!(bob.closed().await.0, CloseReason::Internal.code());
     alice.round_trip().await;
 }

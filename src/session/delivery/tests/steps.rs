@@ -180,7 +180,7 @@ fn a_live_message_waits_in_hand_for_its_cursor() {
     // The device has it.
     alone.hear(2, 3);
     alone.cursor(2, Ok(3));
-    assert_eq!(alone.live_and_wants().0, []);
+    assert_eq!(alone.live_and_wants().0, Vec::<Seq>::new());
     // The store does not answer: it is read like everything else, when it does.
     alone.hear(3, 3);
     alone.cursor(3, Err(()));
@@ -197,7 +197,7 @@ fn a_cursor_that_comes_late_moves_no_position_back() {
     assert!(!alone.step(|session, at, out| session.on_ack(&conv(0), 3, at, out)), "the store must judge");
     assert!(alone.step(|session, at, out| session.on_top(&conv(0), 3, 3, 0, at, out)));
     alone.cursor(0, Ok(0));
-    assert_eq!(alone.live_and_wants().0, [], "it has 3");
+    assert_eq!(alone.live_and_wants().0, Vec::<Seq>::new(), "it has 3");
     alone.hear(0, 4);
     assert_eq!(alone.live_and_wants().0, [4]);
 }
