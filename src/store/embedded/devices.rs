@@ -11,14 +11,18 @@ use super::{
 };
 use crate::{
     model::{Device, DeviceId, UserId, now_millis},
-    store::{Entered, Stamps, StoreResult},
+    store::{Entered, Stamps, StoreError, StoreResult},
 };
 
 impl Commit<'_> {
-    /// A device logs in. The number is that of the commit: larger than in every commit before, also before a restart.
+    /// A device logs in; life 0: it was known when the caller looked. The number is that of the commit: larger than in every commit before, also before a restart.
     pub(super) fn enter(&mut self, device: &Device, most: usize) -> StoreResult<(Entered, Vec<Device>)> {
         let key = keys::device(device);
         let known = self.device(&key)?;
+        if known.is_none() && device.life == 0 {
+            // It was known a moment ago, so no cursors were copied for it.
+            return Err(StoreError::unavailable("the device was retired at this moment, log in again"));
+        }
         let life = known.map_or(device.life, |row| row.life);
         let number = self.tables.next_commit();
         self.devices.insert(key, Some(DeviceRow { number, life, seen: now_millis() }));

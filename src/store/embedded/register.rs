@@ -196,7 +196,8 @@ mod tests {
             let mut commit = Commit::new(&tables, &mut memory);
             commit.start(&device, vec![(cursor.clone(), start)]).unwrap();
             if register {
-                assert!(commit.enter(&device, 9).unwrap().0.is_new);
+                assert!(commit.enter(&Device::new(device.user.clone(), device.device.clone()), 9).is_err());
+                assert!(commit.enter(&Device { life: 7, ..device.clone() }, 9).unwrap().0.is_new);
             }
             // The other one, in the same commit.
             commit.start(&device, vec![(cursor.clone(), 100 + u64::from(!register))]).unwrap();
