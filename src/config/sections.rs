@@ -225,6 +225,8 @@ section!(
         signal_bytes: usize = 4 << 10,
         /// Sessions of one user on this node.
         sessions_per_user: u32 = 16,
+        /// Most devices of one user that are known; beyond it the one that logged in longest ago is forgotten.
+        devices_per_user: u32 = 32,
         /// Sessions on this node; beyond that, clients are told to try another node.
         sessions_per_node: u32 = 100_000,
         /// Sends of one session that may wait for the store at the same time.
