@@ -104,7 +104,7 @@ impl Node {
         let claim = Claim::new(&bus, config.node.name.as_str());
         let (store, mut homes) = at_home(config, store, &bus, &metrics);
         let registry = Arc::new(Registry::new(bus.clone(), metrics.clone(), capacity(config)));
-        let router = Router::new(bus.clone(), registry.clone(), metrics.clone());
+        let router = Router::new(config.node.name.as_str(), bus.clone(), registry.clone(), metrics.clone());
         let overload = Overload::new(work_limits(config), metrics.clone());
         let rules_of_services = config::Services::new(config.services.clone());
         let ops = Ops::new(ops::Parts {
@@ -261,6 +261,7 @@ pub(crate) fn limits(config: &Config) -> ops::Limits {
         body_bytes: config.limits.body_bytes,
         signal_bytes: config.limits.signal_bytes.min(config.limits.body_bytes),
         waiting_bytes: config.limits.waiting_bytes,
+        devices_per_user: config.limits.devices_per_user as usize,
         services_under_way: SERVICES_UNDER_WAY,
     }
 }
@@ -295,6 +296,7 @@ pub(crate) fn rules(config: &Config) -> Rules {
         page_rows: session::PAGE_ROWS,
         behind: session::BEHIND,
         known: session::KNOWN,
+        warm: session::WARM,
         ack_coalesce: timing.ack_coalesce_ms,
         recheck: timing.recheck_ms,
         reconcile: timing.reconcile_secs * 1000,

@@ -105,6 +105,18 @@ impl Subject {
         (own.as_str() == text).then_some(own)
     }
 
+    /// Where a node gathers the answers of several to its question of this number.
+    pub fn gathered(node: &str, number: u64) -> Self {
+        Self(format_compact!("natter.node.{node}.gathered.{number}"))
+    }
+
+    /// The same from outside: nothing but what [`Subject::gathered`] makes.
+    pub fn gathered_by(text: &str) -> Option<Self> {
+        let (node, number) = text.strip_prefix("natter.node.")?.split_once(".gathered.")?;
+        let own = Self::gathered(UserId::new(node).ok()?.as_str(), number.parse().ok()?);
+        (own.as_str() == text).then_some(own)
+    }
+
     /// What an operator's command for all nodes is published to.
     pub fn nodes() -> Self {
         Self("natter.nodes".into())
@@ -203,6 +215,13 @@ mod tests {
             assert_eq!(Subject::answer_to(&format!("natter.{bad}")), None, "{bad:?}");
         }
         assert_eq!(Subject::answer_to("_INBOX_billing.answer.1"), None);
+        let gathered = Subject::gathered("n1", 17);
+        assert_eq!(Subject::gathered_by(gathered.as_str()), Some(gathered));
+        for bad in
+            ["natter.user.bob", "natter.node.n1.gathered.>", "natter.node.n1.answer.1", "natter.node.*.gathered.1"]
+        {
+            assert_eq!(Subject::gathered_by(bad), None, "{bad:?}");
+        }
         assert_eq!(Subject::here_of(Subject::node("n1", "here").as_str()), UserId::new("n1").ok());
         assert_eq!(Subject::here_of(Subject::node("a.b", "here").as_str()), None);
     }

@@ -11,8 +11,11 @@ use super::{
     requests::{Call, ConversationsPage, HistoryPage, PendingCall, Reply, SentInfo},
 };
 use crate::{
-    model::{Cid, ConvId, Millis, Recipient, Seq},
-    protocol::{Body, HistoryFrom},
+    model::{Cid, ConvId, Millis, Recipient, Seq, SessionId},
+    protocol::{
+        Body, HistoryFrom,
+        ask::{EndSession, SessionsPage},
+    },
 };
 
 /// Commands on their way to the driver, which takes them whatever the state of the connection.
@@ -104,6 +107,30 @@ impl Client {
     pub async fn conversations(&self, after: Option<String>, limit: usize) -> Result<ConversationsPage, RequestError> {
         match self.ask(Call::Conversations { after, limit }).await? {
             Reply::Conversations(page) => Ok(page),
+            other => Err(mismatch(&other)),
+        }
+    }
+
+    /// The user's devices and live sessions. A session on a node that does not answer within a quarter of a second is
+    /// missing.
+    ///
+    /// # Errors
+    /// Why it was refused, or that the client is closed.
+    pub async fn sessions(&self) -> Result<SessionsPage, RequestError> {
+        match self.ask(Call::Sessions).await? {
+            Reply::Sessions(page) => Ok(page),
+            other => Err(mismatch(&other)),
+        }
+    }
+
+    /// Ends another session of the user, or all of a device, which is forgotten; returns which were ended. Said again after
+    /// a reconnect, it may be answered with `not_found` though it was this client that ended them.
+    ///
+    /// # Errors
+    /// Why it was refused, or that the client is closed.
+    pub async fn end_session(&self, which: EndSession) -> Result<Vec<SessionId>, RequestError> {
+        match self.ask(Call::EndSession(which)).await? {
+            Reply::Ended(sessions) => Ok(sessions),
             other => Err(mismatch(&other)),
         }
     }

@@ -11,10 +11,10 @@ use tokio::{
 use super::{ConnectError, RequestError};
 use crate::{
     backoff::Backoff,
-    model::{Cid, ConvId, Millis, Recipient, Seq},
+    model::{Cid, ConvId, Millis, Recipient, Seq, SessionId},
     protocol::{
         Body, HistoryFrom, Message, ServerFrame,
-        ask::{self, Conversation},
+        ask::{self, Conversation, EndSession, SessionsPage},
         client::Outgoing,
     },
 };
@@ -59,6 +59,8 @@ pub(super) enum Call {
     Send { to: Recipient, cid: Cid, body: Body },
     History { conv: ConvId, from: HistoryFrom, limit: usize },
     Conversations { after: Option<String>, limit: usize },
+    Sessions,
+    EndSession(EndSession),
     Token { token: String },
     Ping,
 }
@@ -69,6 +71,8 @@ pub(super) enum Reply {
     Sent(SentInfo),
     History(HistoryPage),
     Conversations(ConversationsPage),
+    Sessions(SessionsPage),
+    Ended(Vec<SessionId>),
     Token(Millis),
     Pong,
 }
@@ -165,6 +169,8 @@ impl Requests {
             ServerFrame::Conversations(ask::ConversationsPage { items, next, .. }) => {
                 Ok(Reply::Conversations(ConversationsPage { items, next }))
             }
+            ServerFrame::Sessions(page) => Ok(Reply::Sessions(SessionsPage { reference: None, ..page })),
+            ServerFrame::Ended(ask::Ended { sessions, .. }) => Ok(Reply::Ended(sessions)),
             ServerFrame::TokenOk { exp, .. } => Ok(Reply::Token(exp)),
             ServerFrame::Pong { .. } => Ok(Reply::Pong),
             ServerFrame::Error { retry: true, retry_after_ms, .. } => {
@@ -225,14 +231,22 @@ impl Call {
                 write(&Outgoing::Send { reference, to: &to.to_string(), cid: cid.as_str(), body })
             }
             Self::History { conv, from, limit } => {
-                let (before, after) = match *from {
-                    HistoryFrom::Before(seq) => (Some(seq), None),
-                    HistoryFrom::After(seq) => (None, Some(seq)),
+                let (before, after, around) = match *from {
+                    HistoryFrom::Before(seq) => (Some(seq), None, None),
+                    HistoryFrom::After(seq) => (None, Some(seq), None),
+                    HistoryFrom::Around(seq) => (None, None, Some(seq)),
                 };
-                write(&Outgoing::History { reference, conv: conv.as_str(), before, after, limit: *limit })
+                write(&Outgoing::History { reference, conv: conv.as_str(), before, after, around, limit: *limit })
             }
             Self::Conversations { after, limit } => {
                 write(&Outgoing::Conversations { reference, after: after.as_deref(), limit: *limit })
+            }
+            Self::Sessions => write(&Outgoing::Sessions { reference }),
+            Self::EndSession(EndSession::Session(session)) => {
+                write(&Outgoing::EndSession { reference, session: Some(session.as_str()), device: None })
+            }
+            Self::EndSession(EndSession::Device(device)) => {
+                write(&Outgoing::EndSession { reference, session: None, device: Some(device.as_str()) })
             }
             Self::Token { token } => write(&Outgoing::Token { reference, token }),
             Self::Ping => write(&Outgoing::Ping { reference }),

@@ -166,6 +166,9 @@ section!(
         tls_key_file: Option<PathBuf> = None,
         /// How long one request may take.
         request_timeout_ms: u64 = 3_000,
+        /// Requests with messages and heads under way at once; what comes meanwhile goes together with the next one. Fewer
+        /// cost the servers less under load, more use a larger cluster.
+        writes_at_once: usize = 4,
     }
 );
 
@@ -237,6 +240,8 @@ section!(
         signal_bytes: usize = 4 << 10,
         /// Sessions of one user on this node.
         sessions_per_user: u32 = 16,
+        /// Most devices of one user that are known; beyond it the one that logged in longest ago is forgotten.
+        devices_per_user: u32 = 32,
         /// Sessions on this node; beyond that, clients are told to try another node.
         sessions_per_node: u32 = 100_000,
         /// Sends of one session that may wait for the store at the same time.

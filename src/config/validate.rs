@@ -149,6 +149,7 @@ fn scylla(scylla: &Scylla, check: &mut Checks) {
         check.0.push(Fault { key, value: None, problem, source: Source::Default });
     }
     check.range("store.scylla.request_timeout_ms", scylla.request_timeout_ms, 50..=MAX_STORE_WAIT_MS);
+    check.range("store.scylla.writes_at_once", scylla.writes_at_once as u64, 1..=1024);
 }
 
 fn auth(auth: &Auth, check: &mut Checks) {
@@ -189,6 +190,7 @@ fn limits(limits: &Limits, check: &mut Checks) {
     check.range("limits.frame_bytes", count(limits.frame_bytes), 0..=16 << 20);
     check.range("limits.window", limits.window.into(), 1..=65_536);
     check.range("limits.sessions_per_user", limits.sessions_per_user.into(), 1..=10_000);
+    check.range("limits.devices_per_user", limits.devices_per_user.into(), 2..=1_000);
     check.range("limits.sessions_per_node", limits.sessions_per_node.into(), 1..=10_000_000);
     check.range("limits.appends_in_flight_per_session", limits.appends_in_flight_per_session.into(), 1..=65_536);
     check.range("limits.signal_bytes", count(limits.signal_bytes), 1..=count(MAX_BODY_BYTES));

@@ -1,5 +1,5 @@
-//! From an upgraded socket to a session: reads the `hello`, checks its token, numbers the connection, joins the registry, fences the
-//! subscription, registers the device. What each of these means is decided by [`crate::session::greeting`].
+//! From an upgraded socket to a session: reads the `hello`, checks its token, joins the registry, fences the subscription,
+//! registers the device and numbers the connection. What each of these means is decided by [`crate::session::greeting`].
 //!
 //! Called by [`super::accept`] in the connection's own task. Its future is dropped before the pump runs, so what
 //! it needs costs an idle connection nothing.
@@ -21,11 +21,12 @@ use crate::{
     ops::Ops,
     overload::{Class, Turn},
     protocol::{CloseReason, Op, Request, ServerFrame},
-    routing::{Router, SessionHandle},
+    routing::SessionHandle,
     session::{
-        Greeting, Rejection,
+        Greeting, Rejection, Stamped,
         greeting::{Arrival, Entering, Introduced},
     },
+    store::Entered,
 };
 
 /// When whoever found no room may come back.
@@ -42,9 +43,12 @@ pub(super) async fn greet(
 ) -> Result<Box<Pump>, CloseReason> {
     let rejection = match admit(gateway, &mut socket, bearer).await {
         Ok((entering, joined, turn)) => match enter(gateway, &entering, turn).await {
-            Ok(is_new) => {
+            Ok((entered, stamps)) => {
                 // A client that went away while it waited must not replace the session that it has made since.
-                let Some(gone) = socket.look_ahead() else { return start(gateway, socket, entering, joined, is_new) };
+                let Some(gone) = socket.look_ahead() else {
+                    let entering = entering.on_entered(entered.number, entered.life);
+                    return start(gateway, socket, entering, joined, entered, stamps);
+                };
                 Rejection::silent(gone)
             }
             Err(refused) => {
@@ -89,18 +93,13 @@ async fn admit(
         return Err(come_back_later());
     }
     let turn = wait_in_line(gateway, socket).await?;
-    let entering = match gateway.ops.number(&entering.identity().device).await {
-        Ok(number) => entering.on_number(number),
-        Err(refused) => {
-            turn.end(Ops::login_cost(), false);
-            return Err(entering.on_store_down(refused));
-        }
-    };
     let identity = entering.identity();
     tracing::debug!(user = %identity.device.user, device = %identity.device.device, session = %identity.rank.session, "hello");
     let handle = Arc::new(SessionHandle::new(identity.clone(), socket.encoding()));
-    let joined = gateway.registry.join(&handle, Router::inbound);
-    joined.map_err(|_full| come_back_later())?;
+    if gateway.registry.join(&handle, |listeners| gateway.ops.router().inbound(listeners)).is_err() {
+        turn.give_back();
+        return Err(come_back_later());
+    }
     Ok((entering, Joined::of(gateway, handle), turn))
 }
 
@@ -137,30 +136,30 @@ async fn read_hello(socket: &mut Socket) -> Result<Introduced, Rejection> {
     }
 }
 
-/// Fences the subscription and registers the device, at the same time; true for a device that was not known.
-/// `Err(None)`: the node drains.
-async fn enter(gateway: &Gateway, entering: &Entering, turn: Turn) -> Result<bool, Option<crate::protocol::Refused>> {
+/// Fences the subscription, and then has the store enter the device: what it reads there the first comparison begins with
+/// (R10). `Err(None)`: the node drains.
+async fn enter(
+    gateway: &Gateway,
+    entering: &Entering,
+    turn: Turn,
+) -> Result<(Entered, Stamped), Option<crate::protocol::Refused>> {
     // The drain tells the sessions that it finds; who joins later sees the flag.
     if gateway.is_draining() {
+        turn.give_back();
         return Err(None);
     }
     let device = &entering.identity().device;
-    let registering = async {
-        let registered = gateway.ops.register(device).await;
-        // The fence concerns NATS: it does not keep others from the store.
-        turn.end(Ops::login_cost(), registered.is_ok());
-        registered
-    };
-    let (fenced, registered) = tokio::join!(fence(gateway), registering);
-    if let Err(error) = fenced {
+    if let Err(error) = fence(gateway).await {
         // I7: the session goes on without; the reconnect will fence and compare.
         tracing::debug!(user = %device.user, %error, "no fence at the start of a session");
     }
-    let is_new = registered.map_err(Some)?;
-    if is_new {
+    let entered = gateway.ops.enter(device).await;
+    turn.end(Ops::login_cost(), entered.is_ok());
+    let (entered, stamps) = entered.map_err(Some)?;
+    if entered.is_new {
         gateway.hellos.count_device(&device.user);
     }
-    Ok(is_new)
+    Ok((entered, stamps))
 }
 
 /// The fence belongs to one generation of the connection (R10): when that changes meanwhile, once more.
@@ -176,16 +175,19 @@ fn start(
     socket: Socket,
     entering: Entering,
     joined: Joined,
-    is_new: bool,
+    entered: Entered,
+    stamps: Stamped,
 ) -> Result<Box<Pump>, CloseReason> {
     let Some(handle) = joined.take() else { return Err(CloseReason::Gone) };
+    handle.enter(entered.life);
     let (session, first) = entering.on_registered(Arrival {
         rules: gateway.rules.clone(),
         node: gateway.settings.node.clone(),
         ts: now_millis(),
         now: gateway.clock.now(),
         phase: rand::random_range(0..1000),
-        is_new,
+        is_new: entered.is_new,
+        stamps,
     });
     gateway.metrics.sessions_opened.inc();
     let (device, rank) = (&handle.identity.device, &handle.identity.rank);

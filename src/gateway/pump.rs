@@ -99,15 +99,17 @@ impl Pump {
             return self.socket.end(reason).await;
         }
         self.tell_offline(reason);
+        let device = self.handle.device();
         // At the same time: closing may take a while, and the peer may reconnect elsewhere and need its cursors before.
-        let cursors = self.gateway.ops.write_cursors(&self.handle.identity.device, self.session.delivery());
+        let cursors = self.gateway.ops.write_cursors(&device, self.session.delivery());
         tokio::join!(self.socket.end(reason), cursors);
     }
 
     /// Of what this session leaves unacknowledged push services are told, unless its device is somewhere else by now or
     /// on its way there.
     fn tell_offline(&self, reason: CloseReason) {
-        if matches!(reason, CloseReason::Replaced | CloseReason::Superseded | CloseReason::Drain) {
+        if matches!(reason, CloseReason::Replaced | CloseReason::Superseded | CloseReason::Retired | CloseReason::Drain)
+        {
             return;
         }
         for need in self.session.delivery().owed() {

@@ -130,10 +130,12 @@ labels!(
         ReadMark = "read_mark",
         /// One read mark, raised.
         RaiseReadMark = "raise_read_mark",
-        /// A device made known.
-        RegisterDevice = "register_device",
-        /// A number for a connection of a device.
-        NextConnection = "next_connection",
+        /// A device that logs in: entered, and its connection numbered.
+        Enter = "enter",
+        /// The devices of a user.
+        Devices = "devices",
+        /// A device made unknown.
+        Retire = "retire",
         /// The check behind `/readyz`.
         Health = "health",
     }

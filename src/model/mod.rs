@@ -9,6 +9,7 @@ mod conv;
 mod integers;
 mod message;
 mod names;
+pub mod room;
 mod session_id;
 mod since;
 

@@ -121,6 +121,16 @@ pub struct Device {
     pub user: UserId,
     /// The name that the user's client gave it.
     pub device: DeviceId,
+    /// Which of the lives of that name: each registration begins one, with cursors of its own. 0 before the store has
+    /// told ([`crate::store::Marks::enter`]).
+    pub life: u64,
+}
+
+impl Device {
+    /// A device of which the store was not asked yet.
+    pub fn new(user: UserId, device: DeviceId) -> Self {
+        Self { user, device, life: 0 }
+    }
 }
 
 impl fmt::Display for Device {

@@ -18,6 +18,11 @@ impl SessionId {
         Self(format_compact!("{:016x}{:04x}", rand::random::<u64>(), rand::random::<u16>()))
     }
 
+    /// An id that somebody else named: it means a session or none.
+    pub fn named(text: &str) -> Self {
+        Self(text.into())
+    }
+
     /// The text itself.
     pub fn as_str(&self) -> &str {
         &self.0

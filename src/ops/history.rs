@@ -19,7 +19,7 @@ pub(super) async fn perform(ops: &Ops, caller: &Caller, ask: ask::History) -> Ou
     caller.belongs_to(&ask.conv)?;
     let op = match ask.from {
         HistoryFrom::Before(_) => StoreOp::ReadBefore,
-        HistoryFrom::After(_) => StoreOp::ReadAfter,
+        HistoryFrom::After(_) | HistoryFrom::Around(_) => StoreOp::ReadAfter,
     };
     let found = caller.while_there(in_turn(ops, &ask)).await??;
     match counted(&ops.metrics, op, found) {
@@ -40,6 +40,18 @@ async fn in_turn(ops: &Ops, ask: &ask::History) -> Result<StoreResult<(Vec<Messa
 async fn read(ops: &Ops, ask: &ask::History) -> StoreResult<(Vec<Message>, bool)> {
     let (logs, span) = (&ops.store.logs, Span { rows: ask.limit, bytes: PAGE_BYTES });
     let (rows, more) = match ask.from {
+        HistoryFrom::Around(seq) => {
+            let (seq, older) = (seq.max(1), span.rows / 2);
+            let half = |rows| Span { rows, bytes: PAGE_BYTES / 2 };
+            let mut rows = match older {
+                0 => Vec::new(),
+                older => logs.read_before(&ask.conv, seq, half(older)).await?,
+            };
+            rows.extend(logs.read_after(&ask.conv, seq - 1, half(span.rows - older)).await?);
+            let top = logs.top(&ask.conv).await?;
+            let more = rows.last().is_some_and(|row| row.seq < top);
+            (rows, more)
+        }
         HistoryFrom::Before(before) => {
             let rows = logs.read_before(&ask.conv, before, span).await?;
             let more = rows.first().is_some_and(|row| row.seq > 1);

@@ -6,11 +6,13 @@
 
 mod caller;
 mod conversations;
+mod end_session;
 mod fault;
 mod history;
 mod read;
 mod receipts;
 mod send;
+mod sessions;
 mod signal;
 mod upkeep;
 
@@ -45,6 +47,8 @@ pub struct Limits {
     pub signal_bytes: usize,
     /// Most bytes of the sends that wait for the store.
     pub waiting_bytes: usize,
+    /// Most devices of one user; those that logged in longest ago are retired.
+    pub devices_per_user: usize,
     /// Requests of services under way at once; more are refused with `unavailable`, retry.
     pub services_under_way: usize,
 }
@@ -105,6 +109,11 @@ impl Ops {
         })
     }
 
+    /// Who is told.
+    pub fn router(&self) -> &Router {
+        &self.router
+    }
+
     /// Does what is asked and calls `done` exactly once: from this call, from the appender, or from a task.
     pub fn perform(
         self: &Arc<Self>,
@@ -133,6 +142,12 @@ impl Ops {
             }
             Ask::Conversations(ask) => {
                 self.spawn(caller, done, async move |ops, caller| conversations::perform(&ops, &caller, ask).await);
+            }
+            Ask::Sessions(_) => {
+                self.spawn(caller, done, async move |ops, caller| sessions::perform(&ops, &caller).await);
+            }
+            Ask::EndSession(ask) => {
+                self.spawn(caller, done, async move |ops, caller| end_session::perform(&ops, &caller, ask).await);
             }
             Ask::Unserved(op) => done(Err(unserved(op.word()))),
         }

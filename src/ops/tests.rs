@@ -32,6 +32,7 @@ enum Work {
     Stamps { of: usize, cause: Cause },
     Compare { of: usize, cause: Cause },
     Fill { of: usize, after: Option<Seq>, rows: usize },
+    Cursor { of: usize },
     Find { of: usize, after: Seq },
     Raise { of: usize, seq: Seq },
     Append { conv: usize },
@@ -82,15 +83,16 @@ fn conv(of: usize) -> ConvId {
 }
 
 fn session(of: usize, rules: &Arc<Rules>, now: Tick) -> (Session, Vec<Effect>) {
-    let device = Device { user: UserId::new(&format!("u{of}")).unwrap(), device: DeviceId::new("d").unwrap() };
+    let device = Device::new(UserId::new(&format!("u{of}")).unwrap(), DeviceId::new("d").unwrap());
     let hello = Hello { token: None, device: device.device, client: None, attempt: 1, since: None };
     let request = Request { reference: None, frame: ClientFrame::Hello(hello) };
     let introduced = Greeting.on_frame(Ok(request)).unwrap();
     let expiry = Expiry { tick: 10 * END, at: 10 * END };
     let entering = introduced.on_token(Some(Ok((device.user, expiry))), SessionId::random()).unwrap();
     let phase = (of % 1_000) as u64;
-    let arrival = Arrival { rules: rules.clone(), node: "n".into(), ts: 0, now, phase, is_new: false };
-    entering.on_number(1).on_registered(arrival)
+    let stamps = Stamped { since: Since::new([0; 16]), clean: false, retired: false };
+    let arrival = Arrival { rules: rules.clone(), node: "n".into(), ts: 0, now, phase, is_new: false, stamps };
+    entering.on_entered(1, 1).on_registered(arrival)
 }
 
 impl World {
@@ -243,7 +245,7 @@ impl World {
             Work::Append { conv } => self.appended(conv, served),
             Work::Stamps { of, cause } => {
                 let since = Since::new(u128::from(self.tops[of / 2]).to_be_bytes());
-                let stamps = if served { Ok(Stamped { since, clean: true }) } else { Err(()) };
+                let stamps = if served { Ok(Stamped { since, clean: true, retired: false }) } else { Err(()) };
                 self.upkeep(of, UpkeepDone::StampsRead { cause, stamps });
             }
             Work::Compare { of, cause } => {
@@ -258,6 +260,10 @@ impl World {
                 let cursor = after.is_none().then_some(self.cursors[of]);
                 let done = if served { Ok(page) } else { Err(()) };
                 self.upkeep(of, UpkeepDone::Filled { conv: conv(of), cursor: cursor.filter(|_| served), rows: done });
+            }
+            Work::Cursor { of } => {
+                let cursor = served.then_some(self.cursors[of]).ok_or(());
+                self.upkeep(of, UpkeepDone::CursorRead { conv: conv(of), cursor });
             }
             Work::Find { of, after } => {
                 let next = (after < self.tops[of / 2]).then_some(after + 1);
@@ -329,6 +335,7 @@ impl World {
                 Effect::Upkeep(Upkeep::Compare { cause, urgency, .. }) => {
                     self.ask(Work::Compare { of, cause }, upkeep::class_of(urgency), 256);
                 }
+                Effect::Upkeep(Upkeep::ReadCursor { .. }) => self.ask(Work::Cursor { of }, Class::Fill, 1),
                 Effect::Upkeep(Upkeep::FindRow { after, .. }) => self.ask(Work::Find { of, after }, Class::Fill, 4),
                 Effect::Upkeep(Upkeep::RaiseCursor { seq, .. }) => {
                     self.ask(Work::Raise { of, seq }, Class::Fill, 1);

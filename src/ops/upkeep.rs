@@ -19,10 +19,10 @@ use crate::{
     metrics::StoreOp,
     model::{ConvId, Device, Row, Seq, Since},
     overload::{Class, Turn, cost},
-    protocol::{Refused, server::Announcement},
+    protocol::Refused,
     routing::SessionHandle,
-    session::{AckCheck, Cause, Delivery, GAPS, Identity, Stamped, Upkeep, UpkeepDone, Urgency},
-    store::{Span, Stamps},
+    session::{AckCheck, Cause, Delivery, GAPS, Stamped, Upkeep, UpkeepDone, Urgency},
+    store::{Entered, Span, Stamps},
 };
 
 /// Conversations looked at in one page of heads where few are behind: the whole inbox of almost everybody, in one go …
@@ -37,8 +37,8 @@ const CHECK_ROWS: usize = 4;
 const FIND_ROWS: usize = 16;
 /// Rows looked at for one that somebody else wrote.
 const UNDELIVERED_ROWS: usize = 256;
-/// What a login costs before its first comparison of heads: its number and its device, read and written.
-const LOGIN_ROWS: usize = 6;
+/// What a login costs before its first comparison of heads: the user's devices, read and one of them written.
+const LOGIN_ROWS: usize = 3;
 
 impl Ops {
     /// Does what a session needs; `done` is called once where there is something to tell it, unless the session has
@@ -49,16 +49,17 @@ impl Ops {
         need: Upkeep,
         done: impl FnOnce(UpkeepDone) + Send + 'static,
     ) {
-        if let Upkeep::Announce = need {
-            return announce(self, &me.identity);
+        if let Upkeep::Announce(announcement) = need {
+            return self.router.announce(&me.identity.device.user, announcement);
         }
         let (ops, me) = (self.clone(), me.clone());
         self.tasks.spawn(Box::pin(async move {
-            let device = &me.identity.device;
+            let device = &me.device();
             match need {
                 Upkeep::Fill { conv, after, rows, bytes } => {
                     done(fill(&ops, device, conv, after, Span { rows, bytes: bytes.min(PAGE_BYTES) }).await);
                 }
+                Upkeep::ReadCursor { conv } => done(read_cursor(&ops, device, conv).await),
                 Upkeep::FindRow { conv, after, upto } => done(find_row(&ops, conv, after, upto).await),
                 Upkeep::ReadStamps { cause, urgency } => {
                     let caller = Caller::session(me.clone());
@@ -79,27 +80,24 @@ impl Ops {
                 Upkeep::CheckAck(check) => done(check_ack(&ops, device, check).await),
                 Upkeep::RaiseCursor { conv, seq } => done(raise_cursor(&ops, device, conv, seq).await),
                 Upkeep::Undelivered { conv, after, upto } => undelivered(&ops, device, &conv, after, upto).await,
-                Upkeep::Announce => {}
+                Upkeep::Announce(_) => {}
             }
         }));
     }
 
-    /// Registers a device before its `welcome`.
+    /// Registers a device before its `welcome`, numbers its connection (R11), and reads the stamps that its first
+    /// comparison begins with.
     ///
     /// # Errors
     /// When the store did not do it.
-    pub async fn register(&self, device: &Device) -> Result<bool, Refused> {
-        let registered = self.store.marks.register_device(device).await;
-        counted(&self.metrics, StoreOp::RegisterDevice, registered).map_err(|error| fault::refused(&error))
-    }
-
-    /// A number for a new connection of a device (R11).
-    ///
-    /// # Errors
-    /// When the store gave none.
-    pub async fn number(&self, device: &Device) -> Result<u64, Refused> {
-        let number = self.store.marks.next_connection(device).await;
-        counted(&self.metrics, StoreOp::NextConnection, number).map_err(|error| fault::refused(&error))
+    pub async fn enter(&self, device: &Device) -> Result<(Entered, Stamped), Refused> {
+        let entered = self.store.marks.enter(device, self.limits.devices_per_user).await;
+        let entered = counted(&self.metrics, StoreOp::Enter, entered).map_err(|error| fault::refused(&error))?;
+        self.metrics.reconciles.of(Cause::Login).inc();
+        self.metrics.reconcile_rows.inc();
+        let device = Device { life: entered.life, ..device.clone() };
+        let stamped = stamped(&entered.stamps, &device);
+        Ok((entered, stamped))
     }
 
     /// The cost of a login up to its `welcome`.
@@ -117,11 +115,14 @@ impl Ops {
     }
 }
 
-fn announce(ops: &Ops, me: &Identity) {
-    let rank = &me.rank;
-    let (device, session) = (me.device.device.clone(), rank.session.clone());
-    let announcement = Announcement { device, session, number: rank.number, attempt: rank.attempt };
-    ops.router.announce(&me.device.user, announcement);
+async fn read_cursor(ops: &Ops, device: &Device, conv: ConvId) -> UpkeepDone {
+    let Ok(turn) = ops.turn(Class::Fill, cost(1, 0)).await else {
+        return UpkeepDone::CursorRead { conv, cursor: Err(()) };
+    };
+    let read = ops.store.marks.cursor(device, &conv).await;
+    turn.end(cost(1, 0), is_served(&read));
+    let cursor = counted(&ops.metrics, StoreOp::Cursor, read).map_err(drop);
+    UpkeepDone::CursorRead { conv, cursor }
 }
 
 async fn fill(ops: &Ops, device: &Device, conv: ConvId, after: Option<Seq>, span: Span) -> UpkeepDone {
@@ -173,22 +174,26 @@ async fn read_stamps(ops: &Ops, device: &Device, cause: Cause, urgency: Urgency)
     let Ok(turn) = ops.overload.turn(class_of(urgency), cost(1, 0)).await else {
         return UpkeepDone::StampsRead { cause, stamps: Err(()) };
     };
-    let read = ops.store.inbox.stamps(&device.user).await;
+    let read = ops.store.inbox.stamps(device).await;
     turn.end(cost(1, 0), is_served(&read));
     let read = counted(&ops.metrics, StoreOp::Stamps, read);
     ops.metrics.reconciles.of(cause).inc();
     ops.metrics.reconcile_rows.inc();
-    let stamped = |stamps: Stamps| Stamped { since: since(&stamps, device), clean: stamps.clean };
-    UpkeepDone::StampsRead { cause, stamps: read.map_err(drop).map(stamped) }
+    UpkeepDone::StampsRead { cause, stamps: read.map_err(drop).map(|stamps| stamped(&stamps, device)) }
+}
+
+fn stamped(stamps: &Stamps, device: &Device) -> Stamped {
+    Stamped { since: since(stamps, device), clean: stamps.clean, retired: stamps.retired }
 }
 
 /// The stamps as a session remembers them and a client brings them back: small, and of no use to another user or device,
-/// whose stamps may read the same.
+/// whose stamps may read the same, nor in another life of the device, which has less.
 fn since(stamps: &Stamps, device: &Device) -> Since {
     let mut digest = digest::Context::new(&digest::SHA256);
     for part in [device.user.as_str(), "/", device.device.as_str(), "/", stamps.value.as_str()] {
         digest.update(part.as_bytes());
     }
+    digest.update(&device.life.to_be_bytes());
     let mut first = [0; 16];
     first.copy_from_slice(&digest.finish().as_ref()[..16]);
     Since::new(first)
@@ -205,7 +210,7 @@ async fn compare(ops: &Ops, device: &Device, (after, scan): Place, cause: Cause,
     turn.end(cost(scanned, 0), is_served(&read));
     let read = counted(&ops.metrics, StoreOp::Gaps, read);
     ops.metrics.reconcile_rows.inc_by(scanned as u64);
-    UpkeepDone::Compared { cause, page: read.map_err(drop).map(|page| (page.items, page.next)) }
+    UpkeepDone::Compared { cause, page: read.map_err(drop).map(|page| ([page.items, page.level].concat(), page.next)) }
 }
 
 async fn check_ack(ops: &Ops, device: &Device, check: AckCheck) -> UpkeepDone {

@@ -54,14 +54,16 @@ close_reasons! {
     /// A later session of the same device, whose `attempt` is smaller: a program started anew, or a connection that
     /// the client gave up and that came through after all.
     Superseded, 4005, "superseded", "a later session of this device with a smaller attempt, connect again";
+    /// The device was retired while it was connected: its user has too many.
+    Retired, 4006, "retired", "this device was retired, connect again as a new one";
     /// The token is not valid.
     BadToken, 4100, "bad_token", "the token was refused";
     /// The token is past its time.
     TokenExpired, 4101, "token_expired", "the token expired";
     /// The first frame was no proper `hello`, a second one came, or too much that cannot be read.
     Violation, 4102, "violation", "protocol violation";
-    /// An operator ended it.
-    Disconnected, 4103, "disconnected", "disconnected by an operator";
+    /// Its user ended it, from another session.
+    Disconnected, 4103, "disconnected", "ended by its user";
     /// A later session of the same device, whose `attempt` is not smaller.
     Replaced, 4104, "replaced", "replaced by a later session of this device";
 }

@@ -42,6 +42,8 @@ error_codes! {
     RateLimited, "rate_limited", true;
     /// The user does not belong to the conversation.
     NotMember, "not_member", false;
+    /// No such session or device.
+    NotFound, "not_found", false;
     /// No such room.
     NoSuchRoom, "no_such_room", false;
     /// The recipient does not take messages from this user.

@@ -32,11 +32,13 @@ pub(super) struct Fields<'a> {
     pub(super) body: Option<Body>,
     pub(super) token: Option<String>,
     pub(super) device: Option<String>,
+    pub(super) session: Option<String>,
     pub(super) client: Option<String>,
     pub(super) attempt: Option<u64>,
     #[serde(borrow)]
     pub(super) since: Option<Text<'a>>,
     pub(super) before: Option<u64>,
+    pub(super) around: Option<u64>,
     pub(super) after: Option<After>,
     pub(super) limit: Option<u64>,
     #[serde(rename = "type")]

@@ -119,6 +119,10 @@ ops! {
     History, "history", limited: true, weight: PAGE, asks: ask::History, answered: History(ask::HistoryPage);
     /// A page of the list of conversations.
     Conversations, "conversations", limited: true, weight: PAGE, asks: ask::Conversations, answered: Conversations(ask::ConversationsPage);
+    /// One's devices and live sessions.
+    Sessions, "sessions", limited: true, weight: PAGE, asks: ask::Sessions, answered: Sessions(ask::SessionsPage);
+    /// Ends sessions of one's own.
+    EndSession, "end_session", limited: true, weight: PAGE, asks: ask::EndSession, answered: Ended(ask::Ended);
     /// A live signal, never stored.
     Signal, "signal", limited: true, weight: SMALL, asks: ask::Signal;
     /// A fresh token.

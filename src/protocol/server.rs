@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Body, Encoding, ErrorCode,
-    ask::{ConversationsPage, HistoryPage, Sent},
+    ask::{ConversationsPage, EndSession, Ended, HistoryPage, Sent, SessionsPage},
 };
 use crate::model::{Cid, ConvId, DeviceId, Millis, Row, Seq, SessionId, UserId};
 
@@ -24,6 +24,10 @@ pub enum ServerFrame {
     History(HistoryPage),
     /// A page of the list of conversations, most recent first.
     Conversations(ConversationsPage),
+    /// One's devices and live sessions.
+    Sessions(SessionsPage),
+    /// Sessions that were ended.
+    Ended(Ended),
     /// How far somebody has received or read a conversation.
     Receipt(Receipt),
     /// A live signal.
@@ -88,6 +92,8 @@ impl ServerFrame {
             | Self::Sent(Sent { reference, .. })
             | Self::History(HistoryPage { reference, .. })
             | Self::Conversations(ConversationsPage { reference, .. })
+            | Self::Sessions(SessionsPage { reference, .. })
+            | Self::Ended(Ended { reference, .. })
             | Self::TokenOk { reference, .. }
             | Self::Pong { reference }
             | Self::Error { reference, .. } => *reference,
@@ -113,6 +119,10 @@ pub struct Welcome {
     pub device: DeviceId,
     /// This connection.
     pub session: SessionId,
+    /// The device was not known: it starts at the user's read marks, and of what it may have had before natter knows
+    /// nothing. So it is the first time, or the device was retired meanwhile.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub new: bool,
     /// The node.
     pub node: String,
     /// The node's clock.
@@ -210,6 +220,18 @@ pub struct Announcement {
 enum BusOut<'a> {
     Session(&'a Announcement),
     Head { conv: &'a ConvId, seq: Seq },
+    Who { reply: &'a str },
+    End { which: &'a EndSession, reply: &'a str },
+}
+
+/// The payload that asks a user's nodes for the sessions there; each answers to `reply`.
+pub fn encode_who(reply: &str) -> Bytes {
+    Encoding::MsgPack.encode(&BusOut::Who { reply })
+}
+
+/// The payload that has a user's nodes end sessions; those that did answer to `reply` with which.
+pub fn encode_end(which: &EndSession, reply: &str) -> Bytes {
+    Encoding::MsgPack.encode(&BusOut::End { which, reply })
 }
 
 /// The payload that tells a user's nodes how far a conversation is, without the message: from a node that was cut
@@ -246,6 +268,17 @@ pub enum OnBus {
     Passing,
     /// Not for clients.
     Session(Announcement),
+    /// A node asks which sessions there are.
+    Who(Asked),
+    /// A node ends sessions.
+    End(Asked, EndSession),
+}
+
+/// Where a node wants its answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    /// A subject of the node that asks: text from outside.
+    pub reply: CompactString,
 }
 
 impl OnBus {
@@ -259,9 +292,18 @@ impl OnBus {
             op: &'a str,
             conv: Option<ConvId>,
             seq: Option<Seq>,
+            reply: Option<CompactString>,
+            which: Option<EndSession>,
         }
         let encoding = Encoding::sniff(payload);
         let peek: Peek<'_> = encoding.decode(payload)?;
+        if let Some(reply) = peek.reply {
+            return match (peek.op, peek.which) {
+                ("who", None) => Ok(Self::Who(Asked { reply })),
+                ("end", Some(which)) => Ok(Self::End(Asked { reply }, which)),
+                (op, _) => Err(format!("unexpected op {op:?} with a reply on a user's subject")),
+            };
+        }
         match (peek.op, peek.conv, peek.seq) {
             ("message", Some(conv), Some(seq)) => Ok(Self::Message { conv, seq }),
             ("head", Some(conv), Some(seq)) => Ok(Self::Head { conv, seq }),

@@ -6,6 +6,7 @@
 
 pub mod audience;
 mod clock;
+mod gather;
 mod mailbox;
 mod recent;
 mod registry;

@@ -18,6 +18,7 @@ use super::mailbox::{Mail, Mailbox};
 use crate::{
     bus::{Bus, OnMessage, Subscription},
     metrics::Metrics,
+    model::{Device, Millis, now_millis},
     protocol::Encoding,
     session::{Identity, Tick},
     subject::Subject,
@@ -33,19 +34,34 @@ const ACTIVE: Tick = 60_000;
 /// A live session as the rest of the node sees it.
 #[derive(Debug)]
 pub struct SessionHandle {
-    /// Who it is.
+    /// Who it is, as far as that was known when it joined: before its number and the device's life.
     pub identity: Identity,
     /// How its frames are written.
     pub encoding: Encoding,
     /// Where to put something for it.
     pub mailbox: Mailbox,
+    /// Since when it is here, for people.
+    pub since: Millis,
     active_at: AtomicU64,
+    /// The life of its device; 0 before the store has told.
+    life: AtomicU64,
 }
 
 impl SessionHandle {
     /// A session that has sent nothing yet.
     pub fn new(identity: Identity, encoding: Encoding) -> Self {
-        Self { identity, encoding, mailbox: Mailbox::default(), active_at: AtomicU64::new(0) }
+        let (active_at, life) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { identity, encoding, mailbox: Mailbox::default(), since: now_millis(), active_at, life }
+    }
+
+    /// The store told which life of its device this is.
+    pub fn enter(&self, life: u64) {
+        self.life.store(life, Ordering::Release);
+    }
+
+    /// Its device, in this life.
+    pub fn device(&self) -> Device {
+        Device { life: self.life.load(Ordering::Acquire), ..self.identity.device.clone() }
     }
 
     /// It sent a frame.
@@ -71,6 +87,13 @@ impl Listeners {
                 session.mailbox.push(mail);
             }
         }
+    }
+}
+
+impl Listeners {
+    /// The sessions.
+    pub fn all(&self) -> Vec<Arc<SessionHandle>> {
+        self.0.lock().clone()
     }
 }
 
@@ -209,6 +232,12 @@ impl Registry {
         let Some(listeners) = listeners else { return false };
         listeners.each(mail);
         true
+    }
+
+    /// The sessions here that listen on `subject`.
+    pub fn sessions_of(&self, subject: &Subject) -> Vec<Arc<SessionHandle>> {
+        let listeners = self.shard(subject).lock().get(subject).map(|entry| entry.listeners.clone());
+        listeners.map(|listeners| listeners.all()).unwrap_or_default()
     }
 
     /// Whether a session here listens on `subject`.

@@ -8,10 +8,10 @@ use std::sync::{Arc, Weak};
 use compact_str::{CompactString, format_compact};
 
 use super::{
-    audience,
+    audience, gather,
     mailbox::Mail,
     recent::Recent,
-    registry::{Listeners, Registry},
+    registry::{Listeners, Registry, SessionHandle},
     untold::{Last, Untold},
 };
 use crate::{
@@ -20,7 +20,7 @@ use crate::{
     model::{ConvId, NewMessage, Seq, UserId},
     protocol::{
         Encoding, LiveMessage, Message, ServerFrame, SharedFrame,
-        server::{Announcement, OnBus, encode_head},
+        server::{Announcement, Asked, OnBus, encode_head},
     },
     store::Appended,
     subject::Subject,
@@ -28,11 +28,12 @@ use crate::{
 
 /// The router of one node. Cheap to clone.
 #[derive(Clone)]
-pub struct Router(Arc<Inner>);
+pub struct Router(pub(super) Arc<Inner>);
 
-struct Inner {
-    bus: Arc<dyn Bus>,
-    registry: Arc<Registry>,
+pub(super) struct Inner {
+    pub(super) bus: Arc<dyn Bus>,
+    pub(super) registry: Arc<Registry>,
+    pub(super) node: String,
     metrics: Arc<Metrics>,
     recent: Recent,
     untold: Untold,
@@ -54,8 +55,10 @@ struct OfflineEvent<'a> {
 
 impl Router {
     /// A router; takes over what the bus tells of publishes that had no responders.
-    pub fn new(bus: Arc<dyn Bus>, registry: Arc<Registry>, metrics: Arc<Metrics>) -> Self {
-        let inner = Arc::new(Inner { bus, registry, metrics, recent: Recent::default(), untold: Untold::default() });
+    pub fn new(node: &str, bus: Arc<dyn Bus>, registry: Arc<Registry>, metrics: Arc<Metrics>) -> Self {
+        let node = node.to_owned();
+        let inner =
+            Arc::new(Inner { bus, registry, node, metrics, recent: Recent::default(), untold: Untold::default() });
         // Weak: the bus is owned by what it calls here, and a cycle would keep a whole node alive forever.
         let told: Weak<Inner> = Arc::downgrade(&inner);
         inner.bus.on_no_responders(Arc::new(move |tag| {
@@ -117,8 +120,10 @@ impl Router {
     }
 
     /// What the subscription of a subject does with what arrives.
-    pub fn inbound(listeners: Arc<Listeners>) -> OnMessage {
-        Arc::new(move |message| on_inbound(&listeners, message))
+    pub fn inbound(&self, listeners: Arc<Listeners>) -> OnMessage {
+        // Weak: the subscription is in the registry, which the router owns.
+        let router = Arc::downgrade(&self.0);
+        Arc::new(move |message| on_inbound(&router, &listeners, message))
     }
 
     /// Sends a receipt or a signal to a user's sessions everywhere.
@@ -207,7 +212,14 @@ fn tag_of(user: &UserId, from: &UserId, conv: &ConvId, seq: Seq) -> CompactStrin
     format_compact!("{user}.{from}.{conv}.{seq}")
 }
 
-fn on_inbound(listeners: &Listeners, message: BusMessage) {
+/// Tells the node that asked of these sessions.
+fn answer(router: &Weak<Inner>, asked: &Asked, sessions: &[Arc<SessionHandle>]) {
+    let (Some(router), Some(reply)) = (router.upgrade(), Subject::gathered_by(&asked.reply)) else { return };
+    let sessions: Vec<_> = sessions.iter().map(|session| router.seen(session)).collect();
+    router.bus.publish(&reply, Encoding::MsgPack.encode(&sessions));
+}
+
+fn on_inbound(router: &Weak<Inner>, listeners: &Listeners, message: BusMessage) {
     let payload = message.payload;
     match OnBus::decode(&payload) {
         Ok(OnBus::Message { conv, seq }) => {
@@ -222,6 +234,14 @@ fn on_inbound(listeners: &Listeners, message: BusMessage) {
         Ok(OnBus::Session(announcement)) => {
             let shared = Arc::new(announcement);
             listeners.each(|_| Some(Mail::Announcement(shared.clone())));
+        }
+        Ok(OnBus::Who(asked)) => answer(router, &asked, &listeners.all()),
+        Ok(OnBus::End(asked, which)) => {
+            let mut ended = listeners.all();
+            ended.retain(|session| gather::end(session, &which));
+            if !ended.is_empty() {
+                answer(router, &asked, &ended);
+            }
         }
         Err(error) => tracing::warn!(subject = %message.subject, error, "not a node's payload on a node's subject"),
     }

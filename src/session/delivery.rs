@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use self::{compare::Compare, conv::Conv, stamps::Seen};
+use self::{compare::Compare, conv::Conv, rested::Rested, stamps::Seen};
 use super::{Cause, Effect, Rules, Tick};
 use crate::{
     model::{ConvId, Seq},
@@ -19,8 +19,10 @@ mod compare;
 mod conv;
 mod cuts;
 mod fills;
+mod held;
 mod marks;
 mod offline;
+mod rested;
 #[cfg(any(debug_assertions, test))]
 mod sound;
 mod stamps;
@@ -38,6 +40,8 @@ pub struct At<'a> {
 #[derive(Debug)]
 pub struct Delivery {
     convs: HashMap<ConvId, Conv>,
+    /// Positions in which nothing is under way; none of `convs`.
+    rested: Rested,
     /// Conversations to fill, round robin.
     queue: VecDeque<ConvId>,
     unacked: u64,
@@ -74,6 +78,7 @@ impl Default for Delivery {
     fn default() -> Self {
         Self {
             convs: HashMap::new(),
+            rested: Rested::default(),
             queue: VecDeque::new(),
             unacked: 0,
             behind: 0,
@@ -112,7 +117,7 @@ impl Delivery {
 
     /// Conversations held in memory.
     pub fn known(&self) -> usize {
-        self.convs.len()
+        self.convs.len() + self.rested.len()
     }
 
     /// Messages handed out and not acknowledged.
@@ -123,7 +128,8 @@ impl Delivery {
     /// The client was handed everything of the conversation up to here, or has acknowledged it; 0 where the session does
     /// not know.
     pub fn handed(&self, conv: &ConvId) -> Seq {
-        self.convs.get(conv).and_then(|entry| entry.position).unwrap_or(0)
+        let position = self.convs.get(conv).map_or_else(|| self.rested.get(conv), |entry| entry.position);
+        position.unwrap_or(0)
     }
 
     /// Whether a comparison of heads is under way.
@@ -143,6 +149,7 @@ impl Delivery {
     /// A message arrived over the bus or from this node's own router.
     pub fn on_live(&mut self, live: Arc<LiveMessage>, at: At<'_>, out: &mut Out) {
         let (conv, seq) = (&live.conv, live.seq);
+        self.wake_up(conv, at);
         if self.is_next(conv, seq, at) {
             self.credit = self.credit.saturating_sub(live.size());
             self.hand_out(conv, seq, at);
@@ -150,6 +157,8 @@ impl Delivery {
                 entry.heard = entry.heard.max(seq);
             }
             out.push(Effect::HandLive(live));
+        } else if self.may_hold(conv, at) && self.make_room(at) {
+            self.begin_hold(live, at, out);
         } else {
             self.on_notice(conv, seq, at, out);
         }
@@ -168,6 +177,7 @@ impl Delivery {
     /// There is a message that cannot be handed out from what arrived: a gap, no room, a fill under way, an unknown
     /// position, or only its seq was told. It is remembered and read from the store (R5).
     pub fn on_notice(&mut self, conv: &ConvId, seq: Seq, at: At<'_>, out: &mut Out) {
+        self.wake_up(conv, at);
         if !self.convs.contains_key(conv) && !self.make_room(at) {
             // No room to remember it: the heads will tell, they were raised before this was published.
             self.tell_unkept(conv, seq, out);
@@ -230,22 +240,38 @@ impl Delivery {
         self.settle_login(conv);
     }
 
-    /// Makes room for one more conversation; `false` when there is none.
-    fn make_room(&mut self, at: At<'_>) -> bool {
-        if self.convs.len() < at.rules.known {
-            return true;
+    /// A conversation that rested moves again.
+    fn wake_up(&mut self, conv: &ConvId, at: At<'_>) {
+        let Some((conv, position)) = self.rested.take(conv) else { return };
+        if self.convs.len() >= at.rules.warm {
+            self.rest();
         }
-        self.forget();
-        let most = at.rules.known + at.rules.behind + usize::try_from(at.rules.window).unwrap_or(usize::MAX);
-        self.convs.len() < most
+        self.convs.insert(conv, Conv::at(position));
     }
 
-    /// Forgets what may be forgotten (R8). Nothing is while cursors are being read, for a page of heads or for an
-    /// acknowledgement: they may be older than what would be forgotten, and the conversation would be handed out a
-    /// second time.
-    fn forget(&mut self) {
+    /// Makes room for one more conversation; `false` when there is none.
+    fn make_room(&mut self, at: At<'_>) -> bool {
+        if self.convs.len() >= at.rules.warm {
+            self.rest();
+        }
+        self.forget(at);
+        let most = at.rules.known + at.rules.behind + usize::try_from(at.rules.window).unwrap_or(usize::MAX);
+        self.known() < most
+    }
+
+    /// Where nothing is under way the position alone is kept.
+    fn rest(&mut self) {
+        for (conv, entry) in self.convs.extract_if(|_, entry| entry.may_be_forgotten()) {
+            self.rested.put(conv, entry.acked);
+        }
+    }
+
+    /// Forgets what may be forgotten (R8), the least recently used first. Nothing is while cursors are being read, for a
+    /// page of heads or for an acknowledgement: they may be older than what would be forgotten, and the conversation would
+    /// be handed out a second time.
+    fn forget(&mut self, at: At<'_>) {
         if self.compare != Compare::Reading && self.checks == 0 {
-            self.convs.retain(|_, entry| !entry.may_be_forgotten());
+            self.rested.keep(at.rules.known);
         }
     }
 }

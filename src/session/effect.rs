@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::{
     model::{ConvId, Gap, Row, Seq, Since},
-    protocol::{Ask, CloseReason, LiveMessage, Refused, ServerFrame},
+    protocol::{Ask, CloseReason, LiveMessage, Refused, ServerFrame, server::Announcement},
 };
 
 /// Why the heads are compared: a metric's label.
@@ -124,6 +124,11 @@ pub enum Upkeep {
         /// About as many bytes as there is room for.
         bytes: usize,
     },
+    /// Read the stored cursor: the message that follows it may be in hand.
+    ReadCursor {
+        /// Where.
+        conv: ConvId,
+    },
     /// Find the first row behind a hole in a log.
     FindRow {
         /// Which log.
@@ -161,7 +166,7 @@ pub enum Upkeep {
         seq: Seq,
     },
     /// Tell the user's other nodes that this session exists (R11).
-    Announce,
+    Announce(Announcement),
     /// Tell push services of messages that lie unacknowledged too long.
     Undelivered {
         /// Which conversation.
@@ -176,7 +181,7 @@ pub enum Upkeep {
 impl Upkeep {
     /// Whether the session waits for an [`UpkeepDone`].
     pub fn is_answered(&self) -> bool {
-        !matches!(self, Self::Announce | Self::Undelivered { .. })
+        !matches!(self, Self::Announce(_) | Self::Undelivered { .. })
     }
 }
 
@@ -198,9 +203,11 @@ pub struct Stamped {
     pub since: Since,
     /// No change is under way: only then they say anything (R12).
     pub clean: bool,
+    /// The session's device was retired: there are no cursors any more that it could go by.
+    pub retired: bool,
 }
 
-/// A page of conversations with head above cursor, and where the next page starts.
+/// A page of conversations with head above cursor and some others, and where the next page starts.
 pub type GapsPage = (Vec<Gap>, Option<ConvId>);
 
 /// What came of an [`Upkeep`]. Those that are not here need no answer.
@@ -214,6 +221,13 @@ pub enum UpkeepDone {
         cursor: Option<Seq>,
         /// The rows, or nothing where they could not be read.
         rows: Result<Vec<Row>, ()>,
+    },
+    /// The stored cursor, or nothing where it could not be read.
+    CursorRead {
+        /// Where.
+        conv: ConvId,
+        /// Up to where the device has acknowledged.
+        cursor: Result<Seq, ()>,
     },
     /// The first row behind a hole.
     RowFound {

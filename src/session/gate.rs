@@ -25,6 +25,8 @@ const SEND_BYTES: usize = 16 << 10;
 const PAGE_ROWS: usize = 16;
 /// Reading the inbox for a list.
 const INBOX: u32 = 10;
+/// Asking all nodes of a user, and the store.
+const GATHER: u32 = 20;
 /// An acknowledgement that the store must judge. Clients repeat hundreds of them after a reconnect.
 const CHECK: u32 = 1;
 /// What an acknowledgement costs besides when there was nothing to acknowledge.
@@ -135,6 +137,7 @@ fn price(frame: &ClientFrame) -> u32 {
         ClientFrame::Ask(Ask::Read(_)) => 2,
         ClientFrame::Ask(Ask::History(history)) => 1 + small(history.limit / PAGE_ROWS),
         ClientFrame::Ask(Ask::Conversations(list)) => INBOX + small(4 * list.limit / PAGE_ROWS),
+        ClientFrame::Ask(Ask::Sessions(_) | Ask::EndSession(_)) => GATHER,
         _ => 1,
     }
 }

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::{Effect, Expiry, Identity, Rules, Session, Tick};
+use super::{Effect, Expiry, Identity, Rules, Session, Stamped, Tick};
 use crate::{
     model::{Device, Millis, SessionId, SessionRank, Since, UserId},
     protocol::{
@@ -53,7 +53,7 @@ pub struct Introduced {
     hello: Hello,
 }
 
-/// Its token was taken; its connection is numbered next, then the device is registered.
+/// Its token was taken; next the store numbers its connection and registers its device.
 #[derive(Debug)]
 pub struct Entering {
     reference: Option<u64>,
@@ -78,6 +78,8 @@ pub struct Arrival {
     pub phase: u64,
     /// The device was not known before: it has nothing, whatever its client says.
     pub is_new: bool,
+    /// The stamps of the inbox, read after the subscription was fenced (R10).
+    pub stamps: Stamped,
 }
 
 /// What a checked token says, or whether it is merely too old, and what is wrong in words.
@@ -115,7 +117,7 @@ impl Introduced {
         let (reason, text) = match checked {
             Some(Ok((user, expiry))) => {
                 let rank = SessionRank { number: 0, attempt: hello.attempt, session };
-                let identity = Identity { device: Device { user, device: hello.device }, rank };
+                let identity = Identity { device: Device::new(user, hello.device), rank };
                 let since = hello.since.as_deref().and_then(Since::parse);
                 return Ok(Entering { reference, identity, expiry, since });
             }
@@ -136,13 +138,14 @@ impl Entering {
         &self.identity
     }
 
-    /// The store gave this connection of the device a number.
-    pub fn on_number(mut self, number: u64) -> Self {
+    /// The store knows the device, in this life, and gave this connection a number.
+    pub fn on_entered(mut self, number: u64, life: u64) -> Self {
         self.identity.rank.number = number;
+        self.identity.device.life = life;
         self
     }
 
-    /// The store could not number the connection or register the device.
+    /// The store could not do that.
     pub fn on_store_down(self, refused: Refused) -> Rejection {
         Rejection::refused(self.reference, refused, CloseReason::StoreDown)
     }
@@ -155,6 +158,7 @@ impl Entering {
             user: identity.device.user.clone(),
             device: identity.device.device.clone(),
             session: identity.rank.session.clone(),
+            new: arrival.is_new,
             node: arrival.node.clone(),
             ts: arrival.ts,
             exp: expiry.at,

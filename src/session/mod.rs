@@ -19,7 +19,7 @@ pub use delivery::Delivery;
 pub use effect::{AckCheck, Cause, Effect, GapsPage, Stamped, Upkeep, UpkeepDone, Urgency};
 pub use greeting::{Greeting, Rejection};
 pub use rate::Rate;
-pub use rules::{BEHIND, GAPS, KNOWN, PAGE_ROWS, Rules};
+pub use rules::{BEHIND, GAPS, KNOWN, PAGE_ROWS, Rules, WARM};
 pub use session::Session;
 
 use crate::model::{Device, Millis, SessionRank};

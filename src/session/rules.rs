@@ -9,7 +9,9 @@ pub const GAPS: usize = 256;
 /// [`Rules::behind`] of a node.
 pub const BEHIND: usize = 64;
 /// [`Rules::known`] of a node.
-pub const KNOWN: usize = 32;
+pub const KNOWN: usize = 256;
+/// [`Rules::warm`] of a node.
+pub const WARM: usize = 32;
 
 /// What every session of a node keeps to. Times in milliseconds. The node makes them from its configuration, which
 /// has the default of every setting.
@@ -29,6 +31,8 @@ pub struct Rules {
     pub behind: usize,
     /// Conversations whose position is kept although nothing is under way there.
     pub known: usize,
+    /// Beyond so many conversations no more than the position is kept of those.
+    pub warm: usize,
     /// At least this long between two writes of one cursor.
     pub ack_coalesce: Tick,
     /// From the fence to the second look at the heads.

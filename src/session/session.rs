@@ -56,7 +56,7 @@ impl Session {
         arrival: Arrival,
         out: &mut Out,
     ) -> Self {
-        let Arrival { rules, now, phase, .. } = arrival;
+        let Arrival { rules, now, phase, stamps, .. } = arrival;
         let delivery = Delivery::begin(&rules, since, phase, now);
         let sweep_at = (rules.reconcile > 0).then(|| now + rules.reconcile / 2 + rules.reconcile * phase / 1000);
         let mut session = Self {
@@ -76,8 +76,9 @@ impl Session {
             moved: 0,
             rules,
         };
-        out.push(Effect::Upkeep(Upkeep::Announce));
-        session.delivery.compare(Cause::Login, out);
+        session.announce(out);
+        session.delivery.compare_at_login();
+        session.on_stamps(Cause::Login, Ok(stamps), now, out);
         session
     }
 
@@ -237,6 +238,10 @@ impl Session {
                 self.delivery.on_page(&conv, cursor, rows, At { rules: &self.rules, now }, out);
                 self.after_delivery(out);
             }
+            UpkeepDone::CursorRead { conv, cursor } => {
+                self.delivery.on_cursor_read(&conv, cursor, At { rules: &self.rules, now }, out);
+                self.after_delivery(out);
+            }
             UpkeepDone::RowFound { conv, next } => {
                 self.delivery.on_row_found(&conv, next, At { rules: &self.rules, now }, out);
                 self.after_delivery(out);
@@ -288,6 +293,10 @@ impl Session {
     /// The stamps of the inbox: nothing has changed, or the heads are read.
     fn on_stamps(&mut self, cause: Cause, stamps: Result<Stamped, ()>, now: Tick, out: &mut Out) {
         let Ok(stamps) = stamps else { return self.on_compare_failed(cause, now) };
+        if stamps.retired {
+            // What it goes by from now on would be cursors that start anew, and it would hand out everything again.
+            return out.push(Effect::Close(CloseReason::Retired));
+        }
         if self.delivery.on_stamps(stamps, At { rules: &self.rules, now }, out) {
             self.retry.reset();
             self.after_delivery(out);
@@ -327,14 +336,21 @@ impl Session {
             return;
         }
         let theirs = SessionRank { number: other.number, attempt: other.attempt, session: other.session.clone() };
-        out.push(if theirs < *mine {
-            Effect::Upkeep(Upkeep::Announce)
+        if theirs < *mine {
+            self.announce(out);
         } else if theirs.attempt < mine.attempt {
             // Whoever counted further knows of the other one, or neither of the two is of this client any more.
-            Effect::Close(CloseReason::Superseded)
+            out.push(Effect::Close(CloseReason::Superseded));
         } else {
-            Effect::Close(CloseReason::Replaced)
-        });
+            out.push(Effect::Close(CloseReason::Replaced));
+        }
+    }
+
+    fn announce(&self, out: &mut Out) {
+        let Identity { device, rank } = &self.identity;
+        let (device, session) = (device.device.clone(), rank.session.clone());
+        let announcement = Announcement { device, session, number: rank.number, attempt: rank.attempt };
+        out.push(Effect::Upkeep(Upkeep::Announce(announcement)));
     }
 
     /// Debug builds check after every step what delivery's counters promise.
@@ -425,7 +441,7 @@ impl Session {
             due = due.or(Some(Cause::Sweep));
         }
         if let Some(cause) = due {
-            out.push(Effect::Upkeep(Upkeep::Announce));
+            self.announce(out);
             self.delivery.compare(cause, out);
         }
     }

@@ -29,6 +29,7 @@ fn rules() -> Arc<Rules> {
         page_rows: 3,
         behind: 2,
         known: 2,
+        warm: 1,
         hole_after: 2_000,
         pending: 20,
         requests: Some(RATE),
@@ -50,7 +51,7 @@ fn index_of(of: &ConvId) -> usize {
 }
 
 fn identity(attempt: u64) -> Identity {
-    let device = Device { user: user("me"), device: DeviceId::new("phone").unwrap() };
+    let device = Device::new(user("me"), DeviceId::new("phone").unwrap());
     Identity { device, rank: SessionRank { number: 0, attempt, session: SessionId::random() } }
 }
 
@@ -69,7 +70,7 @@ struct Asked {
 
 /// What the store says of its stamp: even once it is settled.
 fn stamped(stamp: u64) -> Stamped {
-    Stamped { since: Since::new(u128::from(stamp).to_be_bytes()), clean: stamp.is_multiple_of(2) }
+    Stamped { since: Since::new(u128::from(stamp).to_be_bytes()), clean: stamp.is_multiple_of(2), retired: false }
 }
 
 #[derive(Debug)]
@@ -206,7 +207,7 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let (session, now) = (Self::fresh(1, 1_000_000, None), 1);
+        let (session, now) = (Self::fresh(1, 1_000_000, None, 1), 1);
         let mut world = Self {
             rules: rules(),
             now,
@@ -236,22 +237,30 @@ impl World {
     }
 
     /// Through the greeting, as the gateway does it.
-    fn fresh(now: Tick, ends: Tick, since: Option<Since>) -> (Session, Vec<Effect>) {
+    fn fresh(now: Tick, ends: Tick, since: Option<Since>, stamp: u64) -> (Session, Vec<Effect>) {
         let since = since.map(|since| since.to_compact_string());
         let hello = Hello { token: None, device: identity(0).device.device, client: None, attempt: 5, since };
         let request = Request { reference: Some(0), frame: ClientFrame::Hello(hello) };
         let introduced = Greeting.on_frame(Ok(request)).unwrap();
         let expiry = Expiry { tick: ends, at: ends };
-        let entering = introduced.on_token(Some(Ok((user("me"), expiry))), SessionId::random()).unwrap().on_number(5);
-        let (session, mut first) =
-            entering.on_registered(Arrival { rules: rules(), node: "n".into(), ts: 0, now, phase: 500, is_new: false });
+        let entering =
+            introduced.on_token(Some(Ok((user("me"), expiry))), SessionId::random()).unwrap().on_entered(5, 1);
+        let (session, mut first) = entering.on_registered(Arrival {
+            rules: rules(),
+            node: "n".into(),
+            ts: 0,
+            now,
+            phase: 500,
+            is_new: false,
+            stamps: stamped(stamp),
+        });
         assert!(matches!(first.remove(0), Effect::Frame(ServerFrame::Welcome(_))), "welcome comes first");
         (session, first)
     }
 
     fn restart(&mut self, resume: bool) {
         self.token_ends = self.now + 600_000;
-        let (session, first) = Self::fresh(self.now, self.token_ends, self.since.filter(|_| resume));
+        let (session, first) = Self::fresh(self.now, self.token_ends, self.since.filter(|_| resume), self.stamp);
         self.session = session;
         self.got.clear();
         // Cursor writes of the old session may still land; its reads and its answers go nowhere.
@@ -274,7 +283,7 @@ impl World {
                 Effect::HandRow(of, row) => self.hand(index_of(&of), row.seq),
                 Effect::Frame(frame) => self.on_frame(frame),
                 Effect::Ask { reference, ask } => self.ask(What::Ask { reference, ask }),
-                Effect::Upkeep(Upkeep::Announce | Upkeep::Undelivered { .. }) | Effect::Ping => {}
+                Effect::Upkeep(Upkeep::Announce(_) | Upkeep::Undelivered { .. }) | Effect::Ping => {}
                 Effect::Upkeep(need) => self.ask(What::Upkeep(need)),
                 Effect::CompareSkipped { .. } => self.skipped += 1,
                 Effect::GapsFound { found, .. } => assert!(found > 0 && found <= CONVS),
@@ -428,7 +437,7 @@ impl World {
             Ask::Conversations(_) => {
                 Answer::Conversations(ask::ConversationsPage { reference: None, items: Vec::new(), next: None })
             }
-            Ask::Read(_) | Ask::Signal(_) | Ask::Unserved(_) => Answer::Done,
+            Ask::Read(_) | Ask::Signal(_) | Ask::Unserved(_) | Ask::Sessions(_) | Ask::EndSession(_) => Answer::Done,
         }
     }
 
@@ -438,6 +447,10 @@ impl World {
         match need {
             Upkeep::ReadStamps { cause, .. } => UpkeepDone::StampsRead { cause, stamps: stamp.map(stamped).ok_or(()) },
             Upkeep::Fill { conv, .. } if fail => UpkeepDone::Filled { conv, cursor: None, rows: Err(()) },
+            Upkeep::ReadCursor { conv } => {
+                let cursor = if fail { Err(()) } else { Ok(cursors[index_of(&conv)]) };
+                UpkeepDone::CursorRead { conv, cursor }
+            }
             Upkeep::FindRow { conv, .. } if fail => UpkeepDone::RowFound { conv, next: Err(()) },
             Upkeep::FindRow { conv, after, upto } => {
                 let next = (after + 1..=upto.min(tops[index_of(&conv)])).next();
@@ -458,7 +471,6 @@ impl World {
                 all.retain(|gap| after.as_ref().is_none_or(|after| gap.conv > *after));
                 let next = (all.len() > 3).then(|| all[2].conv.clone());
                 all.truncate(3);
-                all.retain(|gap| gap.head > gap.cursor);
                 UpkeepDone::Compared { cause, page: Ok((all, next)) }
             }
             Upkeep::CheckAck(check) => {
@@ -473,7 +485,7 @@ impl World {
                 self.cursors[index] = self.cursors[index].max(stored.unwrap_or(0));
                 UpkeepDone::CursorRaised { conv, stored }
             }
-            Upkeep::Announce | Upkeep::Undelivered { .. } => unreachable!("not asked for in this model"),
+            Upkeep::Announce(_) | Upkeep::Undelivered { .. } => unreachable!("not asked for in this model"),
         }
     }
 
@@ -562,7 +574,7 @@ impl World {
         let closes = closed.is_some();
         let code = if attempt < 5 { CloseReason::Superseded } else { CloseReason::Replaced };
         assert!(closed.is_none_or(|reason| reason == code), "R11: {closed:?}, attempt {attempt}");
-        let speaks = out.iter().any(|effect| matches!(effect, Effect::Upkeep(Upkeep::Announce)));
+        let speaks = out.iter().any(|effect| matches!(effect, Effect::Upkeep(Upkeep::Announce(_))));
         assert_eq!(closes, above && !other_device, "R11: of two of one device the smaller closes");
         assert_eq!(speaks, !above && !other_device, "R11: the larger one speaks up");
         self.take(out);
@@ -718,7 +730,7 @@ proptest! {
 /// little.
 #[test]
 fn a_peer_that_takes_bytes_is_not_given_up() {
-    let (mut session, rules) = (World::fresh(1, u64::MAX / 2, None).0, rules());
+    let (mut session, rules) = (World::fresh(1, u64::MAX / 2, None, 1).0, rules());
     let mut closed_at = |step: u64| {
         let (mut now, mut bytes) = (1_000, 0);
         let mut out = Vec::new();
@@ -746,7 +758,7 @@ fn a_peer_that_takes_bytes_is_not_given_up() {
 /// What the system of a peer takes by itself, such as pings, is no sign of the peer.
 #[test]
 fn a_peer_whose_system_alone_answers_is_given_up() {
-    let (mut session, rules) = (World::fresh(1, u64::MAX / 2, None).0, rules());
+    let (mut session, rules) = (World::fresh(1, u64::MAX / 2, None, 1).0, rules());
     let (mut now, mut bytes, mut out) = (1, 0, Vec::new());
     session.on_output(1_000, now, &mut out);
     while now < 1 + rules.idle {
@@ -759,7 +771,7 @@ fn a_peer_whose_system_alone_answers_is_given_up() {
     assert!(out.iter().any(|effect| matches!(effect, Effect::Close(CloseReason::Idle))), "{out:?}");
 }
 
-/// A comparison that finds nothing, as it was asked for.
+/// A comparison that finds nothing, as it was asked for. That of the login has its stamps already.
 fn compare(session: &mut Session, cause: Cause, now: Tick, out: &mut Vec<Effect>) {
     session.on_upkeep(UpkeepDone::StampsRead { cause, stamps: Ok(stamped(1)) }, now, out);
     session.on_upkeep(UpkeepDone::Compared { cause, page: Ok((Vec::new(), None)) }, now, out);
@@ -771,7 +783,7 @@ fn compare(session: &mut Session, cause: Cause, now: Tick, out: &mut Vec<Effect>
 fn a_comparison_that_failed_is_tried_again_as_itself_and_ever_later() {
     let (mut waits, mut sessions) = ([0; 8], 0);
     for _ in 0..200 {
-        let (mut session, mut now) = (World::fresh(1, u64::MAX / 2, None).0, 1);
+        let (mut session, mut now) = (World::fresh(1, u64::MAX / 2, None, 1).0, 1);
         let mut out = Vec::new();
         compare(&mut session, Cause::Login, now, &mut out);
         // The sweep comes, and from then on the store is away.

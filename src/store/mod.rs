@@ -9,13 +9,14 @@ use std::{sync::Arc, time::Duration};
 use compact_str::CompactString;
 use futures_util::future::BoxFuture;
 
-use crate::model::{Audience, ConvId, Device, Gap, Millis, NewMessage, Row, Seq, UserId};
+use crate::model::{Audience, ConvId, Device, DeviceId, Gap, Millis, NewMessage, Row, Seq, UserId};
 
 pub mod appender;
 pub mod embedded;
 mod error;
 pub mod fence;
 mod holes;
+mod level;
 pub mod scylla;
 pub mod slots;
 
@@ -117,6 +118,8 @@ pub struct Stamps {
     pub value: CompactString,
     /// Nothing is under way: only then may they be compared with later ones.
     pub clean: bool,
+    /// The device that was asked for is not known in this life any more: its cursors are gone or going.
+    pub retired: bool,
 }
 
 /// Listings of a user's conversations, in the order of their ids, in pages.
@@ -130,17 +133,18 @@ pub trait Inbox: Send + Sync + 'static {
     ) -> StoreFuture<'a, Page<InboxRow>>;
 
     /// The conversations after `after` in which the device is behind (head > cursor); at most `limit` items and
-    /// about `scan` conversations looked at per page, so a page may be empty and have a `next`.
+    /// about `scan` conversations looked at per page, so a page may be empty and have a `next`. Cursors are read after
+    /// heads.
     fn gaps<'a>(
         &'a self,
         device: &'a Device,
         after: Option<&'a ConvId>,
         limit: usize,
         scan: usize,
-    ) -> StoreFuture<'a, Page<Gap>>;
+    ) -> StoreFuture<'a, Compared>;
 
-    /// The stamps of a user's inbox now: one row, instead of a comparison of all heads.
-    fn stamps<'a>(&'a self, user: &'a UserId) -> StoreFuture<'a, Stamps>;
+    /// The stamps of the inbox of a device's user now: one row, instead of a comparison of all heads.
+    fn stamps<'a>(&'a self, device: &'a Device) -> StoreFuture<'a, Stamps>;
 }
 
 /// How far devices have acknowledged and people have read, and which devices there are.
@@ -161,14 +165,20 @@ pub trait Marks: Send + Sync + 'static {
     /// Raises a read mark. It never goes back.
     fn raise_read_mark<'a>(&'a self, user: &'a UserId, conv: &'a ConvId, seq: Seq) -> StoreFuture<'a, ()>;
 
-    /// Makes a device known, durably, before its first `welcome`; true when it is new. A new device's cursors start
-    /// at the user's read marks of this moment; they are stored before the device is, so that a crash in
-    /// between leaves a device that is still new.
-    fn register_device<'a>(&'a self, device: &'a Device) -> StoreFuture<'a, bool>;
+    /// A device logs in; its life is not looked at, the answer tells it. One that is not known becomes so, durably, before
+    /// its first `welcome`: with a life of its own, whose cursors start at the user's read marks of this moment. They are
+    /// stored before the device is, so that a crash in between leaves a device that is still new. Of more than `most`
+    /// devices those that logged in longest ago are retired.
+    ///
+    /// Of two calls at once for a device that is not known each may get a life: that of the larger connection stays.
+    fn enter<'a>(&'a self, device: &'a Device, most: usize) -> StoreFuture<'a, Entered>;
 
-    /// A number for a new connection of a device, 1 or more (R11): larger than every number that was answered before
-    /// this call began, as long as nodes with sessions of the device run. Calls at the same moment may get the same.
-    fn next_connection<'a>(&'a self, device: &'a Device) -> StoreFuture<'a, u64>;
+    /// The devices of a user, in no order.
+    fn devices<'a>(&'a self, user: &'a UserId) -> StoreFuture<'a, Vec<KnownDevice>>;
+
+    /// Makes a device unknown and forgets its cursors; false where it is not known. A session of it goes on until it
+    /// looks at [`Stamps::retired`].
+    fn retire<'a>(&'a self, user: &'a UserId, device: &'a DeviceId) -> StoreFuture<'a, bool>;
 }
 
 /// What concerns an engine as a whole.
@@ -178,6 +188,42 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Writes what is not yet durable (cursors) and stops. Calls after it answer [`StoreError::Unavailable`].
     fn close(&self) -> StoreFuture<'_, ()>;
+}
+
+/// A page of a comparison of heads with cursors.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Compared {
+    /// Where the device is behind, in the order of their ids.
+    pub items: Vec<Gap>,
+    /// Some of those where it is not, the most recent first.
+    pub level: Vec<Gap>,
+    /// Where the next page starts.
+    pub next: Option<ConvId>,
+    /// Rows looked at.
+    pub scanned: usize,
+}
+
+/// What a login is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entered {
+    /// The connection's number, 1 or more (R11): larger than every number that was answered before the call began, as
+    /// long as nodes with sessions of the device run. Logins at the same moment may get the same.
+    pub number: u64,
+    /// The device's life: cursors belong to it.
+    pub life: u64,
+    /// It was not known before.
+    pub is_new: bool,
+    /// The stamps of the inbox, read with the rest.
+    pub stamps: Stamps,
+}
+
+/// A device that is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownDevice {
+    /// Which, with its life.
+    pub device: Device,
+    /// When it logged in last, for people.
+    pub seen: Millis,
 }
 
 /// Where a message stands after an append.

@@ -109,6 +109,7 @@ impl Node {
             user: UserId::new("alice").unwrap(),
             device: DeviceId::new("laptop").unwrap(),
             session: SessionId::random(),
+            new: false,
             node: "script".into(),
             ts: 0,
             exp: 0,

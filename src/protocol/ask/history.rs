@@ -18,7 +18,7 @@ pub const HISTORY_LIMIT: usize = 200;
 pub struct History {
     /// Where.
     pub conv: ConvId,
-    /// In which direction from which seq (exclusive).
+    /// In which direction from which seq.
     pub from: HistoryFrom,
     /// At most this many messages.
     pub limit: usize,
@@ -31,16 +31,19 @@ pub enum HistoryFrom {
     Before(Seq),
     /// The first messages after this seq.
     After(Seq),
+    /// Half of them before this seq, half from it on.
+    Around(Seq),
 }
 
 impl FromFields for History {
     fn from_fields(fields: Fields<'_>) -> Result<Self, Refused> {
-        let from = match (fields.before, fields.after) {
-            (Some(_), Some(_)) => return Err(bad_frame("before, after: give only one")),
-            (Some(before), None) => HistoryFrom::Before(seq("before", Some(before))?),
-            (None, Some(After::Seq(after))) => HistoryFrom::After(seq("after", Some(after))?),
-            (None, Some(After::Text(_))) => return Err(bad_frame("after: must be a seq")),
-            (None, None) => HistoryFrom::Before(MAX_SEQ),
+        let from = match (fields.before, fields.after, fields.around) {
+            (Some(before), None, None) => HistoryFrom::Before(seq("before", Some(before))?),
+            (None, Some(After::Seq(after)), None) => HistoryFrom::After(seq("after", Some(after))?),
+            (None, Some(After::Text(_)), None) => return Err(bad_frame("after: must be a seq")),
+            (None, None, Some(around)) => HistoryFrom::Around(seq("around", Some(around))?),
+            (None, None, None) => HistoryFrom::Before(MAX_SEQ),
+            _ => return Err(bad_frame("before, after, around: give only one")),
         };
         let conv = name("conv", fields.conv)?;
         Ok(Self { conv, from, limit: limit(fields.limit, HISTORY_LIMIT)? })
@@ -57,6 +60,6 @@ pub struct HistoryPage {
     pub conv: ConvId,
     /// Oldest first.
     pub messages: Vec<Message>,
-    /// Whether there is more in the direction asked for.
+    /// Whether there is more in the direction asked for; around a seq: whether there is more after the page.
     pub more: bool,
 }

@@ -8,6 +8,7 @@ mod conversations;
 mod history;
 mod read;
 mod send;
+mod sessions;
 mod signal;
 
 pub use self::{
@@ -15,6 +16,7 @@ pub use self::{
     history::{HISTORY_LIMIT, History, HistoryFrom, HistoryPage},
     read::Read,
     send::{Send, Sent},
+    sessions::{EndSession, Ended, LiveSession, SeenDevice, Sessions, SessionsPage},
     signal::{Signal, signal_type},
 };
 use super::{Answer, ErrorCode, ServerFrame};

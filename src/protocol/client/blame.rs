@@ -12,8 +12,8 @@ use super::FrameError;
 use crate::protocol::{Encoding, ErrorCode, Refused, strict::Text};
 
 /// Fields that are strings, integers, or one of both.
-const TEXTS: [&str; 9] = ["op", "to", "cid", "conv", "token", "device", "client", "since", "type"];
-const NUMBERS: [&str; 5] = ["ref", "seq", "attempt", "before", "limit"];
+const TEXTS: [&str; 10] = ["op", "to", "cid", "conv", "token", "device", "session", "client", "since", "type"];
+const NUMBERS: [&str; 6] = ["ref", "seq", "attempt", "before", "around", "limit"];
 const EITHER: [&str; 1] = ["after"];
 
 /// What to answer to a frame that could not be read. `words` are the decoder's own.

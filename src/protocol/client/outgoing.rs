@@ -41,6 +41,8 @@ pub enum Outgoing<'a> {
         before: Option<Seq>,
         #[serde(skip_serializing_if = "Option::is_none")]
         after: Option<Seq>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        around: Option<Seq>,
         limit: usize,
     },
     Conversations {
@@ -49,6 +51,18 @@ pub enum Outgoing<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         after: Option<&'a str>,
         limit: usize,
+    },
+    Sessions {
+        #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
+        reference: Option<u64>,
+    },
+    EndSession {
+        #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
+        reference: Option<u64>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        session: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        device: Option<&'a str>,
     },
     Signal {
         to: &'a str,

@@ -49,6 +49,11 @@ impl Delivery {
         out.push(Effect::Upkeep(Upkeep::ReadStamps { cause, urgency: cause.urgency() }));
     }
 
+    /// The comparison that a session begins with: its stamps were read with the device, so they come at once.
+    pub fn compare_at_login(&mut self) {
+        (self.compare, self.cause) = (Compare::Stamps, Cause::Login);
+    }
+
     /// Asks for a page of heads, the first or the one after `place`. The first may be large: mostly few are behind.
     pub(super) fn read_heads(&mut self, place: Option<(ConvId, bool)>, out: &mut Out) {
         self.compare = Compare::Reading;
@@ -77,11 +82,14 @@ impl Delivery {
         self.backing_off
     }
 
-    /// One page of (conversation, head, cursor) with head above cursor, and where the next page starts. Returns
-    /// how many conversations turned out to be behind.
+    /// One page of (conversation, head, cursor): all with head above cursor, and some where it is not, the most recent
+    /// first; and where the next page starts. Returns how many conversations turned out to be behind.
     pub fn on_gaps(&mut self, gaps: Vec<Gap>, next: Option<ConvId>, at: At<'_>, out: &mut Out) -> usize {
+        let (level, gaps): (Vec<_>, Vec<_>) = gaps.into_iter().partition(|gap| gap.head <= gap.cursor);
         let (mut found, sparse) = (0, gaps.len() < GAPS);
+        self.know_level(level, at);
         for Gap { conv, head, cursor } in gaps {
+            self.wake_up(&conv, at);
             // R8: the stored cursor is the position of a conversation without one. No position was forgotten
             // since the page was asked for ([`Delivery::make_room`] waits), so the cursor cannot lie below one.
             let entry = self.convs.entry(conv.clone()).or_insert_with(|| Conv::at(cursor));
@@ -114,13 +122,24 @@ impl Delivery {
         found
     }
 
+    /// Where the device is not behind, the cursor is the position (R8), and the next live message goes straight to the
+    /// socket. Not where there is one already: it may be further than this cursor.
+    fn know_level(&mut self, level: Vec<Gap>, at: At<'_>) {
+        for Gap { conv, cursor, .. } in level.into_iter().rev() {
+            let is_known = self.convs.contains_key(&conv) || self.rested.get(&conv).is_some();
+            if !is_known && self.rested.len() < at.rules.known {
+                self.rested.put(conv, cursor);
+            }
+        }
+    }
+
     pub(super) fn resume_compare(&mut self, at: At<'_>, out: &mut Out) {
         match &self.compare {
             Compare::Stamps | Compare::Reading => {}
             Compare::Holding { next, sparse } => {
                 if self.behind < at.rules.behind {
                     let place = (next.clone(), *sparse);
-                    self.forget();
+                    self.forget(at);
                     self.read_heads(Some(place), out);
                 }
             }

@@ -1,12 +1,14 @@
 //! One conversation of a session: position, acknowledged, wanted. Used only by [`super::Delivery`].
 
+use std::sync::Arc;
+
 use super::{At, cuts::Cuts, fills::Room};
-use crate::{model::Seq, session::Tick};
+use crate::{model::Seq, protocol::LiveMessage, session::Tick};
 
 /// One conversation that this session has something to do with.
 #[derive(Debug, Default)]
 pub(super) struct Conv {
-    /// Last seq handed out. `None`: not known yet, a fill reads the cursor.
+    /// Last seq handed out. `None`: not known yet, the cursor is read.
     pub(super) position: Option<Seq>,
     /// Acknowledged by the client, at or below the position.
     pub(super) acked: Seq,
@@ -16,6 +18,8 @@ pub(super) struct Conv {
     pub(super) want: Seq,
     /// A page is being read, and what is kept free for it.
     pub(super) filling: Option<Room>,
+    /// The live message that waits for the cursor, where that is all that is being read.
+    pub(super) held: Option<Arc<LiveMessage>>,
     /// Waits in the queue of those to fill.
     pub(super) queued: bool,
     /// Not to be filled before.

@@ -10,7 +10,7 @@ use crate::{
 /// Back-off of a fill that found nothing, in milliseconds: doubles up to the second figure.
 const BACKOFF: (Tick, Tick) = (20, 5_000);
 /// Fills under way at once, so that one slow page does not hold the others.
-const FILLS: usize = 2;
+pub(super) const FILLS: usize = 2;
 
 /// What is kept free for a page that is being read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -34,13 +34,10 @@ impl Delivery {
         if !self.end_fill(conv) {
             return;
         }
-        let Some(entry) = self.convs.get_mut(conv) else { return };
-        if let (None, Some(cursor)) = (entry.position, cursor) {
-            (entry.position, entry.acked, entry.stored) = (Some(cursor), cursor, entry.stored.max(cursor));
-            if !entry.is_behind() {
-                self.behind -= 1;
-            }
+        if let Some(cursor) = cursor {
+            self.start_at(conv, cursor);
         }
+        let Some(entry) = self.convs.get_mut(conv) else { return };
         let before = entry.position;
         self.settle_login(conv);
         let (answered, mut blocked) = (rows.is_ok(), false);

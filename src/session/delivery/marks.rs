@@ -16,6 +16,10 @@ impl Delivery {
     /// [`Delivery::on_top`] and [`Delivery::on_check_failed`] follows.
     #[must_use]
     pub fn on_ack(&mut self, conv: &ConvId, seq: Seq, at: At<'_>, out: &mut Out) -> bool {
+        if self.rested.get(conv).is_some_and(|position| seq <= position) {
+            // All of it is acknowledged and stored.
+            return true;
+        }
         let position = self.convs.get(conv).and_then(|entry| entry.position);
         if position.is_none_or(|position| seq > position) {
             self.checks += 1;
@@ -38,6 +42,7 @@ impl Delivery {
         if seq > top {
             return false;
         }
+        self.wake_up(conv, at);
         if !self.convs.contains_key(conv) && !self.make_room(at) {
             // No room to remember it. The cursor alone says it all: whoever needs a position here reads it.
             if seq > cursor {

@@ -26,6 +26,11 @@ impl Delivery {
             assert!(self.convs.get(conv).is_some_and(|entry| entry.queued), "{conv} is queued and unknown: {self:#?}");
         }
         for (conv, entry) in &self.convs {
+            assert!(self.rested.get(conv).is_none(), "{conv} rests and moves: {self:#?}");
+            assert!(
+                entry.held.is_none() || entry.filling.is_some(),
+                "{conv}: nobody comes for what is held: {self:#?}"
+            );
             let is_cared_for = entry.queued || entry.filling.is_some();
             assert!(!entry.is_behind() || is_cared_for, "{conv} is behind and not filled: {self:#?}");
             assert!(entry.acked <= entry.position.unwrap_or(entry.acked), "{conv}: acknowledged ahead: {self:#?}");

@@ -40,6 +40,7 @@ fn rules() -> Rules {
         page_rows: 3,
         behind: 2,
         known: 2,
+        warm: 1,
         hole_after: 2_000,
         ..crate::node::rules(&crate::config::Config::default())
     }
@@ -56,6 +57,7 @@ struct Asked {
 #[derive(Debug, Clone)]
 enum Request {
     Fill { conv: usize, after: Option<Seq>, rows: usize },
+    Position { conv: usize },
     Row { conv: usize, after: Seq, upto: Seq },
     Stamps,
     Compare { after: Option<ConvId> },
@@ -183,6 +185,7 @@ impl World {
                     assert!(rows > 0 && bytes > 0);
                     self.ask(Request::Fill { conv: Self::index(&conv), after, rows });
                 }
+                Upkeep::ReadCursor { conv } => self.ask(Request::Position { conv: Self::index(&conv) }),
                 Upkeep::FindRow { conv, after, upto } => {
                     self.ask(Request::Row { conv: Self::index(&conv), after, upto })
                 }
@@ -249,6 +252,10 @@ impl World {
                 let page = (start + 1..=tops[index]).take_while(there).take(rows).map(row).collect();
                 self.session.on_page(&conv(index), cursor, Ok(page), At { rules: &rules, now }, &mut out);
             }
+            Request::Position { conv: index } => {
+                let cursor = if fail { Err(()) } else { Ok(cursors[index]) };
+                self.session.on_cursor_read(&conv(index), cursor, At { rules: &rules, now }, &mut out);
+            }
             Request::Row { conv: index, after, upto } => {
                 let there = |seq: &Seq| self.lost[index] != Some(*seq);
                 let next = (after + 1..=upto.max(tops[index])).find(|seq| *seq <= tops[index] && there(seq));
@@ -263,7 +270,7 @@ impl World {
             Request::Stamps => {
                 // Counted in the same commit as the heads, as the embedded store does.
                 let count = u128::from(tops.iter().sum::<Seq>());
-                let stamps = Stamped { since: Since::new(count.to_be_bytes()), clean: true };
+                let stamps = Stamped { since: Since::new(count.to_be_bytes()), clean: true, retired: false };
                 let _ = self.session.on_stamps(stamps, At { rules: &rules, now }, &mut out);
             }
             Request::Compare { after } => {
@@ -273,7 +280,6 @@ impl World {
                 all.retain(|gap| after.as_ref().is_none_or(|after| gap.conv > *after));
                 let next = (all.len() > 2).then(|| all[1].conv.clone());
                 all.truncate(2);
-                all.retain(|gap| gap.head > gap.cursor);
                 self.session.on_gaps(all, next, At { rules: &rules, now }, &mut out);
             }
             Request::Top { .. } if fail => self.session.on_check_failed(),

@@ -30,8 +30,15 @@ impl One {
         let introduced = Greeting.on_frame(Ok(request)).unwrap();
         let entering = introduced.on_token(Some(Ok((user("me"), expiry))), SessionId::random()).unwrap();
         let rules = Arc::new(crate::node::rules(&crate::config::Config::default()));
-        let (session, first) =
-            entering.on_registered(Arrival { rules, node: "n".into(), ts: 0, now: 0, phase, is_new });
+        let (session, first) = entering.on_registered(Arrival {
+            rules,
+            node: "n".into(),
+            ts: 0,
+            now: 0,
+            phase,
+            is_new,
+            stamps: stamped(stamp),
+        });
         let (gaps, caught_up, wants) = (Vec::new(), Vec::new(), Vec::new());
         let mut one = Self { session, now: 0, stamp, gaps, broken: false, whole: 0, skipped: 0, caught_up, wants };
         one.on_output();
@@ -195,15 +202,17 @@ fn a_client_is_told_nothing_before_its_cursors_are_stored() {
 /// The first page looks at many conversations at once; behind a page that was full of gaps the next one at few.
 #[test]
 fn where_many_are_behind_pages_look_at_few() {
-    let gap = |n: usize| Gap { conv: ConvId::new(&format!("dm:me:p{n:04}")).unwrap(), head: 1, cursor: 1 };
+    let gap = |n: usize| Gap { conv: ConvId::new(&format!("dm:me:p{n:04}")).unwrap(), head: 1, cursor: 0 };
     let full: Vec<Gap> = (0..GAPS).map(gap).collect();
     let next_page = |gaps: Vec<Gap>| {
-        let (mut session, mut out) = World::fresh(1, u64::MAX / 2, None);
-        session.on_upkeep(UpkeepDone::StampsRead { cause: Cause::Login, stamps: Ok(stamped(2)) }, 1, &mut out);
+        let rules = Rules { behind: 1_000, ..(*rules()).clone() };
+        let (at, mut session, mut out) =
+            (delivery::At { rules: &rules, now: 1 }, Delivery::begin(&rules, None, 0, 1), Vec::new());
+        session.compare_at_login();
+        assert!(!session.on_stamps(stamped(2), at, &mut out));
         assert!(out.iter().any(|effect| matches!(effect, Effect::Upkeep(Upkeep::Compare { sparse: true, .. }))));
         out.clear();
-        let page = Ok((gaps, Some(gap(5_000).conv)));
-        session.on_upkeep(UpkeepDone::Compared { cause: Cause::Login, page }, 1, &mut out);
+        session.on_gaps(gaps, Some(gap(5_000).conv), at, &mut out);
         out.into_iter().find_map(|effect| match effect {
             Effect::Upkeep(Upkeep::Compare { sparse, .. }) => Some(sparse),
             _ => None,

@@ -5,8 +5,8 @@ use tokio::sync::oneshot;
 
 use super::commit::QueuedMessage;
 use crate::{
-    model::{ConvId, Device, Seq, UserId},
-    store::{Appended, StoreError, StoreResult},
+    model::{ConvId, Device, DeviceId, Seq, UserId},
+    store::{Appended, Entered, StoreError, StoreResult},
 };
 
 /// Where an answer goes. Dropped where the caller no longer waits.
@@ -54,12 +54,30 @@ pub(super) enum Command {
         /// Told when they are written.
         reply: Reply<()>,
     },
-    /// Makes a device known, whose cursors are stored.
-    Register {
-        /// Which.
+    /// A device logs in. One that is not known becomes so: its cursors are stored.
+    Enter {
+        /// Which, with the life that it begins where it is not known.
         device: Device,
-        /// True when it is new.
-        reply: Reply<bool>,
+        /// Of more devices of the user those that logged in longest ago are retired.
+        most: usize,
+        /// What became of it, and whose cursors are to be forgotten.
+        reply: Reply<(Entered, Vec<Device>)>,
+    },
+    /// Makes a device unknown.
+    Retire {
+        /// Whose.
+        user: UserId,
+        /// Which.
+        device: DeviceId,
+        /// Its last life, whose cursors are to be forgotten.
+        reply: Reply<Option<Device>>,
+    },
+    /// Removes rows of the table of cursors.
+    Forget {
+        /// Their keys.
+        keys: Vec<Slice>,
+        /// Told when it is written.
+        reply: Reply<()>,
     },
     /// Asks whether the writer is at work and the engine takes writes.
     Ping(Reply<()>),
@@ -78,10 +96,12 @@ impl Command {
             Self::RaiseCursor { reply, .. }
             | Self::RaiseReadMark { reply, .. }
             | Self::Start { reply, .. }
+            | Self::Forget { reply, .. }
             | Self::Ping(reply) => {
                 drop(reply.send(refused));
             }
-            Self::Register { reply, .. } => drop(reply.send(Err(error.clone()))),
+            Self::Enter { reply, .. } => drop(reply.send(Err(error.clone()))),
+            Self::Retire { reply, .. } => drop(reply.send(Err(error.clone()))),
             Self::Close(reply) => return Some(reply),
         }
         None

@@ -4,7 +4,7 @@
 //! What changes more than once within a commit (a head, a cursor, a read mark) is collected here and goes into the
 //! batch once, with its last value: a hundred messages of one conversation cost two heads, not two hundred.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
 use fjall::{OwnedWriteBatch, PersistMode, Slice};
 
@@ -13,7 +13,7 @@ use super::{
     keys,
     log_end::LogEnd,
     recent::Recent,
-    rows::{self, StoredMessage},
+    rows::{self, DeviceRow, StoredMessage},
     tables::{Tables, unavailable},
 };
 use crate::{
@@ -58,14 +58,17 @@ impl Memory {
 
 /// A commit that is being gathered.
 pub(super) struct Commit<'a> {
-    tables: &'a Tables,
+    pub(super) tables: &'a Tables,
     memory: &'a mut Memory,
-    batch: OwnedWriteBatch,
+    pub(super) batch: OwnedWriteBatch,
     /// The rows of this commit by their cids: they are not in the tables yet.
     fresh: HashMap<Slice, (Seq, Slice)>,
     logs: HashMap<ConvId, LogEnd>,
     cursors: BTreeMap<Slice, Seq>,
-    devices: BTreeSet<Slice>,
+    /// Rows of devices; `None`: removed.
+    pub(super) devices: BTreeMap<Slice, Option<DeviceRow>>,
+    /// A device became known, or unknown.
+    pub(super) changes_devices: bool,
     /// Bytes of rows gathered.
     bytes: usize,
     /// The highest seq given out in this commit.
@@ -85,7 +88,8 @@ impl<'a> Commit<'a> {
             touched: Vec::new(),
             logs: HashMap::new(),
             cursors: BTreeMap::new(),
-            devices: BTreeSet::new(),
+            devices: BTreeMap::new(),
+            changes_devices: false,
             bytes: 0,
             highest: 0,
         }
@@ -189,24 +193,10 @@ impl<'a> Commit<'a> {
     /// faster, it has a session by now, and marks that were read since would take its cursors over messages that it was
     /// never handed.
     pub(super) fn start(&mut self, device: &Device, starts: Vec<(Slice, Seq)>) -> StoreResult<()> {
-        if self.is_known(&keys::device(device))? {
+        if self.device(&keys::device(device))?.is_some() {
             return Ok(());
         }
         starts.into_iter().try_for_each(|(key, seq)| self.raise_in_cursors(key, seq))
-    }
-
-    /// Makes a device known; false where it is known already. Its cursors are stored ([`super::register`]).
-    pub(super) fn register(&mut self, device: &Device) -> StoreResult<bool> {
-        let key = keys::device(device);
-        let is_new = !self.is_known(&key)?;
-        if is_new {
-            self.devices.insert(key);
-        }
-        Ok(is_new)
-    }
-
-    fn is_known(&self, device: &Slice) -> StoreResult<bool> {
-        Ok(self.devices.contains(device) || self.tables.devices.contains_key(device).map_err(unavailable)?)
     }
 
     /// Messages gathered that were not stored before.
@@ -214,13 +204,13 @@ impl<'a> Commit<'a> {
         self.fresh.len()
     }
 
-    /// Whether [`Self::write`] waits for the disk: with a message or a device in it.
+    /// Whether [`Self::write`] waits for the disk: with a message in it, or a device that is new or retired.
     pub(super) fn is_durable(&self) -> bool {
-        !self.fresh.is_empty() || !self.devices.is_empty()
+        !self.fresh.is_empty() || self.changes_devices
     }
 
-    /// Writes it all at once. With a message or a device in it the commit is on the disk when this returns;
-    /// cursors and read marks alone only reach the operating system, and the disk with the next such commit.
+    /// Writes it all at once. With a message or a new device in it the commit is on the disk when this
+    /// returns; cursors, read marks and logins alone only reach the operating system, and the disk with the next such commit.
     pub(super) fn write(mut self) -> Result<(), Fault> {
         let mode = if self.is_durable() { PersistMode::SyncData } else { PersistMode::Buffer };
         for (conv, end) in self.logs {
@@ -234,8 +224,11 @@ impl<'a> Commit<'a> {
             self.batch.insert(&self.tables.cursors, key.clone(), rows::encode_seq(seq));
             self.memory.cursors.put(key, seq);
         }
-        for key in self.devices {
-            self.batch.insert(&self.tables.devices, key, Slice::from([]));
+        for (key, row) in self.devices {
+            match row {
+                Some(row) => self.batch.insert(&self.tables.devices, key, row.encode()),
+                None => self.batch.remove(&self.tables.devices, key),
+            }
         }
         self.tables.watermark.raise_ceiling(self.highest).map_err(fjall::Error::Io)?;
         // The memory is ahead of the tables until this succeeds. If it fails, the writer forgets it all.

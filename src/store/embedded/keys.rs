@@ -5,8 +5,8 @@
 //! | messages | #conv conv 00 seq (8 bytes, big-endian, so that they sort) | see [`super::rows`] |
 //! | cids | #conv conv 00 sender 00 cid | seq |
 //! | inbox | #user user 00 conv | head, its ts, read mark |
-//! | cursors | #user user 00 device 00 conv | seq |
-//! | devices | #user user 00 device | nothing |
+//! | cursors | #user user 00 device 00 life (16 hex digits) 00 conv | seq |
+//! | devices | #user user 00 device | see [`super::rows::DeviceRow`] |
 //! | commits | `commit` | see [`super::rows::CommitRow`]: the last commit's |
 //!
 //! Parts are joined by a 0 byte, which no name, conversation id or cid can hold (`model` checks them). So two
@@ -24,7 +24,7 @@ use std::ops::Range;
 
 use fjall::Slice;
 
-use crate::model::{Cid, ConvId, Device, Seq, UserId};
+use crate::model::{Cid, ConvId, Device, DeviceId, Seq, UserId};
 
 /// The longest key is a cid's, with a conversation of two 64-byte names and 64 characters of four bytes.
 const MAX_KEY: usize = 512;
@@ -95,17 +95,23 @@ pub(super) fn inboxes(user: &UserId, after: Option<&ConvId>) -> Range<Slice> {
 
 /// A device's cursor.
 pub(super) fn cursor(device: &Device, conv: &ConvId) -> Slice {
-    below(&device.user, &[device.device.as_str().as_bytes(), SEPARATOR, conv.as_str().as_bytes()])
+    let life = life(device);
+    below(&device.user, &[device.device.as_str().as_bytes(), SEPARATOR, &life, SEPARATOR, conv.as_str().as_bytes()])
+}
+
+/// In hex: no byte of it is a separator.
+fn life(device: &Device) -> [u8; 16] {
+    std::array::from_fn(|at| b"0123456789abcdef"[(device.life >> (60 - 4 * at) & 15) as usize])
 }
 
 /// A device's cursors after a conversation, or all of them.
 pub(super) fn cursors(device: &Device, after: Option<&ConvId>) -> Range<Slice> {
-    let (user, device) = (&device.user, device.device.as_str().as_bytes());
+    let (life, user, device) = (life(device), &device.user, device.device.as_str().as_bytes());
     let start = match after {
-        Some(conv) => below(user, &[device, SEPARATOR, conv.as_str().as_bytes(), SEPARATOR]),
-        None => below(user, &[device, SEPARATOR]),
+        Some(conv) => below(user, &[device, SEPARATOR, &life, SEPARATOR, conv.as_str().as_bytes(), SEPARATOR]),
+        None => below(user, &[device, SEPARATOR, &life, SEPARATOR]),
     };
-    start..below(user, &[device, END])
+    start..below(user, &[device, SEPARATOR, &life, END])
 }
 
 /// The largest of the cursors of all of a user's devices.
@@ -118,6 +124,17 @@ pub(super) fn device(device: &Device) -> Slice {
     below(&device.user, &[device.device.as_str().as_bytes()])
 }
 
+/// All devices of a user.
+pub(super) fn devices(user: &UserId) -> Range<Slice> {
+    below(user, &[])..end_of(user)
+}
+
+/// The name in a device's key.
+pub(super) fn device_of(key: &[u8]) -> Option<DeviceId> {
+    let start = key.iter().rposition(|byte| *byte == 0)? + 1;
+    DeviceId::new(std::str::from_utf8(&key[start..]).ok()?).ok()
+}
+
 /// What is written to see whether the disk takes it: the key of a user without a name, which nobody has.
 pub(super) fn check() -> Slice {
     join(&[&[0; 4], SEPARATOR, b"check"])
@@ -126,7 +143,7 @@ pub(super) fn check() -> Slice {
 /// A key among those of a user.
 fn below(user: &UserId, rest: &[&[u8]]) -> Slice {
     let name = user.as_str();
-    let mut parts: [&[u8]; 7] = [&[]; 7];
+    let mut parts: [&[u8]; 9] = [&[]; 9];
     let hash = hash(name);
     parts[..3].copy_from_slice(&[&hash, name.as_bytes(), SEPARATOR]);
     parts[3..3 + rest.len()].copy_from_slice(rest);
@@ -148,7 +165,6 @@ pub(super) fn conv_of(key: &[u8]) -> Option<ConvId> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::DeviceId;
 
     fn user(name: &str) -> UserId {
         UserId::new(name).unwrap()
@@ -160,10 +176,14 @@ mod tests {
         let of_a = inboxes(&a, None);
         assert!(of_a.contains(&inbox(&a, &ConvId::direct(&a, &z))));
         assert!(!of_a.contains(&inbox(&ab, &ConvId::direct(&ab, &z))));
-        let device = |name| Device { user: a.clone(), device: DeviceId::new(name).unwrap() };
+        let device = |name| Device::new(a.clone(), DeviceId::new(name).unwrap());
         let of_phone = cursors(&device("phone"), None);
         assert!(of_phone.contains(&cursor(&device("phone"), &ConvId::direct(&a, &z))));
         assert!(!of_phone.contains(&cursor(&device("phone-2"), &ConvId::direct(&a, &z))));
+        let another_life = Device { life: 1, ..device("phone") };
+        assert!(!of_phone.contains(&cursor(&another_life, &ConvId::direct(&a, &z))));
+        assert!(cursors(&another_life, None).contains(&cursor(&another_life, &ConvId::direct(&a, &z))));
+        assert_eq!(device_of(&super::device(&device("phone"))), DeviceId::new("phone").ok());
         assert!(!of_phone.contains(&delivered(&a, &ConvId::direct(&a, &z))));
     }
 

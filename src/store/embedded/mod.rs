@@ -14,10 +14,7 @@
 use std::{
     collections::HashMap,
     path::Path,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, atomic::Ordering},
     time::Duration,
 };
 
@@ -26,6 +23,8 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use self::{
     command::{Command, Reply},
     folder::Folder,
+    recent::Recent,
+    register::Unfinished,
     shared::{Shared, closed},
     tables::Tables,
     thread::Thread,
@@ -33,13 +32,14 @@ use self::{
 };
 use crate::{
     config,
-    model::{ConvId, Device},
+    model::Device,
     store::{STORE_DEADLINE, StoreError, StoreResult},
 };
 
 pub mod backup;
 mod command;
 mod commit;
+mod devices;
 mod fault;
 mod folder;
 mod inspect;
@@ -112,10 +112,10 @@ pub struct EmbeddedStore {
     /// New devices whose cursors are being copied.
     registrations: Semaphore,
     /// How far those came that ran out of time.
-    unfinished: Mutex<HashMap<Device, ConvId>>,
+    unfinished: Mutex<HashMap<Device, Unfinished>>,
+    /// Lives that ended in this process, the latest: their sessions are here if they are anywhere.
+    retired: Mutex<Recent<Device, ()>>,
     thread: Thread,
-    /// The last number given to a connection. Only in memory: all sessions of this store are in this process.
-    connections: AtomicU64,
 }
 
 impl std::fmt::Debug for EmbeddedStore {
@@ -144,8 +144,8 @@ impl EmbeddedStore {
         })?;
         let readers = Arc::new(Semaphore::new(READERS));
         let registrations = Semaphore::new(register::AT_ONCE);
-        let (unfinished, connections) = (Mutex::default(), AtomicU64::new(0));
-        Ok(Arc::new(Self { queue, shared, readers, registrations, unfinished, thread, connections }))
+        let (unfinished, retired) = (Mutex::default(), Mutex::new(Recent::new(register::RETIRED)));
+        Ok(Arc::new(Self { queue, shared, readers, registrations, unfinished, retired, thread }))
     }
 
     /// What was written since the store was opened.

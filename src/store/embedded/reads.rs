@@ -7,12 +7,12 @@ use fjall::{Guard, Iter, Readable, Slice};
 
 use super::{
     keys,
-    rows::{self, InboxValue, StoredMessage},
+    rows::{self, DeviceRow, InboxValue, StoredMessage},
     tables::{Tables, unavailable},
 };
 use crate::{
     model::{ConvId, Device, Gap, Row, Seq, UserId},
-    store::{InboxRow, Page, Span, StoreResult},
+    store::{Compared, InboxRow, KnownDevice, Page, Span, StoreResult, level::Level},
 };
 
 /// [`crate::store::Logs::read_after`].
@@ -92,27 +92,47 @@ pub(super) fn gaps(
     after: Option<&ConvId>,
     limit: usize,
     scan: usize,
-) -> StoreResult<Page<Gap>> {
+) -> StoreResult<Compared> {
     let view = tables.db.snapshot();
     let mut heads = view.range(&tables.inbox, keys::inboxes(&device.user, after));
     let mut cursors = Cursors::new(view.range(&tables.cursors, keys::cursors(device, after)))?;
-    let mut page = Page { items: Vec::new(), next: None, scanned: 0 };
-    let mut last = None;
+    let mut page = Compared { items: Vec::new(), level: Vec::new(), next: None, scanned: 0 };
+    let (mut last, mut level) = (None, Level::default());
     while page.items.len() < limit.max(1)
         && page.scanned < scan.max(1)
         && let Some(item) = heads.next()
     {
-        let InboxRow { conv, head, .. } = inbox_row(item)?;
+        let InboxRow { conv, head, ts, .. } = inbox_row(item)?;
         page.scanned += 1;
         let cursor = cursors.at(&conv)?;
-        if head > cursor {
-            page.items.push(Gap { conv: conv.clone(), head, cursor });
+        let gap = Gap { conv: conv.clone(), head, cursor };
+        match gap.head > gap.cursor {
+            true => page.items.push(gap),
+            false if head > 0 => level.add(ts, gap),
+            false => {}
         }
         last = Some(conv);
     }
     page.scanned += cursors.read;
+    page.level = level.into_gaps();
     page.next = last.filter(|_| heads.next().is_some());
     Ok(page)
+}
+
+/// [`crate::store::Marks::devices`].
+pub(super) fn devices(tables: &Tables, user: &UserId) -> StoreResult<Vec<KnownDevice>> {
+    let known = tables.db.snapshot().range(&tables.devices, keys::devices(user)).map(|item| {
+        let (key, value) = item.into_inner().map_err(unavailable)?;
+        let (id, row) = (keys::device_of(&key).ok_or_else(rows::unreadable)?, DeviceRow::decode(&value)?);
+        Ok(KnownDevice { device: Device { life: row.life, ..Device::new(user.clone(), id) }, seen: row.seen })
+    });
+    known.collect()
+}
+
+/// Some cursors of a life, by their keys.
+pub(super) fn some_cursors(tables: &Tables, device: &Device, most: usize) -> StoreResult<Vec<Slice>> {
+    let found = tables.db.snapshot().range(&tables.cursors, keys::cursors(device, None)).take(most);
+    found.map(|item| item.key().map_err(unavailable)).collect()
 }
 
 /// A device's cursors, read in step with the heads.

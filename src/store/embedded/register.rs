@@ -17,14 +17,14 @@ use tokio::time::timeout;
 use super::{
     EmbeddedStore,
     command::Command,
-    keys,
+    keys, reads,
     rows::{self, InboxValue},
     tables::{Tables, unavailable},
     too_late,
 };
 use crate::{
-    model::{ConvId, Device, Seq},
-    store::{STORE_DEADLINE, StoreError, StoreResult},
+    model::{ConvId, Device, DeviceId, MAX_SEQ, Seq, UserId},
+    store::{Entered, STORE_DEADLINE, StoreError, StoreResult},
 };
 
 /// Conversations in one piece: what a commit does for one new device, some hundred microseconds of the writer's time.
@@ -33,24 +33,78 @@ const PIECE: usize = 128;
 pub(super) const AT_ONCE: usize = 2;
 /// Registrations that are remembered to be gone on with.
 const UNFINISHED: usize = 1_024;
+/// Lives that ended and are remembered, at least.
+pub(super) const RETIRED: usize = 1_024;
+
+/// A registration that ran out of time: the life that it began, and the last conversation whose cursor is stored.
+#[derive(Debug, Clone)]
+pub(super) struct Unfinished {
+    life: u64,
+    stored: Option<ConvId>,
+}
 
 impl EmbeddedStore {
-    /// [`crate::store::Marks::register_device`].
-    pub(super) async fn register(&self, device: Device) -> StoreResult<bool> {
+    /// [`crate::store::Marks::enter`].
+    pub(super) async fn register(&self, device: Device, most: usize) -> StoreResult<Entered> {
+        let device = Device { life: 0, ..device };
         let registering = async {
             let known = device.clone();
-            if self.read(move |tables| is_known(tables, &known)).await? {
-                return Ok(false);
-            }
-            let _turn = self.registrations.acquire().await.map_err(StoreError::unavailable)?;
-            self.copy_marks(&device).await?;
-            self.request(STORE_DEADLINE, |reply| Command::Register { device, reply }).await
+            let is_known = self.read(move |tables| is_known(tables, &known)).await?;
+            let mut turn = None;
+            let begun = if is_known {
+                device.clone()
+            } else {
+                turn = Some(self.registrations.acquire().await.map_err(StoreError::unavailable)?);
+                self.copy_marks(&device).await?
+            };
+            let entering = |reply| Command::Enter { device: begun, most, reply };
+            let (entered, retired) = self.request(STORE_DEADLINE, entering).await?;
+            drop(turn);
+            // After the number was taken: what changes from now on changes them.
+            let stamps = self.shared.stamps.of(&device.user);
+            Ok((Entered { stamps, ..entered }, retired))
         };
-        timeout(STORE_DEADLINE, registering).await.unwrap_or_else(|_| Err(too_late()))
+        let (entered, retired) = timeout(STORE_DEADLINE, registering).await.unwrap_or_else(|_| Err(too_late()))?;
+        for life in retired {
+            self.end_life(life).await;
+        }
+        Ok(entered)
     }
 
-    async fn copy_marks(&self, device: &Device) -> StoreResult<()> {
-        let mut after = self.unfinished().get(device).cloned();
+    /// [`crate::store::Marks::retire`].
+    pub(super) async fn retire_device(&self, user: UserId, device: DeviceId) -> StoreResult<bool> {
+        let retired = self.request(STORE_DEADLINE, |reply| Command::Retire { user, device, reply }).await?;
+        let Some(life) = retired else { return Ok(false) };
+        self.end_life(life).await;
+        Ok(true)
+    }
+
+    /// Whether a life ended. Sessions of it are in this process, so it was this process that ended it.
+    pub(super) fn is_retired(&self, device: &Device) -> bool {
+        self.retired.lock().unwrap_or_else(PoisonError::into_inner).get(device).is_some()
+    }
+
+    /// Forgets the cursors of a life that is over, in pieces. Nobody looks there any more: what a failure leaves behind
+    /// only takes room.
+    async fn end_life(&self, life: Device) {
+        self.retired.lock().unwrap_or_else(PoisonError::into_inner).put(life.clone(), ());
+        loop {
+            let of = life.clone();
+            let Ok(keys) = self.read(move |tables| reads::some_cursors(tables, &of, PIECE)).await else { return };
+            let is_last = keys.len() < PIECE;
+            let forgotten = self.request(STORE_DEADLINE, |reply| Command::Forget { keys, reply }).await;
+            if is_last || forgotten.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Returns the device with the life that it begins.
+    async fn copy_marks(&self, device: &Device) -> StoreResult<Device> {
+        let begun = self.unfinished().get(device).cloned();
+        let Unfinished { life, stored: mut after } =
+            begun.unwrap_or_else(|| Unfinished { life: rand::random_range(1..=MAX_SEQ), stored: None });
+        let (name, device) = (device, &Device { life, ..device.clone() });
         loop {
             let of = device.clone();
             let piece = self.read(move |tables| next_piece(tables, &of, after.as_ref())).await?;
@@ -59,23 +113,23 @@ impl EmbeddedStore {
                 self.request(STORE_DEADLINE, |reply| Command::Start { device, starts, reply }).await?;
             }
             let Some(next) = piece.next else {
-                self.unfinished().remove(device);
-                return Ok(());
+                self.unfinished().remove(name);
+                return Ok(device.clone());
             };
-            self.remember(device, &next);
+            self.remember(name, Unfinished { life, stored: Some(next.clone()) });
             after = Some(next);
         }
     }
 
-    fn remember(&self, device: &Device, stored: &ConvId) {
+    fn remember(&self, device: &Device, begun: Unfinished) {
         let mut unfinished = self.unfinished();
         if unfinished.len() >= UNFINISHED && !unfinished.contains_key(device) {
             unfinished.clear();
         }
-        unfinished.insert(device.clone(), stored.clone());
+        unfinished.insert(device.clone(), begun);
     }
 
-    fn unfinished(&self) -> MutexGuard<'_, HashMap<Device, ConvId>> {
+    fn unfinished(&self) -> MutexGuard<'_, HashMap<Device, Unfinished>> {
         self.unfinished.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -136,13 +190,14 @@ mod tests {
         let tables = Tables::open(folder, EmbeddedOptions::default()).unwrap();
         let user = UserId::new("alice").unwrap();
         let conv = ConvId::direct(&user, &UserId::new("bob").unwrap());
-        let device = Device { user, device: DeviceId::new("phone").unwrap() };
+        let device = Device::new(user, DeviceId::new("phone").unwrap());
         let (cursor, mut memory) = (keys::cursor(&device, &conv), Memory::new());
         let mut commit = |start, register| {
             let mut commit = Commit::new(&tables, &mut memory);
             commit.start(&device, vec![(cursor.clone(), start)]).unwrap();
             if register {
-                assert_eq!(commit.register(&device), Ok(true));
+                assert!(commit.enter(&Device::new(device.user.clone(), device.device.clone()), 9).is_err());
+                assert!(commit.enter(&Device { life: 7, ..device.clone() }, 9).unwrap().0.is_new);
             }
             // The other one, in the same commit.
             commit.start(&device, vec![(cursor.clone(), 100 + u64::from(!register))]).unwrap();

@@ -116,6 +116,35 @@ pub(super) fn decode_seq(value: &[u8]) -> StoreResult<Seq> {
     Ok(Seq::from_be_bytes(bytes))
 }
 
+/// What is known of a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct DeviceRow {
+    /// The number of its last login: that of the commit.
+    pub(super) number: u64,
+    /// Its life.
+    pub(super) life: u64,
+    /// When it logged in last.
+    pub(super) seen: Millis,
+}
+
+impl DeviceRow {
+    /// The stored form.
+    pub(super) fn encode(&self) -> Slice {
+        let mut value = [0; 24];
+        for (place, field) in [self.number, self.life, self.seen].into_iter().enumerate() {
+            value[place * 8..][..8].copy_from_slice(&field.to_be_bytes());
+        }
+        Slice::from(value)
+    }
+
+    /// A stored row.
+    pub(super) fn decode(value: &[u8]) -> StoreResult<Self> {
+        let fields: &[u8; 24] = value.try_into().map_err(|_| unreadable())?;
+        let field = |at: usize| fields[at * 8..][..8].iter().fold(0, |number, byte| number << 8 | u64::from(*byte));
+        Ok(Self { number: field(0), life: field(1), seen: field(2) })
+    }
+}
+
 /// What a commit says about itself, in a row that it writes along with the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct CommitRow {

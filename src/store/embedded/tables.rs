@@ -208,6 +208,12 @@ impl Tables {
         Ok(())
     }
 
+    /// The number that the next commit has, for the one thread that writes. A batch that turns out empty leaves it to the
+    /// one after.
+    pub(super) fn next_commit(&self) -> u64 {
+        self.number.load(Ordering::Acquire) + 1
+    }
+
     /// Commits a batch of a store that is being made. None of it counts before all of it is written out, so the
     /// watermark may run ahead: it wakes the keeper, who sees the journals come and go.
     pub(super) fn fill(&self, batch: fjall::OwnedWriteBatch) -> Result<(), Fault> {

@@ -1,16 +1,16 @@
 //! The store's traits, implemented by the embedded engine: each method checks the conversation, copies what it needs,
 //! and hands the work to the writer thread or to a blocking read.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
 use super::{EmbeddedStore, command::Command, commit::QueuedMessage, keys, reads, rows};
 use crate::{
-    model::{ConvId, Device, Gap, NewMessage, Row, Seq, UserId},
+    model::{ConvId, Device, DeviceId, NewMessage, Row, Seq, UserId},
     store::{
-        Appended, Engine, Inbox, InboxRow, Logs, Marks, Page, STORE_DEADLINE, Span, Stamps, StoreError, StoreFuture,
-        StoreResult, audience_of,
+        Appended, Compared, Engine, Entered, Inbox, InboxRow, KnownDevice, Logs, Marks, Page, STORE_DEADLINE, Span,
+        Stamps, StoreError, StoreFuture, StoreResult, audience_of,
     },
 };
 
@@ -98,13 +98,16 @@ impl Inbox for EmbeddedStore {
         after: Option<&'a ConvId>,
         limit: usize,
         scan: usize,
-    ) -> StoreFuture<'a, Page<Gap>> {
+    ) -> StoreFuture<'a, Compared> {
         let (device, after) = (device.clone(), after.cloned());
         Box::pin(self.read(move |tables| reads::gaps(tables, &device, after.as_ref(), limit, scan)))
     }
 
-    fn stamps<'a>(&'a self, user: &'a UserId) -> StoreFuture<'a, Stamps> {
-        Box::pin(async move { Ok(self.shared.stamps.of(user)) })
+    fn stamps<'a>(&'a self, device: &'a Device) -> StoreFuture<'a, Stamps> {
+        Box::pin(async move {
+            let stamps = self.shared.stamps.of(&device.user);
+            Ok(Stamps { retired: self.is_retired(device), ..stamps })
+        })
     }
 }
 
@@ -149,12 +152,17 @@ impl Marks for EmbeddedStore {
         })
     }
 
-    fn register_device<'a>(&'a self, device: &'a Device) -> StoreFuture<'a, bool> {
-        Box::pin(self.register(device.clone()))
+    fn enter<'a>(&'a self, device: &'a Device, most: usize) -> StoreFuture<'a, Entered> {
+        Box::pin(self.register(device.clone(), most))
     }
 
-    fn next_connection<'a>(&'a self, _device: &'a Device) -> StoreFuture<'a, u64> {
-        Box::pin(async { Ok(self.connections.fetch_add(1, Ordering::Relaxed) + 1) })
+    fn devices<'a>(&'a self, user: &'a UserId) -> StoreFuture<'a, Vec<KnownDevice>> {
+        let user = user.clone();
+        Box::pin(self.read(move |tables| reads::devices(tables, &user)))
+    }
+
+    fn retire<'a>(&'a self, user: &'a UserId, device: &'a DeviceId) -> StoreFuture<'a, bool> {
+        Box::pin(self.retire_device(user.clone(), device.clone()))
     }
 }
 

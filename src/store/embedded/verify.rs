@@ -12,7 +12,7 @@ use super::{
     EmbeddedOptions, OpenError,
     folder::Folder,
     inspect, keeper, keys,
-    rows::{self, InboxValue, StoredMessage},
+    rows::{self, DeviceRow, InboxValue, StoredMessage},
     scan,
     tables::{Tables, unavailable},
 };
@@ -114,7 +114,7 @@ impl<P: FnMut(u64)> Check<'_, P> {
         }
         self.each(&tables.inbox, |check, key, value| check.inbox(key, value))?;
         self.each(&tables.cursors, |_, _, value| rows::decode_seq(value).map(drop))?;
-        self.each(&tables.devices, |_, _, _| Ok(()))
+        self.each(&tables.devices, |_, _, value| DeviceRow::decode(value).map(drop))
     }
 
     /// Reads a table; a row that `row` cannot take is a problem like a block that cannot be read.

@@ -25,7 +25,10 @@ use super::{
     shared::{Shared, closed},
     tables::Tables,
 };
-use crate::store::{Appended, StoreError, StoreResult};
+use crate::{
+    model::Device,
+    store::{Appended, Entered, StoreError, StoreResult},
+};
 
 /// Requests that may wait. When the queue is full, callers wait for a place in it: nothing is lost.
 pub(super) const QUEUE: usize = 4_096;
@@ -56,7 +59,8 @@ pub(super) struct Writer {
 enum Deferred {
     Appended(oneshot::Sender<Vec<StoreResult<Appended>>>, Vec<StoreResult<Appended>>),
     Done(Reply<()>, StoreResult<()>),
-    Registered(Reply<bool>, StoreResult<bool>),
+    Entered(Reply<(Entered, Vec<Device>)>, StoreResult<(Entered, Vec<Device>)>),
+    Retired(Reply<Option<Device>>, StoreResult<Option<Device>>),
 }
 
 impl Writer {
@@ -126,8 +130,15 @@ impl Writer {
             match command {
                 Command::Ping(reply) => pings.push(reply),
                 Command::Close(reply) => closing = Some(reply),
-                Command::Register { device, reply } => {
-                    deferred.push(Deferred::Registered(reply, commit.register(&device)));
+                Command::Enter { device, most, reply } => {
+                    deferred.push(Deferred::Entered(reply, commit.enter(&device, most)));
+                }
+                Command::Retire { user, device, reply } => {
+                    deferred.push(Deferred::Retired(reply, commit.retire(&user, &device)));
+                }
+                Command::Forget { keys, reply } => {
+                    commit.forget(keys);
+                    deferred.push(Deferred::Done(reply, Ok(())));
                 }
                 Command::Start { device, starts, reply } => {
                     deferred.push(Deferred::Done(reply, commit.start(&device, starts)));
@@ -301,7 +312,8 @@ impl Deferred {
                 drop(reply.send(answers.iter().map(|_| Err(error.clone())).collect()));
             }
             (Self::Done(reply, answer), written) => drop(reply.send(written.clone().and(answer))),
-            (Self::Registered(reply, answer), written) => drop(reply.send(written.clone().and(answer))),
+            (Self::Entered(reply, answer), written) => drop(reply.send(written.clone().and(answer))),
+            (Self::Retired(reply, answer), written) => drop(reply.send(written.clone().and(answer))),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What a conditional statement answered. Used where the right to write changes hands, and for new devices.
+//! What a conditional statement answered. Used where the right to write changes hands.
 
 use scylla::{
     response::query_result::QueryRowsResult,

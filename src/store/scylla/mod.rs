@@ -1,7 +1,7 @@
 //! The store on ScyllaDB (and, in tests, on Apache Cassandra 5), shared by any number of nodes.
 //!
 //! `traits` bounds each call's time. `homes` appends, and holds the right to; `pages` reads logs, as far as `heads` say
-//! that they are settled; `registers` holds inboxes, cursors, read marks and devices; identical reads share one query
+//! that they are settled; `registers` holds inboxes, cursors and read marks, `devices` the users' devices; identical reads share one query
 //! (`shared_query`). `scan` finds all conversations. `schema` makes the tables,
 //! `replication` knows their copies.
 
@@ -19,6 +19,7 @@ use crate::{
     model::{ConvId, Row, Seq},
 };
 
+mod devices;
 mod error;
 mod heads;
 mod homes;
@@ -101,7 +102,7 @@ impl ScyllaStore {
         let inner = Inner {
             cql: Statements::prepare(&session, &options.keyspace, &lwt).await?,
             session,
-            homes: Homes::new(&options.node),
+            homes: Homes::new(&options.node, options.writes_at_once),
             heads_seen: HeadsSeen::default(),
             pages: SharedQuery::default(),
             heads: SharedQuery::default(),

@@ -1,15 +1,9 @@
-//! Everything that only grows: inboxes, cursors, read marks, devices. Each write says USING TIMESTAMP its value,
+//! Everything that only grows: inboxes, cursors, read marks. Each write says USING TIMESTAMP its value,
 //! so the largest stays in whatever order the writes arrive, and writing again is harmless (R19).
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    time::Duration,
-};
+use std::{collections::HashMap, time::Duration};
 
-use aws_lc_rs::digest;
-use compact_str::{CompactString, format_compact};
-
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::TryStreamExt;
 use scylla::{
     client::pager::QueryPager,
     deserialize::row::DeserializeRow,
@@ -22,19 +16,15 @@ use scylla::{
 use tokio::time::timeout;
 
 use super::{
-    Inner, lwt,
+    Inner,
     rows::{self, CqlError},
     signed, unsigned,
 };
 use crate::{
     model::{ConvId, Device, Gap, Seq, UserId, now_millis},
-    store::{InboxRow, Page, Stamps, StoreError, StoreResult, audience_of},
+    store::{Compared, InboxRow, Page, StoreError, StoreResult, audience_of, level::Level},
 };
 
-/// Cursors written at once for a new device; all in the user's partition.
-const CURSOR_BATCH: usize = 64;
-/// Such batches in flight.
-const CURSOR_BATCHES: usize = 4;
 /// Stands for all devices of a user; no device can have this name. What its rows hold is [`Inner::delivered`].
 const ANY_DEVICE: &str = "";
 /// Rows that health checks write to.
@@ -64,59 +54,47 @@ impl Inner {
         Ok(Page { scanned, items, next })
     }
 
-    /// Two reads in the user's partitions per page: a stretch of the inbox, and the cursors of the same stretch.
+    /// Two reads per page, a slice of one partition each: a stretch of the user's inbox, and the device's cursors of the
+    /// same stretch.
     pub(super) async fn gaps(
         &self,
         device: &Device,
         after: Option<&ConvId>,
         limit: usize,
         scan: usize,
-    ) -> StoreResult<Page<Gap>> {
+    ) -> StoreResult<Compared> {
         let heads = self.conversations(&device.user, after, scan).await?;
         let Some(last) = heads.next.clone().or_else(|| heads.items.last().map(|row| row.conv.clone())) else {
-            return Ok(Page { items: Vec::new(), next: None, scanned: heads.scanned });
+            return Ok(Compared { items: Vec::new(), level: Vec::new(), next: None, scanned: heads.scanned });
         };
         let from = after.map_or("", ConvId::as_str);
-        let asked = (device.user.as_str(), device.device.as_str(), from, last.as_str());
+        let asked = (device.user.as_str(), device.device.as_str(), signed(device.life), from, last.as_str());
         let found: Vec<(String, i64)> = self.all_pages(&self.cql.cursors_between, asked).await?;
         let scanned = heads.scanned + found.len();
         let cursors: HashMap<String, Seq> = found.into_iter().map(|(conv, seq)| (conv, unsigned(seq))).collect();
-        let gap = |InboxRow { conv, head, .. }: InboxRow| {
+        let (mut items, mut level, mut next) = (Vec::new(), Level::default(), heads.next);
+        for InboxRow { conv, head, ts, .. } in heads.items {
             let cursor = cursors.get(conv.as_str()).copied().unwrap_or(0);
-            (head > cursor).then(|| {
-                // Whoever asks for gaps reads the logs next, and then needs no other look at the head.
-                self.know(&conv, head);
-                Gap { conv, head, cursor }
-            })
-        };
-        let mut gaps = heads.items.into_iter().filter_map(gap);
-        let items: Vec<Gap> = gaps.by_ref().take(limit.max(1)).collect();
-        // Where there are more than the page may hold, the next one begins behind the last of this one.
-        let cut = gaps.next().and(items.last()).map(|gap| gap.conv.clone());
-        Ok(Page { items, next: cut.or(heads.next), scanned })
-    }
-
-    /// A hash of all entries: an inbox has one for each incarnation that wrote to it.
-    pub(super) async fn stamps(&self, user: &UserId) -> StoreResult<Stamps> {
-        let row = rows::first::<(Option<BTreeMap<String, i64>>,)>(self.ask(&self.cql.stamps, (user.as_str(),)).await?)?;
-        let entries = row.and_then(|(entries,)| entries).unwrap_or_default();
-        let clean = entries.values().all(|stamp| stamp % 2 == 0);
-        if entries.is_empty() {
-            return Ok(Stamps { value: CompactString::default(), clean });
+            if head <= cursor {
+                level.add(ts, Gap { conv, head, cursor });
+                continue;
+            }
+            if items.len() == limit.max(1) {
+                // Where there are more than the page may hold, the next one begins behind the last of this one.
+                next = items.last().map(|gap: &Gap| gap.conv.clone());
+                break;
+            }
+            // Whoever asks for gaps reads the logs next, and then needs no other look at the head.
+            self.know(&conv, head);
+            items.push(Gap { conv, head, cursor });
         }
-        let mut digest = digest::Context::new(&digest::SHA256);
-        for (life, stamp) in &entries {
-            digest.update(life.as_bytes());
-            digest.update(b"=");
-            digest.update(&stamp.to_be_bytes());
-        }
-        let value = digest.finish().as_ref()[..16].iter().map(|byte| format_compact!("{byte:02x}")).collect();
-        Ok(Stamps { value, clean })
+        Ok(Compared { items, level: level.into_gaps(), next, scanned })
     }
 
     pub(super) async fn cursor(&self, device: &Device, conv: &ConvId) -> StoreResult<Seq> {
         audience_of(conv)?;
-        self.register(&self.cql.cursor, (device.user.as_str(), device.device.as_str(), conv.as_str())).await
+        let life = signed(device.life);
+        self.register(&self.cql.cursor, (device.user.as_str(), device.device.as_str(), life, conv.as_str())).await
     }
 
     pub(super) async fn raise_cursor(&self, device: &Device, conv: &ConvId, seq: Seq) -> StoreResult<()> {
@@ -130,7 +108,7 @@ impl Inner {
     /// The highest of the cursors that the user's devices have in the conversation.
     pub(super) async fn delivered(&self, user: &UserId, conv: &ConvId) -> StoreResult<Seq> {
         audience_of(conv)?;
-        self.register(&self.cql.cursor, (user.as_str(), ANY_DEVICE, conv.as_str())).await
+        self.register(&self.cql.cursor, (user.as_str(), ANY_DEVICE, 0_i64, conv.as_str())).await
     }
 
     pub(super) async fn read_mark(&self, user: &UserId, conv: &ConvId) -> StoreResult<Seq> {
@@ -148,49 +126,15 @@ impl Inner {
         Ok(())
     }
 
-    /// The marks are read before a second look at whether the device is known, and the device is added last. So no
-    /// cursor is taken from a mark that the person moved after the device became known, which would skip what the
-    /// device never had. And a device that is known has its cursors.
-    pub(super) async fn register_device(&self, device: &Device) -> StoreResult<bool> {
-        if self.knows_device(device).await? {
-            return Ok(false);
-        }
-        let marks: Vec<(String, Option<i64>)> = self.all_pages(&self.cql.read_marks, (device.user.as_str(),)).await?;
-        if self.knows_device(device).await? {
-            return Ok(false);
-        }
-        let marks: Vec<(&str, i64)> = marks.iter().filter_map(|(conv, seq)| Some((conv.as_str(), (*seq)?))).collect();
-        let writes: Vec<_> = marks.chunks(CURSOR_BATCH).map(|some| self.raise_cursors(device, some)).collect();
-        stream::iter(writes).buffer_unordered(CURSOR_BATCHES).try_collect::<()>().await?;
-        let added = self.ask(&self.cql.add_device, (device.user.as_str(), device.device.as_str())).await?;
-        Ok(lwt::applied(&rows::rows_of(added)?)?)
-    }
-
-    /// One above what a quorum knows, written to a quorum before it is used. Without a conditional write: two at the
-    /// same moment may get the same number, and R11 has other means to tell those apart.
-    pub(super) async fn next_connection(&self, device: &Device) -> StoreResult<u64> {
-        let (user, device) = (device.user.as_str(), device.device.as_str());
-        let number = self.register(&self.cql.connection, (user, device)).await? + 1;
-        let value = signed(number);
-        self.ask(&self.cql.raise_connection, (user, device, value, value)).await?;
-        Ok(number)
-    }
-
-    async fn knows_device(&self, device: &Device) -> StoreResult<bool> {
-        let known = self.ask(&self.cql.device, (device.user.as_str(), device.device.as_str())).await?;
-        Ok(rows::first::<(String,)>(known)?.is_some())
-    }
-
-    /// Raises cursors of one device, and with each the highest of all the user's devices. One partition, so the
-    /// batch is one write.
-    async fn raise_cursors(&self, device: &Device, marks: &[(&str, i64)]) -> StoreResult<()> {
+    /// Raises cursors of one device, and with each the highest of all the user's devices: two partitions, one request.
+    pub(super) async fn raise_cursors(&self, device: &Device, marks: &[(&str, i64)]) -> StoreResult<()> {
         let mut batch = Batch::new(BatchType::Unlogged);
         batch.set_is_idempotent(true);
         let mut values = Vec::with_capacity(marks.len() * 2);
         for (conv, seq) in marks {
-            for name in [device.device.as_str(), ANY_DEVICE] {
+            for (name, life) in [(device.device.as_str(), signed(device.life)), (ANY_DEVICE, 0)] {
                 batch.append_statement(self.cql.raise_cursor.clone());
-                values.push((device.user.as_str(), name, *conv, *seq, *seq));
+                values.push((device.user.as_str(), name, life, *conv, *seq, *seq));
             }
         }
         self.session.batch(&batch, values).await.map_err(CqlError::new)?;
@@ -210,7 +154,11 @@ impl Inner {
         Ok(row.and_then(|(value,)| value).map_or(0, unsigned))
     }
 
-    async fn all_pages<R>(&self, statement: &PreparedStatement, values: impl SerializeRow) -> Result<Vec<R>, CqlError>
+    pub(super) async fn all_pages<R>(
+        &self,
+        statement: &PreparedStatement,
+        values: impl SerializeRow,
+    ) -> Result<Vec<R>, CqlError>
     where
         R: for<'f, 'm> DeserializeRow<'f, 'm> + Send + 'static,
     {

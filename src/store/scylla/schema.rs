@@ -19,11 +19,8 @@ use super::{
 use crate::model::now_millis;
 
 /// All migrations, the oldest first; a file's place in this list is its version. Files are added, never changed.
-const MIGRATIONS: &[&str] = &[
-    include_str!("../../../schema/001_logs.cql"),
-    include_str!("../../../schema/002_connections.cql"),
-    include_str!("../../../schema/003_homes.cql"),
-];
+const MIGRATIONS: &[&str] =
+    &[include_str!("../../../schema/001_logs.cql"), include_str!("../../../schema/002_homes.cql")];
 
 /// Schema changes take seconds on a loaded cluster.
 const DDL_TIMEOUT: Duration = Duration::from_secs(60);
@@ -333,7 +330,6 @@ mod tests {
             ("messages", "SizeTieredCompactionStrategy"),
             ("inbox", "LeveledCompactionStrategy"),
             ("cursors", "LeveledCompactionStrategy"),
-            ("connections", "LeveledCompactionStrategy"),
         ] {
             let made = format!("CREATE TABLE IF NOT EXISTS {table} (");
             let statement = all.iter().find(|statement| statement.starts_with(&made)).unwrap();

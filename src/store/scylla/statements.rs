@@ -6,6 +6,7 @@ use scylla::{
 };
 
 use super::ScyllaError;
+use crate::model::MAX_SEQ;
 
 /// Rows per page on the wire; the caller decides how many are read in all.
 const PAGE_ROWS: i32 = 512;
@@ -38,8 +39,16 @@ pub(super) struct Statements {
     pub(super) raise_head: PreparedStatement,
     /// Stamps a user's inbox.
     pub(super) stamp: PreparedStatement,
-    /// The stamps of a user's inbox.
-    pub(super) stamps: PreparedStatement,
+    /// The stamps of a user's inbox, its devices, and the number of the last login.
+    pub(super) statics: PreparedStatement,
+    /// Counts a login and enters its device.
+    pub(super) enter: PreparedStatement,
+    /// The last login has at least this number.
+    pub(super) count_login: PreparedStatement,
+    /// Removes a device's entry.
+    pub(super) remove_device: PreparedStatement,
+    /// Removes all cursors of a device's life.
+    pub(super) forget_cursors: PreparedStatement,
     /// A user's heads after a conversation.
     pub(super) inbox: PreparedStatement,
     /// One cursor.
@@ -54,14 +63,6 @@ pub(super) struct Statements {
     pub(super) read_marks: PreparedStatement,
     /// Raises a read mark.
     pub(super) raise_read_mark: PreparedStatement,
-    /// Whether a device is known.
-    pub(super) device: PreparedStatement,
-    /// Conditional: makes a device known.
-    pub(super) add_device: PreparedStatement,
-    /// The number of a device's last connection.
-    pub(super) connection: PreparedStatement,
-    /// Raises it.
-    pub(super) raise_connection: PreparedStatement,
     /// The latest life of a node's name.
     pub(super) last_incarnation: PreparedStatement,
     /// Conditional: a new life.
@@ -157,27 +158,28 @@ impl Statements {
             raise_head: plain("INSERT INTO $.inbox (user, conv, head, ts) VALUES (?, ?, ?, ?) USING TIMESTAMP ?")
                 .await?,
             stamp: plain("UPDATE $.inbox USING TIMESTAMP ? SET stamps[?] = ? WHERE user = ?").await?,
-            stamps: plain("SELECT stamps FROM $.inbox WHERE user = ? LIMIT 1").await?,
+            statics: plain("SELECT stamps, logins, devices FROM $.inbox WHERE user = ? LIMIT 1").await?,
+            enter: plain("UPDATE $.inbox USING TIMESTAMP ? SET logins = ?, devices[?] = ? WHERE user = ?").await?,
+            count_login: plain("UPDATE $.inbox USING TIMESTAMP ? SET logins = ? WHERE user = ?").await?,
+            remove_device: plain("DELETE devices[?] FROM $.inbox USING TIMESTAMP ? WHERE user = ?").await?,
+            // Above every seq: nobody writes there any more, and what arrives late is to go.
+            forget_cursors: plain(&format!(
+                "DELETE FROM $.cursors USING TIMESTAMP {MAX_SEQ} WHERE user = ? AND device = ? AND life = ?"
+            ))
+            .await?,
             inbox: registers("SELECT conv, head, ts FROM $.inbox WHERE user = ? AND conv > ? LIMIT ?").await?,
-            cursor: plain("SELECT seq FROM $.cursors WHERE user = ? AND device = ? AND conv = ?").await?,
+            cursor: plain("SELECT seq FROM $.cursors WHERE user = ? AND device = ? AND life = ? AND conv = ?").await?,
             cursors_between: registers(
-                "SELECT conv, seq FROM $.cursors WHERE user = ? AND device = ? AND conv > ? AND conv <= ?",
+                "SELECT conv, seq FROM $.cursors WHERE user = ? AND device = ? AND life = ? AND conv > ? AND conv <= ?",
             )
             .await?,
             raise_cursor: plain(
-                "INSERT INTO $.cursors (user, device, conv, seq) VALUES (?, ?, ?, ?) USING TIMESTAMP ?",
+                "INSERT INTO $.cursors (user, device, life, conv, seq) VALUES (?, ?, ?, ?, ?) USING TIMESTAMP ?",
             )
             .await?,
             read_mark: plain("SELECT read FROM $.inbox WHERE user = ? AND conv = ?").await?,
-            read_marks: plain("SELECT conv, read FROM $.inbox WHERE user = ?").await?,
+            read_marks: plain("SELECT conv, read FROM $.inbox WHERE user = ? AND conv > ''").await?,
             raise_read_mark: plain("INSERT INTO $.inbox (user, conv, read) VALUES (?, ?, ?) USING TIMESTAMP ?").await?,
-            device: plain("SELECT device FROM $.devices WHERE user = ? AND device = ?").await?,
-            add_device: conditional("INSERT INTO $.devices (user, device) VALUES (?, ?) IF NOT EXISTS").await?,
-            connection: plain("SELECT number FROM $.connections WHERE user = ? AND device = ?").await?,
-            raise_connection: plain(
-                "INSERT INTO $.connections (user, device, number) VALUES (?, ?, ?) USING TIMESTAMP ?",
-            )
-            .await?,
             last_incarnation: plain("SELECT incarnation FROM $.nodes WHERE name = ? LIMIT 1").await?,
             add_incarnation: conditional(
                 "INSERT INTO $.nodes (name, incarnation, fenced) VALUES (?, ?, false) IF NOT EXISTS",

@@ -6,8 +6,11 @@ use futures_util::future::BoxFuture;
 
 use super::ScyllaStore;
 use crate::{
-    model::{ConvId, Device, Gap, NewMessage, Row, Seq, UserId},
-    store::{Appended, Engine, Inbox, InboxRow, Logs, Marks, Page, Span, Stamps, StoreFuture, StoreResult},
+    model::{ConvId, Device, DeviceId, NewMessage, Row, Seq, UserId},
+    store::{
+        Appended, Compared, Engine, Entered, Inbox, InboxRow, KnownDevice, Logs, Marks, Page, Span, Stamps,
+        StoreFuture, StoreResult,
+    },
 };
 
 impl Logs for ScyllaStore {
@@ -54,12 +57,12 @@ impl Inbox for ScyllaStore {
         after: Option<&'a ConvId>,
         limit: usize,
         scan: usize,
-    ) -> StoreFuture<'a, Page<Gap>> {
+    ) -> StoreFuture<'a, Compared> {
         self.bounded(self.inner.gaps(device, after, limit, scan))
     }
 
-    fn stamps<'a>(&'a self, user: &'a UserId) -> StoreFuture<'a, Stamps> {
-        self.bounded(self.inner.stamps(user))
+    fn stamps<'a>(&'a self, device: &'a Device) -> StoreFuture<'a, Stamps> {
+        self.bounded(self.inner.stamps(device))
     }
 }
 
@@ -84,12 +87,16 @@ impl Marks for ScyllaStore {
         self.bounded(self.inner.raise_read_mark(user, conv, seq))
     }
 
-    fn register_device<'a>(&'a self, device: &'a Device) -> StoreFuture<'a, bool> {
-        self.bounded(self.inner.register_device(device))
+    fn enter<'a>(&'a self, device: &'a Device, most: usize) -> StoreFuture<'a, Entered> {
+        self.bounded(self.inner.enter_device(device, most))
     }
 
-    fn next_connection<'a>(&'a self, device: &'a Device) -> StoreFuture<'a, u64> {
-        self.bounded(self.inner.next_connection(device))
+    fn devices<'a>(&'a self, user: &'a UserId) -> StoreFuture<'a, Vec<KnownDevice>> {
+        self.bounded(self.inner.devices(user))
+    }
+
+    fn retire<'a>(&'a self, user: &'a UserId, device: &'a DeviceId) -> StoreFuture<'a, bool> {
+        self.bounded(self.inner.retire(user, device))
     }
 }
 

@@ -37,13 +37,13 @@ fn tested_by(reason: CloseReason) -> &'static [&'static str] {
         ],
         CloseReason::Idle => &["gateway::close_codes::a_peer_that_answers_no_pings"],
         CloseReason::StoreDown => &["gateway::close_codes::no_store_no_session"],
+        CloseReason::Retired => &["mesh::devices::a_session_whose_device_is_retired_is_closed_when_it_looks"],
         CloseReason::BadToken => &["gateway::close_codes::bad_tokens"],
         CloseReason::TokenExpired => &["gateway::close_codes::expired_tokens"],
         CloseReason::Violation => {
             &["gateway::close_codes::violations", "gateway::close_codes::who_keeps_sending_rubbish_is_closed"]
         }
-        // Nothing of this version says it.
-        CloseReason::Disconnected => &[],
+        CloseReason::Disconnected => &["mesh::sessions::a_user_ends_sessions_on_any_node"],
         CloseReason::Replaced => &["mesh::replaced::delayed_and_crossed_announcements_close_only_the_earlier"],
         CloseReason::Superseded => &["mesh::replaced::the_later_connection_stays_on_one_node_and_across_nodes"],
     }

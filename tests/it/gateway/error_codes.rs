@@ -42,6 +42,9 @@ fn provocation(code: ErrorCode) -> Provocation {
             r#"{"op":"history","conv":"dm:alice:bob","limit":201}"#,
             r#"{"op":"history","conv":"dm:alice:bob","before":2,"after":1}"#,
             r#"{"op":"conversations","after":"not one of ours"}"#,
+            r#"{"op":"history","conv":"dm:alice:bob","before":2,"around":1}"#,
+            r#"{"op":"end_session"}"#,
+            r#"{"op":"end_session","session":"a","device":"b"}"#,
         ]),
         ErrorCode::UnknownOp => Say(&[r#"{"op":"dance"}"#, r#"{"op":""}"#]),
         ErrorCode::BadName => Say(&[
@@ -56,6 +59,10 @@ fn provocation(code: ErrorCode) -> Provocation {
             r#"{"op":"ack","conv":"dm:bob:carol","seq":1}"#,
             r#"{"op":"read","conv":"dm:bob:carol","seq":1}"#,
             r#"{"op":"history","conv":"dm:bob:carol"}"#,
+        ]),
+        ErrorCode::NotFound => Say(&[
+            r#"{"op":"end_session","session":"00112233445566778899"}"#,
+            r#"{"op":"end_session","device":"nobodys"}"#,
         ]),
         ErrorCode::BadAck => Say(&[
             r#"{"op":"ack","conv":"dm:alice:bob","seq":1}"#,

@@ -19,7 +19,14 @@ async fn reads_of_a_client_that_is_gone_are_dropped() {
     // Fewer than fill the session: it still reads, and so sees the end.
     for reference in 100..103 {
         let (conv, after) = ("dm:alice:bob", Some(0));
-        alice.say(&Outgoing::History { reference: Some(reference), conv, before: None, after, limit: 10 });
+        alice.say(&Outgoing::History {
+            reference: Some(reference),
+            conv,
+            before: None,
+            after,
+            around: None,
+            limit: 10,
+        });
     }
     until("the pages are being read", async || logs.waiting() == 3).await;
     alice.cut();

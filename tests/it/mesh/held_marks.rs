@@ -1,15 +1,15 @@
-//! Marks behind a gate: connections get their numbers only while it is open, so that logins are under way for as long as
+//! Marks behind a gate: devices are entered only while it is open, so that logins are under way for as long as
 //! a test wants.
 
 use std::sync::Arc;
 
 use natter::{
-    model::{ConvId, Device, Seq, UserId},
-    store::{Marks, Store, StoreFuture},
+    model::{ConvId, Device, DeviceId, Seq, UserId},
+    store::{Entered, KnownDevice, Marks, Store, StoreFuture},
 };
 use tokio::sync::watch;
 
-/// Marks that give out numbers only while they are open.
+/// Marks that take logins only while they are open.
 pub struct HeldMarks {
     inner: Arc<dyn Marks>,
     closed: watch::Sender<bool>,
@@ -33,10 +33,10 @@ impl HeldMarks {
 }
 
 impl Marks for HeldMarks {
-    fn next_connection<'a>(&'a self, device: &'a Device) -> StoreFuture<'a, u64> {
+    fn enter<'a>(&'a self, device: &'a Device, most: usize) -> StoreFuture<'a, Entered> {
         Box::pin(async move {
             let _ = self.closed.subscribe().wait_for(|closed| !closed).await;
-            self.inner.next_connection(device).await
+            self.inner.enter(device, most).await
         })
     }
     fn cursor<'a>(&'a self, device: &'a Device, conv: &'a ConvId) -> StoreFuture<'a, Seq> {
@@ -54,7 +54,10 @@ impl Marks for HeldMarks {
     fn raise_read_mark<'a>(&'a self, user: &'a UserId, conv: &'a ConvId, seq: Seq) -> StoreFuture<'a, ()> {
         self.inner.raise_read_mark(user, conv, seq)
     }
-    fn register_device<'a>(&'a self, device: &'a Device) -> StoreFuture<'a, bool> {
-        self.inner.register_device(device)
+    fn devices<'a>(&'a self, user: &'a UserId) -> StoreFuture<'a, Vec<KnownDevice>> {
+        self.inner.devices(user)
+    }
+    fn retire<'a>(&'a self, user: &'a UserId, device: &'a DeviceId) -> StoreFuture<'a, bool> {
+        self.inner.retire(user, device)
     }
 }

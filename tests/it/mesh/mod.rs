@@ -15,6 +15,7 @@ pub mod serve;
 
 mod churn;
 mod crash;
+mod devices;
 mod freed;
 mod key_set;
 mod nats_down;
@@ -29,6 +30,7 @@ mod rules_alone;
 mod scenarios;
 mod scylla;
 mod services;
+mod sessions;
 mod slow_reader;
 mod truncated;
 mod walk;

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use natter::{
     client::Endpoint,
-    model::{ConvId, Device, NewMessage, Row, Seq, UserId},
+    model::{ConvId, Device, DeviceId, NewMessage, Row, Seq, UserId},
     protocol::{Answer, CloseReason, Encoding, Op, client::Outgoing},
     routing::Mail,
-    store::{Appended, Logs, Marks, Span, Store, StoreFuture, StoreResult},
+    store::{Appended, Entered, KnownDevice, Logs, Marks, Span, Store, StoreFuture, StoreResult},
 };
 
 use super::{Peer, TestMesh, TestNode, token};
@@ -67,15 +67,19 @@ impl Marks for Broken {
         self.0.marks.raise_read_mark(user, conv, seq)
     }
 
-    fn register_device<'a>(&'a self, device: &'a Device) -> StoreFuture<'a, bool> {
+    fn enter<'a>(&'a self, device: &'a Device, most: usize) -> StoreFuture<'a, Entered> {
         Box::pin(async move {
             assert!(device.device.as_str() != "boom", "a defect on purpose: greeting");
-            self.0.marks.register_device(device).await
+            self.0.marks.enter(device, most).await
         })
     }
 
-    fn next_connection<'a>(&'a self, device: &'a Device) -> StoreFuture<'a, u64> {
-        self.0.marks.next_connection(device)
+    fn devices<'a>(&'a self, user: &'a UserId) -> StoreFuture<'a, Vec<KnownDevice>> {
+        self.0.marks.devices(user)
+    }
+
+    fn retire<'a>(&'a self, user: &'a UserId, device: &'a DeviceId) -> StoreFuture<'a, bool> {
+        self.0.marks.retire(user, device)
     }
 }
 
@@ -154,7 +158,14 @@ async fn a_panic_in_what_a_session_asked_for_ends_the_session() {
     let mesh = broken_mesh().await;
     let (alice, bob) = (mesh.json(0, "alice", "d").await, mesh.json(0, "bob", "d").await);
     bob.caught_up().await;
-    bob.say(&Outgoing::History { reference: Some(7), conv: "dm:alice:bob", before: Some(9), after: None, limit: 3 });
+    bob.say(&Outgoing::History {
+        reference: Some(7),
+        conv: "dm:alice:bob",
+        before: Some(9),
+        after: None,
+        around: None,
+        limit: 3,
+    });
     assert_eq!(bob.closed().await.0, CloseReason::Internal.code());
     alice.round_trip().await;
 }

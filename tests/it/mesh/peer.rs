@@ -178,7 +178,7 @@ impl Peer {
     /// A page of a log: its seqs, and whether there is more.
     pub async fn history(&self, conv: &str, before: Option<Seq>, after: Option<Seq>, limit: usize) -> (Vec<Seq>, bool) {
         let reference = self.fresh_ref();
-        self.say(&Outgoing::History { reference: Some(reference), conv, before, after, limit });
+        self.say(&Outgoing::History { reference: Some(reference), conv, before, after, around: None, limit });
         match self.answer(reference).await {
             ServerFrame::History(ask::HistoryPage { conv: answered, messages, more, .. }) => {
                 assert_eq!(answered.as_str(), conv);

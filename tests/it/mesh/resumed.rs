@@ -17,13 +17,13 @@ const ROWS: &str = "natter_reconcile_rows_total";
 
 /// A device of a user.
 pub fn device(user: &str, device: &str) -> Device {
-    Device { user: UserId::new(user).unwrap(), device: DeviceId::new(device).unwrap() }
+    Device::new(UserId::new(user).unwrap(), DeviceId::new(device).unwrap())
 }
 
 /// A device that is known and has everything but the messages of `behind` conversations, of `convs` with one message each:
 /// from `peer0`, `peer1` …
 pub async fn fill(store: &Store, device: &Device, convs: usize, behind: usize) {
-    store.marks.register_device(device).await.unwrap();
+    let device = &Device { life: store.marks.enter(device, 32).await.unwrap().life, ..device.clone() };
     let one = |i: usize| async move {
         let sender = UserId::new(&format!("peer{i}")).unwrap();
         let conv = ConvId::direct(&sender, &device.user);
@@ -89,9 +89,9 @@ async fn a_login_that_resumes_reads_one_row() {
     // Of no use to anybody else: not to another device, which has less, and not to another user.
     let since = told(&url, "bob", "d").await;
     fill(&Store::of(mesh.store.clone()), &device("carol", "d"), 1, 1).await;
-    Store::of(mesh.store.clone()).marks.register_device(&device("bob", "tablet")).await.unwrap();
+    Store::of(mesh.store.clone()).marks.enter(&device("bob", "tablet"), 32).await.unwrap();
     let tablet = Peer::resume(&url, "bob", "tablet", Encoding::Json, Some(&since)).await;
-    tablet.message(conv.as_str(), 3).await;
+    tablet.message("dm:bob:peer0", 1).await;
     let carol = Peer::resume(&url, "carol", "d", Encoding::Json, Some(&since)).await;
     carol.message("dm:carol:peer0", 1).await;
 }

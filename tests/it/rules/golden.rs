@@ -83,13 +83,27 @@ fn client_frames() -> Vec<(&'static str, Outgoing<'static>, Request)> {
         ),
         frame(
             "history_before",
-            Outgoing::History { reference: Some(8), conv: "dm:alice:bob", before: Some(100), after: None, limit: 20 },
+            Outgoing::History {
+                reference: Some(8),
+                conv: "dm:alice:bob",
+                before: Some(100),
+                after: None,
+                around: None,
+                limit: 20,
+            },
             Some(8),
             ask(Ask::History(ask::History { conv: conv(), from: HistoryFrom::Before(100), limit: 20 })),
         ),
         frame(
             "history_after",
-            Outgoing::History { reference: None, conv: "room:lobby", before: None, after: Some(0), limit: 200 },
+            Outgoing::History {
+                reference: None,
+                conv: "room:lobby",
+                before: None,
+                after: Some(0),
+                around: None,
+                limit: 200,
+            },
             None,
             ask(Ask::History(ask::History {
                 conv: ConvId::new("room:lobby").unwrap(),
@@ -102,6 +116,32 @@ fn client_frames() -> Vec<(&'static str, Outgoing<'static>, Request)> {
             Outgoing::Conversations { reference: Some(9), after: Some("opaque"), limit: 30 },
             Some(9),
             ask(Ask::Conversations(ask::Conversations { after: Some("opaque".into()), limit: 30 })),
+        ),
+        frame(
+            "history_around",
+            Outgoing::History {
+                reference: Some(8),
+                conv: "dm:alice:bob",
+                before: None,
+                after: None,
+                around: Some(100),
+                limit: 20,
+            },
+            Some(8),
+            ask(Ask::History(ask::History { conv: conv(), from: HistoryFrom::Around(100), limit: 20 })),
+        ),
+        frame("sessions", Outgoing::Sessions { reference: Some(14) }, Some(14), ask(Ask::Sessions(ask::Sessions))),
+        frame(
+            "end_session",
+            Outgoing::EndSession { reference: Some(15), session: Some("00112233445566778899"), device: None },
+            Some(15),
+            ask(Ask::EndSession(ask::EndSession::Session(SessionId::named("00112233445566778899")))),
+        ),
+        frame(
+            "end_session_device",
+            Outgoing::EndSession { reference: Some(16), session: None, device: Some("laptop") },
+            Some(16),
+            ask(Ask::EndSession(ask::EndSession::Device(DeviceId::new("laptop").unwrap()))),
         ),
         frame(
             "signal",
@@ -133,12 +173,27 @@ fn welcome() -> Welcome {
         user: user("alice"),
         device: DeviceId::new("laptop").unwrap(),
         session: serde_json::from_str::<SessionId>("\"00112233445566778899\"").unwrap(),
+        new: false,
         node: "n1".into(),
         ts: 1_700_000_000_000,
         exp: 1_700_000_600_000,
         ping_secs: 25,
         limits: Limits { body: 65_536, window: 256 },
     }
+}
+
+fn sessions() -> ServerFrame {
+    let device = DeviceId::new("laptop").unwrap();
+    ServerFrame::Sessions(ask::SessionsPage {
+        reference: Some(14),
+        devices: vec![ask::SeenDevice { device: device.clone(), seen: 1_700_000_000_000 }],
+        sessions: vec![ask::LiveSession {
+            session: SessionId::named("00112233445566778899"),
+            device,
+            node: "n1".into(),
+            since: 1_700_000_000_000,
+        }],
+    })
 }
 
 fn conversations() -> ServerFrame {
@@ -177,11 +232,20 @@ fn server_frames() -> Vec<(&'static str, ServerFrame)> {
     });
     let mut frames = vec![
         ("welcome", ServerFrame::Welcome(welcome())),
+        ("welcome_new", ServerFrame::Welcome(Welcome { new: true, ..welcome() })),
         ("sent", ServerFrame::Sent(ask::Sent { reference: Some(7), conv: conv(), seq: 5, ts: 1_700_000_000_123 })),
         ("message", ServerFrame::Message(message(5))),
         ("message_rich", ServerFrame::Message(Message { cid: None, body: rich_body(), ..message(6) })),
         ("history", history),
         ("conversations", conversations()),
+        ("sessions", sessions()),
+        (
+            "ended",
+            ServerFrame::Ended(ask::Ended {
+                reference: Some(15),
+                sessions: vec![SessionId::named("00112233445566778899")],
+            }),
+        ),
         ("receipt", ServerFrame::Receipt(receipt.clone())),
         ("receipt_delivered", ServerFrame::Receipt(Receipt { read: None, ..receipt })),
         ("signal", ServerFrame::Signal(signal.clone())),

@@ -37,10 +37,39 @@ impl Alone {
     /// A conversation that the session has a position in.
     fn known(&mut self, index: usize) {
         self.hear(index, 1);
-        self.page(index, Some(0), 1..=1);
+        self.cursor(index, Ok(0));
         self.ack(index, 1);
         self.step(|session, at, out| session.on_cursor(&conv(index), Some(1), at, out));
         self.out.clear();
+    }
+
+    fn cursor(&mut self, index: usize, cursor: Result<Seq, ()>) {
+        self.step(|session, at, out| session.on_cursor_read(&conv(index), cursor, at, out));
+    }
+
+    /// A comparison in which these are found with head and cursor.
+    fn compare(&mut self, gaps: Vec<(usize, Seq, Seq)>) {
+        let gaps = gaps.into_iter().map(|(index, head, cursor)| Gap { conv: conv(index), head, cursor }).collect();
+        self.step(|session, at, out| {
+            session.compare_at_login();
+            let stamps = Stamped { since: Since::new([1; 16]), clean: true, retired: false };
+            assert!(!session.on_stamps(stamps, at, out));
+            session.on_gaps(gaps, None, at, out);
+        });
+        self.out.retain(|effect| !matches!(effect, Effect::Upkeep(Upkeep::Compare { .. })));
+    }
+
+    /// What was handed out live, and what was asked for, since the last call.
+    fn live_and_wants(&mut self) -> (Vec<Seq>, Vec<Upkeep>) {
+        let (mut handed, mut wants) = (Vec::new(), Vec::new());
+        for effect in self.wants() {
+            match effect {
+                Effect::HandLive(live) => handed.push(live.seq),
+                Effect::Upkeep(need) => wants.push(need),
+                other => panic!("{other:?}"),
+            }
+        }
+        (handed, wants)
     }
 
     fn page(&mut self, index: usize, cursor: Option<Seq>, seqs: std::ops::RangeInclusive<Seq>) {
@@ -106,6 +135,71 @@ fn push_services_hear_of_every_message_that_waits_in_vain() {
     alone.ack(0, 5);
     alone.pass(100_000);
     assert_eq!(alone.told(), [], "all is acknowledged");
+}
+
+/// What a comparison found not behind has its position: the next message needs nothing of the store.
+#[test]
+fn the_first_live_message_after_a_login_goes_straight_to_the_socket() {
+    let mut alone = Alone::new(|_| ());
+    alone.compare(vec![(0, 7, 7), (1, 3, 3)]);
+    alone.hear(0, 8);
+    assert_eq!(alone.live_and_wants(), (vec![8], vec![]));
+    // Not the next one: what is missing is read from the position on.
+    alone.hear(1, 5);
+    let (handed, wants) = alone.live_and_wants();
+    assert!(handed.is_empty() && matches!(wants[..], [Upkeep::Fill { after: Some(3), .. }]), "{handed:?} {wants:?}");
+}
+
+/// R8: heads and cursors of a page may be older than a position that the session has had since it asked.
+#[test]
+fn what_a_comparison_read_late_moves_no_position_back() {
+    let mut alone = Alone::new(|rules| rules.warm = 1);
+    alone.known(0);
+    alone.known(1);
+    alone.compare(vec![(0, 0, 0), (1, 0, 0)]);
+    alone.hear(0, 2);
+    alone.hear(1, 2);
+    assert_eq!(alone.live_and_wants(), (vec![2, 2], vec![]));
+}
+
+/// Without a position the message is kept in hand, and only the cursor is read.
+#[test]
+fn a_live_message_waits_in_hand_for_its_cursor() {
+    let mut alone = Alone::new(|_| ());
+    alone.hear(0, 3);
+    assert_eq!(alone.live_and_wants(), (vec![], vec![Upkeep::ReadCursor { conv: conv(0) }]));
+    alone.cursor(0, Ok(2));
+    assert_eq!(alone.live_and_wants(), (vec![3], vec![]));
+    // The cursor says that there is more before it.
+    alone.hear(1, 3);
+    alone.cursor(1, Ok(1));
+    let (handed, wants) = alone.live_and_wants();
+    assert!(handed.is_empty() && matches!(wants[..], [_, Upkeep::Fill { after: Some(1), .. }]), "{handed:?} {wants:?}");
+    alone.page(1, None, 2..=3);
+    alone.wants();
+    // The device has it.
+    alone.hear(2, 3);
+    alone.cursor(2, Ok(3));
+    assert_eq!(alone.live_and_wants().0, Vec::<Seq>::new());
+    // The store does not answer: it is read like everything else, when it does.
+    alone.hear(3, 3);
+    alone.cursor(3, Err(()));
+    alone.wants();
+    alone.pass(100);
+    assert_eq!(alone.fills().iter().map(|fill| (fill.0, fill.1)).collect::<Vec<_>>(), [(3, None)]);
+}
+
+/// R8: the cursor that was being read is older than what an acknowledgement has shown meanwhile.
+#[test]
+fn a_cursor_that_comes_late_moves_no_position_back() {
+    let mut alone = Alone::new(|_| ());
+    alone.hear(0, 3);
+    assert!(!alone.step(|session, at, out| session.on_ack(&conv(0), 3, at, out)), "the store must judge");
+    assert!(alone.step(|session, at, out| session.on_top(&conv(0), 3, 3, 0, at, out)));
+    alone.cursor(0, Ok(0));
+    assert_eq!(alone.live_and_wants().0, Vec::<Seq>::new(), "it has 3");
+    alone.hear(0, 4);
+    assert_eq!(alone.live_and_wants().0, [4]);
 }
 
 /// R9: what waits behind a full window is not handed out, and nobody acknowledges it either.

@@ -4,19 +4,17 @@
 use std::sync::Arc;
 
 use futures_util::future::{BoxFuture, try_join_all};
-use scylla::{
-    serialize::{
-        SerializationError,
-        row::{RowSerializationContext, SerializeRow},
-        writers::RowWriter,
-    },
-    statement::batch::{Batch, BatchType},
+use scylla::serialize::{
+    SerializationError,
+    row::{RowSerializationContext, SerializeRow},
+    writers::RowWriter,
 };
 use tokio::time::timeout;
 
 use super::{
     Inner,
     entry::{Caller, Entry},
+    gathered::Write,
     pulse::SLOW,
     raiser::Part,
 };
@@ -75,7 +73,7 @@ impl SerializeRow for Values<'_> {
 }
 
 /// The `cid_key` of a message's cid row. A sender's name has no '/'.
-fn key_of(sender: &str, cid: &str) -> String {
+pub(super) fn key_of(sender: &str, cid: &str) -> String {
     format!("{sender}/{cid}")
 }
 
@@ -83,11 +81,12 @@ impl Inner {
     pub(super) fn carry_out(self: &Arc<Self>, entry: &Arc<Entry>, effect: Effect<Caller>) -> BoxFuture<'static, Done> {
         let (inner, entry) = (self.clone(), entry.clone());
         Box::pin(async move {
-            let mut backoff = Backoff::new();
+            let (mut backoff, mut again) = (Backoff::new(), false);
             loop {
-                match inner.watched(inner.try_once(&entry, &effect)).await {
+                match inner.watched(inner.try_once(&entry, &effect, again)).await {
                     Ok(done) => return done,
                     Err(error) => {
+                        again = true;
                         tracing::debug!(conv = %entry.conv, %error, "append: trying again");
                         backoff.wait(AFTER_ERROR).await;
                     }
@@ -114,13 +113,13 @@ impl Inner {
         }
     }
 
-    async fn try_once(self: &Arc<Self>, entry: &Entry, effect: &Effect<Caller>) -> StoreResult<Done> {
+    async fn try_once(self: &Arc<Self>, entry: &Arc<Entry>, effect: &Effect<Caller>, again: bool) -> StoreResult<Done> {
         Ok(Done::Event(match effect {
             Effect::ReadHeads => Event::Heads(self.read_heads(&entry.conv).await?),
             Effect::ReadRows { from } => self.rows_from(entry, *from).await?,
             Effect::ReadCids { upto, down_to } => self.cids_below(entry, *upto, *down_to).await?,
             Effect::Write(rows) => {
-                self.write(entry, rows).await?;
+                self.write(Write::rows(entry, rows), again).await?;
                 let adopted = rows.iter().any(|placed| placed.w != entry.epoch);
                 if self.stop_after == Some(Step::Written) || (adopted && self.stop_after == Some(Step::Adopted)) {
                     return Ok(Done::Stopped);
@@ -193,27 +192,6 @@ impl Inner {
         }
         let from = if found.len() < most { down_to } else { found.last().map_or(down_to, |(seq, ..)| *seq) };
         Ok(Event::Cids { found, from })
-    }
-
-    async fn write(&self, entry: &Entry, rows: &[Placed]) -> Result<(), CqlError> {
-        let mut batch = Batch::new(BatchType::Unlogged);
-        batch.set_is_idempotent(true);
-        let (conv, epoch) = (entry.conv.as_str(), signed(entry.epoch));
-        let keys: Vec<String> =
-            rows.iter().map(|placed| key_of(placed.row.sender.as_str(), placed.row.cid.as_str())).collect();
-        let mut values = Vec::with_capacity(rows.len() * 2);
-        for (Placed { row, w, pw }, key) in rows.iter().zip(&keys) {
-            let (bucket, seq) = (signed(bucket_of(row.seq)), signed(row.seq));
-            let body = row.body.as_msgpack().as_ref();
-            let (sender, cid) = (row.sender.as_str(), row.cid.as_str());
-            batch.append_statement(self.cql.write_message.clone());
-            let (w, pw) = (signed(*w), signed(*pw));
-            values.push(Values::Message((conv, bucket, seq, sender, cid, signed(row.ts), body, w, pw, epoch)));
-            batch.append_statement(self.cql.write_cid.clone());
-            values.push(Values::Cid((conv, bucket, key, seq, epoch)));
-        }
-        self.session.batch(&batch, values).await.map_err(CqlError::new)?;
-        Ok(())
     }
 
     /// One read for all that were acknowledged before it is sent (F5): who comes while one is under way shares the next.

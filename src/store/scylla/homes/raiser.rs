@@ -17,23 +17,15 @@ use std::{
 
 use compact_str::{CompactString, ToCompactString};
 use parking_lot::Mutex;
-use scylla::statement::batch::{Batch, BatchType};
 use tokio::{
     sync::{Notify, oneshot},
     time::timeout,
 };
 
-use super::{Inner, io::Values};
+use super::{Inner, gathered::Write};
 use crate::{
     model::{ConvId, Millis, Seq, UserId},
-    store::{
-        StoreResult,
-        scylla::{
-            retry::{AFTER_ERROR, Backoff},
-            rows::CqlError,
-            signed,
-        },
-    },
+    store::scylla::retry::{AFTER_ERROR, Backoff},
 };
 
 /// How long a user's inbox rests before its last stamp is settled: a busy user pays for one per burst.
@@ -69,6 +61,15 @@ struct Raising {
 struct Waiting {
     parts: HashMap<ConvId, Part>,
     callers: Vec<oneshot::Sender<()>>,
+}
+
+/// One raise of a user, as it is written, again and again if need be.
+pub(super) struct Raise {
+    pub(super) user: UserId,
+    pub(super) parts: HashMap<ConvId, Part>,
+    /// The incarnation, and its number for this raise.
+    pub(super) life: CompactString,
+    pub(super) number: u64,
 }
 
 impl Part {
@@ -123,9 +124,11 @@ impl Inner {
             }
             let number = self.raiser().numbers.fetch_add(1, Ordering::Relaxed) + 1;
             let life = self.homes.me.read().who.to_compact_string();
-            let mut backoff = Backoff::new();
-            while let Err(error) = self.watched(self.raise_once(&user, &parts, &life, number)).await {
+            let raise = Arc::new(Raise { user: user.clone(), parts, life: life.clone(), number });
+            let (mut backoff, mut again) = (Backoff::new(), false);
+            while let Err(error) = self.watched(self.write(Write::Raise(raise.clone()), again)).await {
                 tracing::debug!(%user, %error, "raising heads: trying again");
+                again = true;
                 backoff.wait(AFTER_ERROR).await;
             }
             for caller in callers {
@@ -135,43 +138,15 @@ impl Inner {
         }
     }
 
-    async fn raise_once(
-        &self,
-        user: &UserId,
-        parts: &HashMap<ConvId, Part>,
-        life: &str,
-        number: u64,
-    ) -> StoreResult<()> {
-        let mut batch = Batch::new(BatchType::Unlogged);
-        batch.set_is_idempotent(true);
-        let mut values = Vec::with_capacity(parts.len() * 2 + 1);
-        let name = user.as_str();
-        for (conv, Part { head: (head, ts), mark }) in parts {
-            if *head > 0 {
-                batch.append_statement(self.cql.raise_head.clone());
-                values.push(Values::Head((name, conv.as_str(), signed(*head), signed(*ts), signed(*head))));
-            }
-            if *mark > 0 {
-                batch.append_statement(self.cql.raise_read_mark.clone());
-                values.push(Values::Mark((name, conv.as_str(), signed(*mark), signed(*mark))));
-            }
-        }
-        let stamp = signed(number * 2 - 1);
-        batch.append_statement(self.cql.stamp.clone());
-        values.push(Values::Stamp((stamp, life, stamp, name)));
-        self.session.batch(&batch, values).await.map_err(CqlError::new)?;
-        Ok(())
-    }
-
-    async fn settle(&self, user: &UserId, life: &str, number: u64, raising: &Raising) {
-        let stamp = signed(number * 2);
+    async fn settle(self: &Arc<Self>, user: &UserId, life: &CompactString, number: u64, raising: &Raising) {
         let mut backoff = Backoff::new();
-        for _ in 0..SETTLE_TRIES {
+        for tries in 0..SETTLE_TRIES {
             if !raising.waiting.lock().parts.is_empty() {
                 return;
             }
-            match self.ask(&self.cql.stamp, (stamp, life, stamp, user.as_str())).await {
-                Ok(_) => return,
+            let settle = Write::Settle { user: user.clone(), life: life.clone(), number };
+            match self.write(settle, tries > 0).await {
+                Ok(()) => return,
                 Err(_) => backoff.wait(AFTER_ERROR).await,
             }
         }

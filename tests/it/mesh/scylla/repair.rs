@@ -8,7 +8,7 @@ use natter::{
     nats_server::{NatsServer, ServerOptions},
     protocol::Encoding,
     store::{
-        Inbox as _, Logs as _, Marks as _, Span,
+        Inbox as _, Logs as _, Span,
         scylla::{ScyllaOptions, ScyllaStore},
         slots::{Slot, Slots as _, Take},
     },
@@ -37,7 +37,7 @@ fn user(name: &str) -> UserId {
 }
 
 fn phone() -> Device {
-    Device { user: user("bob"), device: DeviceId::new("phone").unwrap() }
+    Device::new(user("bob"), DeviceId::new("phone").unwrap())
 }
 
 fn with_bob(other: &str) -> ConvId {
@@ -106,7 +106,6 @@ async fn done(command: Command) -> Value {
 async fn with_all_nodes_stopped_every_head_comes_to_the_end_of_its_log() {
     let (folder, options) = (tempfile::tempdir().unwrap(), Cassandra::shared().await.migrated().await);
     let store = Taking::connect(&options).await;
-    store.register_device(&phone()).await.unwrap();
     for (from, count) in [("alice", 4_100), ("carol", 1), ("dave", 70)] {
         fill(&store, from, count).await;
     }

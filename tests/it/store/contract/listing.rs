@@ -41,9 +41,9 @@ pub async fn the_inbox_knows_the_time_of_the_head(bed: &mut impl Bed) {
 
 pub async fn gaps_are_what_a_device_has_not_acknowledged(bed: &mut impl Bed) {
     let store = bed.store();
-    let (phone, laptop) = (device("bob", "phone"), device("bob", "laptop"));
-    for device in [&phone, &laptop] {
-        assert_eq!(store.marks.register_device(device).await, Ok(true));
+    let (mut phone, mut laptop) = (device("bob", "phone"), device("bob", "laptop"));
+    for device in [&mut phone, &mut laptop] {
+        assert_eq!(register(&*store.marks, device).await, Ok(true));
     }
     let convs = ["alice", "bob", "carol", "dave"].map(|peer| dm(peer, "bob"));
     for conv in &convs {
@@ -67,8 +67,8 @@ pub async fn gaps_are_what_a_device_has_not_acknowledged(bed: &mut impl Bed) {
 }
 
 pub async fn gaps_are_paged_over_what_is_not_behind(bed: &mut impl Bed) {
-    let (store, phone) = (bed.store(), device("me", "phone"));
-    store.marks.register_device(&phone).await.unwrap();
+    let store = bed.store();
+    let phone = entered(&*store.marks, "me", "phone").await;
     let convs: Vec<_> = (0..30).map(|n| dm("me", &format!("peer{n:02}"))).collect();
     for (n, conv) in convs.iter().enumerate() {
         append(&*store.logs, conv, message("me", &format!("m{n}"))).await.unwrap();
@@ -96,15 +96,16 @@ pub async fn names_that_start_alike_keep_apart(bed: &mut impl Bed) {
     for name in ["a", "a-", "a-b", "ab"] {
         let conv = dm(name, "zoe");
         fill(&*store.logs, &conv, name, "m", 5).await;
-        for (device, seq) in names.map(|device_name| device(name, device_name)).iter().zip(1..) {
-            store.marks.register_device(device).await.unwrap();
-            store.marks.raise_cursor(device, &conv, seq).await.unwrap();
+        for (device_name, seq) in names.into_iter().zip(1..) {
+            let device = entered(&*store.marks, name, device_name).await;
+            store.marks.raise_cursor(&device, &conv, seq).await.unwrap();
         }
     }
     for name in ["a", "a-", "a-b", "ab"] {
         let (me, conv) = (user(name), dm(name, "zoe"));
         assert_eq!(inbox(&*store.inbox, &me, 2).await.len(), 1, "{name}");
-        for device in &names.map(|device_name| device(name, device_name)) {
+        for device_name in names {
+            let device = &entered(&*store.marks, name, device_name).await;
             // The device was registered after the sends, at the read mark 5.
             assert_eq!(store.marks.cursor(device, &conv).await, Ok(5), "{device}");
             assert_eq!(gaps(&*store.inbox, device, 2).await, [], "{device}");
@@ -112,7 +113,11 @@ pub async fn names_that_start_alike_keep_apart(bed: &mut impl Bed) {
     }
     assert_eq!(inbox(&*store.inbox, &user("zoe"), 3).await.len(), 4);
     // Cursors of one device say nothing about a device, or a user, whose name starts the same way.
-    let (devices, conv) = (names.map(|name| device("a", name)), dm("a", "q"));
+    let conv = dm("a", "q");
+    let mut devices = Vec::new();
+    for name in names {
+        devices.push(entered(&*store.marks, "a", name).await);
+    }
     fill(&*store.logs, &conv, "q", "m", 9).await;
     for (device, seq) in devices.iter().zip(1..) {
         store.marks.raise_cursor(device, &conv, seq).await.unwrap();
@@ -127,7 +132,7 @@ pub async fn stamps_change_with_every_message_of_the_user(bed: &mut impl Bed) {
     let store = bed.store();
     let clean = async |name: &str| {
         until_ok(Duration::from_secs(20), "the stamps are clean", async || {
-            let stamps = store.inbox.stamps(&user(name)).await.unwrap();
+            let stamps = store.inbox.stamps(&device(name, "phone")).await.unwrap();
             if stamps.clean { Ok(stamps.value) } else { Err(format!("{stamps:?}")) }
         })
         .await
@@ -136,7 +141,7 @@ pub async fn stamps_change_with_every_message_of_the_user(bed: &mut impl Bed) {
     for n in 0..3 {
         append(&*store.logs, &dm("alice", "bob"), message("alice", &n.to_string())).await.unwrap();
         append(&*store.logs, &dm("bob", "carol"), message("bob", &n.to_string())).await.unwrap();
-        let at_once = store.inbox.stamps(&user("bob")).await.unwrap();
+        let at_once = store.inbox.stamps(&device("bob", "phone")).await.unwrap();
         assert!(!at_once.clean || !seen.contains(&at_once.value), "what was answered shows: {at_once:?}, {seen:?}");
         let stamps = clean("bob").await;
         assert!(!seen.contains(&stamps), "{stamps} again: {seen:?}");

@@ -1,13 +1,12 @@
 //! Rules of cursors, read marks and devices, and of a store that is closed.
 
-use natter::store::StoreError;
+use natter::store::{Entered, StoreError};
 
 use super::*;
 
 pub async fn cursors_never_go_back(bed: &mut impl Bed) {
     let (store, conv) = (bed.store(), dm("alice", "bob"));
-    let phone = device("bob", "phone");
-    store.marks.register_device(&phone).await.unwrap();
+    let phone = entered(&*store.marks, "bob", "phone").await;
     fill(&*store.logs, &conv, "alice", "m", 50).await;
     assert_eq!(store.marks.cursor(&phone, &conv).await, Ok(0));
     for (raised, expected) in [(5, 5), (3, 5), (5, 5), (0, 5), (7, 7), (6, 7)] {
@@ -48,59 +47,152 @@ pub async fn read_marks_never_go_back(bed: &mut impl Bed) {
 
 pub async fn delivered_is_the_furthest_device(bed: &mut impl Bed) {
     let (store, conv, bob) = (bed.store(), dm("alice", "bob"), user("bob"));
-    for name in ["phone", "laptop", "tablet"] {
-        store.marks.register_device(&device("bob", name)).await.unwrap();
-    }
     fill(&*store.logs, &conv, "alice", "m", 9).await;
     assert_eq!(store.marks.delivered(&bob, &conv).await, Ok(0));
     for (name, seq, expected) in [("phone", 3, 3), ("laptop", 5, 5), ("phone", 4, 5), ("tablet", 1, 5), ("phone", 6, 6)]
     {
-        store.marks.raise_cursor(&device("bob", name), &conv, seq).await.unwrap();
+        let device = entered(&*store.marks, "bob", name).await;
+        store.marks.raise_cursor(&device, &conv, seq).await.unwrap();
         assert_eq!(store.marks.delivered(&bob, &conv).await, Ok(expected), "after {name} acknowledged {seq}");
     }
     assert_eq!(store.marks.delivered(&user("alice"), &conv).await, Ok(0), "the sender's devices acknowledged nothing");
     assert_eq!(store.marks.delivered(&bob, &dm("bob", "carol")).await, Ok(0), "nor anybody anything elsewhere");
     store.marks.raise_read_mark(&bob, &conv, 8).await.unwrap();
     assert_eq!(store.marks.delivered(&bob, &conv).await, Ok(6), "a read mark is no acknowledgement");
-    store.marks.register_device(&device("bob", "watch")).await.unwrap();
+    entered(&*store.marks, "bob", "watch").await;
     assert_eq!(store.marks.delivered(&bob, &conv).await, Ok(8), "but a new device's cursor starts there");
 }
 
 pub async fn a_device_is_new_once(bed: &mut impl Bed) {
-    let (store, phone) = (bed.store(), device("bob", "phone"));
-    let tries = (0..4).map(|_| store.marks.register_device(&phone));
-    let answers = futures_util::future::join_all(tries).await;
-    let new = answers.iter().filter(|answer| **answer == Ok(true)).count();
-    assert!(answers.iter().all(Result::is_ok) && new == 1, "exactly one may see it as new: {answers:?}");
-    assert_eq!(store.marks.register_device(&phone).await, Ok(false));
-    assert_eq!(store.marks.register_device(&device("bob", "phone2")).await, Ok(true));
-    assert_eq!(store.marks.register_device(&device("bo", "bphone")).await, Ok(true));
-    assert_eq!(store.marks.register_device(&device("alice", "phone")).await, Ok(true), "devices belong to their user");
+    let (store, mut phone) = (bed.store(), device("bob", "phone"));
+    let tries = (0..4).map(|_| store.marks.enter(&phone, MOST));
+    let answers = futures_util::future::try_join_all(tries).await.unwrap();
+    let known = entered(&*store.marks, "bob", "phone").await;
+    let stayed = answers.iter().filter(|answer| answer.life == known.life);
+    assert!(stayed.clone().any(|answer| answer.is_new), "one life of several at once stays: {answers:?}");
+    let most = answers.iter().map(|answer| answer.number).max().unwrap();
+    let largest = |answer: &&Entered| answer.number == most;
+    assert!(stayed.clone().any(|answer| largest(&answer)), "that of the largest connection: {answers:?}");
+    assert_eq!(register(&*store.marks, &mut phone).await, Ok(false));
+    assert_eq!(phone.life, known.life);
+    for mut other in [device("bob", "phone2"), device("bo", "bphone"), device("alice", "phone")] {
+        assert_eq!(register(&*store.marks, &mut other).await, Ok(true), "devices belong to their user");
+    }
     bed.reopen().await;
-    assert_eq!(bed.store().marks.register_device(&phone).await, Ok(false), "known after a restart too");
+    let again = bed.store().marks.enter(&phone, MOST).await.unwrap();
+    assert_eq!((again.is_new, again.life), (false, known.life), "known after a restart too");
 }
 
 pub async fn a_later_connection_has_the_larger_number(bed: &mut impl Bed) {
     let (store, phone) = (bed.store(), device("bob", "phone"));
     let mut last = 0;
     for _ in 0..5 {
-        let at_once = (0..4).map(|_| store.marks.next_connection(&phone));
+        let at_once = (0..4).map(|_| store.marks.enter(&phone, MOST));
         let given = futures_util::future::try_join_all(at_once).await.unwrap();
-        assert!(given.iter().all(|number| *number > last), "{given:?} after {last}");
-        last = *given.iter().max().unwrap();
+        assert!(given.iter().all(|entered| entered.number > last), "{given:?} after {last}");
+        last = given.iter().map(|entered| entered.number).max().unwrap();
     }
-    assert!(store.marks.next_connection(&device("bob", "laptop")).await.unwrap() > 0);
+    bed.reopen().await;
+    let next = bed.store().marks.enter(&phone, MOST).await.unwrap().number;
+    assert!(next > last, "{next} after {last}, before a restart");
+}
+
+/// At the limit the one that logged in longest ago goes, cursors included, and comes back as a new one.
+pub async fn the_device_that_logged_in_longest_ago_is_retired(bed: &mut impl Bed) {
+    let (store, conv, bob) = (bed.store(), dm("alice", "bob"), user("bob"));
+    fill(&*store.logs, &conv, "alice", "m", 9).await;
+    let enter = |name: &'static str| {
+        let marks = store.marks.clone();
+        async move { marks.enter(&device("bob", name), 3).await.unwrap() }
+    };
+    let mut old = device("bob", "a");
+    for name in ["a", "b", "c"] {
+        assert!(enter(name).await.is_new);
+    }
+    old.life = enter("a").await.life;
+    store.marks.raise_cursor(&old, &conv, 7).await.unwrap();
+    let lives = names_of(&*store.marks).await;
+    assert_eq!(lives, ["a", "b", "c"]);
+    assert!(enter("d").await.is_new);
+    assert_eq!(names_of(&*store.marks).await, ["a", "c", "d"], "b logged in longest ago");
+    assert!(!store.inbox.stamps(&old).await.unwrap().retired);
+    for name in ["c", "d", "e"] {
+        enter(name).await;
+    }
+    assert_eq!(names_of(&*store.marks).await, ["c", "d", "e"]);
+    assert!(store.inbox.stamps(&old).await.unwrap().retired, "its session is told");
+    assert_eq!(store.marks.cursor(&old, &conv).await, Ok(0), "its cursors are gone");
+    // What its session still acknowledges is of a life that is over.
+    store.marks.raise_cursor(&old, &conv, 8).await.unwrap();
+    store.marks.raise_read_mark(&bob, &conv, 4).await.unwrap();
+    let back = enter("a").await;
+    assert!(back.is_new && back.life != old.life);
+    let back = Device { life: back.life, ..old.clone() };
+    assert!(!store.inbox.stamps(&back).await.unwrap().retired && store.inbox.stamps(&old).await.unwrap().retired);
+    assert_eq!(store.marks.cursor(&back, &conv).await, Ok(4), "it starts at the read mark");
+    assert_eq!(gaps(&*store.inbox, &back, 5).await, [Gap { conv: conv.clone(), head: 9, cursor: 4 }]);
+    // R19: nothing of the removal hides what is written from now on.
+    store.marks.raise_cursor(&back, &conv, 5).await.unwrap();
+    assert_eq!(store.marks.cursor(&back, &conv).await, Ok(5));
+    let again = enter("a").await;
+    assert_eq!((again.is_new, again.life), (false, back.life));
+    bed.reopen().await;
+    assert_eq!(names_of(&*bed.store().marks).await, ["a", "d", "e"]);
+    assert_eq!(bed.store().marks.cursor(&back, &conv).await, Ok(5));
+    assert_eq!(bed.store().marks.delivered(&bob, &conv).await, Ok(8), "of the user, not of a device");
+}
+
+async fn names_of(marks: &dyn Marks) -> Vec<String> {
+    let known = marks.devices(&user("bob")).await.unwrap();
+    assert!(known.iter().all(|known| known.device.life > 0 && known.seen > 0), "{known:?}");
+    let mut names: Vec<_> = known.iter().map(|known| known.device.device.to_string()).collect();
+    names.sort();
+    names
+}
+
+/// New ones at the limit, all at once, beside those that are known and log in: in the end there are as many as there may
+/// be, and who was told that it is known is, or is told that it was retired.
+pub async fn new_devices_at_once_keep_to_the_limit(bed: &mut impl Bed) {
+    let store = bed.store();
+    let enter = |name: String| {
+        let marks = store.marks.clone();
+        async move { (name.clone(), marks.enter(&device("bob", &name), 4).await) }
+    };
+    for round in 0..4 {
+        let names = (0..3).map(|n| format!("new{round}-{n}")).chain((0..3).map(|n| format!("new0-{n}")));
+        let answers = futures_util::future::join_all(names.map(enter)).await;
+        let known = store.marks.devices(&user("bob")).await.unwrap();
+        assert!(known.len() <= 4, "{known:?}");
+        for (name, answer) in answers {
+            let Ok(answer) = answer else { continue };
+            let here = Device { life: answer.life, ..device("bob", &name) };
+            let is_known = known.iter().any(|known| known.device == here);
+            let retired = store.inbox.stamps(&here).await.unwrap().retired;
+            assert_eq!(is_known, !retired, "{name}: {answer:?} of {known:?}");
+        }
+    }
+}
+
+pub async fn a_retired_device_is_not_known(bed: &mut impl Bed) {
+    let (store, bob) = (bed.store(), user("bob"));
+    let phone = entered(&*store.marks, "bob", "phone").await;
+    entered(&*store.marks, "bob", "laptop").await;
+    assert_eq!(store.marks.retire(&user("alice"), &phone.device).await, Ok(false), "of another user");
+    assert_eq!(store.marks.retire(&bob, &phone.device).await, Ok(true));
+    assert_eq!(store.marks.retire(&bob, &phone.device).await, Ok(false));
+    assert_eq!(names_of(&*store.marks).await, ["laptop"]);
+    assert!(store.inbox.stamps(&phone).await.unwrap().retired);
 }
 
 pub async fn a_new_device_starts_at_the_read_marks(bed: &mut impl Bed) {
-    let (store, bob, phone) = (bed.store(), user("bob"), device("bob", "phone"));
+    let (store, bob, mut phone) = (bed.store(), user("bob"), device("bob", "phone"));
     let [read, sent, unread] = ["alice", "carol", "dave"].map(|peer| dm(peer, "bob"));
     for (conv, peer) in [(&read, "alice"), (&sent, "carol"), (&unread, "dave")] {
         fill(&*store.logs, conv, peer, "m", 6).await;
     }
     store.marks.raise_read_mark(&bob, &read, 4).await.unwrap();
     append(&*store.logs, &sent, message("bob", "answer")).await.unwrap();
-    assert_eq!(store.marks.register_device(&phone).await, Ok(true));
+    assert_eq!(register(&*store.marks, &mut phone).await, Ok(true));
     for (conv, cursor) in [(&read, 4), (&sent, 7), (&unread, 0)] {
         assert_eq!(store.marks.cursor(&phone, conv).await, Ok(cursor), "{conv}");
     }
@@ -113,21 +205,20 @@ pub async fn a_new_device_starts_at_the_read_marks(bed: &mut impl Bed) {
 
 pub async fn a_known_device_keeps_its_cursors(bed: &mut impl Bed) {
     let (store, conv, bob) = (bed.store(), dm("alice", "bob"), user("bob"));
-    let (phone, laptop) = (device("bob", "phone"), device("bob", "laptop"));
-    store.marks.register_device(&phone).await.unwrap();
+    let (mut phone, mut laptop) = (entered(&*store.marks, "bob", "phone").await, device("bob", "laptop"));
     fill(&*store.logs, &conv, "alice", "m", 9).await;
     store.marks.raise_cursor(&phone, &conv, 2).await.unwrap();
     store.marks.raise_read_mark(&bob, &conv, 8).await.unwrap();
-    assert_eq!(store.marks.register_device(&phone).await, Ok(false));
+    assert_eq!(register(&*store.marks, &mut phone).await, Ok(false));
     assert_eq!(store.marks.cursor(&phone, &conv).await, Ok(2), "registering again must not skip what it never got");
-    assert_eq!(store.marks.register_device(&laptop).await, Ok(true));
+    assert_eq!(register(&*store.marks, &mut laptop).await, Ok(true));
     assert_eq!(store.marks.cursor(&phone, &conv).await, Ok(2));
     assert_eq!(store.marks.cursor(&laptop, &conv).await, Ok(8));
 }
 
 pub async fn marks_survive_a_restart(bed: &mut impl Bed) {
-    let (conv, bob, phone) = (dm("alice", "bob"), user("bob"), device("bob", "phone"));
-    bed.store().marks.register_device(&phone).await.unwrap();
+    let (conv, bob) = (dm("alice", "bob"), user("bob"));
+    let phone = entered(&*bed.store().marks, "bob", "phone").await;
     fill(&*bed.store().logs, &conv, "alice", "m", 9).await;
     bed.store().marks.raise_cursor(&phone, &conv, 5).await.unwrap();
     bed.store().marks.raise_read_mark(&bob, &conv, 4).await.unwrap();
@@ -155,6 +246,8 @@ pub async fn a_closed_store_says_so(bed: &mut impl Bed) {
     refused(store.inbox.conversations(&alice, None, 10).await.unwrap_err());
     refused(store.marks.raise_cursor(&device("alice", "phone"), &conv, 1).await.unwrap_err());
     refused(store.marks.raise_read_mark(&alice, &conv, 1).await.unwrap_err());
-    refused(store.marks.register_device(&device("alice", "phone")).await.unwrap_err());
+    refused(store.marks.enter(&device("alice", "phone"), MOST).await.unwrap_err());
+    refused(store.marks.devices(&alice).await.unwrap_err());
+    refused(store.marks.retire(&alice, &device("alice", "phone").device).await.unwrap_err());
     refused(store.engine.health().await.unwrap_err());
 }

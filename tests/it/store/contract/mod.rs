@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use natter::{
     model::{Body, Cid, ConvId, Device, DeviceId, Gap, NewMessage, Row, Seq, UserId},
-    store::{Appended, Inbox, InboxRow, Logs, Span, Store, StoreResult},
+    store::{Appended, Inbox, InboxRow, Logs, Marks, Span, Store, StoreResult},
 };
 
 pub mod appending;
@@ -46,7 +46,9 @@ macro_rules! store_contract {
                     names_that_start_alike_keep_apart, stamps_change_with_every_message_of_the_user;
                 marks: cursors_never_go_back, read_marks_never_go_back, delivered_is_the_furthest_device,
                     a_device_is_new_once, a_later_connection_has_the_larger_number, a_new_device_starts_at_the_read_marks,
-                    a_known_device_keeps_its_cursors, marks_survive_a_restart, a_closed_store_says_so;
+                    a_known_device_keeps_its_cursors, marks_survive_a_restart, a_closed_store_says_so,
+                    the_device_that_logged_in_longest_ago_is_retired, new_devices_at_once_keep_to_the_limit,
+                    a_retired_device_is_not_known;
             }
         }
     };
@@ -70,7 +72,24 @@ pub fn user(name: &str) -> UserId {
 
 /// A device of a user, by their names.
 pub fn device(owner: &str, name: &str) -> Device {
-    Device { user: user(owner), device: DeviceId::new(name).unwrap() }
+    Device::new(user(owner), DeviceId::new(name).unwrap())
+}
+
+/// Most devices of one user in the tests that are not about that.
+pub const MOST: usize = 32;
+
+/// The same, known to the store, in its life there.
+pub async fn entered(marks: &(impl Marks + ?Sized), owner: &str, name: &str) -> Device {
+    let mut device = device(owner, name);
+    register(marks, &mut device).await.unwrap();
+    device
+}
+
+/// Makes a device known; true when it is new.
+pub async fn register(marks: &(impl Marks + ?Sized), device: &mut Device) -> StoreResult<bool> {
+    let entered = marks.enter(device, MOST).await?;
+    device.life = entered.life;
+    Ok(entered.is_new)
 }
 
 /// The conversation of two users, by their names.

@@ -93,10 +93,10 @@ pub async fn reading_at_the_edges(bed: &mut impl Bed) {
 pub async fn the_longest_names_work(bed: &mut impl Bed) {
     let store = bed.store();
     let (one, other) = ("x".repeat(64), "x".repeat(63) + "y");
-    let (conv, phone) = (dm(&one, &other), device(&other, &"d".repeat(64)));
+    let (conv, mut phone) = (dm(&one, &other), device(&other, &"d".repeat(64)));
     fill(&*store.logs, &conv, &one, &"c".repeat(60), 3).await;
     assert_eq!(log(&*store.logs, &conv).await.len(), 3);
-    assert_eq!(store.marks.register_device(&phone).await, Ok(true));
+    assert_eq!(register(&*store.marks, &mut phone).await, Ok(true));
     let gap = Gap { conv: conv.clone(), head: 3, cursor: 0 };
     assert_eq!(gaps(&*store.inbox, &phone, 10).await, [gap]);
     store.marks.raise_cursor(&phone, &conv, 3).await.unwrap();

@@ -18,7 +18,7 @@ use natter::{
 use tempfile::TempDir;
 
 use super::{child, open};
-use crate::store::contract::{WHOLE, append, device, dm, head, message, user};
+use crate::store::contract::{WHOLE, append, device, dm, entered, head, message, register, user};
 
 mod large;
 
@@ -38,14 +38,14 @@ async fn filled() -> TempDir {
 
 async fn fill(dir: &Path, together: usize, message: impl Fn(usize, usize) -> NewMessage) {
     let store = open(dir);
-    store.register_device(&device("peer0", "phone")).await.unwrap();
+    let phone = entered(&*store, "peer0", "phone").await;
     for round in (0..ROUNDS).step_by(together) {
         for n in 0..CONVS {
             let batch = (round..round + together).map(|round| message(n, round)).collect();
             let last = store.append(&conv_of(n), batch).await.pop().unwrap();
             assert_eq!(last.unwrap().seq as usize, round + together);
         }
-        store.raise_cursor(&device("peer0", "phone"), &conv_of(0), round as Seq + 1).await.unwrap();
+        store.raise_cursor(&phone, &conv_of(0), round as Seq + 1).await.unwrap();
     }
     store.close().await.unwrap();
 }
@@ -142,7 +142,7 @@ async fn check_rescued(store: &EmbeddedStore) -> usize {
             assert!(seq > ROUNDS as Seq && seq > top, "{seq} was given out before");
         }
     }
-    let is_new = store.register_device(&device("peer0", "phone")).await.unwrap();
+    let is_new = register(store, &mut device("peer0", "phone")).await.unwrap();
     assert_eq!(is_new, left == 0, "devices are known");
     left
 }

@@ -28,7 +28,7 @@ use natter::{
     },
 };
 
-use crate::harness::cassandra::Taking;
+use crate::{harness::cassandra::Taking, store::contract::register};
 
 const ALL: Span = Span { rows: 1_000_000, bytes: usize::MAX };
 /// Seqs per partition.
@@ -40,7 +40,7 @@ fn user(name: &str) -> UserId {
 
 /// Bob's phone.
 fn phone() -> Device {
-    Device { user: user("bob"), device: DeviceId::new("phone").unwrap() }
+    Device::new(user("bob"), DeviceId::new("phone").unwrap())
 }
 
 /// The conversation of alice and bob.

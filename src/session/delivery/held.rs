@@ -1,0 +1,79 @@
+//! A live message of a conversation whose position is not known: it is kept in hand while the cursor is read, and goes to
+//! the socket if it is the next one. Used by [`super::Delivery`].
+//!
+//! Only where the cursor can be read at once, so no more of them are kept than fills may be under way.
+
+use std::sync::Arc;
+
+use super::{
+    At, Conv, Delivery, Out,
+    fills::{FILLS, Room},
+};
+use crate::{
+    model::{ConvId, Seq},
+    protocol::LiveMessage,
+    session::{Effect, Upkeep},
+};
+
+impl Delivery {
+    /// Whether a live message of this conversation may wait for its cursor.
+    pub(super) fn may_hold(&self, conv: &ConvId, at: At<'_>) -> bool {
+        let room = self.unacked + self.kept_rows < at.rules.window && self.credit > self.kept_bytes;
+        room && self.fills < FILLS && self.queue.is_empty() && !self.convs.contains_key(conv)
+    }
+
+    pub(super) fn begin_hold(&mut self, live: Arc<LiveMessage>, at: At<'_>, out: &mut Out) {
+        let (conv, seq) = (live.conv.clone(), live.seq);
+        let room = Room { rows: 1, bytes: u32::try_from(live.size()).unwrap_or(u32::MAX) };
+        self.fills += 1;
+        self.kept_rows += u64::from(room.rows);
+        self.kept_bytes += room.bytes as usize;
+        self.behind += 1;
+        let entry = Conv { want: seq, heard: seq, filling: Some(room), held: Some(live), ..Conv::default() };
+        self.convs.insert(conv.clone(), entry);
+        self.watch(&conv, at);
+        out.push(Effect::Upkeep(Upkeep::ReadCursor { conv }));
+    }
+
+    /// The cursor of a conversation was read, or could not be.
+    pub fn on_cursor_read(&mut self, conv: &ConvId, cursor: Result<Seq, ()>, at: At<'_>, out: &mut Out) {
+        if !self.end_fill(conv) {
+            return;
+        }
+        let held = self.convs.get_mut(conv).and_then(|entry| entry.held.take());
+        if let Ok(cursor) = cursor {
+            self.start_at(conv, cursor);
+            self.settle_login(conv);
+            if let Some(live) = held
+                && self.follows(conv, live.seq)
+                && self.unacked < at.rules.window
+                && self.credit > 0
+            {
+                self.credit = self.credit.saturating_sub(live.size());
+                self.hand_out(conv, live.seq, at);
+                out.push(Effect::HandLive(live));
+            }
+        }
+        // What lies between the cursor and the message is read next.
+        self.after_page(conv, cursor.is_ok(), at);
+        self.fill(at, out);
+        self.resume_compare(at, out);
+    }
+
+    /// A stored cursor is where a conversation without a position begins. One that has a position by now is further than
+    /// that cursor may be (R8).
+    pub(super) fn start_at(&mut self, conv: &ConvId, cursor: Seq) {
+        let Some(entry) = self.convs.get_mut(conv) else { return };
+        if entry.position.is_some() {
+            return;
+        }
+        (entry.position, entry.acked, entry.stored) = (Some(cursor), cursor, entry.stored.max(cursor));
+        if !entry.is_behind() {
+            self.behind -= 1;
+        }
+    }
+
+    fn follows(&self, conv: &ConvId, seq: Seq) -> bool {
+        self.convs.get(conv).and_then(|entry| entry.position).is_some_and(|position| seq == position + 1)
+    }
+}
