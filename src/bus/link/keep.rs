@@ -115,7 +115,8 @@ impl Dialer {
     }
 
     /// Waits until the server says that it is about to stop, and has another one take this node. Then the first has
-    /// processed what was sent to it, so its answers are here.
+    /// processed what was sent to it, so its answers are here; but for the last round trip, of which the node tells again
+    /// when it is connected (R12).
     async fn move_on(&self, shared: &Shared, server_id: &str) -> Fresh {
         shared.leaving.notified().await;
         let mut backoff = Backoff::new(WAITS.0, WAITS.1);

@@ -1,5 +1,5 @@
-//! What only natter's own link does: it leaves a server that is about to stop before it is thrown out, and a subscription
-//! costs next to nothing.
+//! What only natter's own link does: it leaves a server that is about to stop before it is thrown out, it notices a way that
+//! swallows only what goes out, and a subscription costs next to nothing.
 
 use std::{
     sync::Arc,
@@ -8,11 +8,15 @@ use std::{
 
 use natter::{
     bus::{BusEvent, NatsOptions},
-    config::NatsLink,
+    config::{NatsLink, ServerUrl},
 };
 
 use super::site::{Heard, Site, connect, user};
-use crate::harness::{nats::Cluster, until};
+use crate::harness::{
+    nats::Cluster,
+    proxy::{Direction, Fault, Proxy},
+    until,
+};
 
 /// A server in lame duck mode throws its clients out after ten seconds at the earliest.
 const BEFORE_THROWN_OUT: Duration = Duration::from_secs(6);
@@ -56,6 +60,33 @@ async fn a_node_leaves_a_server_that_is_about_to_stop() {
     })
     .await;
     assert_eq!(two.connected(), Some(1));
+}
+
+/// What comes in all the time proves nothing about what goes out. (The library takes it for a sign of life.)
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_way_that_swallows_what_goes_out_is_noticed() {
+    let site = Site::start().await.over(NatsLink::Own);
+    let proxy = Proxy::to(site.server.client_addr()).await;
+    let mut options = site.options("n1");
+    options.urls = vec![ServerUrl::new(proxy.nats_url())];
+    let (one, two) = (connect(options).await.unwrap(), site.bus("n2").await);
+    let heard = Heard::default();
+    let _sub = one.subscribe(&user("bob"), heard.listen());
+    one.fence().await.unwrap();
+    proxy.apply(Fault::Hold(Direction::ToServer));
+    let say_until = async |what: &str, holds: &dyn Fn() -> bool| {
+        until(what, async || {
+            two.publish(&user("bob"), "hello".into());
+            two.fence().await.unwrap();
+            holds()
+        })
+        .await;
+    };
+    say_until("it is noticed", &|| one.connected().is_none()).await;
+    let before = heard.count();
+    assert!(before > 0, "nothing came in");
+    proxy.heal();
+    say_until("it is back and hears", &|| one.connected().is_some() && heard.count() > before).await;
 }
 
 /// Resident memory of this process, in bytes.
