@@ -12,7 +12,7 @@ use proptest::prelude::*;
 
 use super::{greeting::Arrival, *};
 use crate::{
-    model::{Body, Cid, ConvId, DeviceId, Gap, Recipient, Row, Seq, SessionId, Since, UserId},
+    model::{Body, Cid, ConvId, Counts, DeviceId, Gap, Recipient, Row, Seq, SessionId, Since, UserId},
     protocol::{
         Answer, Ask, ClientFrame, CloseReason, ErrorCode, LiveMessage, Op, Refused, Request, ServerFrame, SharedFrame,
         ask, client::Hello, server::Announcement,
@@ -55,7 +55,8 @@ fn identity(attempt: u64) -> Identity {
 }
 
 fn row(seq: Seq) -> Row {
-    Row { seq, sender: user("peer"), cid: Cid::new("c").unwrap(), ts: 0, body: Body::text("hi") }
+    let (sender, cid, body) = (user("peer"), Cid::new("c").unwrap(), Body::text("hi"));
+    Row { seq, kind: crate::model::Kind::Message, sender, service: false, cid, ts: 0, body, counts: Counts::default() }
 }
 
 /// Something under way, with what the store knew when it was asked.
@@ -522,7 +523,7 @@ impl World {
         let to = Recipient::User(user("peer0"));
         let frame = match kind {
             Kind::Send => Ask::Send(ask::Send { to, cid: Cid::new("c").unwrap(), body: Body::text("hi"), handed: 0 }),
-            Kind::Read => Ask::Read(ask::Read { conv: conv(0), seq: 0 }),
+            Kind::Read => Ask::Read(ask::Read { conv: conv(0), seq: 0, handed: 0 }),
             Kind::History => Ask::History(ask::History { conv: conv(0), from: ask::HistoryFrom::Before(9), limit: 9 }),
             Kind::Conversations => Ask::Conversations(ask::Conversations { after: None, limit: 9 }),
             Kind::Signal => Ask::Signal(ask::Signal { to, kind: "typing".into(), body: None }),

@@ -9,7 +9,8 @@ fn who(node: &str, number: u64) -> Incarnation {
 }
 
 fn message(cid: &str, body: Body) -> NewMessage {
-    NewMessage { sender: UserId::new("alice").unwrap(), cid: Cid::new(cid).unwrap(), ts: 17, body, read_upto: 5 }
+    let (sender, cid) = (UserId::new("alice").unwrap(), Cid::new(cid).unwrap());
+    NewMessage { kind: Kind::Edit, service: true, read_upto: 5, ..NewMessage::of_user(sender, cid, 17, body) }
 }
 
 fn request(batch: Vec<NewMessage>) -> AppendRequest {

@@ -5,7 +5,7 @@ use tokio::sync::oneshot;
 
 use super::commit::QueuedMessage;
 use crate::{
-    model::{ConvId, Device, Seq, UserId},
+    model::{ConvId, Device, ReadMark, Seq, UserId},
     store::{Appended, StoreError, StoreResult},
 };
 
@@ -41,7 +41,7 @@ pub(super) enum Command {
         /// Where.
         conv: ConvId,
         /// To what.
-        seq: Seq,
+        mark: ReadMark,
         /// Told when it is written.
         reply: Reply<()>,
     },

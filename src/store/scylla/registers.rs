@@ -9,7 +9,7 @@ use std::{
 use aws_lc_rs::digest;
 use compact_str::{CompactString, format_compact};
 
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{StreamExt, TryStreamExt, future::try_join, stream};
 use scylla::{
     client::pager::QueryPager,
     deserialize::row::DeserializeRow,
@@ -35,8 +35,6 @@ use crate::{
 const CURSOR_BATCH: usize = 64;
 /// Such batches in flight.
 const CURSOR_BATCHES: usize = 4;
-/// Stands for all devices of a user; no device can have this name. What its rows hold is [`Inner::delivered`].
-const ANY_DEVICE: &str = "";
 /// Rows that health checks write to.
 const HEALTH_SLOTS: i32 = 16;
 
@@ -85,7 +83,7 @@ impl Inner {
             let cursor = cursors.get(conv.as_str()).copied().unwrap_or(0);
             (head > cursor).then(|| {
                 // Whoever asks for gaps reads the logs next, and then needs no other look at the head.
-                self.know(&conv, head);
+                self.know(&conv, head, None);
                 Gap { conv, head, cursor }
             })
         };
@@ -127,25 +125,9 @@ impl Inner {
         self.raise_cursors(device, &[(conv.as_str(), signed(seq))]).await
     }
 
-    /// The highest of the cursors that the user's devices have in the conversation.
-    pub(super) async fn delivered(&self, user: &UserId, conv: &ConvId) -> StoreResult<Seq> {
-        audience_of(conv)?;
-        self.register(&self.cql.cursor, (user.as_str(), ANY_DEVICE, conv.as_str())).await
-    }
-
     pub(super) async fn read_mark(&self, user: &UserId, conv: &ConvId) -> StoreResult<Seq> {
         audience_of(conv)?;
         self.register(&self.cql.read_mark, (user.as_str(), conv.as_str())).await
-    }
-
-    /// Nothing is written for 0: no register starts below it.
-    pub(super) async fn raise_read_mark(&self, user: &UserId, conv: &ConvId, seq: Seq) -> StoreResult<()> {
-        audience_of(conv)?;
-        if seq > 0 {
-            let value = signed(seq);
-            self.ask(&self.cql.raise_read_mark, (user.as_str(), conv.as_str(), value, value)).await?;
-        }
-        Ok(())
     }
 
     /// The marks are read before a second look at whether the device is known, and the device is added last. So no
@@ -181,18 +163,28 @@ impl Inner {
         Ok(rows::first::<(String,)>(known)?.is_some())
     }
 
-    /// Raises cursors of one device, and with each the highest of all the user's devices. One partition, so the
-    /// batch is one write.
+    /// Raises cursors of one device, and beside it in the inbox the highest of all the user's devices: two partitions.
     async fn raise_cursors(&self, device: &Device, marks: &[(&str, i64)]) -> StoreResult<()> {
+        let (user, device) = (device.user.as_str(), device.device.as_str());
+        let cursors = marks.iter().map(|(conv, seq)| (user, device, *conv, *seq, *seq)).collect();
+        let delivered = marks.iter().map(|(conv, seq)| (user, *conv, *seq, *seq)).collect();
+        try_join(
+            self.raise_together(&self.cql.raise_cursor, cursors),
+            self.raise_together(&self.cql.raise_delivered, delivered),
+        )
+        .await?;
+        Ok(())
+    }
+
+    /// Rows of one partition: one write.
+    async fn raise_together<V: SerializeRow>(
+        &self,
+        statement: &PreparedStatement,
+        values: Vec<V>,
+    ) -> Result<(), CqlError> {
         let mut batch = Batch::new(BatchType::Unlogged);
         batch.set_is_idempotent(true);
-        let mut values = Vec::with_capacity(marks.len() * 2);
-        for (conv, seq) in marks {
-            for name in [device.device.as_str(), ANY_DEVICE] {
-                batch.append_statement(self.cql.raise_cursor.clone());
-                values.push((device.user.as_str(), name, *conv, *seq, *seq));
-            }
-        }
+        values.iter().for_each(|_| batch.append_statement(statement.clone()));
         self.session.batch(&batch, values).await.map_err(CqlError::new)?;
         Ok(())
     }
@@ -205,7 +197,7 @@ impl Inner {
         Ok(())
     }
 
-    async fn register(&self, statement: &PreparedStatement, key: impl SerializeRow) -> StoreResult<Seq> {
+    pub(super) async fn register(&self, statement: &PreparedStatement, key: impl SerializeRow) -> StoreResult<Seq> {
         let row = rows::first::<(Option<i64>,)>(self.ask(statement, key).await?)?;
         Ok(row.and_then(|(value,)| value).map_or(0, unsigned))
     }

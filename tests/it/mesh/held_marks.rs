@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use natter::{
-    model::{ConvId, Device, Seq, UserId},
+    model::{ConvId, Device, ReadMark, Seq, UserId},
     store::{Marks, Store, StoreFuture},
 };
 use tokio::sync::watch;
@@ -51,8 +51,8 @@ impl Marks for HeldMarks {
     fn read_mark<'a>(&'a self, user: &'a UserId, conv: &'a ConvId) -> StoreFuture<'a, Seq> {
         self.inner.read_mark(user, conv)
     }
-    fn raise_read_mark<'a>(&'a self, user: &'a UserId, conv: &'a ConvId, seq: Seq) -> StoreFuture<'a, ()> {
-        self.inner.raise_read_mark(user, conv, seq)
+    fn raise_read_mark<'a>(&'a self, user: &'a UserId, conv: &'a ConvId, mark: ReadMark) -> StoreFuture<'a, ()> {
+        self.inner.raise_read_mark(user, conv, mark)
     }
     fn register_device<'a>(&'a self, device: &'a Device) -> StoreFuture<'a, bool> {
         self.inner.register_device(device)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use natter::{
     client::Endpoint,
-    model::{ConvId, Device, NewMessage, Row, Seq, UserId},
+    model::{ConvId, Device, NewMessage, ReadMark, Row, Seq, UserId},
     protocol::{Answer, CloseReason, Encoding, Op, client::Outgoing},
     routing::Mail,
     store::{Appended, Logs, Marks, Span, Store, StoreFuture, StoreResult},
@@ -63,8 +63,8 @@ impl Marks for Broken {
         self.0.marks.read_mark(user, conv)
     }
 
-    fn raise_read_mark<'a>(&'a self, user: &'a UserId, conv: &'a ConvId, seq: Seq) -> StoreFuture<'a, ()> {
-        self.0.marks.raise_read_mark(user, conv, seq)
+    fn raise_read_mark<'a>(&'a self, user: &'a UserId, conv: &'a ConvId, mark: ReadMark) -> StoreFuture<'a, ()> {
+        self.0.marks.raise_read_mark(user, conv, mark)
     }
 
     fn register_device<'a>(&'a self, device: &'a Device) -> StoreFuture<'a, bool> {

@@ -25,10 +25,12 @@ use tokio::{
 
 use super::{Inner, io::Values};
 use crate::{
-    model::{ConvId, Millis, Seq, UserId},
+    model::{ConvId, ReadMark, Seq, UserId},
     store::{
         StoreResult,
+        fence::Raise,
         scylla::{
+            inbox::preview_of,
             retry::{AFTER_ERROR, Backoff},
             rows::CqlError,
             signed,
@@ -44,12 +46,18 @@ const AT_ONCE: usize = 64;
 const SETTLE_TRIES: usize = 3;
 
 /// What one inbox row is to be at least.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Part {
-    /// The head and the time of the message there.
-    pub(super) head: (Seq, Millis),
-    pub(super) mark: Seq,
+    /// The head and the message there: shared by all whom it concerns.
+    pub(super) head: Option<Arc<Raise>>,
+    pub(super) mark: ReadMark,
 }
+
+/// A raised head: user, conversation, head, time, sender, cid, kind, preview, counts, timestamp.
+pub(super) type HeadValues<'a> = (&'a str, &'a str, i64, i64, &'a str, &'a str, i8, &'a [u8], i64, i64, i64);
+/// The same with the read mark at it, and the counts there, before the timestamp.
+pub(super) type HeadAndMarkValues<'a> =
+    (&'a str, &'a str, i64, i64, &'a str, &'a str, i8, &'a [u8], i64, i64, i64, i64, i64, i64);
 
 /// All raises of a process.
 #[derive(Default)]
@@ -72,9 +80,15 @@ struct Waiting {
 }
 
 impl Part {
+    fn upto(&self) -> Seq {
+        self.head.as_ref().map_or(0, |raise| raise.upto)
+    }
+
     fn join(&mut self, other: Self) {
-        self.head = self.head.max(other.head);
-        self.mark = self.mark.max(other.mark);
+        if other.upto() > self.upto() {
+            self.head = other.head;
+        }
+        self.mark.raise(other.mark);
     }
 }
 
@@ -146,14 +160,27 @@ impl Inner {
         batch.set_is_idempotent(true);
         let mut values = Vec::with_capacity(parts.len() * 2 + 1);
         let name = user.as_str();
-        for (conv, Part { head: (head, ts), mark }) in parts {
-            if *head > 0 {
-                batch.append_statement(self.cql.raise_head.clone());
-                values.push(Values::Head((name, conv.as_str(), signed(*head), signed(*ts), signed(*head))));
+        for (conv, part) in parts {
+            let (conv, ReadMark { seq: read, counts }) = (conv.as_str(), part.mark);
+            let (read_at, first, second) = (signed(read), signed(counts.first), signed(counts.second));
+            let head = part.head.as_ref().filter(|raise| raise.upto > 0).map(|raise| head_values(name, conv, raise));
+            match head {
+                // One's own message, mostly: one statement for both.
+                Some((user, conv, head, ts, sender, cid, kind, preview, f, s, at)) if read == part.upto() => {
+                    batch.append_statement(self.cql.raise_head_and_mark.clone());
+                    let both = (user, conv, head, ts, sender, cid, kind, preview, f, s, read_at, first, second, at);
+                    values.push(Values::HeadAndMark(both));
+                    continue;
+                }
+                Some(head) => {
+                    batch.append_statement(self.cql.raise_head.clone());
+                    values.push(Values::Head(head));
+                }
+                None => {}
             }
-            if *mark > 0 {
+            if read > 0 {
                 batch.append_statement(self.cql.raise_read_mark.clone());
-                values.push(Values::Mark((name, conv.as_str(), signed(*mark), signed(*mark))));
+                values.push(Values::Mark((name, conv, read_at, first, second, read_at)));
             }
         }
         let stamp = signed(number * 2 - 1);
@@ -175,6 +202,19 @@ impl Inner {
                 Err(_) => backoff.wait(AFTER_ERROR).await,
             }
         }
+    }
+}
+
+/// A lost message leaves everything but the counts empty: never null, which would hide a value of the same timestamp.
+fn head_values<'a>(user: &'a str, conv: &'a str, raise: &'a Raise) -> HeadValues<'a> {
+    let Raise { upto, last, counts, .. } = raise;
+    let (upto, first, second) = (signed(*upto), signed(counts.first), signed(counts.second));
+    match last {
+        Some(row) => {
+            let (sender, cid, kind) = (row.sender.as_str(), row.cid.as_str(), row.kind.byte().cast_signed());
+            (user, conv, upto, signed(row.ts), sender, cid, kind, preview_of(&row.body), first, second, upto)
+        }
+        None => (user, conv, upto, 0, "", "", 0, &[], first, second, upto),
     }
 }
 

@@ -96,7 +96,7 @@ async fn registers_are_written_at_their_value() {
     append(&store, message("alice", "x")).await.unwrap();
     store.register_device(&phone).await.unwrap();
     store.raise_cursor(&phone, &conv(), 10).await.unwrap();
-    store.raise_read_mark(&user("bob"), &conv(), 10).await.unwrap();
+    store.raise_read_mark(&user("bob"), &conv(), mark_at(10)).await.unwrap();
     let session = plain(&options).await;
     for (table, value, column) in
         [("inbox", "head", "head"), ("inbox", "head", "ts"), ("cursors", "seq", "seq"), ("inbox", "read", "read")]
