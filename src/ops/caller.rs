@@ -55,7 +55,7 @@ impl Caller {
     /// # Errors
     /// When the service may not speak as that user.
     pub fn service(ops: &Ops, service: UserId, from: Option<UserId>) -> Result<Self, Refused> {
-        let own = from.is_none();
+        let own = from.as_ref().is_none_or(|from| *from == service);
         let user = match from {
             Some(from) if !ops.services.may_send_as(&service, &from) => {
                 let text = format!("from: {service} may not send as {from} (services.{service}.may_send_as)");

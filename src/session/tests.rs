@@ -760,6 +760,29 @@ fn a_peer_whose_system_alone_answers_is_given_up() {
     assert!(out.iter().any(|effect| matches!(effect, Effect::Close(CloseReason::Idle))), "{out:?}");
 }
 
+/// A read mark at or below what the session was handed, or has acknowledged, needs no look at the top: the session says so
+/// itself, whatever stands in the frame.
+#[test]
+fn a_read_mark_says_how_far_the_session_knows_the_log() {
+    let (mut session, now) = (World::fresh(1, u64::MAX / 2, None).0, 1);
+    let handed = |session: &mut Session, index: usize| {
+        let mut out = Vec::new();
+        let read = Ask::Read(ask::Read { conv: conv(index), seq: 9, handed: 9 });
+        session.on_frame(Ok(Request { reference: None, frame: ClientFrame::Ask(read) }), now, &mut out);
+        out.into_iter().find_map(|effect| match effect {
+            Effect::Ask { ask: Ask::Read(read), .. } => Some(read.handed),
+            _ => None,
+        })
+    };
+    assert_eq!(handed(&mut session, 0), Some(0), "nothing is known");
+    let check = AckCheck { reference: None, conv: conv(0), seq: 5 };
+    let ack = ClientFrame::Ack { conv: conv(0), seq: 5 };
+    session.on_frame(Ok(Request { reference: None, frame: ack }), now, &mut Vec::new());
+    session.on_upkeep(UpkeepDone::AckChecked { check, found: Ok((7, 2)) }, now, &mut Vec::new());
+    assert_eq!(handed(&mut session, 0), Some(5));
+    assert_eq!(handed(&mut session, 1), Some(0), "of another conversation");
+}
+
 /// A comparison that finds nothing, as it was asked for.
 fn compare(session: &mut Session, cause: Cause, now: Tick, out: &mut Vec<Effect>) {
     session.on_upkeep(UpkeepDone::StampsRead { cause, stamps: Ok(stamped(1)) }, now, out);

@@ -165,6 +165,17 @@ async fn conversations_count_what_is_unread() {
     assert_eq!(names, ["dm:alice:carol", CONV], "the most recent first");
     let peer = of_alice[1].peer.unwrap();
     assert_eq!((of_alice[1].unread, peer.delivered, peer.read), (0, 2, 1), "one's own messages are read");
+    // Of what bob writes himself nothing is unread, though his mark stays where he has read: 2 and 3 are below it.
+    bob.send("@alice", "b1", "5").await;
+    alice.send("@bob", "c5", "6").await;
+    bob.message(CONV, 6).await;
+    bob.say(&Outgoing::Read { conv: CONV, seq: 2 });
+    bob.receipt("the read mark is stored", |r| r.read == Some(2)).await;
+    let one = &conversations(&bob).await[0];
+    assert_eq!((one.head, one.read, one.unread), (6, 2, 3), "3, 4 and 6 are alice's");
+    alice.message(CONV, 6).await;
+    let of_alice = conversations(&alice).await.into_iter().find(|c| c.conv.as_str() == CONV).unwrap();
+    assert_eq!((of_alice.head, of_alice.unread), (6, 0), "alice was handed what bob wrote before she answered");
 }
 
 #[tokio::test]
