@@ -764,8 +764,10 @@ fn a_peer_whose_system_alone_answers_is_given_up() {
 /// itself, whatever stands in the frame.
 #[test]
 fn a_read_mark_says_how_far_the_session_knows_the_log() {
-    let (mut session, now) = (World::fresh(1, u64::MAX / 2, None).0, 1);
-    let handed = |session: &mut Session, index: usize| {
+    let (mut session, mut now) = (World::fresh(1, u64::MAX / 2, None).0, 1);
+    let mut handed = |session: &mut Session, index: usize| {
+        // Not faster than may be asked.
+        now += 10_000;
         let mut out = Vec::new();
         let read = Ask::Read(ask::Read { conv: conv(index), seq: 9, handed: 9 });
         session.on_frame(Ok(Request { reference: None, frame: ClientFrame::Ask(read) }), now, &mut out);
@@ -777,8 +779,8 @@ fn a_read_mark_says_how_far_the_session_knows_the_log() {
     assert_eq!(handed(&mut session, 0), Some(0), "nothing is known");
     let check = AckCheck { reference: None, conv: conv(0), seq: 5 };
     let ack = ClientFrame::Ack { conv: conv(0), seq: 5 };
-    session.on_frame(Ok(Request { reference: None, frame: ack }), now, &mut Vec::new());
-    session.on_upkeep(UpkeepDone::AckChecked { check, found: Ok((7, 2)) }, now, &mut Vec::new());
+    session.on_frame(Ok(Request { reference: None, frame: ack }), 10_002, &mut Vec::new());
+    session.on_upkeep(UpkeepDone::AckChecked { check, found: Ok((7, 2)) }, 10_003, &mut Vec::new());
     assert_eq!(handed(&mut session, 0), Some(5));
     assert_eq!(handed(&mut session, 1), Some(0), "of another conversation");
 }

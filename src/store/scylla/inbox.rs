@@ -1,12 +1,11 @@
 //! Whole inbox rows: what a list shows of a conversation without reading its log. Called through
 //! [`Inbox`](crate::store::Inbox) and [`Marks`](crate::store::Marks); `homes::raiser` writes the heads.
 
-use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::{
     Inner,
-    pages::{to_counts, to_kind},
+    pages::{to_body, to_counts, to_kind},
     rows::{self, CqlError},
     signed, unsigned,
 };
@@ -60,7 +59,7 @@ fn to_detail(columns: Columns) -> Result<Option<(InboxDetail, bool)>, CqlError> 
             kind: to_kind(kind.unwrap_or(0))?,
             sender: UserId::new(&sender).map_err(CqlError::new)?,
             cid: Cid::new(&cid).map_err(CqlError::new)?,
-            body: Body::from_stored(Bytes::from(preview)),
+            body: to_body(preview),
         })
     };
     let detail = InboxDetail {

@@ -159,9 +159,14 @@ pub(super) fn to_row((seq, kind, sender, service, cid, ts, body, first, second):
         service,
         cid: Cid::new(&cid).map_err(CqlError::new)?,
         ts: unsigned(ts),
-        body: Body::from_stored(Bytes::from(body)),
+        body: to_body(body),
         counts: to_counts(first, second),
     })
+}
+
+/// A body as it stands in a row: it was checked on its way in (R14).
+pub(super) fn to_body(stored: Vec<u8>) -> Body {
+    Body::from_stored(Bytes::from(stored))
 }
 
 pub(super) fn to_kind(kind: i8) -> Result<Kind, CqlError> {
