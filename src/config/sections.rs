@@ -151,6 +151,9 @@ section!(
         tls_key_file: Option<PathBuf> = None,
         /// How long one request may take.
         request_timeout_ms: u64 = 3_000,
+        /// Requests with messages and heads under way at once; what comes meanwhile goes together with the next one. Fewer
+        /// cost the servers less under load, more use a larger cluster.
+        writes_at_once: usize = 4,
     }
 );
 

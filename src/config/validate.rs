@@ -149,6 +149,7 @@ fn scylla(scylla: &Scylla, check: &mut Checks) {
         check.0.push(Fault { key, value: None, problem, source: Source::Default });
     }
     check.range("store.scylla.request_timeout_ms", scylla.request_timeout_ms, 50..=MAX_STORE_WAIT_MS);
+    check.range("store.scylla.writes_at_once", scylla.writes_at_once as u64, 1..=1024);
 }
 
 fn auth(auth: &Auth, check: &mut Checks) {

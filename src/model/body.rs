@@ -17,8 +17,8 @@ use serde::{
 /// The deepest nesting of arrays and maps.
 pub const MAX_DEPTH: usize = 64;
 
-/// A checked body, held as MessagePack. Outside of the store there are two ways to make one, and both check:
-/// deserializing it, and [`Body::text`].
+/// A checked body, held as MessagePack. Outside of the store there are three ways to make one, and all check:
+/// deserializing it, [`Body::of`] and [`Body::text`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Body(Bytes);
 
@@ -34,6 +34,15 @@ impl Body {
         let mut out = Vec::with_capacity(text.len() + 5);
         put(encode::write_str(&mut out, text));
         Self(out.into())
+    }
+
+    /// Any value, checked like a body that came from outside.
+    ///
+    /// # Errors
+    /// What JSON could not carry.
+    pub fn of(value: &impl Serialize) -> Result<Self, String> {
+        let bytes = rmp_serde::to_vec_named(value).map_err(|e| e.to_string())?;
+        rmp_serde::from_slice(&bytes).map_err(|e| e.to_string())
     }
 
     /// The MessagePack bytes.

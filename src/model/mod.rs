@@ -10,6 +10,7 @@ mod counts;
 mod integers;
 mod message;
 mod names;
+pub mod room;
 mod session_id;
 mod since;
 

@@ -103,7 +103,7 @@ impl ScyllaStore {
         let inner = Inner {
             cql: Statements::prepare(&session, &options.keyspace, &lwt).await?,
             session,
-            homes: Homes::new(&options.node),
+            homes: Homes::new(&options.node, options.writes_at_once),
             heads_seen: HeadsSeen::default(),
             pages: SharedQuery::default(),
             heads: SharedQuery::default(),

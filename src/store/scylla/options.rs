@@ -41,6 +41,8 @@ pub struct ScyllaOptions {
     pub tls: Option<TlsOptions>,
     /// How long one request may take.
     pub request_timeout: Duration,
+    /// Requests with messages and heads under way at once, before what comes next gathers.
+    pub writes_at_once: usize,
     /// Replicas per datacenter. Used only when `migrate` makes the keyspace.
     pub replication_factor: u8,
     /// For tests: an append ends after this step, as if the node had died there.
@@ -88,6 +90,7 @@ impl From<&config::Scylla> for ScyllaOptions {
                 key_file: scylla.tls_key_file.clone(),
             }),
             request_timeout: Duration::from_millis(scylla.request_timeout_ms),
+            writes_at_once: scylla.writes_at_once,
             // The configuration allows 15 at most.
             replication_factor: u8::try_from(scylla.replication_factor).unwrap_or(u8::MAX),
             stop_after: None,
@@ -111,6 +114,7 @@ impl fmt::Debug for ScyllaOptions {
             .field("password", &self.password.as_ref().map(|_| "***"))
             .field("tls", &self.tls)
             .field("request_timeout", &self.request_timeout)
+            .field("writes_at_once", &self.writes_at_once)
             .field("replication_factor", &self.replication_factor)
             .finish_non_exhaustive()
     }
@@ -246,12 +250,14 @@ mod tests {
             tls_cert_file: Some("cert".into()),
             tls_key_file: Some("key".into()),
             request_timeout_ms: 1_234,
+            writes_at_once: 7,
         };
         let options = ScyllaOptions::from(&scylla);
         assert_eq!(options.contact_points, scylla.contact_points);
         assert_eq!((options.keyspace.as_str(), options.datacenter.as_deref()), ("k", Some("dc7")));
         assert_eq!((options.user.as_deref(), options.password.as_deref()), (Some("u"), Some("p")));
         assert_eq!((options.replication_factor, options.request_timeout), (5, Duration::from_millis(1_234)));
+        assert_eq!(options.writes_at_once, 7);
         let tls = options.tls.unwrap();
         assert_eq!((Some(tls.ca_file), tls.cert_file), (scylla.tls_ca_file, scylla.tls_cert_file));
         assert_eq!(tls.key_file, scylla.tls_key_file);

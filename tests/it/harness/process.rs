@@ -164,6 +164,14 @@ impl Process {
         }
     }
 
+    /// The processor time that it has used.
+    pub fn cpu(&self) -> Duration {
+        let text = fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
+        let ticks = text.rsplit_once(')').unwrap().1.split_whitespace().skip(11).take(2);
+        // A hundred a second, whatever the kernel's own clock.
+        Duration::from_millis(ticks.map(|ticks| ticks.parse::<u64>().unwrap() * 10).sum())
+    }
+
     /// Its current memory, in bytes.
     pub fn rss(&self) -> u64 {
         rss_of(&self.pid().to_string())

@@ -4,19 +4,17 @@
 use std::sync::Arc;
 
 use futures_util::future::{BoxFuture, try_join_all};
-use scylla::{
-    serialize::{
-        SerializationError,
-        row::{RowSerializationContext, SerializeRow},
-        writers::RowWriter,
-    },
-    statement::batch::{Batch, BatchType},
+use scylla::serialize::{
+    SerializationError,
+    row::{RowSerializationContext, SerializeRow},
+    writers::RowWriter,
 };
 use tokio::time::timeout;
 
 use super::{
     Inner,
     entry::{Caller, Entry},
+    gathered::Write,
     pulse::SLOW,
     raiser::{HeadAndMarkValues, HeadValues, Part},
 };
@@ -49,9 +47,12 @@ pub(super) enum Done {
 /// ScyllaDB takes at most 100 keys in an IN.
 const MAX_IN: usize = 64;
 
+/// A message row: conversation, bucket, seq, kind, sender, whether that is a service, cid, time, body, counts, `w`, `pw`, epoch.
+type MessageValues<'a> = (&'a str, i64, i64, i8, &'a str, bool, &'a str, i64, &'a [u8], i64, i64, i64, i64, i64);
+
 /// The values of the kinds of statement in a batch.
 pub(super) enum Values<'a> {
-    Message((&'a str, i64, i64, i8, &'a str, bool, &'a str, i64, &'a [u8], i64, i64, i64, i64, i64)),
+    Message(MessageValues<'a>),
     Cid((&'a str, i64, &'a str, i64, i64)),
     Head(HeadValues<'a>),
     HeadAndMark(HeadAndMarkValues<'a>),
@@ -80,7 +81,7 @@ impl SerializeRow for Values<'_> {
 type Chained = (i64, i8, String, bool, String, i64, Vec<u8>, i64, i64, i64, i64);
 
 /// The `cid_key` of a message's cid row. A sender's name has no '/'.
-fn key_of(sender: &str, cid: &str) -> String {
+pub(super) fn key_of(sender: &str, cid: &str) -> String {
     format!("{sender}/{cid}")
 }
 
@@ -88,11 +89,12 @@ impl Inner {
     pub(super) fn carry_out(self: &Arc<Self>, entry: &Arc<Entry>, effect: Effect<Caller>) -> BoxFuture<'static, Done> {
         let (inner, entry) = (self.clone(), entry.clone());
         Box::pin(async move {
-            let mut backoff = Backoff::new();
+            let (mut backoff, mut again) = (Backoff::new(), false);
             loop {
-                match inner.watched(inner.try_once(&entry, &effect)).await {
+                match inner.watched(inner.try_once(&entry, &effect, again)).await {
                     Ok(done) => return done,
                     Err(error) => {
+                        again = true;
                         tracing::debug!(conv = %entry.conv, %error, "append: trying again");
                         backoff.wait(AFTER_ERROR).await;
                     }
@@ -119,13 +121,13 @@ impl Inner {
         }
     }
 
-    async fn try_once(self: &Arc<Self>, entry: &Entry, effect: &Effect<Caller>) -> StoreResult<Done> {
+    async fn try_once(self: &Arc<Self>, entry: &Arc<Entry>, effect: &Effect<Caller>, again: bool) -> StoreResult<Done> {
         Ok(Done::Event(match effect {
             Effect::ReadHeads => Event::Heads(self.read_heads(&entry.conv).await?),
             Effect::ReadRows { from } => self.rows_from(entry, *from).await?,
             Effect::ReadCids { upto, down_to } => self.cids_below(entry, *upto, *down_to).await?,
             Effect::Write(rows) => {
-                self.write(entry, rows).await?;
+                self.write(Write::rows(entry, rows), again).await?;
                 let adopted = rows.iter().any(|placed| placed.w != entry.epoch);
                 if self.stop_after == Some(Step::Written) || (adopted && self.stop_after == Some(Step::Adopted)) {
                     return Ok(Done::Stopped);
@@ -198,30 +200,6 @@ impl Inner {
         }
         let from = if found.len() < most { down_to } else { found.last().map_or(down_to, |(seq, ..)| *seq) };
         Ok(Event::Cids { found, from })
-    }
-
-    async fn write(&self, entry: &Entry, rows: &[Placed]) -> Result<(), CqlError> {
-        let mut batch = Batch::new(BatchType::Unlogged);
-        batch.set_is_idempotent(true);
-        let (conv, epoch) = (entry.conv.as_str(), signed(entry.epoch));
-        let keys: Vec<String> =
-            rows.iter().map(|placed| key_of(placed.row.sender.as_str(), placed.row.cid.as_str())).collect();
-        let mut values = Vec::with_capacity(rows.len() * 2);
-        for (Placed { row, w, pw }, key) in rows.iter().zip(&keys) {
-            let (bucket, seq) = (signed(bucket_of(row.seq)), signed(row.seq));
-            let body = row.body.as_msgpack().as_ref();
-            let (sender, cid) = (row.sender.as_str(), row.cid.as_str());
-            batch.append_statement(self.cql.write_message.clone());
-            let (w, pw) = (signed(*w), signed(*pw));
-            let (kind, ts, service) = (row.kind.byte().cast_signed(), signed(row.ts), row.service);
-            let (first, second) = (signed(row.counts.first), signed(row.counts.second));
-            let row = (conv, bucket, seq, kind, sender, service, cid, ts, body, first, second, w, pw, epoch);
-            values.push(Values::Message(row));
-            batch.append_statement(self.cql.write_cid.clone());
-            values.push(Values::Cid((conv, bucket, key, seq, epoch)));
-        }
-        self.session.batch(&batch, values).await.map_err(CqlError::new)?;
-        Ok(())
     }
 
     /// One read for all that were acknowledged before it is sent (F5): who comes while one is under way shares the next.

@@ -15,7 +15,7 @@ use std::{
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{oneshot, watch};
 
-use self::{entry::Entry, pulse::Pulse, raiser::Raiser, record::Fenced};
+use self::{entry::Entry, gathered::Gathering, pulse::Pulse, raiser::Raiser, record::Fenced};
 use super::{Inner, shared_query::SharedQuery};
 use crate::{
     model::{ConvId, NewMessage, Seq},
@@ -27,6 +27,7 @@ use crate::{
 };
 
 mod entry;
+mod gathered;
 mod io;
 mod pulse;
 mod raiser;
@@ -48,6 +49,7 @@ pub(super) struct Homes {
     validations: SharedQuery<u64, StoreResult<bool>>,
     pulse: Pulse,
     raiser: Raiser,
+    gathering: Gathering,
     fenced: Fenced,
     limits: Limits,
 }
@@ -72,7 +74,7 @@ struct Held {
 }
 
 impl Homes {
-    pub(super) fn new(node: &str) -> Self {
+    pub(super) fn new(node: &str, writes_at_once: usize) -> Self {
         Self {
             me: RwLock::new(Me { who: Incarnation { node: node.into(), number: 0 }, alive: false }),
             slots: (0..SLOTS).map(|_| Mutex::default()).collect(),
@@ -81,6 +83,7 @@ impl Homes {
             validations: SharedQuery::default(),
             pulse: Pulse::new(),
             raiser: Raiser::default(),
+            gathering: Gathering::new(writes_at_once),
             fenced: Fenced::default(),
             limits: Limits::default(),
         }

@@ -17,22 +17,19 @@ use std::{
 
 use compact_str::{CompactString, ToCompactString};
 use parking_lot::Mutex;
-use scylla::statement::batch::{Batch, BatchType};
 use tokio::{
     sync::{Notify, oneshot},
     time::timeout,
 };
 
-use super::{Inner, io::Values};
+use super::{Inner, gathered::Write};
 use crate::{
     model::{ConvId, ReadMark, Seq, UserId},
     store::{
-        StoreResult,
-        fence::Raise,
+        fence,
         scylla::{
             inbox::preview_of,
             retry::{AFTER_ERROR, Backoff},
-            rows::CqlError,
             signed,
         },
     },
@@ -49,7 +46,7 @@ const SETTLE_TRIES: usize = 3;
 #[derive(Debug, Clone, Default)]
 pub(super) struct Part {
     /// The head and the message there: shared by all whom it concerns.
-    pub(super) head: Option<Arc<Raise>>,
+    pub(super) head: Option<Arc<fence::Raise>>,
     pub(super) mark: ReadMark,
 }
 
@@ -79,8 +76,23 @@ struct Waiting {
     callers: Vec<oneshot::Sender<()>>,
 }
 
+/// One raise of a user, as it is written, again and again if need be.
+pub(super) struct Raise {
+    pub(super) user: UserId,
+    pub(super) parts: HashMap<ConvId, Part>,
+    /// The incarnation, and its number for this raise.
+    pub(super) life: CompactString,
+    pub(super) number: u64,
+}
+
 impl Part {
-    fn upto(&self) -> Seq {
+    /// What stands in the inbox of the message's body.
+    pub(super) fn preview(&self) -> &[u8] {
+        let last = self.head.as_ref().and_then(|raise| raise.last.as_ref());
+        last.map_or(&[], |row| preview_of(&row.body))
+    }
+
+    pub(super) fn upto(&self) -> Seq {
         self.head.as_ref().map_or(0, |raise| raise.upto)
     }
 
@@ -137,9 +149,11 @@ impl Inner {
             }
             let number = self.raiser().numbers.fetch_add(1, Ordering::Relaxed) + 1;
             let life = self.homes.me.read().who.to_compact_string();
-            let mut backoff = Backoff::new();
-            while let Err(error) = self.watched(self.raise_once(&user, &parts, &life, number)).await {
+            let raise = Arc::new(Raise { user: user.clone(), parts, life: life.clone(), number });
+            let (mut backoff, mut again) = (Backoff::new(), false);
+            while let Err(error) = self.watched(self.write(Write::Raise(raise.clone()), again)).await {
                 tracing::debug!(%user, %error, "raising heads: trying again");
+                again = true;
                 backoff.wait(AFTER_ERROR).await;
             }
             for caller in callers {
@@ -149,56 +163,15 @@ impl Inner {
         }
     }
 
-    async fn raise_once(
-        &self,
-        user: &UserId,
-        parts: &HashMap<ConvId, Part>,
-        life: &str,
-        number: u64,
-    ) -> StoreResult<()> {
-        let mut batch = Batch::new(BatchType::Unlogged);
-        batch.set_is_idempotent(true);
-        let mut values = Vec::with_capacity(parts.len() * 2 + 1);
-        let name = user.as_str();
-        for (conv, part) in parts {
-            let (conv, ReadMark { seq: read, counts }) = (conv.as_str(), part.mark);
-            let (read_at, first, second) = (signed(read), signed(counts.first), signed(counts.second));
-            let head = part.head.as_ref().filter(|raise| raise.upto > 0).map(|raise| head_values(name, conv, raise));
-            match head {
-                // One's own message, mostly: one statement for both.
-                Some((user, conv, head, ts, sender, cid, kind, preview, f, s, at)) if read == part.upto() => {
-                    batch.append_statement(self.cql.raise_head_and_mark.clone());
-                    let both = (user, conv, head, ts, sender, cid, kind, preview, f, s, read_at, first, second, at);
-                    values.push(Values::HeadAndMark(both));
-                    continue;
-                }
-                Some(head) => {
-                    batch.append_statement(self.cql.raise_head.clone());
-                    values.push(Values::Head(head));
-                }
-                None => {}
-            }
-            if read > 0 {
-                batch.append_statement(self.cql.raise_read_mark.clone());
-                values.push(Values::Mark((name, conv, read_at, first, second, read_at)));
-            }
-        }
-        let stamp = signed(number * 2 - 1);
-        batch.append_statement(self.cql.stamp.clone());
-        values.push(Values::Stamp((stamp, life, stamp, name)));
-        self.session.batch(&batch, values).await.map_err(CqlError::new)?;
-        Ok(())
-    }
-
-    async fn settle(&self, user: &UserId, life: &str, number: u64, raising: &Raising) {
-        let stamp = signed(number * 2);
+    async fn settle(self: &Arc<Self>, user: &UserId, life: &CompactString, number: u64, raising: &Raising) {
         let mut backoff = Backoff::new();
-        for _ in 0..SETTLE_TRIES {
+        for tries in 0..SETTLE_TRIES {
             if !raising.waiting.lock().parts.is_empty() {
                 return;
             }
-            match self.ask(&self.cql.stamp, (stamp, life, stamp, user.as_str())).await {
-                Ok(_) => return,
+            let settle = Write::Settle { user: user.clone(), life: life.clone(), number };
+            match self.write(settle, tries > 0).await {
+                Ok(()) => return,
                 Err(_) => backoff.wait(AFTER_ERROR).await,
             }
         }
@@ -206,8 +179,8 @@ impl Inner {
 }
 
 /// A lost message leaves everything but the counts empty: never null, which would hide a value of the same timestamp.
-fn head_values<'a>(user: &'a str, conv: &'a str, raise: &'a Raise) -> HeadValues<'a> {
-    let Raise { upto, last, counts, .. } = raise;
+pub(super) fn head_values<'a>(user: &'a str, conv: &'a str, raise: &'a fence::Raise) -> HeadValues<'a> {
+    let fence::Raise { upto, last, counts, .. } = raise;
     let (upto, first, second) = (signed(*upto), signed(counts.first), signed(counts.second));
     match last {
         Some(row) => {

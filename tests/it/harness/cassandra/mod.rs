@@ -105,6 +105,16 @@ impl Cassandra {
         Taking::connect(&self.migrated().await).await
     }
 
+    /// The processor time that a server has used.
+    pub fn cpu(&self, node: usize) -> Duration {
+        self.servers[node].process.cpu()
+    }
+
+    /// The process of a server.
+    pub fn pid(&self, node: usize) -> u32 {
+        self.servers[node].process.pid()
+    }
+
     /// Freezes a server: it keeps its connections and answers nothing.
     pub fn pause(&self, node: usize) {
         self.servers[node].process.pause();

@@ -230,7 +230,10 @@ const OPENS: &str = "java.base/java.lang.module java.base/jdk.internal.loader ja
 fn spawn(dir: &Path) -> Process {
     let mut java = Command::new(fetch::java().expect("ask available() first"));
     // The second compiler never pays off in the minutes a test runs, and competes with the tests for processors.
-    java.arg("-XX:TieredStopAtLevel=1");
+    // Where figures are wanted, it does.
+    if std::env::var_os("NATTER_FIGURES").is_none() {
+        java.arg("-XX:TieredStopAtLevel=1");
+    }
     // One server holds the tables of a hundred tests' keyspaces by the end.
     java.args(["-Xms384M", "-Xmx1G", "-XX:+UseSerialGC", "-XX:MaxDirectMemorySize=128M"]);
     java.args(["-Djdk.attach.allowAttachSelf=true", "-Dio.netty.tryReflectionSetAccessible=true"]);

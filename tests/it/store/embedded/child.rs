@@ -18,7 +18,13 @@ pub fn dir() -> Option<PathBuf> {
 
 /// Starts the ignored test `name`, its path below `store::embedded`, on `dir`.
 pub fn start(name: &str, dir: &Path) -> Process {
+    start_with(name, dir, &[])
+}
+
+/// The same with more in its environment.
+pub fn start_with(name: &str, dir: &Path, variables: &[(&'static str, String)]) -> Process {
     let mut command = Command::new(env::current_exe().unwrap());
     command.args([&format!("store::embedded::{name}"), "--exact", "--ignored", "--nocapture"]).env(DIR, dir);
+    command.envs(variables.iter().cloned());
     Process::reading(command)
 }

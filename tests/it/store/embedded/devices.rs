@@ -18,8 +18,9 @@ use crate::{
 
 const CONVERSATIONS: usize = 20_000;
 const APPENDS: usize = 200;
-/// The writer that copied all cursors at once made this several hundred.
-const FACTOR: u32 = 40;
+/// What an append may wait of the time that a registration takes. Where the writer copies all cursors at once, an append
+/// waits for a whole registration, or for several. Both times grow with the load of the machine.
+const PART: u32 = 10;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn new_devices_of_a_user_with_20_000_conversations_hold_nobody_up() {
@@ -28,6 +29,7 @@ async fn new_devices_of_a_user_with_20_000_conversations_hold_nobody_up() {
     read_marks(&store).await;
     let alone = p99_of_appends(&store, "alone", APPENDS).await;
     let (stop, registered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let begin = Instant::now();
     let clients: Vec<_> = (0..4)
         .map(|client| {
             let (store, stop, registered) = (store.clone(), stop.clone(), registered.clone());
@@ -55,12 +57,14 @@ async fn new_devices_of_a_user_with_20_000_conversations_hold_nobody_up() {
             break;
         }
     }
+    let registration = begin.elapsed() * 4 / u32::try_from(registered.load(Ordering::Acquire)).unwrap();
     stop.store(true, Ordering::Release);
     for client in clients {
         client.await.unwrap();
     }
-    println!("p99 of appends: {alone:?} alone, {beside:?} beside new devices");
-    assert!(beside < alone * FACTOR, "p99 of appends: {alone:?} alone, {beside:?} beside new devices");
+    let figures = format!("p99 of appends: {alone:?} alone, {beside:?} beside new devices ({registration:?} each)");
+    println!("{figures}");
+    assert!(beside < registration / PART, "{figures}");
     let phone = device("alice", "phone0-0");
     assert_eq!(store.register_device(&phone).await, Ok(false));
     for n in [0, 1, CONVERSATIONS / 2, CONVERSATIONS - 1] {

@@ -3,13 +3,17 @@
 use std::{
     collections::{HashMap, HashSet},
     io::Write,
+    path::Path,
     time::Duration,
 };
 
 use natter::model::{ConvId, Seq};
 
 use super::{child, open};
-use crate::store::contract::{append, dm, fill, log, message, messages};
+use crate::{
+    harness::process::Process,
+    store::contract::{append, dm, fill, log, message, messages},
+};
 
 const ROUNDS: usize = 6;
 const WRITERS: usize = 12;
@@ -17,19 +21,26 @@ const WRITERS: usize = 12;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_answered_is_lost_by_kill_9() {
     let dir = tempfile::tempdir().unwrap();
-    let mut answered: HashMap<(ConvId, String), Seq> = HashMap::new();
+    let mut answered = Answered::new();
     for round in 0..ROUNDS {
-        let mut child = child::start("kill::appends_until_it_is_killed", dir.path());
-        answered.extend([parse(&child.line_after("answered").await)]);
-        // At any moment of its work.
-        tokio::time::sleep(Duration::from_micros(rand::random_range(0..400_000))).await;
-        child.kill9();
-        while let Some(line) = child.line().await {
-            answered.extend(line.strip_prefix("answered").map(|rest| parse(rest.trim())));
-        }
+        let child = child::start("kill::appends_until_it_is_killed", dir.path());
+        killed_at_work(child, &mut answered).await;
         check(dir.path(), &answered, round).await;
     }
     assert!(answered.len() > 100 * ROUNDS, "only {} appends: nothing was tested", answered.len());
+}
+
+/// Where messages stand by their answers, by conversation and cid.
+pub type Answered = HashMap<(ConvId, String), Seq>;
+
+/// Kills [`appends_until_it_is_killed`] at any moment of its work, and adds what it was answered.
+pub async fn killed_at_work(mut child: Process, answered: &mut Answered) {
+    answered.extend([parse(&child.line_after("answered").await)]);
+    tokio::time::sleep(Duration::from_micros(rand::random_range(0..400_000))).await;
+    child.kill9();
+    while let Some(line) = child.line().await {
+        answered.extend(line.strip_prefix("answered").map(|rest| parse(rest.trim())));
+    }
 }
 
 fn parse(line: &str) -> ((ConvId, String), Seq) {
@@ -38,7 +49,8 @@ fn parse(line: &str) -> ((ConvId, String), Seq) {
     ((ConvId::new(words[0]).unwrap(), words[1].to_owned()), words[2].parse().unwrap())
 }
 
-async fn check(dir: &std::path::Path, answered: &HashMap<(ConvId, String), Seq>, round: usize) {
+/// Everything answered is there, once, and a retry finds it.
+pub async fn check(dir: &Path, answered: &Answered, round: usize) {
     let store = open(dir);
     let convs: HashSet<_> = answered.keys().map(|(conv, _)| conv.clone()).collect();
     let mut stored = HashMap::new();

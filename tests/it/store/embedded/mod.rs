@@ -20,6 +20,7 @@ mod faults;
 mod folder;
 mod kill;
 mod load;
+mod power;
 mod synced;
 
 store_contract!(contract, crate::store::embedded::fresh);

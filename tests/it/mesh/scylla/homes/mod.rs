@@ -29,7 +29,7 @@ use crate::{
 const TAKE_OVER: Duration = Duration::from_secs(2);
 
 /// Waits until every slot has the home that it should have.
-async fn placed(fleet: &Fleet, nodes: &[usize]) {
+pub async fn placed(fleet: &Fleet, nodes: &[usize]) {
     let share = 1024.0 / nodes.len() as f64;
     until_ok(LONG, "every slot has its home", async || {
         let mut held = Vec::new();

@@ -1,0 +1,267 @@
+//! Writes of the homes, each to one partition: a few requests are under way at once, and what comes meanwhile goes
+//! together with the next, whatever conversations and users it belongs to. A server pays for each request and each wait for
+//! its disk, hardly for what is in it, so that under load a message costs a fraction of what it costs alone; without load
+//! nothing waits. Called by `io` and `raiser`.
+//!
+//! An unlogged batch is as many mutations as it has partitions, each atomic: nothing is promised between them, and nothing
+//! is needed. A request that fails is repeated by each of its writers alone, so that one partition that cannot be written
+//! holds the others up once.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use compact_str::CompactString;
+use parking_lot::Mutex;
+use scylla::statement::batch::{Batch, BatchType};
+use tokio::sync::oneshot;
+
+use super::{
+    Inner,
+    entry::Entry,
+    io::{Values, key_of},
+    raiser::{Raise, head_values},
+};
+use crate::{
+    model::{ReadMark, UserId},
+    store::{
+        StoreError, StoreResult,
+        fence::Placed,
+        scylla::{bucket_of, rows::CqlError, signed, statements::Statements},
+    },
+};
+
+/// Writes of one request: Cassandra warns of more than ten partitions.
+const WRITES: usize = 10;
+/// Their bytes: Cassandra warns above 5 KiB where there are several, and refuses 50.
+const BYTES: usize = 4 << 10;
+/// What a statement's values take besides bodies, about.
+const OVERHEAD: usize = 100;
+
+/// What is to be written to one partition, at once or not at all.
+pub(super) enum Write {
+    /// Rows of a log, with their cid rows.
+    Rows {
+        entry: Arc<Entry>,
+        rows: Arc<[Placed]>,
+        /// The `cid_key` of each.
+        keys: Vec<String>,
+    },
+    /// Rows of an inbox, with their stamp.
+    Raise(Arc<Raise>),
+    /// The stamp that says that all raises up to it are settled.
+    Settle { user: UserId, life: CompactString, number: u64 },
+}
+
+impl Write {
+    pub(super) fn rows(entry: &Arc<Entry>, rows: &Arc<[Placed]>) -> Self {
+        let keys = rows.iter().map(|placed| key_of(placed.row.sender.as_str(), placed.row.cid.as_str())).collect();
+        Self::Rows { entry: entry.clone(), rows: rows.clone(), keys }
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Rows { rows, .. } => rows.iter().map(|placed| placed.row.body.size() + 2 * OVERHEAD).sum(),
+            Self::Raise(raise) => {
+                let previews = raise.parts.values().map(|part| part.preview().len());
+                raise.parts.len() * 2 * OVERHEAD + OVERHEAD + previews.sum::<usize>()
+            }
+            Self::Settle { .. } => OVERHEAD,
+        }
+    }
+
+    fn add<'a>(&'a self, cql: &Statements, batch: &mut Batch, values: &mut Vec<Values<'a>>) {
+        match self {
+            Self::Rows { entry, rows, keys } => add_rows(cql, batch, values, entry, rows, keys),
+            Self::Raise(raise) => add_raise(cql, batch, values, raise),
+            Self::Settle { user, life, number } => {
+                let stamp = signed(number * 2);
+                batch.append_statement(cql.stamp.clone());
+                values.push(Values::Stamp((stamp, life, stamp, user.as_str())));
+            }
+        }
+    }
+}
+
+fn add_rows<'a>(
+    cql: &Statements,
+    batch: &mut Batch,
+    values: &mut Vec<Values<'a>>,
+    entry: &'a Entry,
+    rows: &'a [Placed],
+    keys: &'a [String],
+) {
+    let (conv, epoch) = (entry.conv.as_str(), signed(entry.epoch));
+    for (Placed { row, w, pw }, key) in rows.iter().zip(keys) {
+        let (bucket, seq) = (signed(bucket_of(row.seq)), signed(row.seq));
+        let body = row.body.as_msgpack().as_ref();
+        let (sender, cid) = (row.sender.as_str(), row.cid.as_str());
+        batch.append_statement(cql.write_message.clone());
+        let (w, pw) = (signed(*w), signed(*pw));
+        let (kind, ts, service) = (row.kind.byte().cast_signed(), signed(row.ts), row.service);
+        let (first, second) = (signed(row.counts.first), signed(row.counts.second));
+        let row = (conv, bucket, seq, kind, sender, service, cid, ts, body, first, second, w, pw, epoch);
+        values.push(Values::Message(row));
+        batch.append_statement(cql.write_cid.clone());
+        values.push(Values::Cid((conv, bucket, key, seq, epoch)));
+    }
+}
+
+fn add_raise<'a>(cql: &Statements, batch: &mut Batch, values: &mut Vec<Values<'a>>, raise: &'a Raise) {
+    let name = raise.user.as_str();
+    for (conv, part) in &raise.parts {
+        let (conv, ReadMark { seq: read, counts }) = (conv.as_str(), part.mark);
+        let (read_at, first, second) = (signed(read), signed(counts.first), signed(counts.second));
+        let head = part.head.as_ref().filter(|raise| raise.upto > 0).map(|raise| head_values(name, conv, raise));
+        match head {
+            // One's own message, mostly: one statement for both.
+            Some((user, conv, head, ts, sender, cid, kind, preview, f, s, at)) if read == part.upto() => {
+                batch.append_statement(cql.raise_head_and_mark.clone());
+                let both = (user, conv, head, ts, sender, cid, kind, preview, f, s, read_at, first, second, at);
+                values.push(Values::HeadAndMark(both));
+                continue;
+            }
+            Some(head) => {
+                batch.append_statement(cql.raise_head.clone());
+                values.push(Values::Head(head));
+            }
+            None => {}
+        }
+        if read > 0 {
+            batch.append_statement(cql.raise_read_mark.clone());
+            values.push(Values::Mark((name, conv, read_at, first, second, read_at)));
+        }
+    }
+    let stamp = signed(raise.number * 2 - 1);
+    batch.append_statement(cql.stamp.clone());
+    values.push(Values::Stamp((stamp, &raise.life, stamp, name)));
+}
+
+struct Waiting {
+    write: Write,
+    done: oneshot::Sender<StoreResult<()>>,
+}
+
+/// The writes that wait, and how many requests are under way.
+pub(super) struct Gathering {
+    gathered: Mutex<Gathered>,
+    at_once: usize,
+}
+
+#[derive(Default)]
+struct Gathered {
+    waiting: VecDeque<Waiting>,
+    under_way: usize,
+}
+
+impl Gathering {
+    /// For `at_once` requests under way before what comes next gathers.
+    pub(super) fn new(at_once: usize) -> Self {
+        Self { gathered: Mutex::default(), at_once }
+    }
+
+    /// What goes with the next request. With `None` the turn of the one that asks is over: both at once, or what comes in
+    /// between would wait for nobody.
+    fn next(&self) -> Option<Vec<Waiting>> {
+        let mut gathered = self.gathered.lock();
+        let (mut count, mut bytes) = (0, 0);
+        for waiting in &gathered.waiting {
+            bytes += waiting.write.bytes();
+            if count > 0 && (count == WRITES || bytes > BYTES) {
+                break;
+            }
+            count += 1;
+        }
+        if count == 0 {
+            gathered.under_way -= 1;
+            return None;
+        }
+        Some(gathered.waiting.drain(..count).collect())
+    }
+}
+
+impl Inner {
+    /// Writes to one partition; gathered with others, unless it was tried before.
+    pub(super) async fn write(self: &Arc<Self>, write: Write, again: bool) -> StoreResult<()> {
+        if again {
+            return self.send_all(&[&write]).await;
+        }
+        let (done, written) = oneshot::channel();
+        let begins = {
+            let gathering = &self.homes.gathering;
+            let mut gathered = gathering.gathered.lock();
+            gathered.waiting.push_back(Waiting { write, done });
+            let begins = gathered.under_way < gathering.at_once;
+            gathered.under_way += usize::from(begins);
+            begins
+        };
+        if begins {
+            tokio::spawn(send_what_waits(self.clone()));
+        }
+        // Dropped by a panic: the writer tries again, alone.
+        written.await.unwrap_or_else(|_| Err(StoreError::unavailable("the request was given up")))
+    }
+
+    async fn send_all(&self, writes: &[&Write]) -> StoreResult<()> {
+        let (mut batch, mut values) = (Batch::new(BatchType::Unlogged), Vec::new());
+        batch.set_is_idempotent(true);
+        writes.iter().for_each(|write| write.add(&self.cql, &mut batch, &mut values));
+        self.session.batch(&batch, values).await.map_err(CqlError::new)?;
+        Ok(())
+    }
+}
+
+async fn send_what_waits(inner: Arc<Inner>) {
+    let guard = EndOnPanic(&inner.homes.gathering);
+    while let Some(some) = inner.homes.gathering.next() {
+        let result = {
+            let writes: Vec<&Write> = some.iter().map(|waiting| &waiting.write).collect();
+            inner.send_all(&writes).await
+        };
+        for waiting in some {
+            let _ = waiting.done.send(result.clone());
+        }
+    }
+    std::mem::forget(guard);
+}
+
+/// What waits is not left behind: its writers try again, each alone.
+struct EndOnPanic<'a>(&'a Gathering);
+
+impl Drop for EndOnPanic<'_> {
+    fn drop(&mut self) {
+        let mut gathered = self.0.gathered.lock();
+        gathered.under_way -= 1;
+        gathered.waiting.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn waiting(gathering: &Gathering, count: usize, life: &str) {
+        let mut gathered = gathering.gathered.lock();
+        for number in 0..count as u64 {
+            let write = Write::Settle { user: UserId::new("alice").unwrap(), life: life.into(), number };
+            gathered.waiting.push_back(Waiting { write, done: oneshot::channel().0 });
+        }
+        gathered.under_way = 1;
+    }
+
+    #[test]
+    fn a_request_takes_so_many_writes_in_their_order() {
+        let gathering = Gathering::new(4);
+        waiting(&gathering, 2 * WRITES + 3, "n1:1");
+        let taken: Vec<Vec<u64>> = std::iter::from_fn(|| gathering.next())
+            .map(|some| {
+                let number = |waiting: &Waiting| match waiting.write {
+                    Write::Settle { number, .. } => number,
+                    _ => unreachable!(),
+                };
+                some.iter().map(number).collect()
+            })
+            .collect();
+        assert_eq!(taken.iter().map(Vec::len).collect::<Vec<_>>(), [WRITES, WRITES, 3]);
+        assert!(taken.concat().is_sorted());
+        assert_eq!(gathering.gathered.lock().under_way, 0, "whoever finds nothing is over");
+    }
+}
