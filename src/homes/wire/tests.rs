@@ -70,7 +70,7 @@ fn every_field_is_checked() {
         let bytes = encode(&(1_u64, conv, vec![(kind, sender, false, cid, 1_u64, body, 0_u64)]));
         decode::<AppendRequest>(&bytes)
     };
-    let append = |conv: &str, sender: &str, cid: &str, body| of_kind(0, conv, sender, cid, body);
+    let append = |conv: &str, sender: &str, cid: &str, body: &serde_json::Value| of_kind(0, conv, sender, cid, body);
     let body = serde_json::json!({"text": "hi"});
     assert!(append("dm:alice:bob", "alice", "c", &body).is_ok());
     assert!(of_kind(4, "dm:alice:bob", "alice", "c", &body).is_ok());
