@@ -156,7 +156,7 @@ async fn nothing_is_acknowledged_before_it_was_taken() {
     assert_eq!([next_seq(&client).await, next_seq(&client).await], [1, 2]);
     // If 1 or 2 were acknowledged automatically, that would come before the read mark.
     client.read(&conv(), 1).await.unwrap();
-    assert_eq!(peer.recv().await.frame, ClientFrame::Ask(Ask::Read(ask::Read { conv: conv(), seq: 1 })));
+    assert_eq!(peer.recv().await.frame, ClientFrame::Ask(Ask::Read(ask::Read { conv: conv(), seq: 1, handed: 0 })));
     client.ack(&conv(), 2).await.unwrap();
     assert_eq!(expect_ack(&mut peer).await, 2);
 }
@@ -344,7 +344,7 @@ async fn marks_and_acknowledgements_that_were_refused_for_a_while_are_said_again
     let options = ClientOptions { auto_ack: false, ..node.options() };
     let (client, peer) = tokio::join!(Client::connect(options), node.accept());
     let (client, mut peer) = (client.unwrap(), peer);
-    let read = ClientFrame::Ask(Ask::Read(ask::Read { conv: conv(), seq: 7 }));
+    let read = ClientFrame::Ask(Ask::Read(ask::Read { conv: conv(), seq: 7, handed: 0 }));
     client.read(&conv(), 7).await.unwrap();
     assert_eq!(peer.recv().await.frame, read);
     peer.error(None, ErrorCode::RateLimited).await;

@@ -19,7 +19,7 @@ use crate::{
     bus::RequestError,
     model::{ConvId, NewMessage, Row, Seq},
     store::{
-        Appended, Logs, STORE_DEADLINE, Span, StoreError, StoreFuture, StoreResult,
+        Appended, CountsAt, Logs, STORE_DEADLINE, Span, StoreError, StoreFuture, StoreResult,
         slots::{Incarnation, Slot},
     },
     subject::Subject,
@@ -50,6 +50,14 @@ impl Logs for HomeLogs {
 
     fn top<'a>(&'a self, conv: &'a ConvId) -> StoreFuture<'a, Seq> {
         self.0.logs.top(conv)
+    }
+
+    fn reaches<'a>(&'a self, conv: &'a ConvId, seq: Seq) -> StoreFuture<'a, Seq> {
+        self.0.logs.reaches(conv, seq)
+    }
+
+    fn counts_at<'a>(&'a self, conv: &'a ConvId, seq: Seq, known: Seq) -> StoreFuture<'a, CountsAt> {
+        self.0.logs.counts_at(conv, seq, known)
     }
 
     fn mend<'a>(&'a self, conv: &'a ConvId) -> StoreFuture<'a, Seq> {
@@ -268,7 +276,7 @@ mod tests {
 
     fn message(cid: usize) -> NewMessage {
         let (sender, cid) = (UserId::new("alice").unwrap(), Cid::new(&cid.to_string()).unwrap());
-        NewMessage { sender, cid, ts: 1, body: Body::text("hi"), read_upto: 0 }
+        NewMessage::of_user(sender, cid, 1, Body::text("hi"))
     }
 
     fn stored(seq: Seq) -> StoreResult<Appended> {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned};
 
 use crate::{
-    model::{Body, Cid, ConvId, MAX_SEQ, Millis, NewMessage, Seq, UserId},
+    model::{Body, Cid, ConvId, Kind, MAX_SEQ, Millis, NewMessage, Seq, UserId},
     store::{
         Appended, StoreError, StoreResult,
         slots::{Incarnation, Slot},
@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// The version of all of it. A node that gets another one says so, and the asker answers `unavailable`.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// Most bytes of a request: half of what the servers take, so that a message with its heads and names always fits.
 pub(super) const REQUEST_BYTES: usize = 512 << 10;
@@ -232,9 +232,16 @@ impl From<Outcome> for StoreResult<Appended> {
     }
 }
 
-/// A message, as it travels.
+/// A message, as it travels: its kind as a number, its sender and whether that is a service, the rest.
 #[derive(Serialize, Deserialize)]
-struct Message(UserId, Cid, Millis, Body, Seq);
+struct Message(u8, UserId, bool, Cid, Millis, Body, Seq);
+
+impl Message {
+    fn into_new(self) -> Option<NewMessage> {
+        let Self(kind, sender, service, cid, ts, body, read_upto) = self;
+        Some(NewMessage { kind: Kind::of(kind)?, sender, service, cid, ts, body, read_upto })
+    }
+}
 
 /// An incarnation, as it travels: its name is that of a user, or it could not be put into a subject.
 #[derive(Serialize, Deserialize)]
@@ -254,9 +261,10 @@ mod messages {
     use super::*;
 
     pub(super) fn serialize<S: Serializer>(batch: &[NewMessage], to: S) -> Result<S::Ok, S::Error> {
-        to.collect_seq(
-            batch.iter().map(|message| (&message.sender, &message.cid, message.ts, &message.body, message.read_upto)),
-        )
+        to.collect_seq(batch.iter().map(|message| {
+            let NewMessage { kind, sender, service, cid, ts, body, read_upto } = message;
+            (kind.byte(), sender, service, cid, ts, body, read_upto)
+        }))
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<NewMessage>, D::Error> {
@@ -264,9 +272,8 @@ mod messages {
         if batch.is_empty() || batch.len() > REQUEST_ROWS {
             return Err(serde::de::Error::custom(format_args!("a batch of {} messages", batch.len())));
         }
-        let messages = batch.into_iter();
-        let whole = |Message(sender, cid, ts, body, read_upto)| NewMessage { sender, cid, ts, body, read_upto };
-        Ok(messages.map(whole).collect())
+        let messages = batch.into_iter().map(Message::into_new).collect::<Option<_>>();
+        messages.ok_or_else(|| serde::de::Error::custom("a kind of row that this version does not know"))
     }
 }
 

@@ -114,6 +114,8 @@ labels!(
         ReadBefore = "read_before",
         /// The top of a log.
         Top = "top",
+        /// How many messages a log has up to a seq.
+        Counts = "counts",
         /// A page of an inbox.
         Inbox = "inbox",
         /// Heads against cursors.

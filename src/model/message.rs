@@ -1,12 +1,16 @@
 //! Messages on their way into a log and out of it, and how far a device is behind. What the store takes and gives.
 
-use super::{Body, Cid, ConvId, Millis, Seq, UserId};
+use super::{Body, Cid, ConvId, Counts, Kind, Millis, Seq, UserId};
 
 /// A message that has no place in its log yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewMessage {
+    /// What it is.
+    pub kind: Kind,
     /// Who wrote it: a user or a service.
     pub sender: UserId,
+    /// The sender is a service, which has no inbox: no head of the sender's is raised, and no read mark.
+    pub service: bool,
     /// The sender's id for it.
     pub cid: Cid,
     /// When a node took it.
@@ -18,25 +22,38 @@ pub struct NewMessage {
     pub read_upto: Seq,
 }
 
+impl NewMessage {
+    /// A user's message, of which no more is known.
+    pub fn of_user(sender: UserId, cid: Cid, ts: Millis, body: Body) -> Self {
+        Self { kind: Kind::Message, sender, service: false, cid, ts, body, read_upto: 0 }
+    }
+}
+
 /// Whether a message at `seq` moves its sender's read mark there: nothing below it was kept from the sender, who was
 /// handed it (`read_upto`), or has read or written it (`mark`: up to where the mark is known to be).
 pub fn moves_mark(seq: Seq, read_upto: Seq, mark: Seq) -> bool {
     read_upto.max(mark).saturating_add(1) >= seq
 }
 
-/// One message of a log.
+/// One row of a log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
     /// Its place.
     pub seq: Seq,
+    /// What it is.
+    pub kind: Kind,
     /// Who wrote it.
     pub sender: UserId,
+    /// The sender is a service.
+    pub service: bool,
     /// The sender's id for it.
     pub cid: Cid,
     /// When a node took it.
     pub ts: Millis,
     /// What it says.
     pub body: Body,
+    /// How many messages the log has up to here, this one included.
+    pub counts: Counts,
 }
 
 /// A conversation in which a device has not acknowledged everything: head > cursor.

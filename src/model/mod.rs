@@ -6,6 +6,7 @@
 mod audience;
 mod body;
 mod conv;
+mod counts;
 mod integers;
 mod message;
 mod names;
@@ -17,6 +18,7 @@ pub use self::{
     audience::Audience,
     body::{Body, MAX_DEPTH},
     conv::{ConvId, Parties, Recipient},
+    counts::{Counts, Kind, ReadMark, Side},
     message::{Gap, NewMessage, Row, moves_mark},
     names::{Cid, Device, DeviceId, MAX_NAME, NameError, RoomId, UserId},
     session_id::{SessionId, SessionRank},

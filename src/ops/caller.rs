@@ -27,7 +27,10 @@ pub struct Caller {
 #[derive(Debug, Clone)]
 enum Door {
     Session(Arc<SessionHandle>),
-    Service,
+    /// `own` when it speaks under its own name.
+    Service {
+        own: bool,
+    },
 }
 
 /// Room for one request of a service, given back when it is dropped.
@@ -52,6 +55,7 @@ impl Caller {
     /// # Errors
     /// When the service may not speak as that user.
     pub fn service(ops: &Ops, service: UserId, from: Option<UserId>) -> Result<Self, Refused> {
+        let own = from.as_ref().is_none_or(|from| *from == service);
         let user = match from {
             Some(from) if !ops.services.may_send_as(&service, &from) => {
                 let text = format!("from: {service} may not send as {from} (services.{service}.may_send_as)");
@@ -60,12 +64,17 @@ impl Caller {
             Some(from) => from,
             None => service,
         };
-        Ok(Self { user, door: Door::Service })
+        Ok(Self { user, door: Door::Service { own } })
     }
 
     /// In whose name it acts.
     pub(super) fn name(&self) -> &UserId {
         &self.user
+    }
+
+    /// Whether that is the name of a service, which has no inbox.
+    pub(super) fn is_service(&self) -> bool {
+        matches!(self.door, Door::Service { own: true })
     }
 
     /// Room for one more request.

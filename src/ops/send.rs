@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Instant};
 use super::{Caller, Ops, fault};
 use crate::{
     metrics::StoreOp,
-    model::{Body, NewMessage, now_millis},
+    model::{Body, Kind, NewMessage, now_millis},
     protocol::{Answer, ErrorCode, Outcome, Refused, ask},
     store::{Appended, StoreError, StoreResult},
 };
@@ -19,8 +19,15 @@ pub(super) fn perform(ops: &Arc<Ops>, caller: &Caller, ask: ask::Send, done: imp
         Ok(conv) => conv,
         Err(refused) => return done(Err(refused)),
     };
-    let (sender, ts) = (caller.name().clone(), now_millis());
-    let message = NewMessage { sender, cid: ask.cid, ts, body: ask.body, read_upto: ask.handed };
+    let message = NewMessage {
+        kind: Kind::Message,
+        sender: caller.name().clone(),
+        service: caller.is_service(),
+        cid: ask.cid,
+        ts: now_millis(),
+        body: ask.body,
+        read_upto: ask.handed,
+    };
     let (metrics, place, began) = (ops.metrics.clone(), conv.clone(), Instant::now());
     let on_stored = move |result: &StoreResult<Appended>| {
         metrics.observe_append(began.elapsed());

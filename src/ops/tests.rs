@@ -10,7 +10,7 @@ use std::{
 use super::upkeep;
 use crate::{
     config::Config,
-    model::{ConvId, Device, DeviceId, Gap, Row, Seq, SessionId, Since, UserId},
+    model::{ConvId, Counts, Device, DeviceId, Gap, Kind, Row, Seq, SessionId, Since, UserId},
     node,
     overload::{Class, Lines, Tick, cost},
     protocol::{Body, ClientFrame, LiveMessage, Request, SharedFrame, client::Hello},
@@ -368,7 +368,8 @@ impl World {
 
 fn row(seq: Seq) -> Row {
     let (sender, cid) = (UserId::new("peer").unwrap(), crate::model::Cid::new("c").unwrap());
-    Row { seq, sender, cid, ts: 0, body: Body::text("hi") }
+    let (kind, counts) = (Kind::Message, Counts::default());
+    Row { seq, kind, sender, service: false, cid, ts: 0, body: Body::text("hi"), counts }
 }
 
 /// Plays an outage; returns the load before it, and the most in any second after it.

@@ -31,8 +31,8 @@ const SPARSE: usize = 8_192;
 const DENSE: usize = 2 * GAPS;
 /// What a page is taken to cost before it is read.
 const GAPS_COST: usize = 256;
-/// Rows read to judge an acknowledgement: two heads, the row above them, the cursor.
-const CHECK_ROWS: usize = 4;
+/// Rows read to judge an acknowledgement: two heads, unless it is known that the log goes so far, and the cursor.
+const CHECK_ROWS: usize = 3;
 /// Rows read to find where a log goes on behind a hole: a binary search.
 const FIND_ROWS: usize = 16;
 /// Rows looked at for one that somebody else wrote.
@@ -218,7 +218,7 @@ async fn check_ack(ops: &Ops, device: &Device, check: AckCheck) -> UpkeepDone {
         belongs(&device.user, &check.conv)?;
         let turn = ops.turn(Class::Fill, cost(CHECK_ROWS, 0)).await?;
         let read = async {
-            let top = ops.store.logs.top(&check.conv).await?;
+            let top = ops.store.logs.reaches(&check.conv, check.seq).await?;
             // Nothing to acknowledge, and no cursor that says anything.
             let cursor = if check.seq > top { 0 } else { ops.store.marks.cursor(device, &check.conv).await? };
             Ok((top, cursor))

@@ -165,7 +165,7 @@ pub struct Message {
 impl Message {
     /// A row of a log as clients see it.
     pub fn of(conv: &ConvId, row: Row) -> Self {
-        let Row { seq, sender, cid, ts, body } = row;
+        let Row { seq, sender, cid, ts, body, .. } = row;
         Self { conv: conv.clone(), seq, from: sender, ts, cid: Some(cid), body }
     }
 }

@@ -3,15 +3,33 @@
 //! Called by the router. Rooms will be one more kind of subject here, and nothing else in routing changes.
 
 use crate::{
-    model::{Audience, ConvId, UserId},
+    model::{Audience, ConvId, NewMessage, UserId},
     subject::Subject,
 };
 
+/// Who wrote a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sender {
+    /// The name.
+    pub name: UserId,
+    /// It is a service: nobody listens in its name.
+    pub service: bool,
+}
+
+impl Sender {
+    /// Of a message.
+    pub fn of(message: &NewMessage) -> Self {
+        Self { name: message.sender.clone(), service: message.service }
+    }
+}
+
 /// Calls `each` with the subjects on which a message of `sender` is published: the recipients' first, the sender's own
-/// last (R2, R6). With each recipient comes the user of whom push services are told when nobody holds them.
-pub fn each_of_message(conv: &ConvId, sender: &UserId, mut each: impl FnMut(&Subject, Option<&UserId>)) {
+/// last (R2, R6), unless that is a service. With each recipient comes the user of whom push services are told when nobody
+/// holds them.
+pub fn each_of_message(conv: &ConvId, sender: &Sender, mut each: impl FnMut(&Subject, Option<&UserId>)) {
     let Some(audience) = Audience::of(conv) else { return };
-    for user in audience.recipients_first(sender) {
+    let Sender { name: sender, service } = sender;
+    for user in audience.recipients_first(sender).filter(|user| !*service || *user != sender) {
         each(&Subject::user(user), (user != sender).then_some(user));
     }
 }

@@ -8,7 +8,8 @@ use std::sync::{Arc, Weak};
 use compact_str::{CompactString, format_compact};
 
 use super::{
-    audience, gather,
+    audience::{self, Sender},
+    gather,
     mailbox::Mail,
     recent::Recent,
     registry::{Listeners, Registry, SessionHandle},
@@ -102,7 +103,7 @@ impl Router {
             audience::each_of_message(&conv, &last.from, |subject, recipient| {
                 told &= match recipient {
                     Some(user) => {
-                        let tag = tag_of(user, &last.from, &conv, last.seq);
+                        let tag = tag_of(user, &last.from.name, &conv, last.seq);
                         self.0.bus.publish_tagged(subject, payload.clone(), &tag)
                     }
                     None => self.0.bus.publish(subject, payload.clone()),
@@ -162,7 +163,8 @@ impl Inner {
         let payload = frame.msgpack().clone();
         let live = Arc::new(LiveMessage { conv: conv.clone(), seq: appended.seq, frame, from_bus: false });
         let mut told = true;
-        audience::each_of_message(conv, &message.sender, |subject, recipient| {
+        let from = Sender::of(message);
+        audience::each_of_message(conv, &from, |subject, recipient| {
             self.registry.deliver(subject, |_| Some(Mail::Live(live.clone())));
             told &= match recipient {
                 // A retry is published (R3), but nobody is told a second time that its recipient is away.
@@ -174,7 +176,7 @@ impl Inner {
             };
         });
         if !told {
-            self.note_untold(conv, Last { seq: appended.seq, from: message.sender.clone() });
+            self.note_untold(conv, Last { seq: appended.seq, from });
         }
     }
 

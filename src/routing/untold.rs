@@ -7,7 +7,8 @@ use std::{collections::HashMap, mem};
 
 use parking_lot::Mutex;
 
-use crate::model::{ConvId, Seq, UserId};
+use super::audience::Sender;
+use crate::model::{ConvId, Seq};
 
 /// Conversations that are remembered.
 const MOST: usize = 10_000;
@@ -18,7 +19,7 @@ pub(super) struct Last {
     /// Its place.
     pub(super) seq: Seq,
     /// Who wrote it.
-    pub(super) from: UserId,
+    pub(super) from: Sender,
 }
 
 /// Conversations and their last messages that were not published.
@@ -55,19 +56,27 @@ impl Untold {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::UserId;
+
+    fn user(n: usize) -> UserId {
+        UserId::new(&format!("u{n}")).unwrap()
+    }
+
+    fn last(seq: Seq, n: usize) -> Last {
+        Last { seq, from: Sender { name: user(n), service: false } }
+    }
 
     #[test]
     fn the_highest_of_each_within_bounds() {
         let untold = Untold::default();
-        let user = |n: usize| UserId::new(&format!("u{n}")).unwrap();
         let conv = |n| ConvId::direct(&user(0), &user(n));
         for n in 0..MOST + 5 {
-            assert_eq!(untold.note(&conv(n), Last { seq: 7, from: user(0) }), n < MOST);
-            assert_eq!(untold.note(&conv(n), Last { seq: 3, from: user(n) }), n < MOST);
+            assert_eq!(untold.note(&conv(n), last(7, 0)), n < MOST);
+            assert_eq!(untold.note(&conv(n), last(3, n)), n < MOST);
         }
         let all = untold.take();
         assert_eq!(all.len(), MOST);
-        assert_eq!(all.get(&conv(1)), Some(&Last { seq: 7, from: user(0) }));
+        assert_eq!(all.get(&conv(1)), Some(&last(7, 0)));
         assert!(untold.is_empty());
     }
 }

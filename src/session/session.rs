@@ -179,6 +179,9 @@ impl Session {
         if let Ask::Send(ask::Send { to: Recipient::User(peer), handed, .. }) = &mut ask {
             *handed = self.delivery.handed(&ConvId::direct(&self.identity.device.user, peer));
         }
+        if let Ask::Read(ask::Read { conv, handed, .. }) = &mut ask {
+            *handed = self.delivery.handed(conv);
+        }
         self.pending += ask.op().weight();
         out.push(Effect::Ask { reference, ask });
     }

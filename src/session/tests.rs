@@ -12,7 +12,7 @@ use proptest::prelude::*;
 
 use super::{greeting::Arrival, *};
 use crate::{
-    model::{Body, Cid, ConvId, DeviceId, Gap, Recipient, Row, Seq, SessionId, Since, UserId},
+    model::{Body, Cid, ConvId, Counts, DeviceId, Gap, Recipient, Row, Seq, SessionId, Since, UserId},
     protocol::{
         Answer, Ask, ClientFrame, CloseReason, ErrorCode, LiveMessage, Op, Refused, Request, ServerFrame, SharedFrame,
         ask, client::Hello, server::Announcement,
@@ -56,7 +56,8 @@ fn identity(attempt: u64) -> Identity {
 }
 
 fn row(seq: Seq) -> Row {
-    Row { seq, sender: user("peer"), cid: Cid::new("c").unwrap(), ts: 0, body: Body::text("hi") }
+    let (sender, cid, body) = (user("peer"), Cid::new("c").unwrap(), Body::text("hi"));
+    Row { seq, kind: crate::model::Kind::Message, sender, service: false, cid, ts: 0, body, counts: Counts::default() }
 }
 
 /// Something under way, with what the store knew when it was asked.
@@ -534,7 +535,7 @@ impl World {
         let to = Recipient::User(user("peer0"));
         let frame = match kind {
             Kind::Send => Ask::Send(ask::Send { to, cid: Cid::new("c").unwrap(), body: Body::text("hi"), handed: 0 }),
-            Kind::Read => Ask::Read(ask::Read { conv: conv(0), seq: 0 }),
+            Kind::Read => Ask::Read(ask::Read { conv: conv(0), seq: 0, handed: 0 }),
             Kind::History => Ask::History(ask::History { conv: conv(0), from: ask::HistoryFrom::Before(9), limit: 9 }),
             Kind::Conversations => Ask::Conversations(ask::Conversations { after: None, limit: 9 }),
             Kind::Signal => Ask::Signal(ask::Signal { to, kind: "typing".into(), body: None }),
@@ -769,6 +770,31 @@ fn a_peer_whose_system_alone_answers_is_given_up() {
         session.on_tick(now, &mut out);
     }
     assert!(out.iter().any(|effect| matches!(effect, Effect::Close(CloseReason::Idle))), "{out:?}");
+}
+
+/// A read mark at or below what the session was handed, or has acknowledged, needs no look at the top: the session says so
+/// itself, whatever stands in the frame.
+#[test]
+fn a_read_mark_says_how_far_the_session_knows_the_log() {
+    let (mut session, mut now) = (World::fresh(1, u64::MAX / 2, None, 1).0, 1);
+    let mut handed = |session: &mut Session, index: usize| {
+        // Not faster than may be asked.
+        now += 10_000;
+        let mut out = Vec::new();
+        let read = Ask::Read(ask::Read { conv: conv(index), seq: 9, handed: 9 });
+        session.on_frame(Ok(Request { reference: None, frame: ClientFrame::Ask(read) }), now, &mut out);
+        out.into_iter().find_map(|effect| match effect {
+            Effect::Ask { ask: Ask::Read(read), .. } => Some(read.handed),
+            _ => None,
+        })
+    };
+    assert_eq!(handed(&mut session, 0), Some(0), "nothing is known");
+    let check = AckCheck { reference: None, conv: conv(0), seq: 5 };
+    let ack = ClientFrame::Ack { conv: conv(0), seq: 5 };
+    session.on_frame(Ok(Request { reference: None, frame: ack }), 10_002, &mut Vec::new());
+    session.on_upkeep(UpkeepDone::AckChecked { check, found: Ok((7, 2)) }, 10_003, &mut Vec::new());
+    assert_eq!(handed(&mut session, 0), Some(5));
+    assert_eq!(handed(&mut session, 1), Some(0), "of another conversation");
 }
 
 /// A comparison that finds nothing, as it was asked for. That of the login has its stamps already.

@@ -9,7 +9,10 @@ use std::{sync::Arc, time::Duration};
 use compact_str::CompactString;
 use futures_util::future::BoxFuture;
 
-use crate::model::{Audience, ConvId, Device, DeviceId, Gap, Millis, NewMessage, Row, Seq, UserId};
+use crate::model::{
+    Audience, Body, Cid, ConvId, Counts, Device, DeviceId, Gap, Kind, MAX_SEQ, Millis, NewMessage, ReadMark, Row, Seq,
+    UserId,
+};
 
 pub mod appender;
 pub mod embedded;
@@ -67,7 +70,7 @@ pub trait Logs: Send + Sync + 'static {
     /// When a message's answer is `Ok`:
     /// - it is durable (I1) and has exactly one seq forever (I4), fresh or not;
     /// - every head of the conversation (one per user of its [`Audience`]) is at or above its seq (R2), also for a
-    ///   retry (R3);
+    ///   retry (R3); a sender that is a service has no inbox, so that no head of it is raised for what it wrote;
     /// - the sender's read mark is at or above its seq, where nothing below was kept from the sender
     ///   ([`crate::model::moves_mark`]); otherwise the mark stays.
     ///
@@ -97,6 +100,29 @@ pub trait Logs: Send + Sync + 'static {
 
     /// The highest seq that may be read, known from rows or heads, never from a notice (R1).
     fn top<'a>(&'a self, conv: &'a ConvId) -> StoreFuture<'a, Seq>;
+
+    /// How far the log is known to go: `seq` or more where it goes that far, else its top. Asks the store only where that
+    /// is not known here already.
+    fn reaches<'a>(&'a self, conv: &'a ConvId, seq: Seq) -> StoreFuture<'a, Seq> {
+        let _ = seq;
+        self.top(conv)
+    }
+
+    /// How many messages the log has up to `seq`. `known` is a seq that the caller knows to exist (a position, a row):
+    /// up to there, and as far as is known here, the top is not asked for.
+    ///
+    /// Where the row at `seq` was lost, what was counted at the last one before it.
+    fn counts_at<'a>(&'a self, conv: &'a ConvId, seq: Seq, known: Seq) -> StoreFuture<'a, CountsAt> {
+        Box::pin(async move {
+            let top = if seq <= known { seq } else { self.top(conv).await? };
+            if seq > top {
+                return Ok(CountsAt::AboveTop(top));
+            }
+            let before = seq.saturating_add(1).min(MAX_SEQ);
+            let last = self.read_before(conv, before, Span { rows: 1, bytes: usize::MAX }).await?.pop();
+            Ok(CountsAt::Known(last.map_or(Counts::default(), |row| row.counts)))
+        })
+    }
 
     /// Makes sure that all heads of a conversation are at the end of its log, and returns that seq: for a store that lost
     /// heads, or got rows and heads of different moments. Places nothing. Repeat it until it is answered.
@@ -132,6 +158,10 @@ pub trait Inbox: Send + Sync + 'static {
         limit: usize,
     ) -> StoreFuture<'a, Page<InboxRow>>;
 
+    /// Whole inbox rows of these conversations of a user, in their order: the most that is read for a list.
+    /// Conversations without a head are left out.
+    fn details<'a>(&'a self, user: &'a UserId, convs: &'a [ConvId]) -> StoreFuture<'a, Vec<InboxDetail>>;
+
     /// The conversations after `after` in which the device is behind (head > cursor); at most `limit` items and
     /// about `scan` conversations looked at per page, so a page may be empty and have a `next`. Cursors are read after
     /// heads.
@@ -162,8 +192,16 @@ pub trait Marks: Send + Sync + 'static {
     /// A user's read mark; 0 where there is none.
     fn read_mark<'a>(&'a self, user: &'a UserId, conv: &'a ConvId) -> StoreFuture<'a, Seq>;
 
+    /// How far a user's devices and the user have come: [`Marks::delivered`] and [`Marks::read_mark`] in one read.
+    fn of_user<'a>(&'a self, user: &'a UserId, conv: &'a ConvId) -> StoreFuture<'a, UserMarks> {
+        Box::pin(async move {
+            let delivered = self.delivered(user, conv).await?;
+            Ok(UserMarks { delivered, read: self.read_mark(user, conv).await? })
+        })
+    }
+
     /// Raises a read mark. It never goes back.
-    fn raise_read_mark<'a>(&'a self, user: &'a UserId, conv: &'a ConvId, seq: Seq) -> StoreFuture<'a, ()>;
+    fn raise_read_mark<'a>(&'a self, user: &'a UserId, conv: &'a ConvId, mark: ReadMark) -> StoreFuture<'a, ()>;
 
     /// A device logs in; its life is not looked at, the answer tells it. One that is not known becomes so, durably, before
     /// its first `welcome`: with a life of its own, whose cursors start at the user's read marks of this moment. They are
@@ -246,6 +284,61 @@ pub struct InboxRow {
     pub head: Seq,
     /// The time of the message at the head.
     pub ts: Millis,
+}
+
+/// A conversation of a user with all that a list shows of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct InboxDetail {
+    /// The conversation.
+    pub conv: ConvId,
+    /// Its recorded top.
+    pub head: Seq,
+    /// The time of the message at the head.
+    pub ts: Millis,
+    /// The message there; `None` where it is lost.
+    pub last: Option<Preview>,
+    /// What was counted at the head.
+    pub counts: Counts,
+    /// How far the user has read.
+    pub read: ReadMark,
+}
+
+/// What a list shows of a message.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Preview {
+    /// What it is.
+    pub kind: Kind,
+    /// Who wrote it.
+    pub sender: UserId,
+    /// The sender's id for it.
+    pub cid: Cid,
+    /// What it says.
+    pub body: Body,
+}
+
+impl From<Row> for Preview {
+    fn from(row: Row) -> Self {
+        let Row { kind, sender, cid, body, .. } = row;
+        Self { kind, sender, cid, body }
+    }
+}
+
+/// How far somebody is in a conversation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct UserMarks {
+    /// Acknowledged by one of the user's devices.
+    pub delivered: Seq,
+    /// Read by the person.
+    pub read: Seq,
+}
+
+/// What [`Logs::counts_at`] found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CountsAt {
+    /// What was counted there.
+    Known(Counts),
+    /// The log does not go that far; this is its top.
+    AboveTop(Seq),
 }
 
 /// One page of an ordered listing.

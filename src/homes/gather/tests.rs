@@ -43,7 +43,7 @@ impl Logs for Scripted {
 
 fn message(cid: &str) -> NewMessage {
     let (sender, cid) = (UserId::new("alice").unwrap(), Cid::new(cid).unwrap());
-    NewMessage { sender, cid, ts: 1, body: Body::text("hi"), read_upto: 0 }
+    NewMessage::of_user(sender, cid, 1, Body::text("hi"))
 }
 
 fn bed() -> (Arc<Gather>, Arc<Scripted>, ConvId) {

@@ -9,7 +9,8 @@ fn who(node: &str, number: u64) -> Incarnation {
 }
 
 fn message(cid: &str, body: Body) -> NewMessage {
-    NewMessage { sender: UserId::new("alice").unwrap(), cid: Cid::new(cid).unwrap(), ts: 17, body, read_upto: 5 }
+    let (sender, cid) = (UserId::new("alice").unwrap(), Cid::new(cid).unwrap());
+    NewMessage { kind: Kind::Edit, service: true, read_upto: 5, ..NewMessage::of_user(sender, cid, 17, body) }
 }
 
 fn request(batch: Vec<NewMessage>) -> AppendRequest {
@@ -65,12 +66,15 @@ fn every_field_is_checked() {
     let bad = |what: &dyn Fn() -> Bytes, refused: &dyn Fn(&[u8]) -> bool| assert!(refused(&what()));
     bad(&|| encode(&(1024_u16, 0_u64)), &|bytes| decode::<Probe>(bytes).is_err());
     bad(&|| encode(&(("a.b", 1_u64),)), &|bytes| decode::<WordRequest>(bytes).is_err());
-    let append = |conv: &str, sender: &str, cid: &str, body: &serde_json::Value| {
-        let bytes = encode(&(1_u64, conv, vec![(sender, cid, 1_u64, body, 0_u64)]));
+    let of_kind = |kind: u8, conv: &str, sender: &str, cid: &str, body: &serde_json::Value| {
+        let bytes = encode(&(1_u64, conv, vec![(kind, sender, false, cid, 1_u64, body, 0_u64)]));
         decode::<AppendRequest>(&bytes)
     };
+    let append = |conv: &str, sender: &str, cid: &str, body: &serde_json::Value| of_kind(0, conv, sender, cid, body);
     let body = serde_json::json!({"text": "hi"});
     assert!(append("dm:alice:bob", "alice", "c", &body).is_ok());
+    assert!(of_kind(4, "dm:alice:bob", "alice", "c", &body).is_ok());
+    assert!(of_kind(5, "dm:alice:bob", "alice", "c", &body).is_err());
     assert!(append("dm:bob:alice", "alice", "c", &body).is_err());
     assert!(append("dm:alice:bob", "al ice", "c", &body).is_err());
     assert!(append("dm:alice:bob", "alice", "", &body).is_err());

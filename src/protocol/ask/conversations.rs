@@ -57,7 +57,7 @@ pub struct Conversation {
     pub ts: Millis,
     /// The user's read mark.
     pub read: Seq,
-    /// head − read.
+    /// Messages of the other side after the read mark.
     pub unread: Seq,
     /// The last message; absent when it could not be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]

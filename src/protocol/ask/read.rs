@@ -15,10 +15,12 @@ pub struct Read {
     pub conv: ConvId,
     /// Up to here.
     pub seq: Seq,
+    /// How far the session that asks knows the log to go: not from the client.
+    pub handed: Seq,
 }
 
 impl FromFields for Read {
     fn from_fields(fields: Fields<'_>) -> Result<Self, Refused> {
-        Ok(Self { conv: name("conv", fields.conv)?, seq: seq("seq", fields.seq)? })
+        Ok(Self { conv: name("conv", fields.conv)?, seq: seq("seq", fields.seq)?, handed: 0 })
     }
 }

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    model::{Body, Cid, Gap, Row, Since, UserId},
+    model::{Body, Cid, Counts, Gap, Kind, Row, Since, UserId},
     protocol::SharedFrame,
     session::{Stamped, Upkeep},
 };
@@ -30,7 +30,8 @@ fn live(index: usize, seq: Seq) -> Arc<LiveMessage> {
 }
 
 fn row(seq: Seq) -> Row {
-    Row { seq, sender: UserId::new("peer").unwrap(), cid: Cid::new("c").unwrap(), ts: 0, body: Body::text("hi") }
+    let (sender, cid, body) = (UserId::new("peer").unwrap(), Cid::new("c").unwrap(), Body::text("hi"));
+    Row { seq, kind: Kind::Message, sender, service: false, cid, ts: 0, body, counts: Counts::default() }
 }
 
 fn rules() -> Rules {

@@ -46,13 +46,7 @@ fn overload() -> Overload {
 }
 
 fn message(cid: &str, body: &str) -> NewMessage {
-    NewMessage {
-        sender: UserId::new("alice").unwrap(),
-        cid: Cid::new(cid).unwrap(),
-        ts: 1,
-        body: Body::text(body),
-        read_upto: 0,
-    }
+    NewMessage::of_user(UserId::new("alice").unwrap(), Cid::new(cid).unwrap(), 1, Body::text(body))
 }
 
 struct Bench {

@@ -5,7 +5,7 @@ use tokio::sync::oneshot;
 
 use super::commit::QueuedMessage;
 use crate::{
-    model::{ConvId, Device, DeviceId, Seq, UserId},
+    model::{ConvId, Device, DeviceId, ReadMark, Seq, UserId},
     store::{Appended, Entered, StoreError, StoreResult},
 };
 
@@ -41,7 +41,7 @@ pub(super) enum Command {
         /// Where.
         conv: ConvId,
         /// To what.
-        seq: Seq,
+        mark: ReadMark,
         /// Told when it is written.
         reply: Reply<()>,
     },

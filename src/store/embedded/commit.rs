@@ -17,28 +17,22 @@ use super::{
     tables::{Tables, unavailable},
 };
 use crate::{
-    model::{Audience, ConvId, Device, Millis, Seq, UserId},
+    model::{Audience, ConvId, Device, NewMessage, ReadMark, Seq, UserId},
     store::{Appended, StoreError, StoreResult, audience_of},
 };
 
-/// How many ends of logs the writer remembers (twice that at most): some 10 MB. With 50,000 pairs at random half as many cost
+/// How many ends of logs the writer remembers (twice that at most): some 15 MB. With 50,000 pairs at random half as many cost
 /// 1.4 rows looked up for each message instead of one.
 const LOGS: usize = 65_536;
 /// How many cursors: some 5 MB.
 const CURSORS: usize = 32_768;
 
-/// A message on its way in, with its stored form and key made by the caller's task: the writer is one thread.
+/// A message on its way in. Its row holds what was counted up to it, so only the writer can make it.
 pub(super) struct QueuedMessage {
-    /// Who wrote it.
-    pub(super) sender: UserId,
-    /// The key of its row in the table of cids.
+    /// The key of its row in the table of cids, made by the caller's task: the writer is one thread.
     pub(super) cid: Slice,
-    /// The stored row.
-    pub(super) row: Slice,
-    /// When a node took it.
-    pub(super) ts: Millis,
-    /// Up to where the sender has been handed the log.
-    pub(super) read_upto: Seq,
+    /// The message.
+    pub(super) message: NewMessage,
 }
 
 /// What the writer remembers from one commit to the next, so that a busy conversation costs no read.
@@ -119,17 +113,19 @@ impl<'a> Commit<'a> {
         conv: &ConvId,
         audience: &Audience,
         end: &mut LogEnd,
-        message: QueuedMessage,
+        QueuedMessage { cid, message }: QueuedMessage,
     ) -> StoreResult<Appended> {
-        if let Some((seq, stored)) = self.stored(conv, &message.cid)? {
-            return answer_retry(seq, &stored, &message.row);
+        if let Some((seq, stored)) = self.stored(conv, &cid)? {
+            return answer_retry(seq, &stored, &message);
         }
-        let seq = end.push(audience, &message.sender, message.ts, message.read_upto, self.tables.floor);
+        let (seq, counts) = end.next(conv, &message, self.tables.floor);
+        let row = rows::encode(&message, counts)?;
+        end.push(audience, &message, (seq, counts));
         self.highest = self.highest.max(seq);
-        self.bytes += message.row.len();
-        self.batch.insert(&self.tables.messages, keys::message(conv, seq), message.row.clone());
-        self.batch.insert(&self.tables.cids, message.cid.clone(), rows::encode_seq(seq));
-        self.fresh.insert(message.cid, (seq, message.row));
+        self.bytes += row.len();
+        self.batch.insert(&self.tables.messages, keys::message(conv, seq), row.clone());
+        self.batch.insert(&self.tables.cids, cid.clone(), rows::encode_seq(seq));
+        self.fresh.insert(cid, (seq, row));
         Ok(Appended { seq, ts: message.ts, fresh: true })
     }
 
@@ -166,10 +162,10 @@ impl<'a> Commit<'a> {
     }
 
     /// Raises a read mark; a smaller seq changes nothing.
-    pub(super) fn raise_read_mark(&mut self, user: &UserId, conv: &ConvId, seq: Seq) -> StoreResult<()> {
+    pub(super) fn raise_read_mark(&mut self, user: &UserId, conv: &ConvId, mark: ReadMark) -> StoreResult<()> {
         let audience = audience_of(conv)?;
         let mut end = self.end_of(conv, &audience)?;
-        end.raise_read_mark(&audience, user, seq);
+        end.raise_read_mark(&audience, user, mark);
         self.keep(conv, end);
         Ok(())
     }
@@ -238,9 +234,9 @@ impl<'a> Commit<'a> {
 
 /// The answer to a message whose cid is stored: the same place for the same body (I4). Its heads and marks were in
 /// the same commit as its row, so there is nothing to raise (R3).
-fn answer_retry(seq: Seq, stored: &Slice, retried: &Slice) -> StoreResult<Appended> {
+fn answer_retry(seq: Seq, stored: &Slice, retried: &NewMessage) -> StoreResult<Appended> {
     let first = StoredMessage::split(stored)?;
-    if first.body == StoredMessage::split(retried)?.body {
+    if first.body == retried.body.as_msgpack().as_ref() {
         Ok(Appended { seq, ts: first.ts, fresh: false })
     } else {
         Err(StoreError::CidReused { seq })

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | messages | #conv conv 00 seq (8 bytes, big-endian, so that they sort) | see [`super::rows`] |
 //! | cids | #conv conv 00 sender 00 cid | seq |
-//! | inbox | #user user 00 conv | head, its ts, read mark |
+//! | inbox | #user user 00 conv | head, its ts, read mark, counts at both |
 //! | cursors | #user user 00 device 00 life (16 hex digits) 00 conv | seq |
 //! | devices | #user user 00 device | see [`super::rows::DeviceRow`] |
 //! | commits | `commit` | see [`super::rows::CommitRow`]: the last commit's |

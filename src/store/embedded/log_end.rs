@@ -8,7 +8,7 @@ use fjall::Slice;
 
 use super::{keys, rows::InboxValue, tables::Tables};
 use crate::{
-    model::{Audience, ConvId, Millis, Seq, UserId, moves_mark},
+    model::{Audience, ConvId, Counts, Millis, NewMessage, ReadMark, Seq, UserId, moves_mark},
     store::StoreResult,
 };
 
@@ -17,7 +17,9 @@ use crate::{
 pub(super) struct LogEnd {
     head: Seq,
     ts: Millis,
-    read: [Seq; Audience::MAX],
+    /// How many messages there are.
+    counts: Counts,
+    read: [ReadMark; Audience::MAX],
     /// Whose row must be written.
     changed: [bool; Audience::MAX],
 }
@@ -29,33 +31,43 @@ impl LogEnd {
         for (place, user) in audience.users().enumerate() {
             let row = tables.inbox_row(user, conv)?;
             end.read[place] = row.read;
-            // A row that holds only a read mark has no head; another user's has one, if there is any.
+            // A row that holds only a read mark has no head, a service's not of what it wrote; another user's has one, if
+            // there is any.
             if row.head > end.head {
-                (end.head, end.ts) = (row.head, row.ts);
+                (end.head, end.ts, end.counts) = (row.head, row.ts, row.counts);
             }
         }
         Ok(end)
     }
 
-    /// Takes the next seq for a message, and moves its sender's read mark there if nothing below it was kept from the
-    /// sender: it was handed out up to `read_upto`, or the mark covers it, as it does where one's own messages precede.
-    /// The seq is never one at or below `floor`: after a loss those may have been given out.
-    pub(super) fn push(&mut self, audience: &Audience, sender: &UserId, ts: Millis, read_upto: Seq, floor: Seq) -> Seq {
-        self.head = self.head.max(floor) + 1;
-        self.ts = ts;
-        self.changed = [true; Audience::MAX];
-        let mark = audience.position(sender.as_str()).map_or(0, |place| self.read[place]);
-        if moves_mark(self.head, read_upto, mark) {
-            self.raise_read_mark(audience, sender, self.head);
+    /// Where the next row stands, and what is counted there. The seq is never one at or below `floor`: after a loss those
+    /// may have been given out.
+    pub(super) fn next(&self, conv: &ConvId, message: &NewMessage, floor: Seq) -> (Seq, Counts) {
+        (self.head.max(floor) + 1, self.counts.with(message.kind, conv, &message.sender))
+    }
+
+    /// Takes a message at its place, and moves its sender's read mark there if nothing below it was kept from the sender:
+    /// it was handed out up to `read_upto`, or the mark covers it, as it does where one's own messages precede. A sender that
+    /// is a service has no row, unless it writes to itself.
+    pub(super) fn push(&mut self, audience: &Audience, message: &NewMessage, (seq, counts): (Seq, Counts)) {
+        let NewMessage { sender, service, ts, read_upto, .. } = message;
+        (self.head, self.ts, self.counts) = (seq, *ts, counts);
+        let of_sender = audience.position(sender.as_str());
+        let spared = of_sender.filter(|_| *service && audience.others(sender).next().is_some());
+        for place in 0..Audience::MAX {
+            self.changed[place] |= spared != Some(place);
         }
-        self.head
+        let mark = of_sender.map_or(0, |place| self.read[place].seq);
+        if !*service && moves_mark(seq, *read_upto, mark) {
+            self.raise_read_mark(audience, sender, ReadMark { seq, counts });
+        }
     }
 
     /// Raises a user's read mark. Does nothing if it is higher already, or if the user is not in the audience.
-    pub(super) fn raise_read_mark(&mut self, audience: &Audience, user: &UserId, seq: Seq) {
+    pub(super) fn raise_read_mark(&mut self, audience: &Audience, user: &UserId, mark: ReadMark) {
         let Some(place) = audience.position(user.as_str()) else { return };
-        if seq > self.read[place] {
-            self.read[place] = seq;
+        if mark.seq > self.read[place].seq {
+            self.read[place] = mark;
             self.changed[place] = true;
         }
     }
@@ -69,7 +81,7 @@ impl LogEnd {
     /// before its recipients do (R2).
     pub(super) fn changed_rows(&self, conv: &ConvId, audience: &Audience) -> impl Iterator<Item = (Slice, InboxValue)> {
         audience.users().enumerate().filter(|(place, _)| self.changed[*place]).map(|(place, user)| {
-            let row = InboxValue { head: self.head, ts: self.ts, read: self.read[place] };
+            let row = InboxValue { head: self.head, ts: self.ts, counts: self.counts, read: self.read[place] };
             (keys::inbox(user, conv), row)
         })
     }

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     model::{ConvId, Device, Gap, Row, Seq, UserId},
-    store::{Compared, InboxRow, KnownDevice, Page, Span, StoreResult, level::Level},
+    store::{Compared, CountsAt, InboxDetail, InboxRow, KnownDevice, Page, Preview, Span, StoreResult, level::Level},
 };
 
 /// [`crate::store::Logs::read_after`].
@@ -30,6 +30,22 @@ pub(super) fn next_row(tables: &Tables, conv: &ConvId, after: Seq, upto: Seq) ->
     let Some(item) = found else { return Ok(None) };
     let (key, _) = item.into_inner().map_err(unavailable)?;
     keys::seq_of(&key).map(Some).ok_or_else(rows::unreadable)
+}
+
+/// [`crate::store::Logs::counts_at`].
+pub(super) fn counts_at(tables: &Tables, conv: &ConvId, seq: Seq) -> StoreResult<CountsAt> {
+    let view = tables.db.snapshot();
+    let found = view.range(&tables.messages, keys::messages(conv, 0, seq.saturating_add(1))).next_back();
+    let found = found.map(|item| item.into_inner().map_err(unavailable)).transpose()?;
+    // What is asked for is there, or it is above the top, or a loss was accepted there.
+    if found.as_ref().is_none_or(|(key, _)| keys::seq_of(key) != Some(seq)) {
+        let top = tables.top(&view, conv)?;
+        if seq > top {
+            return Ok(CountsAt::AboveTop(top));
+        }
+    }
+    let counts = found.map(|(_, value)| StoredMessage::split(&value).map(|message| message.counts)).transpose()?;
+    Ok(CountsAt::Known(counts.unwrap_or_default()))
 }
 
 /// [`crate::store::Logs::read_before`].
@@ -82,6 +98,23 @@ pub(super) fn conversations(
     let (last, scanned) = (items.last().map(|row| row.conv.clone()), items.len());
     items.retain(|row| row.head > 0);
     Ok(Page { next: last.filter(|_| found.next().is_some()), items, scanned })
+}
+
+/// [`crate::store::Inbox::details`]: the message at a head is read from its own row.
+pub(super) fn details(tables: &Tables, user: &UserId, convs: &[ConvId]) -> StoreResult<Vec<InboxDetail>> {
+    let view = tables.db.snapshot();
+    let mut found = Vec::with_capacity(convs.len());
+    for conv in convs {
+        let Some(value) = view.get(&tables.inbox, keys::inbox(user, conv)).map_err(unavailable)? else { continue };
+        let InboxValue { head, ts, counts, read } = InboxValue::decode(&value)?;
+        if head == 0 {
+            continue;
+        }
+        let row = view.get(&tables.messages, keys::message(conv, head)).map_err(unavailable)?;
+        let last = row.map(|value| StoredMessage::split(&value)?.to_row(head)).transpose()?.map(Preview::from);
+        found.push(InboxDetail { conv: conv.clone(), head, ts, last, counts, read });
+    }
+    Ok(found)
 }
 
 /// [`crate::store::Inbox::gaps`]: the user's heads and the device's cursors side by side, both in the order of the

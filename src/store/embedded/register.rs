@@ -152,7 +152,7 @@ fn next_piece(tables: &Tables, device: &Device, after: Option<&ConvId>) -> Store
     for item in found.by_ref().take(PIECE) {
         let (key, value) = item.into_inner().map_err(unavailable)?;
         let conv = keys::conv_of(&key).ok_or_else(rows::unreadable)?;
-        let read = InboxValue::decode(&value)?.read;
+        let read = InboxValue::decode(&value)?.read.seq;
         if read > 0 {
             piece.starts.push((keys::cursor(device, &conv), read));
             let delivered = keys::delivered(&device.user, &conv);

@@ -32,7 +32,7 @@ use super::{
     watermark::{Mark, Watermark},
 };
 use crate::{
-    model::{ConvId, MAX_SEQ, Millis, Seq},
+    model::{Audience, ConvId, Counts, MAX_SEQ, Millis, ReadMark, Seq},
     store::{StoreError, audience_of},
 };
 
@@ -54,7 +54,20 @@ const CURSORS: usize = 3;
 const DEVICES: usize = 4;
 const COMMITS: usize = 5;
 /// Where a log ends: its conversation, its last seq and the time of that.
-type End = (ConvId, Seq, Millis);
+struct End {
+    conv: ConvId,
+    head: Seq,
+    ts: Millis,
+    counts: Counts,
+    /// Which users have a head: a service has none of what it wrote itself.
+    concerned: [bool; Audience::MAX],
+}
+
+impl End {
+    fn begin(conv: ConvId) -> Self {
+        Self { conv, head: 0, ts: 0, counts: Counts::default(), concerned: [false; Audience::MAX] }
+    }
+}
 /// Between two words about how far it is.
 const SAY: Duration = Duration::from_secs(5);
 
@@ -246,19 +259,25 @@ impl Copy {
         if let Some(cid) = message.cid_key(&conv) {
             self.put(CIDS, cid, rows::encode_seq(seq))?;
         }
-        let end = (conv, seq, message.ts);
-        if log.as_ref().is_some_and(|(conv, ..)| *conv != end.0) {
+        if log.as_ref().is_some_and(|log| log.conv != conv) {
             self.end_of(log.take())?;
         }
-        *log = Some(end);
+        let end = log.get_or_insert_with(|| End::begin(conv));
+        (end.head, end.ts, end.counts) = (seq, message.ts, message.counts);
+        if let Some(audience) = Audience::of(&end.conv) {
+            for (user, concerned) in audience.users().zip(&mut end.concerned) {
+                *concerned |= !message.is_of_service(user) || audience.others(user).next().is_none();
+            }
+        }
         self.put(MESSAGES, key, value)
     }
 
     /// A log has no more rows: its heads.
     fn end_of(&mut self, log: Option<End>) -> Result<(), StoreError> {
-        let Some((conv, head, ts)) = log else { return Ok(()) };
-        for user in audience_of(&conv)?.users() {
-            self.put(INBOX, keys::inbox(user, &conv), InboxValue { head, ts, read: 0 }.encode())?;
+        let Some(End { conv, head, ts, counts, concerned }) = log else { return Ok(()) };
+        for (user, _) in audience_of(&conv)?.users().zip(concerned).filter(|(_, concerned)| *concerned) {
+            let row = InboxValue { head, ts, counts, read: ReadMark::default() };
+            self.put(INBOX, keys::inbox(user, &conv), row.encode())?;
         }
         Ok(())
     }
@@ -266,8 +285,8 @@ impl Copy {
     /// A read mark; the head is there already, where there is a message.
     fn inbox(&mut self, key: Slice, value: &[u8]) -> Result<(), StoreError> {
         let InboxValue { head, read, .. } = InboxValue::decode(value)?;
-        self.highest = self.highest.max(head).max(read);
-        if read == 0 {
+        self.highest = self.highest.max(head).max(read.seq);
+        if read.seq == 0 {
             return Ok(());
         }
         let known = self.to.tables[INBOX].get(&key).map_err(StoreError::unavailable)?;

@@ -1,8 +1,9 @@
 //! The value of a message row and of the small tables. Called by the writer and the readers of this engine.
 //!
-//! A message: ts (8 bytes), length of the sender (1), length of the cid (2), sender, cid, body. An inbox row: head
-//! (7), read mark (7), ts (6), 20 in all, which is what the engine holds without an allocation. Everything else:
-//! seq (8). Numbers are big-endian. [`super::folder::FORMAT`] counts the versions.
+//! A message: ts (8 bytes), kind (1), whether the sender is a service (1), counts of the first and the second side (8 each),
+//! length of the sender (1), length of the cid (2), sender, cid, body. An inbox row: head (7), its counts (7 each), read mark
+//! (7), its counts (7 each), ts (6); what a list shows of the message at the head is read from its row, in the same snapshot.
+//! Everything else: seq (8). Numbers are big-endian. [`super::folder::FORMAT`] counts the versions.
 
 use std::io::Read;
 
@@ -11,23 +12,28 @@ use fjall::Slice;
 
 use super::keys;
 use crate::{
-    model::{Body, Cid, ConvId, MAX_SEQ, Millis, NewMessage, Row, Seq, UserId},
+    model::{Body, Cid, ConvId, Counts, Kind, MAX_SEQ, Millis, NewMessage, ReadMark, Row, Seq, UserId},
     store::{StoreError, StoreResult},
 };
 
-const HEADER: usize = 8 + 1 + 2;
+const HEADER: usize = 8 + 1 + 1 + 16 + 1 + 2;
+/// Six numbers of 53 bits and a time.
+const INBOX_VALUE: usize = 6 * 7 + 6;
 /// The last time that fits in six bytes, in the year 10889.
 const MAX_MILLIS: Millis = (1 << 48) - 1;
 
-/// The stored form of a message. This is the only copy of the body on its way into the log.
-pub(super) fn encode(message: &NewMessage) -> StoreResult<Slice> {
+/// The stored form of a message, with what was counted up to it. This is the only copy of the body on its way into the log.
+pub(super) fn encode(message: &NewMessage, counts: Counts) -> StoreResult<Slice> {
     let (sender, cid) = (message.sender.as_str().as_bytes(), message.cid.as_str().as_bytes());
     let sender_len = u8::try_from(sender.len()).map_err(StoreError::unavailable)?;
     let cid_len = u16::try_from(cid.len()).map_err(StoreError::unavailable)?;
     let mut header = [0; HEADER];
     header[..8].copy_from_slice(&message.ts.to_be_bytes());
-    header[8] = sender_len;
-    header[9..].copy_from_slice(&cid_len.to_be_bytes());
+    (header[8], header[9]) = (message.kind.byte(), u8::from(message.service));
+    header[10..18].copy_from_slice(&counts.first.to_be_bytes());
+    header[18..26].copy_from_slice(&counts.second.to_be_bytes());
+    header[26] = sender_len;
+    header[27..].copy_from_slice(&cid_len.to_be_bytes());
     let len = HEADER + sender.len() + cid.len() + message.body.size();
     let mut parts = header.as_slice().chain(sender).chain(cid).chain(message.body.as_msgpack().as_ref());
     Slice::from_reader(&mut parts, len).map_err(StoreError::unavailable)
@@ -37,6 +43,11 @@ pub(super) fn encode(message: &NewMessage) -> StoreResult<Slice> {
 pub(super) struct StoredMessage<'a> {
     /// When a node took it.
     pub(super) ts: Millis,
+    kind: Kind,
+    /// The sender is a service.
+    pub(super) service: bool,
+    /// How many messages the log has up to it.
+    pub(super) counts: Counts,
     sender: &'a [u8],
     cid: &'a [u8],
     /// The body.
@@ -51,11 +62,21 @@ impl<'a> StoredMessage<'a> {
 
     fn parts(value: &'a [u8]) -> Option<Self> {
         let (ts, rest) = value.split_first_chunk()?;
+        let ([kind, service], rest) = rest.split_first_chunk()?;
+        let (first, rest) = rest.split_first_chunk()?;
+        let (second, rest) = rest.split_first_chunk()?;
+        let counts = Counts { first: u64::from_be_bytes(*first), second: u64::from_be_bytes(*second) };
         let ([sender_len], rest) = rest.split_first_chunk()?;
         let (cid_len, rest) = rest.split_first_chunk()?;
         let (sender, rest) = rest.split_at_checked(usize::from(*sender_len))?;
         let (cid, body) = rest.split_at_checked(usize::from(u16::from_be_bytes(*cid_len)))?;
-        Some(Self { ts: Millis::from_be_bytes(*ts), sender, cid, body })
+        let (ts, kind, service) = (Millis::from_be_bytes(*ts), Kind::of(*kind)?, *service != 0);
+        Some(Self { ts, kind, service, counts, sender, cid, body })
+    }
+
+    /// Whether a service of this name wrote it.
+    pub(super) fn is_of_service(&self, name: &UserId) -> bool {
+        self.service && self.sender == name.as_str().as_bytes()
     }
 
     /// Where its cid's seq is found.
@@ -70,7 +91,9 @@ impl<'a> StoredMessage<'a> {
         let sender = std::str::from_utf8(self.sender).ok().and_then(|text| UserId::new(text).ok());
         let cid = std::str::from_utf8(self.cid).ok().and_then(|text| Cid::new(text).ok());
         let (Some(sender), Some(cid)) = (sender, cid) else { return Err(unreadable()) };
-        Ok(Row { seq, sender, cid, ts: self.ts, body: Body::from_stored(Bytes::copy_from_slice(self.body)) })
+        let Self { ts, kind, service, counts, body, .. } = *self;
+        let body = Body::from_stored(Bytes::copy_from_slice(body));
+        Ok(Row { seq, kind, sender, service, cid, ts, body, counts })
     }
 }
 
@@ -81,27 +104,35 @@ pub(super) struct InboxValue {
     pub(super) head: Seq,
     /// The time of the message at the head.
     pub(super) ts: Millis,
+    /// How many messages the log has up to there.
+    pub(super) counts: Counts,
     /// The user's read mark.
-    pub(super) read: Seq,
+    pub(super) read: ReadMark,
 }
 
 impl InboxValue {
     /// The stored form. A number that does not fit is stored as the largest that does.
     pub(super) fn encode(&self) -> Slice {
-        let mut value = [0; 20];
-        value[..7].copy_from_slice(&self.head.min(MAX_SEQ).to_be_bytes()[1..]);
-        value[7..14].copy_from_slice(&self.read.min(MAX_SEQ).to_be_bytes()[1..]);
-        value[14..].copy_from_slice(&self.ts.min(MAX_MILLIS).to_be_bytes()[2..]);
+        let Self { head, ts, counts, read } = self;
+        let seqs = [*head, counts.first, counts.second, read.seq, read.counts.first, read.counts.second];
+        let mut value = [0; INBOX_VALUE];
+        for (place, seq) in value.chunks_exact_mut(7).zip(seqs) {
+            place.copy_from_slice(&seq.min(MAX_SEQ).to_be_bytes()[1..]);
+        }
+        value[INBOX_VALUE - 6..].copy_from_slice(&ts.min(&MAX_MILLIS).to_be_bytes()[2..]);
         Slice::from(value)
     }
 
     /// A stored row.
     pub(super) fn decode(value: &[u8]) -> StoreResult<Self> {
         let number = |bytes: &[u8]| bytes.iter().fold(0, |number, byte| number << 8 | u64::from(*byte));
-        if value.len() != 20 {
+        if value.len() != INBOX_VALUE {
             return Err(unreadable());
         }
-        Ok(Self { head: number(&value[..7]), read: number(&value[7..14]), ts: number(&value[14..]) })
+        let seq = |place: usize| number(&value[place * 7..][..7]);
+        let counts = |place| Counts { first: seq(place), second: seq(place + 1) };
+        let (read, ts) = (ReadMark { seq: seq(3), counts: counts(4) }, number(&value[INBOX_VALUE - 6..]));
+        Ok(Self { head: seq(0), ts, counts: counts(1), read })
     }
 }
 
@@ -187,43 +218,40 @@ mod tests {
 
     #[test]
     fn a_message_comes_back_as_it_was() {
-        let message = NewMessage {
-            sender: UserId::new(&"s".repeat(64)).unwrap(),
-            cid: Cid::new(&"\u{1F600}".repeat(64)).unwrap(),
-            ts: 1_700_000_000_123,
-            body: Body::text(&"x".repeat(65_536)),
-            read_upto: 0,
-        };
-        let value = encode(&message).unwrap();
-        let row = StoredMessage::split(&value).unwrap().to_row(9).unwrap();
-        assert_eq!((row.seq, row.ts, &row.sender, &row.cid), (9, message.ts, &message.sender, &message.cid));
-        assert_eq!(row.body, message.body);
+        let (sender, cid) = (UserId::new(&"s".repeat(64)).unwrap(), Cid::new(&"\u{1F600}".repeat(64)).unwrap());
+        let message = NewMessage::of_user(sender, cid, 1_700_000_000_123, Body::text(&"x".repeat(65_536)));
+        let message = NewMessage { kind: Kind::Delete, service: true, ..message };
+        let counts = Counts { first: 7, second: 1 << 40 };
+        let value = encode(&message, counts).unwrap();
+        let stored = StoredMessage::split(&value).unwrap();
+        assert!(stored.is_of_service(&message.sender) && !stored.is_of_service(&UserId::new("s").unwrap()));
+        let NewMessage { kind, sender, service, cid, ts, body, .. } = message;
+        let row = Row { seq: 9, kind, sender, service, cid, ts, body, counts };
+        assert_eq!(stored.to_row(9).unwrap(), row);
     }
 
     #[test]
     fn a_cut_row_is_an_error_and_no_panic() {
-        let message = NewMessage {
-            sender: UserId::new("alice").unwrap(),
-            cid: Cid::new("c1").unwrap(),
-            ts: 1,
-            body: Body::text(""),
-            read_upto: 0,
-        };
-        let value = encode(&message).unwrap();
+        let (sender, cid) = (UserId::new("alice").unwrap(), Cid::new("c1").unwrap());
+        let message = NewMessage::of_user(sender, cid, 1, Body::text(""));
+        let value = encode(&message, Counts::default()).unwrap();
         // Only to the body: that may have any length.
         for cut in 0..value.len() - message.body.size() {
             assert!(StoredMessage::split(&value[..cut]).is_err(), "cut at {cut}");
         }
-        assert!(InboxValue::decode(&[0; 19]).is_err());
+        assert!(InboxValue::decode(&[0; INBOX_VALUE - 1]).is_err());
         assert!(decode_seq(&[0; 9]).is_err());
     }
 
     #[test]
     fn an_inbox_row_keeps_its_numbers_apart() {
-        let row = InboxValue { head: MAX_SEQ, ts: 1_700_000_000_123, read: 0x0102_0304_0506 };
+        let (counts, of_mark) = (Counts { first: 3, second: 1 << 50 }, Counts { first: MAX_SEQ, second: 2 });
+        let read = ReadMark { seq: 0x0102_0304_0506, counts: of_mark };
+        let row = InboxValue { head: MAX_SEQ, ts: 1_700_000_000_123, counts, read };
         assert_eq!(InboxValue::decode(&row.encode()), Ok(row));
-        let beyond = InboxValue { head: 1, ts: u64::MAX, read: u64::MAX };
-        let largest = InboxValue { head: 1, ts: MAX_MILLIS, read: MAX_SEQ };
+        let mark = |seq| ReadMark { seq, counts };
+        let beyond = InboxValue { head: 1, ts: u64::MAX, counts, read: mark(u64::MAX) };
+        let largest = InboxValue { head: 1, ts: MAX_MILLIS, counts, read: mark(MAX_SEQ) };
         assert_eq!(InboxValue::decode(&beyond.encode()), Ok(largest));
     }
 }

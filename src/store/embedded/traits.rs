@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
-use super::{EmbeddedStore, command::Command, commit::QueuedMessage, keys, reads, rows};
+use super::{EmbeddedStore, command::Command, commit::QueuedMessage, keys, reads};
 use crate::{
-    model::{ConvId, Device, DeviceId, NewMessage, Row, Seq, UserId},
+    model::{ConvId, Device, DeviceId, NewMessage, ReadMark, Row, Seq, UserId},
     store::{
-        Appended, Compared, Engine, Entered, Inbox, InboxRow, KnownDevice, Logs, Marks, Page, STORE_DEADLINE, Span,
-        Stamps, StoreError, StoreFuture, StoreResult, audience_of,
+        Appended, Compared, CountsAt, Engine, Entered, Inbox, InboxDetail, InboxRow, KnownDevice, Logs, Marks, Page,
+        STORE_DEADLINE, Span, Stamps, StoreError, StoreFuture, StoreResult, UserMarks, audience_of,
     },
 };
 
@@ -20,20 +20,12 @@ const HEALTH_DEADLINE: Duration = Duration::from_secs(1);
 impl EmbeddedStore {
     async fn append_all(&self, conv: &ConvId, batch: Vec<NewMessage>) -> StoreResult<Vec<StoreResult<Appended>>> {
         audience_of(conv)?;
-        let messages = batch.iter().map(|message| queued_message(conv, message)).collect::<StoreResult<Vec<_>>>()?;
+        let queued =
+            |message: NewMessage| QueuedMessage { cid: keys::cid(conv, &message.sender, &message.cid), message };
+        let messages = batch.into_iter().map(queued).collect();
         let conv = conv.clone();
         self.ask(STORE_DEADLINE, |reply| Command::Append { conv, messages, reply }).await
     }
-}
-
-fn queued_message(conv: &ConvId, message: &NewMessage) -> StoreResult<QueuedMessage> {
-    Ok(QueuedMessage {
-        cid: keys::cid(conv, &message.sender, &message.cid),
-        sender: message.sender.clone(),
-        row: rows::encode(message)?,
-        ts: message.ts,
-        read_upto: message.read_upto,
-    })
 }
 
 impl Logs for EmbeddedStore {
@@ -72,6 +64,14 @@ impl Logs for EmbeddedStore {
         })
     }
 
+    fn counts_at<'a>(&'a self, conv: &'a ConvId, seq: Seq, _known: Seq) -> StoreFuture<'a, CountsAt> {
+        Box::pin(async move {
+            audience_of(conv)?;
+            let conv = conv.clone();
+            self.read(move |tables| reads::counts_at(tables, &conv, seq)).await
+        })
+    }
+
     fn top<'a>(&'a self, conv: &'a ConvId) -> StoreFuture<'a, Seq> {
         Box::pin(async move {
             audience_of(conv)?;
@@ -82,6 +82,11 @@ impl Logs for EmbeddedStore {
 }
 
 impl Inbox for EmbeddedStore {
+    fn details<'a>(&'a self, user: &'a UserId, convs: &'a [ConvId]) -> StoreFuture<'a, Vec<InboxDetail>> {
+        let (user, convs) = (user.clone(), convs.to_vec());
+        Box::pin(self.read(move |tables| reads::details(tables, &user, &convs)))
+    }
+
     fn conversations<'a>(
         &'a self,
         user: &'a UserId,
@@ -140,15 +145,27 @@ impl Marks for EmbeddedStore {
         Box::pin(async move {
             audience_of(conv)?;
             let (user, conv) = (user.clone(), conv.clone());
-            self.read(move |tables| tables.inbox_row(&user, &conv).map(|row| row.read)).await
+            self.read(move |tables| tables.inbox_row(&user, &conv).map(|row| row.read.seq)).await
         })
     }
 
-    fn raise_read_mark<'a>(&'a self, user: &'a UserId, conv: &'a ConvId, seq: Seq) -> StoreFuture<'a, ()> {
+    fn of_user<'a>(&'a self, user: &'a UserId, conv: &'a ConvId) -> StoreFuture<'a, UserMarks> {
         Box::pin(async move {
             audience_of(conv)?;
             let (user, conv) = (user.clone(), conv.clone());
-            self.request(STORE_DEADLINE, |reply| Command::RaiseReadMark { user, conv, seq, reply }).await
+            self.read(move |tables| {
+                let delivered = tables.cursor(&keys::delivered(&user, &conv))?;
+                Ok(UserMarks { delivered, read: tables.inbox_row(&user, &conv)?.read.seq })
+            })
+            .await
+        })
+    }
+
+    fn raise_read_mark<'a>(&'a self, user: &'a UserId, conv: &'a ConvId, mark: ReadMark) -> StoreFuture<'a, ()> {
+        Box::pin(async move {
+            audience_of(conv)?;
+            let (user, conv) = (user.clone(), conv.clone());
+            self.request(STORE_DEADLINE, |reply| Command::RaiseReadMark { user, conv, mark, reply }).await
         })
     }
 

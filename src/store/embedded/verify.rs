@@ -17,7 +17,7 @@ use super::{
     tables::{Tables, unavailable},
 };
 use crate::{
-    model::{ConvId, Seq},
+    model::{Audience, ConvId, Counts, Row, Seq},
     store::{StoreError, StoreResult, audience_of},
 };
 
@@ -95,8 +95,38 @@ struct Check<'a, P> {
     progress: P,
 }
 
-/// The log whose rows are being read, and its last seq.
-type Log = Option<(ConvId, Seq)>;
+/// The log whose rows are being read, as far as they were.
+struct LogSeen {
+    conv: ConvId,
+    last: Seq,
+    counts: Counts,
+    /// What the head of each user must be at least: a service has none for what it wrote itself.
+    heads: [Seq; Audience::MAX],
+}
+
+type Log = Option<LogSeen>;
+
+impl LogSeen {
+    fn begin(conv: ConvId) -> Self {
+        Self { conv, last: 0, counts: Counts::default(), heads: [0; Audience::MAX] }
+    }
+
+    /// The next row that is there; false when its counts are wrong. Behind a hole, whatever they say counts.
+    fn take(&mut self, seq: Seq, row: &Row) -> bool {
+        let expected = self.counts.with(row.kind, &self.conv, &row.sender);
+        let fits = row.counts == expected || seq != self.last + 1;
+        (self.last, self.counts) = (seq, row.counts);
+        if let Some(audience) = Audience::of(&self.conv) {
+            let others = audience.others(&row.sender).next().is_some();
+            for (user, head) in audience.users().zip(&mut self.heads) {
+                if !(row.service && others && *user == row.sender) {
+                    *head = seq;
+                }
+            }
+        }
+        fits
+    }
+}
 
 impl<P: FnMut(u64)> Check<'_, P> {
     fn all(&mut self) -> StoreResult<()> {
@@ -141,14 +171,17 @@ impl<P: FnMut(u64)> Check<'_, P> {
     fn message(&mut self, key: &[u8], value: &[u8], log: &mut Log) -> StoreResult<()> {
         let (conv, seq) = keys::message_of(key).ok_or_else(rows::unreadable)?;
         let message = StoredMessage::split(value)?;
-        message.to_row(seq)?;
+        let row = message.to_row(seq)?;
         self.report.messages += 1;
-        if log.as_ref().is_some_and(|(last, _)| *last != conv) {
+        if log.as_ref().is_some_and(|log| log.conv != conv) {
             self.end_of(log.take())?;
         }
-        let expected = log.as_ref().map_or(1, |(_, last)| last + 1);
-        if seq != expected {
-            self.hole(&conv, expected, seq);
+        let seen = log.get_or_insert_with(|| LogSeen::begin(conv.clone()));
+        if seq != seen.last + 1 {
+            self.hole(&conv, seen.last + 1, seq);
+        }
+        if !seen.take(seq, &row) {
+            self.report.problem(format!("{conv}: the counts of {seq} do not follow from those before"));
         }
         let cid = message.cid_key(&conv).ok_or_else(rows::unreadable)?;
         let known =
@@ -156,7 +189,6 @@ impl<P: FnMut(u64)> Check<'_, P> {
         if known != Some(seq) {
             self.report.problem(format!("{conv}: the cid of {seq} leads to {known:?}"));
         }
-        *log = Some((conv, seq));
         Ok(())
     }
 
@@ -170,10 +202,10 @@ impl<P: FnMut(u64)> Check<'_, P> {
 
     /// A log has no more rows: each of its users has a head there.
     fn end_of(&mut self, log: Log) -> StoreResult<()> {
-        let Some((conv, top)) = log else { return Ok(()) };
-        for user in audience_of(&conv)?.users() {
+        let Some(LogSeen { conv, last: top, heads, .. }) = log else { return Ok(()) };
+        for (user, least) in audience_of(&conv)?.users().zip(heads) {
             let head = self.tables.inbox_row(user, &conv)?.head;
-            if head != top {
+            if head < least || head > top {
                 self.report.problem(format!("{conv}: the head of {user} is {head}, the log ends at {top}"));
             }
         }

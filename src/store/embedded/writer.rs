@@ -149,8 +149,8 @@ impl Writer {
                 Command::RaiseCursor { device, conv, seq, reply } => {
                     deferred.push(Deferred::Done(reply, commit.raise_cursor(&device, &conv, seq)));
                 }
-                Command::RaiseReadMark { user, conv, seq, reply } => {
-                    deferred.push(Deferred::Done(reply, commit.raise_read_mark(&user, &conv, seq)));
+                Command::RaiseReadMark { user, conv, mark, reply } => {
+                    deferred.push(Deferred::Done(reply, commit.raise_read_mark(&user, &conv, mark)));
                 }
             }
             if closing.is_some() || commit.bytes() >= COMMIT_BYTES {

@@ -3,7 +3,7 @@
 
 use super::{Effect, Raise};
 use crate::{
-    model::{Row, Seq, UserId, moves_mark},
+    model::{ConvId, Counts, ReadMark, Row, Seq, Side, UserId, moves_mark},
     store::{Appended, StoreResult},
 };
 
@@ -12,14 +12,59 @@ use crate::{
 pub(super) struct Heads<T> {
     /// Quorums have heads at least here.
     raised: Seq,
+    /// Who wrote what is placed and not raised yet; what a recovery found is in no such list.
+    authors: Authors,
     /// Read marks that quorums have, by sender.
-    marked: Vec<(UserId, Seq)>,
+    marked: Vec<(UserId, ReadMark)>,
     /// What is under way.
     under_way: Option<(Raise, Vec<Held<T>>)>,
     /// Marks for the next raise.
-    marks: Vec<(UserId, Seq)>,
+    marks: Vec<(UserId, ReadMark)>,
     /// Answers for the next raise.
     waiting: Vec<Held<T>>,
+}
+
+/// The end of the log.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Top<'a> {
+    pub(super) seq: Seq,
+    /// `None` where it is lost.
+    pub(super) row: Option<&'a Row>,
+    pub(super) counts: Counts,
+}
+
+impl Top<'_> {
+    /// The service that wrote the whole log, if one did: nobody ever wrote to it.
+    fn sole_author(&self, conv: &ConvId) -> Option<UserId> {
+        let row = self.row.filter(|row| row.service)?;
+        let all = Side::of(conv, &row.sender).map(|side| self.counts.of(side));
+        (all == Some(self.seq)).then(|| row.sender.clone())
+    }
+}
+
+/// Who wrote the rows that the next raise is about.
+#[derive(Debug, Default)]
+enum Authors {
+    /// Rows of an earlier epoch are among them: only their counts tell.
+    #[default]
+    Unknown,
+    /// Nothing is placed since the last raise.
+    None,
+    /// One service wrote them all.
+    Service(UserId),
+    /// A user wrote one at least.
+    Several,
+}
+
+impl Authors {
+    fn add(&mut self, row: &Row) {
+        *self = match std::mem::replace(self, Self::Several) {
+            Self::Unknown => Self::Unknown,
+            Self::None if row.service => Self::Service(row.sender.clone()),
+            Self::Service(service) if row.service && row.sender == service => Self::Service(service),
+            Self::None | Self::Service(_) | Self::Several => Self::Several,
+        };
+    }
 }
 
 /// An answer that waits.
@@ -46,14 +91,21 @@ impl<T> Held<T> {
 
 impl<T> Default for Heads<T> {
     fn default() -> Self {
-        Self { raised: 0, marked: Vec::new(), under_way: None, marks: Vec::new(), waiting: Vec::new() }
+        Self {
+            raised: 0,
+            authors: Authors::Unknown,
+            marked: Vec::new(),
+            under_way: None,
+            marks: Vec::new(),
+            waiting: Vec::new(),
+        }
     }
 }
 
-fn larger(marks: &mut Vec<(UserId, Seq)>, user: &UserId, seq: Seq) {
+fn raise(marks: &mut Vec<(UserId, ReadMark)>, user: &UserId, to: ReadMark) {
     match marks.iter_mut().find(|(marked, _)| marked == user) {
-        Some((_, mark)) => *mark = seq.max(*mark),
-        None => marks.push((user.clone(), seq)),
+        Some((_, mark)) => mark.raise(to),
+        None => marks.push((user.clone(), to)),
     }
 }
 
@@ -68,28 +120,47 @@ impl<T> Heads<T> {
         self.waiting.push(Held::Mend(ticket));
     }
 
-    /// The user's read mark goes to `seq`, a message of the user's own, where nothing below it was kept from the user.
-    pub(super) fn mark(&mut self, user: &UserId, seq: Seq, read_upto: Seq) {
+    /// A row of this epoch stands: the next raise is about it.
+    pub(super) fn placed(&mut self, row: &Row, read_upto: Seq) {
+        self.authors.add(row);
+        self.mark(row, read_upto);
+    }
+
+    /// The read mark of a row's sender goes there, where nothing below it was kept from the sender. A service reads nothing.
+    pub(super) fn mark(&mut self, row: &Row, read_upto: Seq) {
+        let Row { seq, sender: user, service, counts, .. } = row;
+        if *service {
+            return;
+        }
         let under_way = self.under_way.iter().flat_map(|(raise, _)| &raise.marks);
         let known = self.marked.iter().chain(under_way).chain(&self.marks);
-        let mark = known.filter(|(marked, _)| marked == user).map(|(_, mark)| *mark).max().unwrap_or(0);
-        if mark < seq && moves_mark(seq, read_upto, mark) {
-            larger(&mut self.marks, user, seq);
+        let mark = known.filter(|(marked, _)| marked == user).map(|(_, mark)| mark.seq).max().unwrap_or(0);
+        if mark < *seq && moves_mark(*seq, read_upto, mark) {
+            raise(&mut self.marks, user, ReadMark { seq: *seq, counts: *counts });
         }
     }
 
-    /// Raises what is to be raised, unless a raise is under way.
-    pub(super) fn advance(&mut self, top: Seq, last: Option<&Row>, effects: &mut Vec<Effect<T>>) {
+    /// Raises what is to be raised, unless a raise is under way. All heads, but that of a service that wrote all of it: what
+    /// others wrote to it before was raised before.
+    pub(super) fn advance(&mut self, conv: &ConvId, end: Top<'_>, effects: &mut Vec<Effect<T>>) {
         if self.under_way.is_some() {
             return;
         }
-        let held = std::mem::take(&mut self.waiting);
+        let (held, top) = (std::mem::take(&mut self.waiting), end.seq);
         let again = top > 0 && held.iter().any(|held| matches!(held, Held::Mend(_)));
         if self.raised >= top && self.marks.is_empty() && !again {
             effects.extend(held.into_iter().map(|held| held.answer(top)));
             return;
         }
-        let raise = Raise { upto: top, last: last.cloned(), marks: std::mem::take(&mut self.marks) };
+        let spared = match std::mem::replace(&mut self.authors, Authors::None) {
+            Authors::Service(service) if !again => Some(service),
+            Authors::Unknown | Authors::None | Authors::Service(_) => end.sole_author(conv),
+            Authors::Several => None,
+        };
+        // Somebody must have a head, or nobody finds the log.
+        let spared = spared.filter(|service| conv.peer_of(service).is_some_and(|peer| peer != *service));
+        let (last, marks) = (end.row.cloned(), std::mem::take(&mut self.marks));
+        let raise = Raise { upto: top, last, counts: end.counts, spared, marks };
         effects.push(Effect::Raise(raise.clone()));
         self.under_way = Some((raise, held));
     }
@@ -98,8 +169,9 @@ impl<T> Heads<T> {
     pub(super) fn on_raised(&mut self, effects: &mut Vec<Effect<T>>) {
         let Some((raise, held)) = self.under_way.take() else { return };
         self.raised = self.raised.max(raise.upto);
-        raise.marks.iter().for_each(|(user, seq)| larger(&mut self.marked, user, *seq));
-        effects.extend(held.into_iter().map(|held| held.answer(raise.upto)));
+        let Raise { upto, marks, .. } = raise;
+        marks.iter().for_each(|(user, mark)| self::raise(&mut self.marked, user, *mark));
+        effects.extend(held.into_iter().map(|held| held.answer(upto)));
     }
 
     pub(super) fn is_quiet(&self) -> bool {

@@ -11,7 +11,7 @@
 use std::sync::Arc;
 
 use super::{Appended, StoreResult};
-use crate::model::{Cid, NewMessage, Row, Seq, UserId};
+use crate::model::{Cid, Counts, NewMessage, ReadMark, Row, Seq, UserId};
 
 mod cids;
 mod heads;
@@ -48,7 +48,7 @@ pub trait Ticket {
 /// name.
 #[derive(Debug)]
 pub enum Effect<T> {
-    /// A quorum read of the heads there are: the larger one.
+    /// A quorum read of the heads there are: the larger one (a service may have none).
     ReadHeads,
     /// A quorum read of the rows from `from` on, as far as they are dense, at most [`Limits::page`].
     ReadRows {
@@ -102,15 +102,28 @@ pub struct Raise {
     pub upto: Seq,
     /// The row there; `None` where it is lost.
     pub last: Option<Row>,
+    /// The counts there.
+    pub counts: Counts,
+    /// The service that wrote all that is new: it has no inbox, so its head stays where it is.
+    pub spared: Option<UserId>,
     /// Read marks of senders, at their own messages.
-    pub marks: Vec<(UserId, Seq)>,
+    pub marks: Vec<(UserId, ReadMark)>,
+}
+
+/// A head as it was read: the seq, and the counts of the log there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Head {
+    /// 0 where there is none.
+    pub seq: Seq,
+    /// What was counted at the seq.
+    pub counts: Counts,
 }
 
 /// What the store answered.
 #[derive(Debug, Clone)]
 pub enum Event {
-    /// The larger head, 0 where there is none.
-    Heads(Seq),
+    /// The larger head.
+    Heads(Head),
     /// Rows from the one that was asked for on; `more` when the page was full.
     Rows {
         /// Dense, oldest first.

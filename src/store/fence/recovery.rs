@@ -6,8 +6,8 @@
 
 use std::sync::Arc;
 
-use super::{Effect, Epoch, Limits, Placed};
-use crate::model::{Row, Seq};
+use super::{Effect, Epoch, Head, Limits, Placed};
+use crate::model::{Counts, Row, Seq};
 
 /// Where a recovery stands.
 #[derive(Debug)]
@@ -34,6 +34,8 @@ pub(super) struct End {
     pub(super) w: Epoch,
     /// The row itself; `None` in an empty log, and where the row of the head is lost.
     pub(super) last: Option<Row>,
+    /// What was counted there: the row says it, or the head where the row is lost.
+    pub(super) counts: Counts,
     /// Rows from here on are adopted.
     head: Seq,
     adopted: bool,
@@ -41,8 +43,9 @@ pub(super) struct End {
 
 impl End {
     /// Before the rows are read: the head's own row comes first.
-    pub(super) fn at_head(head: Seq) -> Self {
-        Self { top: head.saturating_sub(1), w: 0, last: None, head, adopted: false }
+    pub(super) fn at_head(head: Head) -> Self {
+        let Head { seq: head, counts } = head;
+        Self { top: head.saturating_sub(1), w: 0, last: None, counts, head, adopted: false }
     }
 
     pub(super) fn next(&self) -> Seq {
@@ -70,7 +73,8 @@ impl End {
                 goes_on = true;
                 break;
             }
-            (self.top, self.w, self.last) = (seq, placed.w, Some(placed.row.clone()));
+            (self.top, self.w, self.counts) = (seq, placed.w, placed.row.counts);
+            self.last = Some(placed.row.clone());
             if seq > self.head {
                 adopted.push(placed);
             }

@@ -7,13 +7,13 @@
 use std::{collections::VecDeque, mem, sync::Arc};
 
 use super::{
-    Effect, Epoch, Event, Limits, Look, Placed, Ticket, Waiting,
+    Effect, Epoch, Event, Head, Limits, Look, Placed, Ticket, Waiting,
     cids::{Cids, Place},
-    heads::Heads,
+    heads::{Heads, Top},
     recovery::{End, Recovery},
 };
 use crate::{
-    model::{Cid, NewMessage, Row, Seq, UserId},
+    model::{Cid, ConvId, Counts, NewMessage, Row, Seq, UserId},
     store::{Appended, StoreError, StoreResult},
 };
 
@@ -23,6 +23,7 @@ const CROWDED: usize = 64;
 /// A conversation at its home. Whoever owns it carries out the effects, and drops the role when the epoch ends (F7, F8):
 /// nothing of it may be kept for a later epoch.
 pub struct Role<T> {
+    conv: ConvId,
     limits: Limits,
     epoch: Epoch,
     stage: Stage<T>,
@@ -46,6 +47,7 @@ struct Open {
     top: Seq,
     w: Epoch,
     last: Option<Row>,
+    counts: Counts,
 }
 
 enum Writer<T> {
@@ -65,10 +67,10 @@ struct Batch<T> {
 
 impl<T: Ticket> Role<T> {
     /// A conversation of which nothing is known, in a slot that this process holds in `epoch`.
-    pub fn new(epoch: Epoch, limits: Limits) -> Self {
+    pub fn new(conv: ConvId, epoch: Epoch, limits: Limits) -> Self {
         let stage = Stage::Recovering(Recovery::Fresh);
         let (queue, heads, cids) = (VecDeque::new(), Heads::default(), Cids::default());
-        Self { limits, epoch, stage, queue, crowded: CROWDED, heads, cids, loading: false, effects: Vec::new() }
+        Self { conv, limits, epoch, stage, queue, crowded: CROWDED, heads, cids, loading: false, effects: Vec::new() }
     }
 
     /// Takes a send; it is answered exactly once, unless the role is dropped.
@@ -149,25 +151,27 @@ impl<T: Ticket> Role<T> {
                 self.effects.push(Effect::ReadHeads);
             }
             Stage::Recovering(Recovery::Announcing(end)) => {
-                self.heads.advance(end.top, end.last.as_ref(), &mut self.effects);
+                let top = Top { seq: end.top, row: end.last.as_ref(), counts: end.counts };
+                self.heads.advance(&self.conv, top, &mut self.effects);
                 if self.heads.is_quiet() && !self.loading {
                     self.open();
                     self.advance();
                 }
             }
             Stage::Open(open, _) => {
-                self.heads.advance(open.top, open.last.as_ref(), &mut self.effects);
+                let top = Top { seq: open.top, row: open.last.as_ref(), counts: open.counts };
+                self.heads.advance(&self.conv, top, &mut self.effects);
                 self.next_batch();
             }
             Stage::Recovering(_) => {}
         }
     }
 
-    fn on_heads(&mut self, head: Seq) {
+    fn on_heads(&mut self, head: Head) {
         if !matches!(self.stage, Stage::Recovering(Recovery::Heads)) {
             return;
         }
-        let end = End::at_head(head);
+        let (end, head) = (End::at_head(head), head.seq);
         self.effects.push(Effect::ReadRows { from: end.next() });
         if head > 0 {
             // Rows up to a head are settled: their cids can be read beside the rows above.
@@ -197,7 +201,7 @@ impl<T: Ticket> Role<T> {
 
     fn open(&mut self) {
         let Stage::Recovering(Recovery::Announcing(end)) = &self.stage else { return };
-        let open = Open { top: end.top, w: end.w, last: end.last.clone() };
+        let open = Open { top: end.top, w: end.w, last: end.last.clone(), counts: end.counts };
         self.stage = Stage::Open(open, Writer::Idle);
     }
 
@@ -224,10 +228,11 @@ impl<T: Ticket> Role<T> {
             Stage::Open(open, writer @ Writer::Proving(_)) => {
                 let Writer::Proving(batch) = mem::replace(writer, Writer::Idle) else { return };
                 for (Placed { row, .. }, read_upto) in batch.rows.iter().zip(batch.read_upto) {
-                    self.heads.mark(&row.sender, row.seq, read_upto);
+                    self.heads.placed(row, read_upto);
                 }
                 if let Some(last) = batch.rows.last() {
-                    *open = Open { top: last.row.seq, w: last.w, last: Some(last.row.clone()) };
+                    let (top, counts) = (last.row.seq, last.row.counts);
+                    *open = Open { top, w: last.w, last: Some(last.row.clone()), counts };
                 }
                 for (ticket, result) in batch.answers {
                     self.heads.answer_later(ticket, result);
@@ -259,7 +264,7 @@ impl<T: Ticket> Role<T> {
     fn answer_stored(&mut self, waiting: Waiting<T>, row: &Row) {
         let same = row.body == waiting.message.body;
         let result = if same {
-            self.heads.mark(&row.sender, row.seq, waiting.message.read_upto);
+            self.heads.mark(row, waiting.message.read_upto);
             Ok(Appended { seq: row.seq, ts: row.ts, fresh: false })
         } else {
             Err(StoreError::CidReused { seq: row.seq })
@@ -310,7 +315,7 @@ impl<T: Ticket> Role<T> {
     /// Places messages that are not stored, each cid once.
     fn write(&mut self, fresh: Vec<Waiting<T>>) {
         let Stage::Open(open, _) = &self.stage else { return };
-        let (top, mut w) = (open.top, open.w);
+        let (top, mut w, mut counts) = (open.top, open.w, open.counts);
         let mut rows: Vec<Placed> = Vec::with_capacity(fresh.len());
         let mut answers = Vec::with_capacity(fresh.len());
         let mut read_upto = Vec::with_capacity(fresh.len());
@@ -321,12 +326,14 @@ impl<T: Ticket> Role<T> {
                 answers.push((ticket, if same { Ok(stored) } else { Err(StoreError::CidReused { seq: twin.seq }) }));
                 continue;
             }
-            let NewMessage { sender, cid, ts, body, read_upto: handed } = message;
+            let NewMessage { kind, sender, service, cid, ts, body, read_upto: handed } = message;
             let seq = top + 1 + rows.len() as Seq;
             self.cids.add(&sender, &cid, seq);
             read_upto.push(handed);
             answers.push((ticket, Ok(Appended { seq, ts, fresh: true })));
-            rows.push(Placed { row: Row { seq, sender, cid, ts, body }, w: self.epoch, pw: w });
+            counts = counts.with(kind, &self.conv, &sender);
+            let row = Row { seq, kind, sender, service, cid, ts, body, counts };
+            rows.push(Placed { row, w: self.epoch, pw: w });
             w = self.epoch;
         }
         if rows.is_empty() {

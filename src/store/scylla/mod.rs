@@ -1,7 +1,7 @@
 //! The store on ScyllaDB (and, in tests, on Apache Cassandra 5), shared by any number of nodes.
 //!
 //! `traits` bounds each call's time. `homes` appends, and holds the right to; `pages` reads logs, as far as `heads` say
-//! that they are settled; `registers` holds inboxes, cursors and read marks, `devices` the users' devices; identical reads share one query
+//! that they are settled; `inbox` reads what a list shows, `registers` cursors and marks, `devices` the users' devices; identical reads share one query
 //! (`shared_query`). `scan` finds all conversations. `schema` makes the tables,
 //! `replication` knows their copies.
 
@@ -13,16 +13,17 @@ use std::sync::{
 use scylla::client::session::Session;
 
 use self::{homes::Homes, known::HeadsSeen, shared_query::SharedQuery, statements::Statements};
-use super::{STORE_DEADLINE, StoreError, StoreFuture, StoreResult};
+use super::{STORE_DEADLINE, StoreError, StoreFuture, StoreResult, fence::Head};
 use crate::{
     metrics::StoreDriver,
-    model::{ConvId, Row, Seq},
+    model::{ConvId, Counts, Row, Seq},
 };
 
 mod devices;
 mod error;
 mod heads;
 mod homes;
+mod inbox;
 mod inspect;
 mod known;
 mod lwt;
@@ -83,7 +84,8 @@ struct Inner {
     homes: Homes,
     heads_seen: HeadsSeen,
     pages: SharedQuery<pages::PageKey, StoreResult<Arc<[Row]>>>,
-    heads: SharedQuery<ConvId, StoreResult<Seq>>,
+    heads: SharedQuery<ConvId, StoreResult<Head>>,
+    counts: SharedQuery<(ConvId, Seq), StoreResult<Counts>>,
     stop_after: Option<Step>,
 }
 
@@ -106,6 +108,7 @@ impl ScyllaStore {
             heads_seen: HeadsSeen::default(),
             pages: SharedQuery::default(),
             heads: SharedQuery::default(),
+            counts: SharedQuery::default(),
             stop_after: options.stop_after,
         };
         let inner = Arc::new(inner);

@@ -16,7 +16,7 @@ use super::{
     shutting_down, signed, unsigned,
 };
 use crate::{
-    model::{Body, Cid, ConvId, MAX_SEQ, Row, Seq, UserId},
+    model::{Body, Cid, ConvId, Counts, Kind, MAX_SEQ, Row, Seq, UserId},
     store::{Span, StoreError, StoreResult, audience_of},
 };
 
@@ -29,7 +29,8 @@ pub(super) struct PageKey {
     bytes: usize,
 }
 
-pub(super) type Columns = (i64, String, String, i64, Vec<u8>);
+/// A message row: seq, kind, sender, whether that is a service, cid, time, body, counts of the first and the second side.
+type Columns = (i64, i8, String, bool, String, i64, Vec<u8>, i64, i64);
 
 /// How much of a span is left.
 struct Remaining(Span);
@@ -109,6 +110,12 @@ impl Inner {
         Ok(page)
     }
 
+    /// One message row, wherever the heads are.
+    pub(super) async fn row_at(&self, conv: &ConvId, seq: Seq) -> Result<Option<Row>, CqlError> {
+        let asked = self.ask(&self.cql.row, (conv.as_str(), signed(bucket_of(seq)), signed(seq))).await?;
+        rows::first::<Columns>(asked)?.map(to_row).transpose()
+    }
+
     /// Adds rows of one bucket to `page` while each is the one that must come, beginning with `expected`.
     /// True when nothing remains of the span.
     async fn collect(
@@ -144,12 +151,29 @@ impl Inner {
     }
 }
 
-pub(super) fn to_row((seq, sender, cid, ts, body): Columns) -> Result<Row, CqlError> {
+pub(super) fn to_row((seq, kind, sender, service, cid, ts, body, first, second): Columns) -> Result<Row, CqlError> {
     Ok(Row {
         seq: unsigned(seq),
+        kind: to_kind(kind)?,
         sender: UserId::new(&sender).map_err(CqlError::new)?,
+        service,
         cid: Cid::new(&cid).map_err(CqlError::new)?,
         ts: unsigned(ts),
-        body: Body::from_stored(Bytes::from(body)),
+        body: to_body(body),
+        counts: to_counts(first, second),
     })
+}
+
+/// A body as it stands in a row: it was checked on its way in (R14).
+pub(super) fn to_body(stored: Vec<u8>) -> Body {
+    Body::from_stored(Bytes::from(stored))
+}
+
+pub(super) fn to_kind(kind: i8) -> Result<Kind, CqlError> {
+    let known = u8::try_from(kind).ok().and_then(Kind::of);
+    known.ok_or_else(|| CqlError::new(format_args!("{kind} is no kind of row that this version knows")))
+}
+
+pub(super) fn to_counts(first: i64, second: i64) -> Counts {
+    Counts { first: unsigned(first), second: unsigned(second) }
 }

@@ -1,9 +1,9 @@
 //! Everything that only grows: inboxes, cursors, read marks. Each write says USING TIMESTAMP its value,
 //! so the largest stays in whatever order the writes arrive, and writing again is harmless (R19).
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use futures_util::TryStreamExt;
+use futures_util::{TryStreamExt, future::try_join};
 use scylla::{
     client::pager::QueryPager,
     deserialize::row::DeserializeRow,
@@ -25,8 +25,6 @@ use crate::{
     store::{Compared, InboxRow, Page, StoreError, StoreResult, audience_of, level::Level},
 };
 
-/// Stands for all devices of a user; no device can have this name. What its rows hold is [`Inner::delivered`].
-const ANY_DEVICE: &str = "";
 /// Rows that health checks write to.
 const HEALTH_SLOTS: i32 = 16;
 
@@ -85,7 +83,7 @@ impl Inner {
                 break;
             }
             // Whoever asks for gaps reads the logs next, and then needs no other look at the head.
-            self.know(&conv, head);
+            self.know(&conv, head, None);
             items.push(Gap { conv, head, cursor });
         }
         Ok(Compared { items, level: level.into_gaps(), next, scanned })
@@ -97,18 +95,9 @@ impl Inner {
         self.register(&self.cql.cursor, (device.user.as_str(), device.device.as_str(), life, conv.as_str())).await
     }
 
-    pub(super) async fn raise_cursor(&self, device: &Device, conv: &ConvId, seq: Seq) -> StoreResult<()> {
+    pub(super) async fn raise_cursor(self: &Arc<Self>, device: &Device, conv: &ConvId, seq: Seq) -> StoreResult<()> {
         audience_of(conv)?;
-        if seq == 0 {
-            return Ok(());
-        }
-        self.raise_cursors(device, &[(conv.as_str(), signed(seq))]).await
-    }
-
-    /// The highest of the cursors that the user's devices have in the conversation.
-    pub(super) async fn delivered(&self, user: &UserId, conv: &ConvId) -> StoreResult<Seq> {
-        audience_of(conv)?;
-        self.register(&self.cql.cursor, (user.as_str(), ANY_DEVICE, 0_i64, conv.as_str())).await
+        if seq > 0 { self.write_cursor(device, conv, seq).await } else { Ok(()) }
     }
 
     pub(super) async fn read_mark(&self, user: &UserId, conv: &ConvId) -> StoreResult<Seq> {
@@ -116,27 +105,28 @@ impl Inner {
         self.register(&self.cql.read_mark, (user.as_str(), conv.as_str())).await
     }
 
-    /// Nothing is written for 0: no register starts below it.
-    pub(super) async fn raise_read_mark(&self, user: &UserId, conv: &ConvId, seq: Seq) -> StoreResult<()> {
-        audience_of(conv)?;
-        if seq > 0 {
-            let value = signed(seq);
-            self.ask(&self.cql.raise_read_mark, (user.as_str(), conv.as_str(), value, value)).await?;
-        }
+    /// Raises cursors of one device, and beside it in the inbox the highest of all the user's devices: two partitions.
+    pub(super) async fn raise_cursors(&self, device: &Device, marks: &[(&str, i64)]) -> StoreResult<()> {
+        let (user, name, life) = (device.user.as_str(), device.device.as_str(), signed(device.life));
+        let cursors = marks.iter().map(|(conv, seq)| (user, name, life, *conv, *seq, *seq)).collect();
+        let delivered = marks.iter().map(|(conv, seq)| (user, *conv, *seq, *seq)).collect();
+        try_join(
+            self.raise_together(&self.cql.raise_cursor, cursors),
+            self.raise_together(&self.cql.raise_delivered, delivered),
+        )
+        .await?;
         Ok(())
     }
 
-    /// Raises cursors of one device, and with each the highest of all the user's devices: two partitions, one request.
-    pub(super) async fn raise_cursors(&self, device: &Device, marks: &[(&str, i64)]) -> StoreResult<()> {
+    /// Rows of one partition: one write.
+    async fn raise_together<V: SerializeRow>(
+        &self,
+        statement: &PreparedStatement,
+        values: Vec<V>,
+    ) -> Result<(), CqlError> {
         let mut batch = Batch::new(BatchType::Unlogged);
         batch.set_is_idempotent(true);
-        let mut values = Vec::with_capacity(marks.len() * 2);
-        for (conv, seq) in marks {
-            for (name, life) in [(device.device.as_str(), signed(device.life)), (ANY_DEVICE, 0)] {
-                batch.append_statement(self.cql.raise_cursor.clone());
-                values.push((device.user.as_str(), name, life, *conv, *seq, *seq));
-            }
-        }
+        values.iter().for_each(|_| batch.append_statement(statement.clone()));
         self.session.batch(&batch, values).await.map_err(CqlError::new)?;
         Ok(())
     }
@@ -149,7 +139,7 @@ impl Inner {
         Ok(())
     }
 
-    async fn register(&self, statement: &PreparedStatement, key: impl SerializeRow) -> StoreResult<Seq> {
+    pub(super) async fn register(&self, statement: &PreparedStatement, key: impl SerializeRow) -> StoreResult<Seq> {
         let row = rows::first::<(Option<i64>,)>(self.ask(statement, key).await?)?;
         Ok(row.and_then(|(value,)| value).map_or(0, unsigned))
     }

@@ -5,14 +5,10 @@ use std::sync::Arc;
 use futures_util::{Stream, StreamExt as _, TryStreamExt as _};
 use scylla::statement::prepared::PreparedStatement;
 
-use super::{
-    Inner, ScyllaError, ScyllaStore,
-    rows::{self, CqlError},
-    unsigned,
-};
+use super::{Inner, ScyllaError, ScyllaStore, rows::CqlError};
 use crate::{
     model::{ConvId, Seq},
-    store::{StoreError, StoreResult, audience_of},
+    store::{StoreError, StoreResult},
 };
 
 /// Partitions per page: names only.
@@ -73,17 +69,11 @@ impl Conversations {
         Ok(partitions.map_err(|error| StoreError::from(CqlError::new(error))).filter_map(first))
     }
 
-    /// The lowest of a conversation's heads, 0 where one is missing.
+    /// The lowest of a conversation's heads, 0 where one is missing that should be there: a service has none for what it wrote.
     ///
     /// # Errors
     /// When the cluster does not answer.
     pub async fn lowest_head(&self, conv: &ConvId) -> StoreResult<Seq> {
-        let mut lowest = Seq::MAX;
-        for user in audience_of(conv)?.users() {
-            let asked = self.inner.ask(&self.inner.cql.head, (user.as_str(), conv.as_str())).await?;
-            let head = rows::first::<(Option<i64>,)>(asked)?.and_then(|(head,)| head).map_or(0, unsigned);
-            lowest = lowest.min(head);
-        }
-        Ok(lowest)
+        self.inner.lowest_head(conv).await
     }
 }

@@ -33,10 +33,22 @@ pub(super) struct Statements {
     pub(super) row: PreparedStatement,
     /// Which messages of a bucket have these cids: cid rows by their keys.
     pub(super) cids: PreparedStatement,
+    /// The counts of a bucket's last message row up to a seq.
+    pub(super) counts_until: PreparedStatement,
     /// A head.
     pub(super) head: PreparedStatement,
     /// Raises a head.
     pub(super) raise_head: PreparedStatement,
+    /// Raises a head and the same user's read mark to it.
+    pub(super) raise_head_and_mark: PreparedStatement,
+    /// Some of a user's inbox rows, whole.
+    pub(super) details: PreparedStatement,
+    /// How far a user's devices and the user have come in a conversation.
+    pub(super) marks: PreparedStatement,
+    /// The first of the two alone.
+    pub(super) delivered: PreparedStatement,
+    /// Raises it.
+    pub(super) raise_delivered: PreparedStatement,
     /// Stamps a user's inbox.
     pub(super) stamp: PreparedStatement,
     /// The stamps of a user's inbox, its devices, and the number of the last login.
@@ -119,11 +131,17 @@ impl Statements {
                 Ok::<_, ScyllaError>(statement)
             }
         };
+        // As `pages::Columns` takes them.
+        let row = "seq, row_kind, sender, service, cid, ts, body, count_first, count_second";
         let in_bucket = "FROM $.messages WHERE conv = ? AND bucket = ?";
+        let head = "user, conv, head, ts, sender, cid, row_kind, preview, head_first, head_second";
+        let read = "read, read_first, read_second";
+        let marks = |count: usize| vec!["?"; count].join(", ");
         Ok(Self {
             write_message: plain(
-                "INSERT INTO $.messages (conv, bucket, kind, seq, cid_key, sender, cid, ts, body, w, pw) \
-                 VALUES (?, ?, 0, ?, '', ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?",
+                "INSERT INTO $.messages (conv, bucket, kind, seq, cid_key, row_kind, sender, service, cid, ts, body, \
+                 count_first, count_second, w, pw) \
+                 VALUES (?, ?, 0, ?, '', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?",
             )
             .await?,
             write_cid: plain(
@@ -131,31 +149,41 @@ impl Statements {
                  VALUES (?, ?, 1, 0, ?, ?) USING TIMESTAMP ?",
             )
             .await?,
-            placed_from: bodies(&format!(
-                "SELECT seq, sender, cid, ts, body, w, pw {in_bucket} AND kind = 0 AND seq >= ? LIMIT ?"
-            ))
-            .await?,
+            placed_from: bodies(&format!("SELECT {row}, w, pw {in_bucket} AND kind = 0 AND seq >= ? LIMIT ?")).await?,
             cids_until: plain(&format!(
                 "SELECT seq, sender, cid {in_bucket} AND kind = 0 AND seq <= ? ORDER BY kind DESC, seq DESC LIMIT ?"
             ))
             .await?,
-            rows_after: bodies(&format!(
-                "SELECT seq, sender, cid, ts, body {in_bucket} AND kind = 0 AND seq > ? LIMIT ?"
-            ))
-            .await?,
+            rows_after: bodies(&format!("SELECT {row} {in_bucket} AND kind = 0 AND seq > ? LIMIT ?")).await?,
             rows_until: bodies(&format!(
-                "SELECT seq, sender, cid, ts, body {in_bucket} AND kind = 0 AND seq <= ? \
+                "SELECT {row} {in_bucket} AND kind = 0 AND seq <= ? \
                  ORDER BY kind DESC, seq DESC LIMIT ?"
             ))
             .await?,
-            row: plain(&format!(
-                "SELECT seq, sender, cid, ts, body {in_bucket} AND kind = 0 AND seq = ? AND cid_key = ''"
-            ))
-            .await?,
+            row: plain(&format!("SELECT {row} {in_bucket} AND kind = 0 AND seq = ? AND cid_key = ''")).await?,
             cids: plain(&format!("SELECT cid_key, message_seq {in_bucket} AND kind = 1 AND seq = 0 AND cid_key IN ?"))
                 .await?,
-            head: plain("SELECT head FROM $.inbox WHERE user = ? AND conv = ?").await?,
-            raise_head: plain("INSERT INTO $.inbox (user, conv, head, ts) VALUES (?, ?, ?, ?) USING TIMESTAMP ?")
+            counts_until: plain(&format!(
+                "SELECT count_first, count_second {in_bucket} AND kind = 0 AND seq <= ? \
+                 ORDER BY kind DESC, seq DESC LIMIT 1"
+            ))
+            .await?,
+            head: plain("SELECT head, head_first, head_second FROM $.inbox WHERE user = ? AND conv = ?").await?,
+            raise_head: plain(&format!("INSERT INTO $.inbox ({head}) VALUES ({}) USING TIMESTAMP ?", marks(10)))
+                .await?,
+            raise_head_and_mark: plain(&format!(
+                "INSERT INTO $.inbox ({head}, {read}) VALUES ({}) USING TIMESTAMP ?",
+                marks(13)
+            ))
+            .await?,
+            details: plain(
+                "SELECT conv, head, ts, sender, cid, row_kind, preview, head_first, head_second, read, read_first, \
+                 read_second FROM $.inbox WHERE user = ? AND conv IN ?",
+            )
+            .await?,
+            marks: plain("SELECT delivered, read FROM $.inbox WHERE user = ? AND conv = ?").await?,
+            delivered: plain("SELECT delivered FROM $.inbox WHERE user = ? AND conv = ?").await?,
+            raise_delivered: plain("INSERT INTO $.inbox (user, conv, delivered) VALUES (?, ?, ?) USING TIMESTAMP ?")
                 .await?,
             stamp: plain("UPDATE $.inbox USING TIMESTAMP ? SET stamps[?] = ? WHERE user = ?").await?,
             statics: plain("SELECT stamps, logins, devices FROM $.inbox WHERE user = ? LIMIT 1").await?,
@@ -179,7 +207,11 @@ impl Statements {
             .await?,
             read_mark: plain("SELECT read FROM $.inbox WHERE user = ? AND conv = ?").await?,
             read_marks: plain("SELECT conv, read FROM $.inbox WHERE user = ? AND conv > ''").await?,
-            raise_read_mark: plain("INSERT INTO $.inbox (user, conv, read) VALUES (?, ?, ?) USING TIMESTAMP ?").await?,
+            raise_read_mark: plain(&format!(
+                "INSERT INTO $.inbox (user, conv, {read}) VALUES ({}) USING TIMESTAMP ?",
+                marks(5)
+            ))
+            .await?,
             last_incarnation: plain("SELECT incarnation FROM $.nodes WHERE name = ? LIMIT 1").await?,
             add_incarnation: conditional(
                 "INSERT INTO $.nodes (name, incarnation, fenced) VALUES (?, ?, false) IF NOT EXISTS",

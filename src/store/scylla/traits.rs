@@ -6,10 +6,10 @@ use futures_util::future::BoxFuture;
 
 use super::ScyllaStore;
 use crate::{
-    model::{ConvId, Device, DeviceId, NewMessage, Row, Seq, UserId},
+    model::{ConvId, Device, DeviceId, NewMessage, ReadMark, Row, Seq, UserId},
     store::{
-        Appended, Compared, Engine, Entered, Inbox, InboxRow, KnownDevice, Logs, Marks, Page, Span, Stamps,
-        StoreFuture, StoreResult,
+        Appended, Compared, CountsAt, Engine, Entered, Inbox, InboxDetail, InboxRow, KnownDevice, Logs, Marks, Page,
+        Span, Stamps, StoreFuture, StoreResult, UserMarks,
     },
 };
 
@@ -33,7 +33,15 @@ impl Logs for ScyllaStore {
     }
 
     fn top<'a>(&'a self, conv: &'a ConvId) -> StoreFuture<'a, Seq> {
-        self.bounded(self.inner.load_heads(conv))
+        self.bounded(async { Ok(self.inner.load_heads(conv).await?.head) })
+    }
+
+    fn reaches<'a>(&'a self, conv: &'a ConvId, seq: Seq) -> StoreFuture<'a, Seq> {
+        self.bounded(self.inner.settled(conv, seq))
+    }
+
+    fn counts_at<'a>(&'a self, conv: &'a ConvId, seq: Seq, known: Seq) -> StoreFuture<'a, CountsAt> {
+        self.bounded(self.inner.counts_at(conv, seq, known))
     }
 
     fn mend<'a>(&'a self, conv: &'a ConvId) -> StoreFuture<'a, Seq> {
@@ -49,6 +57,10 @@ impl Inbox for ScyllaStore {
         limit: usize,
     ) -> StoreFuture<'a, Page<InboxRow>> {
         self.bounded(self.inner.conversations(user, after, limit))
+    }
+
+    fn details<'a>(&'a self, user: &'a UserId, convs: &'a [ConvId]) -> StoreFuture<'a, Vec<InboxDetail>> {
+        self.bounded(self.inner.details(user, convs))
     }
 
     fn gaps<'a>(
@@ -83,8 +95,12 @@ impl Marks for ScyllaStore {
         self.bounded(self.inner.read_mark(user, conv))
     }
 
-    fn raise_read_mark<'a>(&'a self, user: &'a UserId, conv: &'a ConvId, seq: Seq) -> StoreFuture<'a, ()> {
-        self.bounded(self.inner.raise_read_mark(user, conv, seq))
+    fn of_user<'a>(&'a self, user: &'a UserId, conv: &'a ConvId) -> StoreFuture<'a, UserMarks> {
+        self.bounded(self.inner.marks_of(user, conv))
+    }
+
+    fn raise_read_mark<'a>(&'a self, user: &'a UserId, conv: &'a ConvId, mark: ReadMark) -> StoreFuture<'a, ()> {
+        self.bounded(self.inner.raise_read_mark(user, conv, mark))
     }
 
     fn enter<'a>(&'a self, device: &'a Device, most: usize) -> StoreFuture<'a, Entered> {

@@ -183,7 +183,7 @@ fn conv(number: usize) -> ConvId {
 
 fn message(cid: &str) -> NewMessage {
     let (sender, cid) = (UserId::new("alice").unwrap(), Cid::new(cid).unwrap());
-    NewMessage { sender, cid, ts: 1, body: Body::text("hi"), read_upto: 0 }
+    NewMessage::of_user(sender, cid, 1, Body::text("hi"))
 }
 
 /// How long it took.

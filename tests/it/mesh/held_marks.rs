@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use natter::{
-    model::{ConvId, Device, DeviceId, Seq, UserId},
+    model::{ConvId, Device, DeviceId, ReadMark, Seq, UserId},
     store::{Entered, KnownDevice, Marks, Store, StoreFuture},
 };
 use tokio::sync::watch;
@@ -51,8 +51,8 @@ impl Marks for HeldMarks {
     fn read_mark<'a>(&'a self, user: &'a UserId, conv: &'a ConvId) -> StoreFuture<'a, Seq> {
         self.inner.read_mark(user, conv)
     }
-    fn raise_read_mark<'a>(&'a self, user: &'a UserId, conv: &'a ConvId, seq: Seq) -> StoreFuture<'a, ()> {
-        self.inner.raise_read_mark(user, conv, seq)
+    fn raise_read_mark<'a>(&'a self, user: &'a UserId, conv: &'a ConvId, mark: ReadMark) -> StoreFuture<'a, ()> {
+        self.inner.raise_read_mark(user, conv, mark)
     }
     fn devices<'a>(&'a self, user: &'a UserId) -> StoreFuture<'a, Vec<KnownDevice>> {
         self.inner.devices(user)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use natter::{
     client::Endpoint,
-    model::{ConvId, Device, DeviceId, NewMessage, Row, Seq, UserId},
+    model::{ConvId, Device, DeviceId, NewMessage, ReadMark, Row, Seq, UserId},
     protocol::{Answer, CloseReason, Encoding, Op, client::Outgoing},
     routing::Mail,
     store::{Appended, Entered, KnownDevice, Logs, Marks, Span, Store, StoreFuture, StoreResult},
@@ -63,8 +63,8 @@ impl Marks for Broken {
         self.0.marks.read_mark(user, conv)
     }
 
-    fn raise_read_mark<'a>(&'a self, user: &'a UserId, conv: &'a ConvId, seq: Seq) -> StoreFuture<'a, ()> {
-        self.0.marks.raise_read_mark(user, conv, seq)
+    fn raise_read_mark<'a>(&'a self, user: &'a UserId, conv: &'a ConvId, mark: ReadMark) -> StoreFuture<'a, ()> {
+        self.0.marks.raise_read_mark(user, conv, mark)
     }
 
     fn enter<'a>(&'a self, device: &'a Device, most: usize) -> StoreFuture<'a, Entered> {

@@ -28,7 +28,7 @@ pub async fn fill(store: &Store, device: &Device, convs: usize, behind: usize) {
         let sender = UserId::new(&format!("peer{i}")).unwrap();
         let conv = ConvId::direct(&sender, &device.user);
         let (cid, body) = (Cid::new("c").unwrap(), Body::text("hi"));
-        let message = NewMessage { sender, cid, ts: 1, body, read_upto: 0 };
+        let message = NewMessage::of_user(sender, cid, 1, body);
         let appended = store.logs.append(&conv, vec![message]).await;
         assert_eq!(appended[0].as_ref().unwrap().seq, 1);
         if i >= behind {

@@ -9,8 +9,8 @@ use natter::{
     config::{Config, SendAs, Service},
     model::{ConvId, UserId},
     nats_server::{NatsServer, ServerOptions},
-    protocol::{Body, Encoding, ErrorCode, ServerFrame, server::OnBus},
-    store::{Logs as _, Span},
+    protocol::{Body, Encoding, ErrorCode, ServerFrame, client::Outgoing, server::OnBus},
+    store::{Inbox as _, Logs as _, Span},
     subject::Subject,
 };
 use serde::Deserialize;
@@ -239,6 +239,32 @@ async fn a_signal_of_a_service_reaches_all_devices_and_is_not_stored() {
         assert_eq!((signal.from.as_str(), signal.kind.as_str()), ("billing", "invoice"));
     }
     assert_eq!(mesh.store.top(&ConvId::new(CONV).unwrap()).await.unwrap(), 0);
+}
+
+/// Nobody listens in a service's name and nobody reads its inbox: what it sends leaves nothing there. (A session with that
+/// name is only here to see it.)
+#[tokio::test]
+async fn what_a_service_sends_leaves_nothing_in_its_own_name() {
+    let mesh = TestMesh::start(1).await;
+    let (bob, named) = (mesh.json(0, "bob", "d").await, mesh.json(0, "billing", "d").await);
+    named.caught_up().await;
+    let client = billing(&mesh.nats).await;
+    let payloads = [r#"{"cid":"c1","body":"x"}"#, r#"{"cid":"c2","body":"x","from":"billing"}"#];
+    for (payload, seq) in payloads.into_iter().zip(1..) {
+        assert_eq!(request(&client, "bob", payload).await.place(), (CONV, seq));
+        bob.message(CONV, seq).await;
+    }
+    let inbox = async |name: &str| mesh.store.conversations(&UserId::new(name).unwrap(), None, 9).await.unwrap().items;
+    assert_eq!((inbox("billing").await.len(), inbox("bob").await.len()), (0, 1));
+    // What was published before this would be here before it.
+    bob.say(&Outgoing::Signal { to: "@billing", kind: "typing", body: None });
+    let is_signal = |frame: &ServerFrame| matches!(frame, ServerFrame::Signal(_));
+    named.wait("the signal", |frames| frames.iter().find(|frame| is_signal(frame)).map(drop)).await;
+    assert!(named.messages().is_empty(), "{:?}", named.messages());
+    // Whoever writes to the name writes to a user.
+    bob.send("@billing", "b1", "why?").await;
+    named.message(CONV, 3).await;
+    assert_eq!(inbox("billing").await[0].head, 3);
 }
 
 #[tokio::test]

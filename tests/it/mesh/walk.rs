@@ -2,8 +2,9 @@
 //! listing, signals, retries.
 
 use natter::{
-    model::{ConvId, MAX_SEQ},
+    model::{Cid, ConvId, MAX_SEQ, NewMessage, UserId},
     protocol::{Body, Encoding, ErrorCode, ServerFrame, ask, ask::Conversation, client::Outgoing},
+    store::Logs as _,
 };
 
 use crate::mesh::{
@@ -165,6 +166,20 @@ async fn conversations_count_what_is_unread() {
     assert_eq!(names, ["dm:alice:carol", CONV], "the most recent first");
     let peer = of_alice[1].peer.unwrap();
     assert_eq!((of_alice[1].unread, peer.delivered, peer.read), (0, 2, 1), "one's own messages are read");
+    // bob writes once from where nothing was handed out, so that his mark stays: what he wrote himself is not unread.
+    let (bob_id, cid) = (UserId::new("bob").unwrap(), Cid::new("b1").unwrap());
+    let own = NewMessage::of_user(bob_id, cid, 1, Body::text("5"));
+    let conv = ConvId::new(CONV).unwrap();
+    assert_eq!(mesh.store.append(&conv, vec![own]).await[0].as_ref().map(|appended| appended.seq), Ok(5));
+    alice.send("@bob", "c5", "6").await;
+    bob.message(CONV, 6).await;
+    let one = &conversations(&bob).await[0];
+    assert_eq!((one.head, one.read, one.unread), (6, 1, 4), "2, 3, 4 and 6 are alice's");
+    alice.message(CONV, 6).await;
+    alice.say(&Outgoing::Read { conv: CONV, seq: 6 });
+    bob.receipt("alice has read it all", |r| r.read == Some(6)).await;
+    let of_alice = conversations(&alice).await.into_iter().find(|c| c.conv.as_str() == CONV).unwrap();
+    assert_eq!((of_alice.head, of_alice.read, of_alice.unread), (6, 6, 0));
 }
 
 #[tokio::test]

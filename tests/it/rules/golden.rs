@@ -79,7 +79,7 @@ fn client_frames() -> Vec<(&'static str, Outgoing<'static>, Request)> {
             "read",
             Outgoing::Read { conv: "dm:alice:bob", seq: 70_000 },
             None,
-            ask(Ask::Read(ask::Read { conv: conv(), seq: 70_000 })),
+            ask(Ask::Read(ask::Read { conv: conv(), seq: 70_000, handed: 0 })),
         ),
         frame(
             "history_before",

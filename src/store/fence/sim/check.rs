@@ -1,13 +1,18 @@
 //! What readers could see, held against what was ever visible and what was answered.
 
-use super::world::{CID_BASE, Replica, Stored};
-use crate::model::Seq;
+use super::{
+    home::{conv, kind, sender, user},
+    world::{CID_BASE, Replica, Stored, further},
+};
+use crate::model::{Counts, Seq};
 
 /// What was promised so far.
 #[derive(Debug, Default)]
 pub(super) struct Promises {
     /// The message at each seq, from the moment it was visible.
     fixed: Vec<Option<u8>>,
+    /// What is counted up to each seq that was visible.
+    counted: Vec<Counts>,
     /// The seq that each cid was answered with.
     sent: Vec<(u8, Seq)>,
     /// Where the last mend said that all heads are.
@@ -45,19 +50,26 @@ impl Promises {
     }
 
     /// Every pair of replicas answers a quorum read; every head on any replica may be seen.
-    pub(super) fn check(&mut self, replicas: &[Replica; 3], above: Seq) -> Result<(), String> {
-        let head = replicas.iter().flat_map(|replica| replica.heads).max().unwrap_or(0);
+    pub(super) fn check(&mut self, replicas: &[Replica; 3], above: Seq, services: bool) -> Result<(), String> {
+        let head = replicas.iter().map(|replica| replica.head().seq).max().unwrap_or(0);
         for seq in 1..=head + above {
             for (a, b) in [(0, 1), (0, 2), (1, 2)] {
                 match newest(&replicas[a], &replicas[b], seq) {
-                    Some(row) => self.see(seq, row.cid)?,
+                    Some(row) => {
+                        self.see(seq, row.cid)?;
+                        if seq <= head {
+                            self.check_counts(seq, &row)?;
+                        }
+                    }
                     None if seq > head => {}
                     None => return Err(format!("a reader misses seq {seq} below head {head}")),
                 }
             }
         }
+        self.check_heads(replicas)?;
         for (a, b) in [(0, 1), (0, 2), (1, 2)] {
-            let behind = |user: usize| replicas[a].heads[user].max(replicas[b].heads[user]) < self.mended;
+            let shown = |user: usize| further(replicas[a].heads[user], replicas[b].heads[user]).seq;
+            let behind = |user: usize| shown(user) < self.concerned(user, self.mended, services);
             if behind(0) || behind(1) {
                 return Err(format!("a mend ended at seq {}, and a quorum shows a head below", self.mended));
             }
@@ -68,8 +80,8 @@ impl Promises {
             }
             for (a, b) in [(0, 1), (0, 2), (1, 2)] {
                 let (a, b) = (&replicas[a], &replicas[b]);
-                for user in 0..2 {
-                    if a.heads[user].max(b.heads[user]) < *seq {
+                for user in (0..2).filter(|user| !(services && *user == 1 && sender(*cid) == 1)) {
+                    if further(a.heads[user], b.heads[user]).seq < *seq {
                         return Err(format!(
                             "message {cid} was answered with seq {seq}, but user {user} may not see it"
                         ));
@@ -81,6 +93,35 @@ impl Promises {
             }
         }
         Ok(())
+    }
+
+    /// The last seq up to `upto` that a user's head must show: a service has none of what it wrote.
+    fn concerned(&self, user: usize, upto: Seq, services: bool) -> Seq {
+        if !services || user == 0 {
+            return upto;
+        }
+        let of_others =
+            |seq: &Seq| self.fixed.get(*seq as usize).is_some_and(|cid| cid.is_some_and(|cid| sender(cid) == 0));
+        (1..=upto).rev().find(of_others).unwrap_or(0)
+    }
+
+    /// What a row that everybody may see says of how many messages there are is exact. Rows are seen in their order.
+    fn check_counts(&mut self, seq: Seq, row: &Stored) -> Result<(), String> {
+        let at = seq as usize;
+        if self.counted.is_empty() {
+            self.counted.push(Counts::default());
+        }
+        if self.counted.len() == at {
+            self.counted.push(self.counted[at - 1].with(kind(row.cid), &conv(), &user(sender(row.cid))));
+        }
+        if row.counts == self.counted[at] { Ok(()) } else { Err(format!("the row at seq {seq} counts wrong")) }
+    }
+
+    /// And so is what a head says.
+    fn check_heads(&self, replicas: &[Replica; 3]) -> Result<(), String> {
+        let shown = replicas.iter().flat_map(|replica| replica.heads).filter(|head| head.seq > 0);
+        let mut wrong = shown.filter(|head| self.counted.get(head.seq as usize) != Some(&head.counts));
+        wrong.next().map_or(Ok(()), |head| Err(format!("a head at seq {} counts wrong", head.seq)))
     }
 
     fn see(&mut self, seq: Seq, cid: u8) -> Result<(), String> {

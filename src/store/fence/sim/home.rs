@@ -3,11 +3,11 @@
 use super::{
     Mutant,
     check::newest,
-    world::{CIDS, Cell, Proposal, Replica, Shared, Stored},
+    world::{CIDS, Cell, Proposal, Replica, Shared, Stored, further},
 };
 use crate::{
-    model::{Body, Cid, NewMessage, Row, Seq, UserId},
-    store::fence::{Effect, Epoch, Event, Limits, Placed, Raise, Role, Ticket},
+    model::{Body, Cid, ConvId, Kind, NewMessage, Row, Seq, UserId},
+    store::fence::{Effect, Epoch, Event, Head, Limits, Placed, Raise, Role, Ticket},
 };
 
 const LIMITS: Limits = Limits { bucket: 4, rows: 2, bytes: 1 << 20, page: 2, cids: 3 };
@@ -91,7 +91,21 @@ pub(super) struct Home {
     adopting: bool,
 }
 
-fn user(number: usize) -> UserId {
+/// Message 4 is none: something that happened, which is not counted.
+pub(super) fn kind(cid: u8) -> Kind {
+    if cid == 4 { Kind::Event } else { Kind::Message }
+}
+
+/// Who writes a message.
+pub(super) fn sender(cid: u8) -> usize {
+    usize::from(cid % 2)
+}
+
+pub(super) fn conv() -> ConvId {
+    ConvId::direct(&user(0), &user(1))
+}
+
+pub(super) fn user(number: usize) -> UserId {
     UserId::new(["alice", "bob"][number]).unwrap()
 }
 
@@ -104,8 +118,9 @@ fn number(cid: &Cid) -> u8 {
 }
 
 fn row(seq: Seq, stored: Stored) -> Placed {
-    let (sender, cid, body) = (user(usize::from(stored.cid % 2)), cid(stored.cid), Body::text("x"));
-    Placed { row: Row { seq, sender, cid, ts: 1, body }, w: stored.w, pw: stored.pw }
+    let Stored { w, pw, counts, service, cid: number, .. } = stored;
+    let (sender, cid, body) = (user(sender(number)), cid(number), Body::text("x"));
+    Placed { row: Row { seq, kind: kind(number), sender, service, cid, ts: 1, body, counts }, w, pw }
 }
 
 impl Home {
@@ -168,7 +183,7 @@ impl Home {
         let name = self.name;
         if shared.is(Mutant::RowsBeforeFence) && self.early_rows.is_none() {
             let merged = merge(&shared.replicas[0], &shared.replicas[1]);
-            let head = merged.heads[0].max(merged.heads[1]);
+            let head = merged.head().seq;
             self.early_rows = Some(dense(&merged, head.max(1), usize::MAX));
         }
         if term.1 == self.incarnation || shared.is(Mutant::NoFence) {
@@ -224,17 +239,15 @@ impl Home {
                 let name = self.name;
                 shared.note(|| format!("{name} gets message {message}"));
                 let new = NewMessage {
-                    sender: user(usize::from(message % 2)),
-                    cid: cid(message),
-                    ts: 1,
-                    body: Body::text("x"),
-                    read_upto: 0,
+                    kind: kind(message),
+                    service: shared.is_of_service(message),
+                    ..NewMessage::of_user(user(sender(message)), cid(message), 1, Body::text("x"))
                 };
-                let role = self.role.get_or_insert_with(|| (epoch, Role::new(epoch, LIMITS)));
+                let role = self.role.get_or_insert_with(|| (epoch, Role::new(conv(), epoch, LIMITS)));
                 role.1.submit(Asker::Send(message), new);
             }
             5 if shared.mends => {
-                let role = self.role.get_or_insert_with(|| (epoch, Role::new(epoch, LIMITS)));
+                let role = self.role.get_or_insert_with(|| (epoch, Role::new(conv(), epoch, LIMITS)));
                 role.1.mend(Asker::Mend(shared.promises.last()));
             }
             3 if shared.random.one_in(8) => self.hand_over(epoch, shared),
@@ -329,6 +342,12 @@ impl Home {
                 }
             }
         }
+        if shared.is(Mutant::CountsOfHead) {
+            for n in 1..rows.len() {
+                self.forged.push(rows[n].clone());
+                rows[n].row.counts = rows[0].row.counts;
+            }
+        }
         Event::Rows { rows, more }
     }
 
@@ -402,15 +421,17 @@ impl Home {
             return self.feed(Event::Written);
         }
         let cells = rows.iter().flat_map(|placed| {
-            let Placed { row, mut w, mut pw } = placed.clone();
-            if let Some(real) = self.forged.iter().find(|real| real.row == row && real.w == w) {
-                pw = real.pw;
+            let Placed { mut row, mut w, mut pw } = placed.clone();
+            let same = |real: &&Placed| (real.row.seq, &real.row.cid, real.w) == (row.seq, &row.cid, w);
+            if let Some(real) = self.forged.iter().find(same) {
+                (pw, row.counts) = (real.pw, real.row.counts);
             }
             if shared.is(Mutant::AdoptAsOwn) {
                 w = epoch;
             }
             let cid = number(&row.cid);
-            [Cell::Row(row.seq, Stored { timestamp: epoch, cid, w, pw }), Cell::Cid(cid, epoch, row.seq)]
+            let Row { seq, counts, service, .. } = row;
+            [Cell::Row(seq, Stored { timestamp: epoch, cid, w, pw, counts, service }), Cell::Cid(cid, epoch, seq)]
         });
         let cells: Vec<Cell> = cells.collect();
         let name = self.name;
@@ -419,7 +440,13 @@ impl Home {
     }
 
     fn start_raise(&mut self, raise: &Raise, shared: &mut Shared) {
-        let cells: Vec<Cell> = (0..2).map(|user| Cell::Head(user, raise.upto)).collect();
+        let spared = match &raise.last {
+            Some(row) if row.service && shared.is(Mutant::SpareService) => Some(row.sender.clone()),
+            _ => raise.spared.clone(),
+        };
+        let head = Head { seq: raise.upto, counts: raise.counts };
+        let users = (0..2).filter(|number| spared != Some(user(*number)));
+        let cells: Vec<Cell> = users.map(|user| Cell::Head(user, head)).collect();
         if shared.is(Mutant::AnswerBeforeHeads) {
             self.feed(Event::Raised);
             for replica in 0..3 {
@@ -427,7 +454,7 @@ impl Home {
             }
             return;
         }
-        let needed = if shared.is(Mutant::OneHead) { 1 } else { 2 };
+        let needed = if shared.is(Mutant::OneHead) { 1 } else { cells.len() };
         for cell in &cells[needed..] {
             (0..3).for_each(|replica| shared.later(replica, *cell));
         }
@@ -488,7 +515,7 @@ fn read(what: &Question, sample: &mut Option<(usize, Sample)>, incarnation: u64,
         Question::Validate | Question::Confirm(..) if before.fenced || now.fenced => Done::Fenced,
         Question::Confirm(asked, seq) => Done::Confirmed(*asked, *seq),
         Question::Validate => Done::Event(Event::Validated),
-        Question::Heads => Done::Event(Event::Heads(merged.heads[0].max(merged.heads[1]))),
+        Question::Heads => Done::Event(Event::Heads(merged.head())),
         Question::Rows(from) => {
             let rows = dense(&merged, *from, LIMITS.page);
             let more = rows.len() == LIMITS.page;
@@ -514,7 +541,8 @@ fn look(cid: u8, at: Option<Seq>, top: Seq, merged: &Replica, shared: &Shared) -
     }
     let at = at.or_else(|| merged.cids.get(&cid).map(|(_, seq)| *seq))?;
     if shared.is(Mutant::CidRowAlone) {
-        return Some(row(at, Stored { timestamp: 0, cid, w: 0, pw: 0 }).row);
+        let (counts, service) = Default::default();
+        return Some(row(at, Stored { timestamp: 0, cid, w: 0, pw: 0, counts, service }).row);
     }
     let stored = merged.rows.get(&at).filter(|stored| at <= top && stored.cid == cid)?;
     Some(row(at, *stored).row)
@@ -536,7 +564,7 @@ fn merge(a: &Replica, b: &Replica) -> Replica {
         let at = merged.cids.entry(*cid).or_insert(*place);
         *at = (*at).max(*place);
     }
-    merged.heads = [a.heads[0].max(b.heads[0]), a.heads[1].max(b.heads[1])];
+    merged.heads = [further(a.heads[0], b.heads[0]), further(a.heads[1], b.heads[1])];
     merged
 }
 

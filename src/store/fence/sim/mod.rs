@@ -54,12 +54,16 @@ pub(crate) enum Mutant {
     HandOverInFlight,
     /// F9: readers look above the heads.
     ReadAboveHead,
+    /// F3: what is placed is counted from the row of the head on, whatever was adopted.
+    CountsOfHead,
+    /// F6: a service's head stays where a row of its own is the last, though somebody wrote to it below.
+    SpareService,
     /// A mend is answered though the incarnation was fenced meanwhile.
     MendNotValidated,
 }
 
 impl Mutant {
-    const ALL: [Self; 21] = [
+    const ALL: [Self; 23] = [
         Self::SameIncarnation,
         Self::FenceNotCommitted,
         Self::NoFence,
@@ -80,6 +84,8 @@ impl Mutant {
         Self::KeepState,
         Self::HandOverInFlight,
         Self::ReadAboveHead,
+        Self::CountsOfHead,
+        Self::SpareService,
         Self::MendNotValidated,
     ];
 }

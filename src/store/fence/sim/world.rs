@@ -5,10 +5,12 @@ use std::collections::{BTreeMap, VecDeque};
 use super::{
     Mutant, Random,
     check::Promises,
-    home::{Home, Phase},
+    home::{Home, Phase, sender},
 };
-use crate::model::Seq;
-use crate::store::fence::Epoch;
+use crate::{
+    model::{Counts, Seq},
+    store::fence::{Epoch, Head},
+};
 
 /// Message 0 is called 'a'.
 pub(super) const CID_BASE: u8 = b'a';
@@ -24,6 +26,8 @@ pub(super) struct Stored {
     pub(super) cid: u8,
     pub(super) w: Epoch,
     pub(super) pw: Epoch,
+    pub(super) counts: Counts,
+    pub(super) service: bool,
 }
 
 /// One copy of everything.
@@ -32,7 +36,7 @@ pub(super) struct Replica {
     pub(super) rows: BTreeMap<Seq, Stored>,
     /// Cid rows: timestamp and seq.
     pub(super) cids: BTreeMap<u8, (Epoch, Seq)>,
-    pub(super) heads: [Seq; 2],
+    pub(super) heads: [Head; 2],
     pub(super) fenced: Vec<u64>,
 }
 
@@ -41,11 +45,21 @@ pub(super) struct Replica {
 pub(super) enum Cell {
     Row(Seq, Stored),
     Cid(u8, Epoch, Seq),
-    Head(usize, Seq),
+    Head(usize, Head),
     Fence(u64),
 }
 
+/// The larger head; a register keeps the first of two equal ones, which must be the same.
+pub(super) fn further(one: Head, other: Head) -> Head {
+    if other.seq > one.seq { other } else { one }
+}
+
 impl Replica {
+    /// The larger of the heads.
+    pub(super) fn head(&self) -> Head {
+        further(self.heads[0], self.heads[1])
+    }
+
     pub(super) fn take(&mut self, cell: Cell) {
         match cell {
             Cell::Row(seq, row) => {
@@ -58,7 +72,7 @@ impl Replica {
                 let at = self.cids.entry(cid).or_insert((timestamp, seq));
                 *at = (timestamp, seq).max(*at);
             }
-            Cell::Head(user, seq) => self.heads[user] = self.heads[user].max(seq),
+            Cell::Head(user, head) => self.heads[user] = further(self.heads[user], head),
             Cell::Fence(incarnation) => self.fenced.push(incarnation),
         }
     }
@@ -88,6 +102,8 @@ pub(super) struct Shared {
     /// Every other schedule mends as well: those that break what is rarely broken stay as they were found.
     pub(super) mends: bool,
     pub(super) mended: usize,
+    /// In every fourth schedule the second user is a service.
+    services: bool,
     history: Vec<String>,
 }
 
@@ -98,6 +114,11 @@ impl Shared {
 
     pub(super) fn is(&self, mutant: Mutant) -> bool {
         self.mutant == Some(mutant)
+    }
+
+    /// Whether a service writes this message.
+    pub(super) fn is_of_service(&self, cid: u8) -> bool {
+        self.services && sender(cid) == 1
     }
 
     pub(super) fn new_incarnation(&mut self) -> u64 {
@@ -149,6 +170,7 @@ impl World {
             adopted: 0,
             mends: seed % 2 == 1,
             mended: 0,
+            services: seed % 4 == 3,
             history: Vec::new(),
         };
         let mut homes: Vec<Home> = (0..HOMES).map(|name| Home::new(name, shared.new_incarnation())).collect();
@@ -194,6 +216,6 @@ impl World {
             }
         }
         let above = Seq::from(self.shared.is(Mutant::ReadAboveHead));
-        self.shared.promises.check(&self.shared.replicas, above)
+        self.shared.promises.check(&self.shared.replicas, above, self.shared.services)
     }
 }

@@ -56,7 +56,7 @@ struct State {
 
 impl Entry {
     pub(super) fn new(conv: ConvId, audience: Audience, slot: Slot, epoch: Epoch, limits: Limits) -> Self {
-        let state = State { role: Some(Role::new(epoch, limits)), driven: false, used: 0 };
+        let state = State { role: Some(Role::new(conv.clone(), epoch, limits)), driven: false, used: 0 };
         let (state, cids, wake) = (Mutex::new(state), AtomicUsize::new(0), Notify::new());
         Self { conv, audience, slot, epoch, state, cids, wake }
     }

@@ -1,7 +1,7 @@
-//! Writes of the homes, each to one partition: a few requests are under way at once, and what comes meanwhile goes
-//! together with the next, whatever conversations and users it belongs to. A server pays for each request and each wait for
-//! its disk, hardly for what is in it, so that under load a message costs a fraction of what it costs alone; without load
-//! nothing waits. Called by `io` and `raiser`.
+//! Writes of the homes and of cursors, each to one partition: a few requests are under way at once, and what comes
+//! meanwhile goes together with the next, whatever conversations and users it belongs to. A server pays for each request and
+//! each wait for its disk, hardly for what is in it, so that under load a message costs a fraction of what it costs alone;
+//! without load nothing waits. Called by `io`, `raiser` and `registers`.
 //!
 //! An unlogged batch is as many mutations as it has partitions, each atomic: nothing is promised between them, and nothing
 //! is needed. A request that fails is repeated by each of its writers alone, so that one partition that cannot be written
@@ -10,6 +10,7 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use compact_str::CompactString;
+use futures_util::future::try_join;
 use parking_lot::Mutex;
 use scylla::statement::batch::{Batch, BatchType};
 use tokio::sync::oneshot;
@@ -18,10 +19,10 @@ use super::{
     Inner,
     entry::Entry,
     io::{Values, key_of},
-    raiser::Raise,
+    raiser::{Raise, head_values},
 };
 use crate::{
-    model::UserId,
+    model::{ConvId, Device, ReadMark, Seq, UserId},
     store::{
         StoreError, StoreResult,
         fence::Placed,
@@ -49,6 +50,10 @@ pub(super) enum Write {
     Raise(Arc<Raise>),
     /// The stamp that says that all raises up to it are settled.
     Settle { user: UserId, life: CompactString, number: u64 },
+    /// How far a device has acknowledged a conversation.
+    Cursor { device: Device, conv: ConvId, seq: Seq },
+    /// How far the furthest of a user's devices has.
+    Delivered { user: UserId, conv: ConvId, seq: Seq },
 }
 
 impl Write {
@@ -60,8 +65,11 @@ impl Write {
     fn bytes(&self) -> usize {
         match self {
             Self::Rows { rows, .. } => rows.iter().map(|placed| placed.row.body.size() + 2 * OVERHEAD).sum(),
-            Self::Raise(raise) => raise.parts.len() * 2 * OVERHEAD + OVERHEAD,
-            Self::Settle { .. } => OVERHEAD,
+            Self::Raise(raise) => {
+                let previews = raise.parts.values().map(|part| part.preview().len());
+                raise.parts.len() * 2 * OVERHEAD + OVERHEAD + previews.sum::<usize>()
+            }
+            Self::Settle { .. } | Self::Cursor { .. } | Self::Delivered { .. } => OVERHEAD,
         }
     }
 
@@ -73,6 +81,16 @@ impl Write {
                 let stamp = signed(number * 2);
                 batch.append_statement(cql.stamp.clone());
                 values.push(Values::Stamp((stamp, life, stamp, user.as_str())));
+            }
+            Self::Cursor { device, conv, seq } => {
+                let (user, name, life, seq) =
+                    (device.user.as_str(), device.device.as_str(), signed(device.life), signed(*seq));
+                batch.append_statement(cql.raise_cursor.clone());
+                values.push(Values::Cursor((user, name, life, conv.as_str(), seq, seq)));
+            }
+            Self::Delivered { user, conv, seq } => {
+                batch.append_statement(cql.raise_delivered.clone());
+                values.push(Values::Delivered((user.as_str(), conv.as_str(), signed(*seq), signed(*seq))));
             }
         }
     }
@@ -93,7 +111,10 @@ fn add_rows<'a>(
         let (sender, cid) = (row.sender.as_str(), row.cid.as_str());
         batch.append_statement(cql.write_message.clone());
         let (w, pw) = (signed(*w), signed(*pw));
-        values.push(Values::Message((conv, bucket, seq, sender, cid, signed(row.ts), body, w, pw, epoch)));
+        let (kind, ts, service) = (row.kind.byte().cast_signed(), signed(row.ts), row.service);
+        let (first, second) = (signed(row.counts.first), signed(row.counts.second));
+        let row = (conv, bucket, seq, kind, sender, service, cid, ts, body, first, second, w, pw, epoch);
+        values.push(Values::Message(row));
         batch.append_statement(cql.write_cid.clone());
         values.push(Values::Cid((conv, bucket, key, seq, epoch)));
     }
@@ -102,14 +123,26 @@ fn add_rows<'a>(
 fn add_raise<'a>(cql: &Statements, batch: &mut Batch, values: &mut Vec<Values<'a>>, raise: &'a Raise) {
     let name = raise.user.as_str();
     for (conv, part) in &raise.parts {
-        let (head, ts) = part.head;
-        if head > 0 {
-            batch.append_statement(cql.raise_head.clone());
-            values.push(Values::Head((name, conv.as_str(), signed(head), signed(ts), signed(head))));
+        let (conv, ReadMark { seq: read, counts }) = (conv.as_str(), part.mark);
+        let (read_at, first, second) = (signed(read), signed(counts.first), signed(counts.second));
+        let head = part.head.as_ref().filter(|raise| raise.upto > 0).map(|raise| head_values(name, conv, raise));
+        match head {
+            // One's own message, mostly: one statement for both.
+            Some((user, conv, head, ts, sender, cid, kind, preview, f, s, at)) if read == part.upto() => {
+                batch.append_statement(cql.raise_head_and_mark.clone());
+                let both = (user, conv, head, ts, sender, cid, kind, preview, f, s, read_at, first, second, at);
+                values.push(Values::HeadAndMark(both));
+                continue;
+            }
+            Some(head) => {
+                batch.append_statement(cql.raise_head.clone());
+                values.push(Values::Head(head));
+            }
+            None => {}
         }
-        if part.mark > 0 {
+        if read > 0 {
             batch.append_statement(cql.raise_read_mark.clone());
-            values.push(Values::Mark((name, conv.as_str(), signed(part.mark), signed(part.mark))));
+            values.push(Values::Mark((name, conv, read_at, first, second, read_at)));
         }
     }
     let stamp = signed(raise.number * 2 - 1);
@@ -180,6 +213,25 @@ impl Inner {
         }
         // Dropped by a panic: the writer tries again, alone.
         written.await.unwrap_or_else(|_| Err(StoreError::unavailable("the request was given up")))
+    }
+
+    /// Raises a device's cursor, and beside it how far the furthest of the user's devices is: together with other writes, for
+    /// every session writes some each second.
+    pub(in crate::store::scylla) async fn write_cursor(
+        self: &Arc<Self>,
+        device: &Device,
+        conv: &ConvId,
+        seq: Seq,
+    ) -> StoreResult<()> {
+        let raise = async |again: bool| {
+            let cursor = Write::Cursor { device: device.clone(), conv: conv.clone(), seq };
+            let delivered = Write::Delivered { user: device.user.clone(), conv: conv.clone(), seq };
+            try_join(self.write(cursor, again), self.write(delivered, again)).await
+        };
+        if raise(false).await.is_err() {
+            raise(true).await?;
+        }
+        Ok(())
     }
 
     async fn send_all(&self, writes: &[&Write]) -> StoreResult<()> {

@@ -16,7 +16,7 @@ use super::{
     entry::{Caller, Entry},
     gathered::Write,
     pulse::SLOW,
-    raiser::Part,
+    raiser::{HeadAndMarkValues, HeadValues, Part},
 };
 use crate::{
     model::{Cid, Row, Seq, UserId},
@@ -26,7 +26,7 @@ use crate::{
         scylla::{
             BUCKET, bucket_of,
             options::Step,
-            pages::{Columns, to_row},
+            pages::to_row,
             retry::{AFTER_ERROR, Backoff},
             rows::{self, CqlError},
             shutting_down, signed, unsigned,
@@ -47,13 +47,19 @@ pub(super) enum Done {
 /// ScyllaDB takes at most 100 keys in an IN.
 const MAX_IN: usize = 64;
 
+/// A message row: conversation, bucket, seq, kind, sender, whether that is a service, cid, time, body, counts, `w`, `pw`, epoch.
+type MessageValues<'a> = (&'a str, i64, i64, i8, &'a str, bool, &'a str, i64, &'a [u8], i64, i64, i64, i64, i64);
+
 /// The values of the kinds of statement in a batch.
 pub(super) enum Values<'a> {
-    Message((&'a str, i64, i64, &'a str, &'a str, i64, &'a [u8], i64, i64, i64)),
+    Message(MessageValues<'a>),
     Cid((&'a str, i64, &'a str, i64, i64)),
-    Head((&'a str, &'a str, i64, i64, i64)),
-    Mark((&'a str, &'a str, i64, i64)),
+    Head(HeadValues<'a>),
+    HeadAndMark(HeadAndMarkValues<'a>),
+    Mark((&'a str, &'a str, i64, i64, i64, i64)),
     Stamp((i64, &'a str, i64, &'a str)),
+    Cursor((&'a str, &'a str, i64, &'a str, i64, i64)),
+    Delivered((&'a str, &'a str, i64, i64)),
 }
 
 impl SerializeRow for Values<'_> {
@@ -62,8 +68,11 @@ impl SerializeRow for Values<'_> {
             Self::Message(values) => values.serialize(ctx, writer),
             Self::Cid(values) => values.serialize(ctx, writer),
             Self::Head(values) => values.serialize(ctx, writer),
+            Self::HeadAndMark(values) => values.serialize(ctx, writer),
             Self::Mark(values) => values.serialize(ctx, writer),
             Self::Stamp(values) => values.serialize(ctx, writer),
+            Self::Cursor(values) => values.serialize(ctx, writer),
+            Self::Delivered(values) => values.serialize(ctx, writer),
         }
     }
 
@@ -71,6 +80,9 @@ impl SerializeRow for Values<'_> {
         false
     }
 }
+
+/// A row with what chains it: the columns of a message row, `w`, `pw`.
+type Chained = (i64, i8, String, bool, String, i64, Vec<u8>, i64, i64, i64, i64);
 
 /// The `cid_key` of a message's cid row. A sender's name has no '/'.
 pub(super) fn key_of(sender: &str, cid: &str) -> String {
@@ -152,13 +164,13 @@ impl Inner {
             let left = i32::try_from(most - found.len()).unwrap_or(i32::MAX);
             let values = (entry.conv.as_str(), signed(bucket_of(next)), signed(next), left);
             let answer = self.ask(&self.cql.placed_from, values).await?;
-            let rows = rows::all::<(i64, String, String, i64, Vec<u8>, i64, i64)>(answer)?;
+            let rows = rows::all::<Chained>(answer)?;
             let before = found.len();
-            for (seq, sender, cid, ts, body, w, pw) in rows {
+            for (seq, kind, sender, service, cid, ts, body, first, second, w, pw) in rows {
                 if unsigned(seq) != from + found.len() as Seq {
                     return Ok(Event::Rows { rows: found, more: false });
                 }
-                let row = to_row((seq, sender, cid, ts, body))?;
+                let row = to_row((seq, kind, sender, service, cid, ts, body, first, second))?;
                 found.push(Placed { row, w: unsigned(w), pw: unsigned(pw) });
             }
             let reached = from + found.len() as Seq - 1;
@@ -211,17 +223,18 @@ impl Inner {
         self.homes.validations.share(me.number, query).await.unwrap_or_else(shutting_down)
     }
 
-    /// Both users' inbox rows at once: head and mark of one user are one partition.
+    /// Both users' inbox rows at once, but not that of a service which wrote it all: head and mark of one user are one
+    /// partition.
     async fn raise(self: &Arc<Self>, entry: &Entry, raise: &Raise) -> StoreResult<()> {
-        let head = (raise.upto, raise.last.as_ref().map_or(0, |row| row.ts));
-        let users = entry.audience.users();
+        let head = Arc::new(raise.clone());
+        let users = entry.audience.users().filter(|user| raise.spared.as_ref() != Some(*user));
         let most = if self.stop_after == Some(Step::FirstHead) { 1 } else { usize::MAX };
         let raising = users.take(most).map(|user| {
-            let mark = raise.marks.iter().find(|(marked, _)| marked == user).map_or(0, |(_, mark)| *mark);
-            self.raise_row(user, &entry.conv, Part { head, mark })
+            let mark = raise.marks.iter().find(|(marked, _)| marked == user).map(|(_, mark)| *mark).unwrap_or_default();
+            self.raise_row(user, &entry.conv, Part { head: Some(head.clone()), mark })
         });
         try_join_all(raising).await.map_err(|_| StoreError::unavailable("the raise of a head was given up"))?;
-        self.know(&entry.conv, raise.upto);
+        self.know(&entry.conv, raise.upto, Some(raise.counts));
         Ok(())
     }
 
@@ -249,8 +262,7 @@ impl Inner {
 
     async fn stored_at(&self, entry: &Entry, look: &Look, places: Vec<Seq>, top: Seq) -> StoreResult<Option<Row>> {
         for at in places.into_iter().filter(|at| *at <= top) {
-            let values = (entry.conv.as_str(), signed(bucket_of(at)), signed(at));
-            let row = rows::first::<Columns>(self.ask(&self.cql.row, values).await?)?.map(to_row).transpose()?;
+            let row = self.row_at(&entry.conv, at).await?;
             if let Some(row) = row.filter(|row| row.sender == look.sender && row.cid == look.cid) {
                 return Ok(Some(row));
             }

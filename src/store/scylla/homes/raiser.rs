@@ -24,8 +24,15 @@ use tokio::{
 
 use super::{Inner, gathered::Write};
 use crate::{
-    model::{ConvId, Millis, Seq, UserId},
-    store::scylla::retry::{AFTER_ERROR, Backoff},
+    model::{ConvId, ReadMark, Seq, UserId},
+    store::{
+        fence,
+        scylla::{
+            inbox::preview_of,
+            retry::{AFTER_ERROR, Backoff},
+            signed,
+        },
+    },
 };
 
 /// How long a user's inbox rests before its last stamp is settled: a busy user pays for one per burst.
@@ -36,12 +43,18 @@ const AT_ONCE: usize = 64;
 const SETTLE_TRIES: usize = 3;
 
 /// What one inbox row is to be at least.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Part {
-    /// The head and the time of the message there.
-    pub(super) head: (Seq, Millis),
-    pub(super) mark: Seq,
+    /// The head and the message there: shared by all whom it concerns.
+    pub(super) head: Option<Arc<fence::Raise>>,
+    pub(super) mark: ReadMark,
 }
+
+/// A raised head: user, conversation, head, time, sender, cid, kind, preview, counts, timestamp.
+pub(super) type HeadValues<'a> = (&'a str, &'a str, i64, i64, &'a str, &'a str, i8, &'a [u8], i64, i64, i64);
+/// The same with the read mark at it, and the counts there, before the timestamp.
+pub(super) type HeadAndMarkValues<'a> =
+    (&'a str, &'a str, i64, i64, &'a str, &'a str, i8, &'a [u8], i64, i64, i64, i64, i64, i64);
 
 /// All raises of a process.
 #[derive(Default)]
@@ -73,9 +86,21 @@ pub(super) struct Raise {
 }
 
 impl Part {
+    /// What stands in the inbox of the message's body.
+    pub(super) fn preview(&self) -> &[u8] {
+        let last = self.head.as_ref().and_then(|raise| raise.last.as_ref());
+        last.map_or(&[], |row| preview_of(&row.body))
+    }
+
+    pub(super) fn upto(&self) -> Seq {
+        self.head.as_ref().map_or(0, |raise| raise.upto)
+    }
+
     fn join(&mut self, other: Self) {
-        self.head = self.head.max(other.head);
-        self.mark = self.mark.max(other.mark);
+        if other.upto() > self.upto() {
+            self.head = other.head;
+        }
+        self.mark.raise(other.mark);
     }
 }
 
@@ -150,6 +175,19 @@ impl Inner {
                 Err(_) => backoff.wait(AFTER_ERROR).await,
             }
         }
+    }
+}
+
+/// A lost message leaves everything but the counts empty: never null, which would hide a value of the same timestamp.
+pub(super) fn head_values<'a>(user: &'a str, conv: &'a str, raise: &'a fence::Raise) -> HeadValues<'a> {
+    let fence::Raise { upto, last, counts, .. } = raise;
+    let (upto, first, second) = (signed(*upto), signed(counts.first), signed(counts.second));
+    match last {
+        Some(row) => {
+            let (sender, cid, kind) = (row.sender.as_str(), row.cid.as_str(), row.kind.byte().cast_signed());
+            (user, conv, upto, signed(row.ts), sender, cid, kind, preview_of(&row.body), first, second, upto)
+        }
+        None => (user, conv, upto, 0, "", "", 0, &[], first, second, upto),
     }
 }
 

@@ -14,7 +14,7 @@ use futures_util::future::BoxFuture;
 use natter::{
     model::{ConvId, NewMessage, Row, Seq},
     store::{
-        Appended, Logs, STORE_DEADLINE, Span, Store, StoreError, StoreFuture, StoreResult,
+        Appended, CountsAt, Logs, STORE_DEADLINE, Span, Store, StoreError, StoreFuture, StoreResult,
         scylla::{ScyllaOptions, ScyllaStore},
         slots::{Incarnation, Slot, Slots, Take},
     },
@@ -134,6 +134,14 @@ impl Logs for Taking {
 
     fn top<'a>(&'a self, conv: &'a ConvId) -> StoreFuture<'a, Seq> {
         self.store.top(conv)
+    }
+
+    fn reaches<'a>(&'a self, conv: &'a ConvId, seq: Seq) -> StoreFuture<'a, Seq> {
+        self.store.reaches(conv, seq)
+    }
+
+    fn counts_at<'a>(&'a self, conv: &'a ConvId, seq: Seq, known: Seq) -> StoreFuture<'a, CountsAt> {
+        self.store.counts_at(conv, seq, known)
     }
 
     fn mend<'a>(&'a self, conv: &'a ConvId) -> StoreFuture<'a, Seq> {

@@ -65,7 +65,7 @@ async fn old_head(options: &ScyllaOptions, user: &str, conv: &ConvId, head: i64)
 async fn fill(store: &Arc<Taking>, from: &str, count: usize) {
     let message = |n: usize| {
         let body = Body::text(&format!("{from} {n}"));
-        NewMessage { sender: user(from), cid: Cid::new(&n.to_string()).unwrap(), ts: 1, body, read_upto: 0 }
+        NewMessage::of_user(user(from), Cid::new(&n.to_string()).unwrap(), 1, body)
     };
     for first in (0..count).step_by(256) {
         let some = (first..count.min(first + 256)).map(message).collect();

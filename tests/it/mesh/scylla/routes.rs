@@ -90,7 +90,7 @@ async fn seed(options: &ScyllaOptions, ledger: &Ledger) -> BTreeSet<ConvId> {
     let one = async |n: usize| {
         let (sender, cid) = (format!("u{n}"), "seed");
         let (id, body) = (UserId::new(&sender).unwrap(), Body::text(cid));
-        let message = NewMessage { sender: id, cid: Cid::new(cid).unwrap(), ts: 1_000, body, read_upto: 0 };
+        let message = NewMessage::of_user(id, Cid::new(cid).unwrap(), 1_000, body);
         let conv = direct("hub", &sender);
         let seq = store.append(&conv, vec![message]).await.remove(0).unwrap().seq;
         ledger.answered(&sender, cid, conv.as_str(), seq);

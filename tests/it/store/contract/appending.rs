@@ -200,5 +200,5 @@ pub async fn rooms_are_refused_for_now(bed: &mut impl Bed) {
     assert_eq!(store.logs.read_before(&room, 9, WHOLE).await, Err(refused.clone()));
     assert_eq!(store.logs.top(&room).await, Err(refused.clone()));
     assert_eq!(store.marks.raise_cursor(&device("alice", "phone"), &room, 1).await, Err(refused.clone()));
-    assert_eq!(store.marks.raise_read_mark(&user("alice"), &room, 1).await, Err(refused));
+    assert_eq!(store.marks.raise_read_mark(&user("alice"), &room, mark_at(1)).await, Err(refused));
 }

@@ -26,18 +26,18 @@ pub async fn read_marks_never_go_back(bed: &mut impl Bed) {
     let (alice, bob) = (user("alice"), user("bob"));
     fill(&*store.logs, &conv, "alice", "m", 9).await;
     for (raised, expected) in [(5, 5), (3, 5), (0, 5), (7, 7), (6, 7)] {
-        store.marks.raise_read_mark(&bob, &conv, raised).await.unwrap();
+        store.marks.raise_read_mark(&bob, &conv, mark_at(raised)).await.unwrap();
         assert_eq!(store.marks.read_mark(&bob, &conv).await, Ok(expected), "after {raised}");
     }
-    store.marks.raise_read_mark(&alice, &conv, 2).await.unwrap();
+    store.marks.raise_read_mark(&alice, &conv, mark_at(2)).await.unwrap();
     assert_eq!(store.marks.read_mark(&alice, &conv).await, Ok(9), "sending had moved it further");
     append(&*store.logs, &conv, message("bob", "b")).await.unwrap();
     assert_eq!(store.marks.read_mark(&bob, &conv).await, Ok(10));
-    store.marks.raise_read_mark(&bob, &conv, 9).await.unwrap();
+    store.marks.raise_read_mark(&bob, &conv, mark_at(9)).await.unwrap();
     assert_eq!(store.marks.read_mark(&bob, &conv).await, Ok(10));
     // A mark in a log without messages is kept, and makes no conversation.
     let (early, erin) = (dm("erin", "frank"), user("erin"));
-    store.marks.raise_read_mark(&erin, &early, 3).await.unwrap();
+    store.marks.raise_read_mark(&erin, &early, mark_at(3)).await.unwrap();
     assert_eq!(store.marks.read_mark(&erin, &early).await, Ok(3));
     assert_eq!(inbox(&*store.inbox, &erin, 10).await, []);
     assert_eq!(append(&*store.logs, &early, message("erin", "first")).await.unwrap().seq, 1);
@@ -57,7 +57,7 @@ pub async fn delivered_is_the_furthest_device(bed: &mut impl Bed) {
     }
     assert_eq!(store.marks.delivered(&user("alice"), &conv).await, Ok(0), "the sender's devices acknowledged nothing");
     assert_eq!(store.marks.delivered(&bob, &dm("bob", "carol")).await, Ok(0), "nor anybody anything elsewhere");
-    store.marks.raise_read_mark(&bob, &conv, 8).await.unwrap();
+    store.marks.raise_read_mark(&bob, &conv, mark_at(8)).await.unwrap();
     assert_eq!(store.marks.delivered(&bob, &conv).await, Ok(6), "a read mark is no acknowledgement");
     entered(&*store.marks, "bob", "watch").await;
     assert_eq!(store.marks.delivered(&bob, &conv).await, Ok(8), "but a new device's cursor starts there");
@@ -124,7 +124,7 @@ pub async fn the_device_that_logged_in_longest_ago_is_retired(bed: &mut impl Bed
     assert_eq!(store.marks.cursor(&old, &conv).await, Ok(0), "its cursors are gone");
     // What its session still acknowledges is of a life that is over.
     store.marks.raise_cursor(&old, &conv, 8).await.unwrap();
-    store.marks.raise_read_mark(&bob, &conv, 4).await.unwrap();
+    store.marks.raise_read_mark(&bob, &conv, mark_at(4)).await.unwrap();
     let back = enter("a").await;
     assert!(back.is_new && back.life != old.life);
     let back = Device { life: back.life, ..old.clone() };
@@ -190,7 +190,7 @@ pub async fn a_new_device_starts_at_the_read_marks(bed: &mut impl Bed) {
     for (conv, peer) in [(&read, "alice"), (&sent, "carol"), (&unread, "dave")] {
         fill(&*store.logs, conv, peer, "m", 6).await;
     }
-    store.marks.raise_read_mark(&bob, &read, 4).await.unwrap();
+    store.marks.raise_read_mark(&bob, &read, mark_at(4)).await.unwrap();
     append(&*store.logs, &sent, message("bob", "answer")).await.unwrap();
     assert_eq!(register(&*store.marks, &mut phone).await, Ok(true));
     for (conv, cursor) in [(&read, 4), (&sent, 7), (&unread, 0)] {
@@ -199,7 +199,7 @@ pub async fn a_new_device_starts_at_the_read_marks(bed: &mut impl Bed) {
     let expected =
         [(&read, 6, 4), (&unread, 6, 0)].map(|(conv, head, cursor)| Gap { conv: conv.clone(), head, cursor });
     assert_eq!(gaps(&*store.inbox, &phone, 10).await, expected);
-    store.marks.raise_read_mark(&bob, &unread, 6).await.unwrap();
+    store.marks.raise_read_mark(&bob, &unread, mark_at(6)).await.unwrap();
     assert_eq!(store.marks.cursor(&phone, &unread).await, Ok(0), "from now on only acks move it");
 }
 
@@ -208,7 +208,7 @@ pub async fn a_known_device_keeps_its_cursors(bed: &mut impl Bed) {
     let (mut phone, mut laptop) = (entered(&*store.marks, "bob", "phone").await, device("bob", "laptop"));
     fill(&*store.logs, &conv, "alice", "m", 9).await;
     store.marks.raise_cursor(&phone, &conv, 2).await.unwrap();
-    store.marks.raise_read_mark(&bob, &conv, 8).await.unwrap();
+    store.marks.raise_read_mark(&bob, &conv, mark_at(8)).await.unwrap();
     assert_eq!(register(&*store.marks, &mut phone).await, Ok(false));
     assert_eq!(store.marks.cursor(&phone, &conv).await, Ok(2), "registering again must not skip what it never got");
     assert_eq!(register(&*store.marks, &mut laptop).await, Ok(true));
@@ -221,7 +221,7 @@ pub async fn marks_survive_a_restart(bed: &mut impl Bed) {
     let phone = entered(&*bed.store().marks, "bob", "phone").await;
     fill(&*bed.store().logs, &conv, "alice", "m", 9).await;
     bed.store().marks.raise_cursor(&phone, &conv, 5).await.unwrap();
-    bed.store().marks.raise_read_mark(&bob, &conv, 4).await.unwrap();
+    bed.store().marks.raise_read_mark(&bob, &conv, mark_at(4)).await.unwrap();
     bed.reopen().await;
     let store = bed.store();
     assert_eq!(store.marks.cursor(&phone, &conv).await, Ok(5));
@@ -230,7 +230,7 @@ pub async fn marks_survive_a_restart(bed: &mut impl Bed) {
     assert_eq!(store.marks.read_mark(&user("alice"), &conv).await, Ok(9));
     assert_eq!(gaps(&*store.inbox, &phone, 5).await, [Gap { conv: conv.clone(), head: 9, cursor: 5 }]);
     store.marks.raise_cursor(&phone, &conv, 3).await.unwrap();
-    store.marks.raise_read_mark(&bob, &conv, 3).await.unwrap();
+    store.marks.raise_read_mark(&bob, &conv, mark_at(3)).await.unwrap();
     assert_eq!(store.marks.cursor(&phone, &conv).await, Ok(5), "not back after a restart either");
     assert_eq!(store.marks.read_mark(&bob, &conv).await, Ok(4));
 }
@@ -245,7 +245,7 @@ pub async fn a_closed_store_says_so(bed: &mut impl Bed) {
     refused(store.logs.read_after(&conv, 0, WHOLE).await.unwrap_err());
     refused(store.inbox.conversations(&alice, None, 10).await.unwrap_err());
     refused(store.marks.raise_cursor(&device("alice", "phone"), &conv, 1).await.unwrap_err());
-    refused(store.marks.raise_read_mark(&alice, &conv, 1).await.unwrap_err());
+    refused(store.marks.raise_read_mark(&alice, &conv, mark_at(1)).await.unwrap_err());
     refused(store.marks.enter(&device("alice", "phone"), MOST).await.unwrap_err());
     refused(store.marks.devices(&alice).await.unwrap_err());
     refused(store.marks.retire(&alice, &device("alice", "phone").device).await.unwrap_err());

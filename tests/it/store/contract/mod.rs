@@ -4,11 +4,12 @@
 use std::sync::Arc;
 
 use natter::{
-    model::{Body, Cid, ConvId, Device, DeviceId, Gap, NewMessage, Row, Seq, UserId},
+    model::{Body, Cid, ConvId, Counts, Device, DeviceId, Gap, Kind, NewMessage, ReadMark, Row, Seq, UserId},
     store::{Appended, Inbox, InboxRow, Logs, Marks, Span, Store, StoreResult},
 };
 
 pub mod appending;
+pub mod counting;
 pub mod listing;
 pub mod marks;
 pub mod reading;
@@ -44,6 +45,8 @@ macro_rules! store_contract {
                 listing: the_inbox_is_paged_in_order, the_inbox_knows_the_time_of_the_head,
                     gaps_are_what_a_device_has_not_acknowledged, gaps_are_paged_over_what_is_not_behind,
                     names_that_start_alike_keep_apart, stamps_change_with_every_message_of_the_user;
+                counting: rows_count_the_messages_up_to_them, inbox_rows_show_the_last_message,
+                    a_service_has_no_inbox_of_what_it_writes;
                 marks: cursors_never_go_back, read_marks_never_go_back, delivered_is_the_furthest_device,
                     a_device_is_new_once, a_later_connection_has_the_larger_number, a_new_device_starts_at_the_read_marks,
                     a_known_device_keeps_its_cursors, marks_survive_a_restart, a_closed_store_says_so,
@@ -102,7 +105,12 @@ pub fn dm(one: &str, other: &str) -> ConvId {
 pub fn message(sender: &str, cid: &str) -> NewMessage {
     let ts = 1_000 + cid.bytes().map(u64::from).sum::<u64>();
     let (body, read_upto) = (Body::text(&format!("body of {cid}")), Seq::MAX);
-    NewMessage { sender: user(sender), cid: Cid::new(cid).unwrap(), ts, body, read_upto }
+    NewMessage { read_upto, ..NewMessage::of_user(user(sender), Cid::new(cid).unwrap(), ts, body) }
+}
+
+/// A read mark of which only the place matters.
+pub fn mark_at(seq: Seq) -> ReadMark {
+    ReadMark { seq, counts: Counts::default() }
 }
 
 /// `count` messages, `<prefix>0` and so on.

@@ -4,7 +4,7 @@ use futures_util::future::join_all;
 use natter::store::{Marks as _, embedded::Written};
 
 use super::open;
-use crate::store::contract::{append, device, dm, entered, log, message, register, user};
+use crate::store::contract::{append, device, dm, entered, log, mark_at, message, register, user};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn appends_that_wait_together_share_a_sync() {
@@ -35,7 +35,7 @@ async fn only_messages_and_devices_wait_for_the_disk() {
     append(&*store, &conv, message("alice", "m")).await.unwrap();
     assert_eq!(store.written().syncs, 2);
     store.raise_cursor(&phone, &conv, 1).await.unwrap();
-    store.raise_read_mark(&bob, &conv, 1).await.unwrap();
+    store.raise_read_mark(&bob, &conv, mark_at(1)).await.unwrap();
     entered(&*store, "bob", "phone").await;
     append(&*store, &conv, message("alice", "m")).await.unwrap();
     let Written { messages, syncs, .. } = store.written();
@@ -55,7 +55,7 @@ async fn devices_marks_and_messages_may_meet_in_one_commit() {
             let (conv, sent) = (conv_of(n), message(user.as_str(), "m"));
             let all = tokio::join!(
                 append(&**store, &conv, sent),
-                store.raise_read_mark(user, &conv, 2),
+                store.raise_read_mark(user, &conv, mark_at(2)),
                 register(&**store, &mut phone)
             );
             assert!(all.0.is_ok() && all.1.is_ok() && all.2 == Ok(true), "{all:?}");

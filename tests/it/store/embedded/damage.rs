@@ -125,13 +125,7 @@ async fn check_rescued(store: &EmbeddedStore) -> usize {
             assert_eq!(head(store, &user(&name), &conv).await, top, "heads fit the log");
         }
         for row in rows.iter().step_by(7) {
-            let again = NewMessage {
-                sender: row.sender.clone(),
-                cid: row.cid.clone(),
-                ts: 1,
-                body: row.body.clone(),
-                read_upto: 0,
-            };
+            let again = NewMessage::of_user(row.sender.clone(), row.cid.clone(), 1, row.body.clone());
             let again = append(store, &conv, again).await.unwrap();
             assert_eq!((again.seq, again.fresh), (row.seq, false), "what is left is known by its cid");
         }

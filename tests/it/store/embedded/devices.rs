@@ -13,7 +13,7 @@ use natter::store::{Marks as _, embedded::EmbeddedStore};
 use super::open;
 use crate::{
     harness::until,
-    store::contract::{MOST, append, device, dm, message, register, user},
+    store::contract::{MOST, append, device, dm, mark_at, message, register, user},
 };
 
 const CONVERSATIONS: usize = 20_000;
@@ -82,7 +82,7 @@ async fn read_marks(store: &Arc<EmbeddedStore>) {
         tasks.spawn(async move {
             for n in (task..CONVERSATIONS).step_by(500) {
                 let conv = dm("alice", &format!("peer{n}"));
-                store.raise_read_mark(&user("alice"), &conv, n as u64 % 7 + 1).await.unwrap();
+                store.raise_read_mark(&user("alice"), &conv, mark_at(n as u64 % 7 + 1)).await.unwrap();
             }
         });
     }
@@ -106,7 +106,7 @@ async fn a_registration_that_was_given_up_leaves_a_device_that_is_still_new() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     for n in 0..400 {
-        store.raise_read_mark(&user("alice"), &dm("alice", &format!("peer{n}")), 3).await.unwrap();
+        store.raise_read_mark(&user("alice"), &dm("alice", &format!("peer{n}")), mark_at(3)).await.unwrap();
     }
     let mut phone = device("alice", "phone");
     let before = store.written().lookups;

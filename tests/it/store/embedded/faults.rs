@@ -10,7 +10,7 @@ use natter::{
 use rand::{RngExt, SeedableRng, distr::Alphanumeric, rngs::StdRng};
 
 use super::{child, open};
-use crate::store::contract::{MOST, WHOLE, append, device, dm, log, message, user};
+use crate::store::contract::{MOST, WHOLE, append, device, dm, log, mark_at, message, user};
 
 /// Where the disk "ends", in bytes of any one file. The engine's journal reaches it with the 16th large body.
 const DISK: u64 = 1024 * 1024;
@@ -106,7 +106,7 @@ async fn expect_refusals(store: &Store, answered: u64) {
     refused("append", append(&*store.logs, &conv, message("alice", "small")).await.unwrap_err());
     refused("append elsewhere", append(&*store.logs, &dm("bob", "carol"), message("bob", "small")).await.unwrap_err());
     refused("cursor", store.marks.raise_cursor(&phone, &conv, 1).await.unwrap_err());
-    refused("read mark", store.marks.raise_read_mark(&bob, &conv, 1).await.unwrap_err());
+    refused("read mark", store.marks.raise_read_mark(&bob, &conv, mark_at(1)).await.unwrap_err());
     refused("device", store.marks.enter(&phone, MOST).await.unwrap_err());
     refused("health", store.engine.health().await.unwrap_err());
     let rows = store.logs.read_after(&conv, 0, WHOLE).await.unwrap();

@@ -13,8 +13,8 @@ async fn registers_never_go_back_whoever_writes() {
     b.raise_cursor(&phone, &conv(), 5).await.unwrap();
     assert_eq!(b.cursor(&phone, &conv()).await.unwrap(), 7);
     assert_eq!(b.delivered(&bob, &conv()).await.unwrap(), 7);
-    b.raise_read_mark(&user("alice"), &conv(), 6).await.unwrap();
-    a.raise_read_mark(&user("alice"), &conv(), 3).await.unwrap();
+    b.raise_read_mark(&user("alice"), &conv(), mark_at(6)).await.unwrap();
+    a.raise_read_mark(&user("alice"), &conv(), mark_at(3)).await.unwrap();
     assert_eq!(b.read_mark(&user("alice"), &conv()).await.unwrap(), 6);
 }
 
@@ -34,7 +34,7 @@ async fn a_user_of_many_conversations_is_listed_in_pages() {
     for conv in convs.iter().step_by(3) {
         let NewMessage { ts, body, cid, .. } = message("x", "y");
         let sender = conv.peer_of(&bob).unwrap();
-        store.append(conv, vec![NewMessage { sender, cid, ts, body, read_upto: 0 }]).await.remove(0).unwrap();
+        store.append(conv, vec![NewMessage::of_user(sender, cid, ts, body)]).await.remove(0).unwrap();
     }
     let (mut behind, mut after) = (Vec::new(), None);
     loop {

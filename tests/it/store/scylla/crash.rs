@@ -8,7 +8,7 @@ use crate::harness::cassandra::Cassandra;
 pub(super) const INSERTED: Step = Step::Written;
 
 /// What a node that dies after `step` of alice's message x to bob leaves behind.
-async fn left_behind(step: Step) -> ScyllaOptions {
+pub(super) async fn left_behind(step: Step) -> ScyllaOptions {
     let options = Cassandra::shared().await.migrated().await;
     let dying = connect(&ScyllaOptions { stop_after: Some(step), ..options.clone() }).await;
     append(&dying, message("alice", "x")).await.unwrap_err();
@@ -46,7 +46,10 @@ async fn the_next_home_adopts_what_the_dead_one_left() {
         let store = connect(&left_behind(step).await).await;
         assert_eq!(append(&store, message("bob", "y")).await.unwrap().seq, 2);
         assert_eq!(heads(&store).await, [2, 2]);
-        assert_eq!(place_of(&whole_log(&store).await, "x"), Some(1));
+        let rows = whole_log(&store).await;
+        assert_eq!(place_of(&rows, "x"), Some(1));
+        let counts: Vec<_> = rows.iter().map(|row| (row.counts.first, row.counts.second)).collect();
+        assert_eq!(counts, [(1, 0), (1, 1)], "after {step:?}");
     }
 }
 

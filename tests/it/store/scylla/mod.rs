@@ -28,7 +28,10 @@ use natter::{
     },
 };
 
-use crate::{harness::cassandra::Taking, store::contract::register};
+use crate::{
+    harness::cassandra::Taking,
+    store::contract::{mark_at, register},
+};
 
 const ALL: Span = Span { rows: 1_000_000, bytes: usize::MAX };
 /// Seqs per partition.
@@ -50,7 +53,7 @@ fn conv() -> ConvId {
 
 fn message(sender: &str, cid: &str) -> NewMessage {
     let body = Body::text(&format!("{sender} says {cid}"));
-    NewMessage { sender: user(sender), cid: Cid::new(cid).unwrap(), ts: 1_000, body, read_upto: Seq::MAX }
+    NewMessage { read_upto: Seq::MAX, ..NewMessage::of_user(user(sender), Cid::new(cid).unwrap(), 1_000, body) }
 }
 
 async fn connect(options: &ScyllaOptions) -> Arc<Taking> {

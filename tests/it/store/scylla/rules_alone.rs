@@ -16,7 +16,7 @@ async fn plain(options: &ScyllaOptions) -> Session {
 }
 
 /// Takes one message row out of the log of alice and bob, as if it had not become visible yet.
-async fn hide(options: &ScyllaOptions, seq: Seq) {
+pub(super) async fn hide(options: &ScyllaOptions, seq: Seq) {
     let (ks, bucket) = (&options.keyspace, i64::try_from((seq - 1) / BUCKET).unwrap());
     let cql = format!("DELETE FROM {ks}.messages WHERE conv = ? AND bucket = ? AND kind = 0 AND seq = ?");
     let key = (conv().as_str().to_owned(), bucket, i64::try_from(seq).unwrap());
@@ -96,17 +96,17 @@ async fn registers_are_written_at_their_value() {
     append(&store, message("alice", "x")).await.unwrap();
     register(&***store, &mut phone).await.unwrap();
     store.raise_cursor(&phone, &conv(), 10).await.unwrap();
-    store.raise_read_mark(&user("bob"), &conv(), 10).await.unwrap();
+    store.raise_read_mark(&user("bob"), &conv(), mark_at(10)).await.unwrap();
     let session = plain(&options).await;
-    for (table, value, column) in [
-        ("inbox", "head", "head"),
-        ("inbox", "head", "ts"),
-        ("cursors", "seq", "seq"),
-        ("inbox", "read", "read"),
-        ("inbox", "logins", "logins"),
-    ] {
+    let of_head = ["head", "ts", "sender", "cid", "row_kind", "preview", "head_first", "head_second"]
+        .map(|column| ("head", column));
+    let of_marks = [("read", "read"), ("read", "read_first"), ("read", "read_second"), ("delivered", "delivered")];
+    let of_inbox = of_head.iter().chain(&of_marks).map(|(value, column)| ("inbox", *value, *column));
+    for (table, value, column) in of_inbox.chain([("cursors", "seq", "seq"), ("inbox", "logins", "logins")]) {
         let ks = &options.keyspace;
-        let cql = format!("SELECT {value}, WRITETIME({column}), TTL({column}) FROM {ks}.{table}");
+        let cql = format!(
+            "SELECT {value}, WRITETIME({column}), TTL({column}) FROM {ks}.{table} WHERE {value} > 0 ALLOW FILTERING"
+        );
         let found = session.query_unpaged(cql, ()).await.unwrap().into_rows_result().unwrap();
         type Read = (Option<i64>, Option<i64>, Option<i32>);
         let rows: Vec<_> = found.rows::<Read>().unwrap().map(Result::unwrap).filter(|row| row.0.is_some()).collect();
