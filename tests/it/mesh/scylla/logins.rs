@@ -3,7 +3,7 @@
 
 use natter::{protocol::Encoding, store::Inbox as _};
 
-use super::{fleet::Fleet, people::patiently};
+use super::{fleet::Fleet, homes::placed, people::patiently};
 use crate::{
     harness::cassandra::{Cassandra, Taking},
     mesh::{
@@ -32,6 +32,8 @@ async fn a_login_reads_what_changed() {
     patiently("the stamps are settled", async || store.stamps(&reader).await.unwrap().clean).await;
     store.retire().await;
     let (fleet, _nats, _folder) = Fleet::simple(1, &options).await;
+    // Until then the node takes up its slots.
+    placed(&fleet, &[0]).await;
     let url = fleet.nodes[0].url();
     let requests = async || fleet.metric(0, "natter_store_requests_total").await as u64;
     let least = async |since: Option<&str>, quiet: bool, missed: usize| {
