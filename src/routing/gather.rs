@@ -37,7 +37,7 @@ impl Router {
     /// The user's live sessions, as far as nodes say so in time.
     pub async fn sessions_of(&self, user: &UserId) -> Vec<LiveSession> {
         let mut all = self.0.here(user, |_| true);
-        all.extend(self.0.gather(user, |reply| encode_who(reply), LIST, false).await);
+        all.extend(self.0.gather(user, encode_who, LIST, false).await);
         all
     }
 

@@ -101,7 +101,14 @@ pub(super) struct Folder {
     dir: PathBuf,
     /// There is a store in it that was created completely.
     created: AtomicBool,
-    _lock: File,
+    lock: File,
+}
+
+impl Drop for Folder {
+    /// Not by closing the file alone: a child that is being started has it open too, until it has become its program.
+    fn drop(&mut self) {
+        let _ = self.lock.unlock();
+    }
 }
 
 impl Folder {
@@ -130,7 +137,7 @@ impl Folder {
         }
         // Only now: what is not natter's is left as it is.
         keep_private(dir);
-        let folder = Self { dir: dir.into(), created: AtomicBool::new(created), _lock: lock };
+        let folder = Self { dir: dir.into(), created: AtomicBool::new(created), lock };
         folder.check_room()?;
         if created {
             rescue::finish(&folder).map_err(failed("put the rescued store in its place"))?;
@@ -342,5 +349,22 @@ pub(super) fn remove_if_there(path: &Path) -> io::Result<()> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_is_free_when_it_is_given_back_whoever_else_has_the_file_open() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::claim(dir.path(), false).unwrap();
+        // As a process has it that this one forked.
+        let of_child = folder.lock.try_clone().unwrap();
+        assert!(matches!(Folder::claim(dir.path(), false), Err(OpenError::InUse { .. })));
+        drop(folder);
+        Folder::claim(dir.path(), false).unwrap();
+        drop(of_child);
     }
 }

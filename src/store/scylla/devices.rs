@@ -123,7 +123,7 @@ impl Inner {
         let marks: Vec<(String, Option<i64>)> = self.all_pages(&self.cql.read_marks, (device.user.as_str(),)).await?;
         let marks: Vec<(&str, i64)> = marks.iter().filter_map(|(conv, seq)| Some((conv.as_str(), (*seq)?))).collect();
         let writes: Vec<_> = marks.chunks(CURSOR_BATCH).map(|some| self.raise_cursors(device, some)).collect();
-        Ok(stream::iter(writes).buffer_unordered(CURSOR_BATCHES).try_collect::<()>().await?)
+        stream::iter(writes).buffer_unordered(CURSOR_BATCHES).try_collect().await
     }
 
     /// After the entry of the new one: of several that come at once the last to look sees them all.
