@@ -85,7 +85,7 @@ impl Appender {
             slot.push(Pending::new(message, Answerer::new(on_stored, held)));
             shard.insert(conv.clone(), slot);
             drop(shard);
-            self.0.tasks.spawn(Driving { inner: self.0.clone(), conv }.run());
+            self.0.tasks.spawn(Driving { inner: self.0.clone(), conv, over: false }.run());
             return;
         };
         if let Some(twin) = slot.twin_of(&message) {
@@ -112,21 +112,24 @@ impl Appender {
 struct Driving {
     inner: Arc<Inner>,
     conv: ConvId,
+    /// Its slot is gone already: one that is there now belongs to the next task.
+    over: bool,
 }
 
 impl Drop for Driving {
     fn drop(&mut self) {
-        let left = self.inner.shard(&self.conv).lock().remove(&self.conv);
-        if left.is_some() {
-            tracing::error!(conv = %self.conv, "the task of a conversation ended early; its sends are answered unavailable");
+        if self.over {
+            return;
         }
+        let left = self.inner.shard(&self.conv).lock().remove(&self.conv);
+        tracing::error!(conv = %self.conv, "the task of a conversation ended early; its sends are answered unavailable");
         // Outside of the lock: whoever still waits is answered by this.
         drop(left);
     }
 }
 
 impl Driving {
-    async fn run(self) {
+    async fn run(mut self) {
         let (inner, conv) = (&self.inner, &self.conv);
         while let Some(rows) = inner.waiting(conv) {
             let turn = inner.overload.turn_within(STORE_DEADLINE, Class::Append, cost(rows, 0)).await;
@@ -144,6 +147,7 @@ impl Driving {
             let finished = inner.finish(conv);
             inner.answer(conv, finished, results);
         }
+        self.over = true;
     }
 }
 

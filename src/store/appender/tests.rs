@@ -98,6 +98,70 @@ impl Bench {
     }
 }
 
+/// Stores at once, and nothing.
+struct Immediate(AtomicUsize);
+
+impl Logs for Immediate {
+    fn append<'a>(&'a self, _: &'a ConvId, batch: Vec<NewMessage>) -> BoxFuture<'a, Vec<StoreResult<Appended>>> {
+        let appended = |_| {
+            let seq = self.0.fetch_add(1, Ordering::SeqCst) as Seq + 1;
+            Ok(Appended { seq, ts: 1, fresh: true })
+        };
+        Box::pin(std::future::ready(batch.into_iter().map(appended).collect()))
+    }
+    fn read_after<'a>(&'a self, _: &'a ConvId, _: Seq, _: Span) -> StoreFuture<'a, Vec<Row>> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
+    }
+    fn read_before<'a>(&'a self, _: &'a ConvId, _: Seq, _: Span) -> StoreFuture<'a, Vec<Row>> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
+    }
+    fn top<'a>(&'a self, _: &'a ConvId) -> StoreFuture<'a, Seq> {
+        Box::pin(std::future::ready(Ok(0)))
+    }
+}
+
+/// The race of a send that comes after the last task of its conversation has given its slot up and before that task is
+/// gone: nobody may take the new slot for the old one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_task_that_ends_leaves_the_next_one_alone() {
+    const SENDS: usize = 30_000;
+    let bench = Bench::new();
+    let published = bench.published.clone();
+    let count = published.clone();
+    let on_appended: OnAppended = Arc::new(move |_, batch| {
+        count.fetch_add(batch.len(), Ordering::SeqCst);
+    });
+    let logs = Arc::new(Immediate(AtomicUsize::new(0)));
+    let appender = Appender::new(logs, on_appended, overload(), bench.bytes.clone());
+    let refused = Arc::new(AtomicUsize::new(0));
+    let conv = bench.conv.clone();
+    let sending = {
+        let (appender, refused) = (appender.clone(), refused.clone());
+        // Not a task: it must not wait for a turn on the threads of those that end.
+        tokio::task::spawn_blocking(move || {
+            for n in 0..SENDS {
+                let answered = Arc::new(AtomicUsize::new(0));
+                let (told, refused) = (answered.clone(), refused.clone());
+                let on_stored = Box::new(move |result: &StoreResult<Appended>| {
+                    refused.fetch_add(usize::from(result.is_err()), Ordering::SeqCst);
+                    told.store(1, Ordering::SeqCst);
+                });
+                appender.submit(conv.clone(), message(&n.to_string(), "hi"), on_stored);
+                // Some the moment they are answered, some a little later.
+                while answered.load(Ordering::SeqCst) == 0 {
+                    std::hint::spin_loop();
+                }
+                for _ in 0..n % 400 {
+                    std::hint::spin_loop();
+                }
+            }
+        })
+    };
+    sending.await.unwrap();
+    appender.idle().await;
+    assert_eq!((refused.load(Ordering::SeqCst), published.load(Ordering::SeqCst)), (0, SENDS));
+}
+
 /// A try that meets its twin waiting or in flight shares its answer and is not stored or published again.
 #[tokio::test]
 async fn tries_of_one_message_join() {

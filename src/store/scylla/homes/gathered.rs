@@ -33,9 +33,12 @@ use crate::{
 /// Writes of one request: Cassandra warns of more than ten partitions.
 const WRITES: usize = 10;
 /// Their bytes: Cassandra warns above 5 KiB where there are several, and refuses 50.
-const BYTES: usize = 4 << 10;
-/// What a statement's values take besides bodies, about.
-const OVERHEAD: usize = 100;
+const BYTES: usize = 5_000;
+/// What the server counts for a message and its cid row besides the body, about; for a head besides its preview; and for a
+/// register.
+const ROW: usize = 400;
+const HEAD: usize = 300;
+const REGISTER: usize = 150;
 
 /// What is to be written to one partition, at once or not at all.
 pub(super) enum Write {
@@ -64,12 +67,11 @@ impl Write {
 
     fn bytes(&self) -> usize {
         match self {
-            Self::Rows { rows, .. } => rows.iter().map(|placed| placed.row.body.size() + 2 * OVERHEAD).sum(),
+            Self::Rows { rows, .. } => rows.iter().map(|placed| placed.row.body.size() + ROW).sum(),
             Self::Raise(raise) => {
-                let previews = raise.parts.values().map(|part| part.preview().len());
-                raise.parts.len() * 2 * OVERHEAD + OVERHEAD + previews.sum::<usize>()
+                REGISTER + raise.parts.values().map(|part| part.preview().len() + HEAD).sum::<usize>()
             }
-            Self::Settle { .. } | Self::Cursor { .. } | Self::Delivered { .. } => OVERHEAD,
+            Self::Settle { .. } | Self::Cursor { .. } | Self::Delivered { .. } => REGISTER,
         }
     }
 
