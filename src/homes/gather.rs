@@ -39,11 +39,18 @@ struct Turn {
 }
 
 /// Takes the conversation out when its task ends: where that was a panic, those who wait are told, and it is not dead.
-struct Running(Arc<Gather>, ConvId);
+struct Running {
+    gather: Arc<Gather>,
+    conv: ConvId,
+    /// It is out already: what is there now belongs to the next task.
+    over: bool,
+}
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.0.queues.lock().remove(&self.1);
+        if !self.over {
+            self.gather.queues.lock().remove(&self.conv);
+        }
     }
 }
 
@@ -73,7 +80,7 @@ impl Gather {
             queue.push_back(turn);
         } else {
             queues.insert(conv.clone(), VecDeque::from([turn]));
-            tokio::spawn(run(Running(Arc::clone(self), conv.clone())));
+            tokio::spawn(run(Running { gather: Arc::clone(self), conv: conv.clone(), over: false }));
         }
         Some(told)
     }
@@ -99,8 +106,8 @@ impl Gather {
     }
 }
 
-async fn run(running: Running) {
-    let Running(gather, conv) = &running;
+async fn run(mut running: Running) {
+    let Running { gather, conv, .. } = &running;
     while let Some(mut turns) = gather.next(conv) {
         // Whoever gave up meanwhile repeats it with the same cid; to store it now would only make others wait.
         turns.retain(|turn| !turn.tell.is_closed() && turn.since.elapsed() < STORE_DEADLINE);
@@ -121,6 +128,7 @@ async fn run(running: Running) {
             let _ = tell.send(own);
         }
     }
+    running.over = true;
 }
 
 /// The same refusal for each message.

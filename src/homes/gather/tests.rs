@@ -107,3 +107,22 @@ async fn more_than_may_wait_is_refused() {
     }
     assert!(matches!(gather.append(&conv, vec![message("b")]).await[..], [Err(StoreError::Unavailable(_))]));
 }
+
+/// The race of an append that comes after the last task of its conversation took it out and before that task is gone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_task_that_ends_leaves_the_next_one_alone() {
+    const APPENDS: usize = 20_000;
+    let (gather, engine, conv) = bed();
+    engine.passes.add_permits(APPENDS);
+    let here = tokio::runtime::Handle::current();
+    // Not a task: it must not wait for a turn on the threads of those that end.
+    let appending = tokio::task::spawn_blocking(move || {
+        for n in 0..APPENDS {
+            assert!(here.block_on(gather.append(&conv, vec![message(&n.to_string())]))[0].is_ok(), "append {n}");
+            for _ in 0..n % 400 {
+                std::hint::spin_loop();
+            }
+        }
+    });
+    appending.await.unwrap();
+}
