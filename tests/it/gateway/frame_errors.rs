@@ -142,15 +142,20 @@ fn numbers_have_bounds() {
         refused(&with(&frame(op), "seq", over.clone()), ErrorCode::BadFrame, "seq: must be below 2^53");
     }
     refused(&with(&frame("history"), "before", over.clone()), ErrorCode::BadFrame, "before: must be below 2^53");
-    let after = with(&without(&frame("history"), "before"), "after", over);
-    refused(&after, ErrorCode::BadFrame, "after: must be below 2^53");
+    for field in ["after", "around"] {
+        let other = with(&without(&frame("history"), "before"), field, over.clone());
+        refused(&other, ErrorCode::BadFrame, &format!("{field}: must be below 2^53"));
+    }
     for (op, most) in [("history", 200), ("conversations", 100)] {
         for value in [0, most + 1] {
             let words = format!("limit: must be 1 to {most}");
             refused(&with(&frame(op), "limit", json!(value)), ErrorCode::BadFrame, &words);
         }
     }
-    refused(&with(&frame("history"), "after", json!(1)), ErrorCode::BadFrame, "before, after: give only one");
+    for field in ["after", "around"] {
+        let both = with(&frame("history"), field, json!(1));
+        refused(&both, ErrorCode::BadFrame, "before, after, around: give only one");
+    }
     refused(&with(&without(&frame("history"), "before"), "after", json!("x")), ErrorCode::BadFrame, "after: must be");
     refused(&with(&frame("conversations"), "after", json!(1)), ErrorCode::BadFrame, "after: must be");
 }

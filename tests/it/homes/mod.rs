@@ -18,7 +18,7 @@ use futures_util::future::join_all;
 use natter::{
     bus::{self, Bus},
     config::ServerUrl,
-    homes::{Homes, Parts},
+    homes::{Homes, Parts, is_heard},
     metrics::Metrics,
     model::{Body, Cid, ConvId, NewMessage, UserId},
     nats_server::{NatsServer, ServerOptions},
