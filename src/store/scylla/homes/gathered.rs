@@ -274,10 +274,10 @@ impl Drop for EndOnPanic<'_> {
 mod tests {
     use super::*;
 
-    fn waiting(gathering: &Gathering, count: usize, life: &str) {
+    fn waiting(gathering: &Gathering, count: usize) {
         let mut gathered = gathering.gathered.lock();
         for number in 0..count as u64 {
-            let write = Write::Settle { user: UserId::new("alice").unwrap(), life: life.into(), number };
+            let write = Write::Settle { user: UserId::new("alice").unwrap(), life: "n1:1".into(), number };
             gathered.waiting.push_back(Waiting { write, done: oneshot::channel().0 });
         }
         gathered.under_way = 1;
@@ -286,7 +286,7 @@ mod tests {
     #[test]
     fn a_request_takes_so_many_writes_in_their_order() {
         let gathering = Gathering::new(4);
-        waiting(&gathering, 2 * WRITES + 3, "n1:1");
+        waiting(&gathering, 2 * WRITES + 3);
         let taken: Vec<Vec<u64>> = std::iter::from_fn(|| gathering.next())
             .map(|some| {
                 let number = |waiting: &Waiting| match waiting.write {

@@ -111,7 +111,7 @@ async fn what_each_request_costs_the_server() {
             session.batch(&rows, ((&conv, n, &body), (&conv, format!("alice/{n}"), n))).await.unwrap();
         })
         .await;
-        for users in [1, 2, 10] {
+        for users in [1, 2, 16] {
             let statements: Vec<_> = std::iter::repeat_n([&head, &stamp], users).flatten().collect();
             let gathered = of(&statements);
             per_request(&cassandra, &format!("heads and stamps of {users}, one batch"), async |n: i64| {
