@@ -1,6 +1,9 @@
 //! Whoever only holds connections open: takes neither the store's descriptors nor the probes', and not for long.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    time::Instant,
+};
 
 use natter::{
     model::Body,
@@ -39,6 +42,7 @@ async fn status(addr: SocketAddr, path: &str) -> Option<u16> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connections_that_wait_cost_neither_the_store_nor_the_probes_anything() {
+    let started = Instant::now();
     let folder = tempfile::tempdir().unwrap();
     let nats = NatsServer::start(ServerOptions::new(folder.path().join("nats"))).await.unwrap();
     let more = "limits.body_bytes = 480000\nhttp.request_timeout_secs = 600\nhttp.connection_secs = 600";
@@ -58,12 +62,15 @@ async fn connections_that_wait_cost_neither_the_store_nor_the_probes_anything() 
     assert_eq!(status(serve.addr, "/healthz").await, Some(200));
     for n in 0..LARGE_BODIES {
         let body = Body::text(&n.to_string().repeat(470_000 / n.to_string().len()));
-        let answer = alice.try_send("@bob", &format!("m{n}"), &body).await;
-        assert!(matches!(answer, ServerFrame::Sent(_)), "message {n}: {answer:?}");
+        // A disk that others keep busy may refuse once; a store without descriptors would refuse for good.
+        let stored = async || matches!(alice.try_send("@bob", &format!("m{n}"), &body).await, ServerFrame::Sent(_));
+        until(&format!("message {n} is stored"), stored).await;
     }
     assert_eq!(status(serve.addr, "/readyz").await, Some(200));
     let log = serve.process.log();
-    assert!(log.matches("no room for connections").count() <= 2, "an attack must not fill the log:\n{log}");
+    let said = log.matches("no room for connections").count();
+    let minutes = started.elapsed().as_secs() / 60;
+    assert!((1..=2 + minutes as usize).contains(&said), "an attack must not fill the log:\n{log}");
     drop(crowd);
     until("there is room again", async || status(serve.addr, "/").await == Some(200)).await;
     assert!(serve.process.exited().is_none());

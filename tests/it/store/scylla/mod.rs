@@ -29,7 +29,7 @@ use natter::{
 };
 
 use crate::{
-    harness::cassandra::Taking,
+    harness::{cassandra::Taking, wait::until_ok},
     store::contract::{mark_at, register},
 };
 
@@ -76,6 +76,15 @@ async fn append_until_stored(store: &Taking, message: NewMessage) -> Appended {
     }
 }
 
+/// Reads again while the server does not answer: one that has just started, or whose disk is busy, may take long.
+async fn patiently<T>(mut read: impl AsyncFnMut() -> StoreResult<T>) -> T {
+    let again = async || match read().await {
+        Err(StoreError::Unavailable(why)) => Err(why.to_string()),
+        other => Ok(other.unwrap()),
+    };
+    until_ok(Duration::from_secs(90), "the store answers", again).await
+}
+
 /// Brings the log of alice and bob to `top`, whose cids are f1, f2 ….
 async fn fill(store: &Taking, top: Seq) {
     let from = store.top(&conv()).await.unwrap();
@@ -90,14 +99,14 @@ async fn fill(store: &Taking, top: Seq) {
 
 /// Reads the whole log and checks what must hold for any log: dense from 1, no (sender, cid) twice.
 async fn whole_log(store: &Taking) -> Vec<Row> {
-    let rows = store.read_after(&conv(), 0, ALL).await.unwrap();
+    let rows = patiently(async || store.read_after(&conv(), 0, ALL).await).await;
     let mut places = HashMap::new();
     for (row, seq) in rows.iter().zip(1..) {
         assert_eq!(row.seq, seq, "the log must be dense");
         let before = places.insert((row.sender.clone(), row.cid.clone()), seq);
         assert_eq!(before, None, "{}/{} stands at {seq} too", row.sender, row.cid);
     }
-    assert_eq!(store.top(&conv()).await.unwrap(), rows.len() as Seq, "the log must be read to its end");
+    assert_eq!(patiently(async || store.top(&conv()).await).await, rows.len() as Seq, "the log must be read to its end");
     rows
 }
 
@@ -109,7 +118,7 @@ fn place_of(rows: &[Row], cid: &str) -> Option<Seq> {
 async fn heads(store: &Taking) -> [Seq; 2] {
     let mut heads = [0; 2];
     for (head, name) in heads.iter_mut().zip(["alice", "bob"]) {
-        let page = store.conversations(&user(name), None, 10).await.unwrap();
+        let page = patiently(async || store.conversations(&user(name), None, 10).await).await;
         *head = page.items.iter().find(|item| item.conv == conv()).map_or(0, |item| item.head);
     }
     heads
