@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned};
 
 use crate::{
-    model::{Body, Cid, ConvId, Kind, MAX_SEQ, Millis, NewMessage, Seq, UserId},
+    model::{Body, Cid, ConvId, Kind, MAX_SEQ, Millis, NewMessage, Seq, UserId, room::Denied},
     store::{
         Appended, StoreError, StoreResult,
         slots::{Incarnation, Slot},
@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// The version of all of it. A node that gets another one says so, and the asker answers `unavailable`.
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 
 /// Most bytes of a request: half of what the servers take, so that a message with its heads and names always fits.
 pub(super) const REQUEST_BYTES: usize = 512 << 10;
@@ -105,6 +105,8 @@ pub(super) enum Outcome {
     NotHome,
     /// Not stored: a kind of conversation that is not served.
     Unsupported,
+    /// Not stored: the sender may not write it.
+    Denied(Denied),
 }
 
 /// Asks a node whether it is there.
@@ -214,6 +216,7 @@ impl From<StoreResult<Appended>> for Outcome {
             Err(StoreError::NotHome) => Self::NotHome,
             Err(error @ StoreError::Damaged(_)) => Self::Unavailable(error.to_string()),
             Err(StoreError::Unsupported(_)) => Self::Unsupported,
+            Err(StoreError::Denied(why)) => Self::Denied(why),
         }
     }
 }
@@ -228,6 +231,7 @@ impl From<Outcome> for StoreResult<Appended> {
             Outcome::Unavailable(words) => StoreError::unavailable(words.chars().take(WORDS).collect::<String>()),
             Outcome::NotHome => StoreError::NotHome,
             Outcome::Unsupported => StoreError::Unsupported("rooms"),
+            Outcome::Denied(why) => StoreError::Denied(why),
         })
     }
 }

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::{
     metrics::{Metrics, StoreOp},
-    model::{Millis, now_millis},
+    model::{Millis, now_millis, room::Denied},
     overload::Busy,
     protocol::{ErrorCode, Refused},
     store::{StoreError, StoreResult},
@@ -24,8 +24,23 @@ pub fn refused(error: &StoreError) -> Refused {
         // Whoever routes appends asks the home again; one that never found it is told to come back.
         StoreError::NotHome => ErrorCode::Unavailable,
         StoreError::Unsupported(_) => ErrorCode::Unsupported,
+        StoreError::Denied(why) => denied(*why),
     };
     Refused::new(code, error.to_string())
+}
+
+fn denied(why: Denied) -> ErrorCode {
+    match why {
+        Denied::NoSuchRoom => ErrorCode::NoSuchRoom,
+        Denied::NotMember => ErrorCode::NotMember,
+        Denied::NoSuchMember => ErrorCode::NotFound,
+        Denied::Role(_) => ErrorCode::NotAllowed,
+        Denied::Exists => ErrorCode::RoomExists,
+        Denied::Full => ErrorCode::RoomFull,
+        Denied::LastOwner => ErrorCode::LastOwner,
+        // Whoever asks for a change takes this for done; nobody else can get it.
+        Denied::Already => ErrorCode::Unavailable,
+    }
 }
 
 /// The refusal for what would have to wait for too long.

@@ -42,10 +42,18 @@ error_codes! {
     RateLimited, "rate_limited", true;
     /// The user does not belong to the conversation.
     NotMember, "not_member", false;
-    /// No such session or device.
+    /// No such session, device or member.
     NotFound, "not_found", false;
     /// No such room.
     NoSuchRoom, "no_such_room", false;
+    /// There is a room of that name.
+    RoomExists, "room_exists", false;
+    /// The room has as many members as a room may have, or the user is in as many rooms as a user may be.
+    RoomFull, "room_full", false;
+    /// The user's role in the room is too small for that.
+    NotAllowed, "not_allowed", false;
+    /// The only owner of a room with other members may not leave, nor become less.
+    LastOwner, "last_owner", false;
     /// The recipient does not take messages from this user.
     Blocked, "blocked", false;
     /// The cid was used for another body in this conversation.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::model::Seq;
+use crate::model::{Seq, room::Denied};
 
 /// Why a store call failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -22,6 +22,9 @@ pub enum StoreError {
     /// Another process is home of the conversation, or none is: nothing was stored; ask the home.
     #[error("this node is not home of the conversation")]
     NotHome,
+    /// The sender may not write this to the room: nothing was stored.
+    #[error("{0}")]
+    Denied(Denied),
     /// The conversation kind is not served (rooms, for now).
     #[error("{0} are not supported yet")]
     Unsupported(&'static str),

@@ -20,10 +20,12 @@ mod error;
 pub mod fence;
 mod holes;
 mod level;
+pub mod rooms;
 pub mod scylla;
 pub mod slots;
 
 pub use error::{StoreError, StoreResult};
+pub use rooms::{RoomRow, Rooms};
 
 /// The longest any engine may let a caller wait before it says [`StoreError::Unavailable`].
 pub const STORE_DEADLINE: Duration = Duration::from_secs(5);
@@ -31,7 +33,7 @@ pub const STORE_DEADLINE: Duration = Duration::from_secs(5);
 /// What every store call returns.
 pub type StoreFuture<'a, T> = BoxFuture<'a, StoreResult<T>>;
 
-/// The store as natter needs it: four traits that one engine implements, or a test's wrapper around one of them.
+/// The store as natter needs it: traits that one engine implements, or a test's wrapper around one of them.
 /// Cheap to clone.
 ///
 /// All methods may be called from any task at any time; none blocks the caller's thread. Engines bound their own
@@ -45,6 +47,8 @@ pub struct Store {
     pub inbox: Arc<dyn Inbox>,
     /// Cursors, read marks and devices.
     pub marks: Arc<dyn Marks>,
+    /// Rooms and their members.
+    pub rooms: Arc<dyn Rooms>,
     /// The engine itself.
     pub engine: Arc<dyn Engine>,
     /// Who may append to what, where several nodes share the store.
@@ -52,13 +56,20 @@ pub struct Store {
 }
 
 impl Store {
-    /// A store whose four parts are all this engine.
-    pub fn of(engine: Arc<impl Logs + Inbox + Marks + Engine>) -> Self {
-        Self { logs: engine.clone(), inbox: engine.clone(), marks: engine.clone(), engine, slots: None }
+    /// A store whose parts are all this engine.
+    pub fn of(engine: Arc<impl Logs + Inbox + Marks + Rooms + Engine>) -> Self {
+        Self {
+            logs: engine.clone(),
+            inbox: engine.clone(),
+            marks: engine.clone(),
+            rooms: engine.clone(),
+            engine,
+            slots: None,
+        }
     }
 
     /// The same for an engine that several nodes share.
-    pub fn shared(engine: Arc<impl Logs + Inbox + Marks + Engine + slots::Slots>) -> Self {
+    pub fn shared(engine: Arc<impl Logs + Inbox + Marks + Rooms + Engine + slots::Slots>) -> Self {
         Self { slots: Some(engine.clone()), ..Self::of(engine) }
     }
 }

@@ -1,11 +1,13 @@
 //! What a change makes of a room, and whether it may be made: asked at the place of an append, with the room as of the
 //! seq before.
 
+use serde::{Deserialize, Serialize};
+
 use super::{Change, Member, Role, Room, RoomLimits, Spans, Standing};
 use crate::model::{Millis, Seq};
 
 /// Why a change or a message is refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum Denied {
     /// There is none, or none that the sender may know of.
     #[error("no such room")]

@@ -79,7 +79,12 @@ fn provocation(code: ErrorCode) -> Provocation {
         ErrorCode::RateLimited => Test("too_many_requests_are_refused_and_the_same_cid_goes_through_later"),
         ErrorCode::Unavailable => Test("without_a_store_everything_is_unavailable_and_nobody_is_thrown_out"),
         // Rooms and blocks.
-        ErrorCode::NoSuchRoom | ErrorCode::Blocked => Nothing,
+        ErrorCode::NoSuchRoom
+        | ErrorCode::RoomExists
+        | ErrorCode::RoomFull
+        | ErrorCode::NotAllowed
+        | ErrorCode::LastOwner
+        | ErrorCode::Blocked => Nothing,
     }
 }
 

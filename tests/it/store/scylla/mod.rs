@@ -106,7 +106,11 @@ async fn whole_log(store: &Taking) -> Vec<Row> {
         let before = places.insert((row.sender.clone(), row.cid.clone()), seq);
         assert_eq!(before, None, "{}/{} stands at {seq} too", row.sender, row.cid);
     }
-    assert_eq!(patiently(async || store.top(&conv()).await).await, rows.len() as Seq, "the log must be read to its end");
+    assert_eq!(
+        patiently(async || store.top(&conv()).await).await,
+        rows.len() as Seq,
+        "the log must be read to its end"
+    );
     rows
 }
 
