@@ -82,7 +82,11 @@ impl Statics {
 
 impl Inner {
     pub(super) async fn stamps(&self, device: &Device) -> StoreResult<Stamps> {
-        Ok(self.statics(&device.user).await?.stamps(device))
+        let statics = self.statics(&device.user).await?;
+        if let Err(error) = self.remove_old_stamps(&device.user, &statics.stamps).await {
+            tracing::debug!(user = %device.user, %error, "old stamps stay for now");
+        }
+        Ok(statics.stamps(device))
     }
 
     pub(super) async fn devices(&self, user: &UserId) -> StoreResult<Vec<KnownDevice>> {
