@@ -110,6 +110,10 @@ impl Marks for ScyllaStore {
         self.bounded(self.inner.enter_device(device, most))
     }
 
+    fn refresh<'a>(&'a self, device: &'a Device, within: Duration) -> StoreFuture<'a, ()> {
+        self.bounded(self.inner.refresh_device(device, within))
+    }
+
     fn devices<'a>(&'a self, user: &'a UserId) -> StoreFuture<'a, Vec<KnownDevice>> {
         self.bounded(self.inner.devices(user))
     }
