@@ -171,7 +171,7 @@ mod tests {
         assert_eq!((behind.code, behind.retry_after_ms), (ErrorCode::RateLimited, Some(0)), "there is room by now");
         assert!(behind.message.contains("\"c3\""), "{behind}");
         assert!(
-            gate.admit(&ClientFrame::Ask(Ask::Unserved(crate::protocol::Op::Join)), 150).is_ok(),
+            gate.admit(&ClientFrame::Ask(Ask::Unserved(crate::protocol::Op::Presence)), 150).is_ok(),
             "only sends wait"
         );
         assert!(gate.admit(&send(3), 200).is_ok());
