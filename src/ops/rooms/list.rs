@@ -4,20 +4,20 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::{
     super::{Caller, Ops, counted, fault},
-    Seen, look, settled,
+    Seen, look, member, settled,
 };
 use crate::{
     metrics::StoreOp,
     model::{
         ConvId, RoomId, Seq, UserId,
-        room::{Denied, Member, Standing},
+        room::{Member, Standing},
     },
     overload::{Class, cost},
     protocol::{
         Answer, Message, Outcome, Refused,
         ask::{Members, MembersPage, OneRoom, RoomLog, RoomMember, RoomShown, RoomView, Rooms, RoomsPage},
     },
-    store::{CountsAt, Preview, RoomRow, StoreError, StoreResult},
+    store::{CountsAt, Preview, RoomRow, StoreResult},
 };
 
 /// Rooms that a read of the store takes at once.
@@ -48,10 +48,7 @@ pub(in crate::ops) async fn rooms(ops: &Ops, caller: &Caller, ask: Rooms) -> Out
 }
 
 pub(in crate::ops) async fn members(ops: &Ops, caller: &Caller, ask: Members) -> Outcome {
-    let seen = caller.while_there(look(ops, &ask.room, caller.name())).await??;
-    if seen.member.role().is_none() {
-        return Err(fault::refused(&StoreError::Denied(Denied::NotMember)));
-    }
+    member(ops, caller, &ask.room).await?;
     let found = async {
         let turn = ops.turn(Class::Listing, cost(ask.limit, 0)).await?;
         let found = some_members(ops, &ask.room, ask.after, ask.limit).await;

@@ -10,7 +10,7 @@ pub(super) use self::{
     history::{Part, part, perform as history},
     list::{members, one, rooms},
 };
-use super::{Ops, fault};
+use super::{Caller, Ops, fault};
 use crate::{
     metrics::StoreOp,
     model::{
@@ -49,6 +49,18 @@ pub(super) async fn look(ops: &Ops, room: &RoomId, user: &UserId) -> Result<Seen
     let found = super::counted(&ops.metrics, StoreOp::Rooms, found).map_err(|error| fault::refused(&error))?;
     let no_such = || fault::refused(&StoreError::Denied(Denied::NoSuchRoom));
     found.filter(Seen::is_known).ok_or_else(no_such)
+}
+
+/// The same for what only members may.
+///
+/// # Errors
+/// `not_member` besides.
+pub(super) async fn member(ops: &Ops, caller: &Caller, room: &RoomId) -> Result<Seen, Refused> {
+    let seen = caller.while_there(look(ops, room, caller.name())).await??;
+    match seen.member.role() {
+        Some(_) => Ok(seen),
+        None => Err(fault::refused(&StoreError::Denied(Denied::NotMember))),
+    }
 }
 
 fn ended<T>(turn: Turn, found: &StoreResult<T>) {
