@@ -115,7 +115,7 @@ mod tests {
     use super::*;
     use crate::{
         model::{
-            Cid, Kind, NewMessage,
+            Body, Cid, Counts, Kind, NewMessage, UserId,
             room::{Change, Reach},
         },
         store::embedded::{
@@ -216,9 +216,8 @@ mod tests {
     fn a_row_that_its_sender_could_not_write_is_reported() {
         let by_bob = problems(|tables, id, batch| {
             let conv = ConvId::room(id);
-            let message =
-                NewMessage::of_user(user("bob"), Cid::new("after").unwrap(), 1, crate::model::Body::text("hi"));
-            let counts = crate::model::Counts { first: 1, second: 0 };
+            let message = NewMessage::of_user(user("bob"), Cid::new("after").unwrap(), 1, Body::text("hi"));
+            let counts = Counts { first: 1, second: 0 };
             batch.insert(&tables.messages, keys::message(&conv, 4), rows::encode(&message, counts).unwrap());
             batch.insert(&tables.cids, keys::cid(&conv, &message.sender, &message.cid), rows::encode_seq(4));
         });
