@@ -138,6 +138,8 @@ labels!(
         Devices = "devices",
         /// A device made unknown.
         Retire = "retire",
+        /// Rooms, their members, and cursors in them.
+        Rooms = "rooms",
         /// The check behind `/readyz`.
         Health = "health",
     }

@@ -33,6 +33,16 @@ impl ConvId {
         Self(format_compact!("room:{room}"))
     }
 
+    /// Whether it is a room's.
+    pub fn is_room(&self) -> bool {
+        self.0.starts_with("room:")
+    }
+
+    /// The room, if it is one's.
+    pub fn as_room(&self) -> Option<RoomId> {
+        RoomId::new(self.0.strip_prefix("room:")?).ok()
+    }
+
     /// Reads an id from the wire.
     ///
     /// # Errors

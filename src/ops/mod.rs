@@ -11,6 +11,8 @@ mod fault;
 mod history;
 mod read;
 mod receipts;
+mod room_places;
+mod room_sweep;
 mod send;
 mod sessions;
 mod signal;
@@ -25,6 +27,7 @@ use tokio_util::task::TaskTracker;
 
 pub use caller::Caller;
 pub use fault::{counted, refused};
+pub use room_sweep::Pace;
 
 use crate::{
     config::Services,

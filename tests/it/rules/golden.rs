@@ -5,7 +5,7 @@ use std::{fmt::Write as _, fs, path::PathBuf};
 
 use bytes::Bytes;
 use natter::{
-    model::{Cid, ConvId, DeviceId, SessionId, UserId},
+    model::{Cid, ConvId, DeviceId, Kind, SessionId, UserId, room::Change},
     protocol::{
         Ask, Body, ClientFrame, Encoding, ErrorCode, HistoryFrom, Message, Op, Request, ServerFrame, ask,
         client::{Hello, Outgoing},
@@ -30,6 +30,7 @@ fn message(seq: u64) -> Message {
     Message {
         conv: conv(),
         seq,
+        kind: Kind::Message,
         from: user("alice"),
         ts: 1_700_000_000_123,
         cid: Some(Cid::new("c-1").unwrap()),
@@ -214,6 +215,12 @@ fn conversations() -> ServerFrame {
     })
 }
 
+fn event(seq: u64) -> Message {
+    let change = Change::Kicked { user: user("bob") };
+    let conv = ConvId::new("room:lobby").unwrap();
+    Message { conv, kind: Kind::Event, body: change.to_body(), ..message(seq) }
+}
+
 fn server_frames() -> Vec<(&'static str, ServerFrame)> {
     let receipt = Receipt { conv: conv(), user: user("bob"), delivered: Some(4), read: Some(3) };
     let signal = Signal { conv: Some(conv()), from: user("bob"), kind: "typing".into(), body: Some(Body::text("x")) };
@@ -236,6 +243,8 @@ fn server_frames() -> Vec<(&'static str, ServerFrame)> {
         ("sent", ServerFrame::Sent(ask::Sent { reference: Some(7), conv: conv(), seq: 5, ts: 1_700_000_000_123 })),
         ("message", ServerFrame::Message(message(5))),
         ("message_rich", ServerFrame::Message(Message { cid: None, body: rich_body(), ..message(6) })),
+        ("message_event", ServerFrame::Message(event(7))),
+        ("member", ServerFrame::Member(event(7))),
         ("history", history),
         ("conversations", conversations()),
         ("sessions", sessions()),
