@@ -67,15 +67,17 @@ impl Delivery {
 
     /// A room of which this session knows nothing.
     fn on_new_place(&mut self, conv: ConvId, place: RoomPlace, at: At<'_>, out: &mut Out) -> bool {
+        if self.rested.get(&conv).is_some() {
+            // It is as far as this page, or further.
+            return false;
+        }
         let Some(start) = place.start else {
-            if self.rested.get(&conv).is_none() {
-                out.push(Effect::Unlisten(conv));
-            }
+            out.push(Effect::Unlisten(conv));
             return false;
         };
         if place.last <= start {
             // As direct conversations in which the device is not behind.
-            if self.rested.get(&conv).is_none() && self.rested.len() < at.rules.known {
+            if self.rested.len() < at.rules.known {
                 self.rested.put(conv, start);
             }
             return false;

@@ -99,7 +99,8 @@ impl World {
         if is_in && !self.listens[room] {
             self.listens[room] = true;
             // Published while the answer was on its way.
-            self.notices.extend((top + 1..=self.tops[room]).map(|seq| (room, seq)));
+            let there = |seq: &Seq| self.lost[room] != Some(*seq);
+            self.notices.extend((top + 1..=self.tops[room]).filter(there).map(|seq| (room, seq)));
         }
         RoomPlace { upto: top, last, start: next.map(|next| next - 1) }
     }
