@@ -5,6 +5,7 @@
 //! `send` costs no task.
 
 mod caller;
+mod change;
 mod conversations;
 mod end_session;
 mod fault;
@@ -12,6 +13,7 @@ mod history;
 mod read;
 mod receipts;
 mod room_places;
+mod room_rows;
 mod room_sweep;
 mod send;
 mod sessions;
@@ -75,6 +77,7 @@ pub struct Parts {
 /// The executor of one node.
 pub struct Ops {
     store: Store,
+    room_rows: Arc<room_rows::RoomRows>,
     appender: Appender,
     router: Router,
     metrics: Arc<Metrics>,
@@ -101,6 +104,7 @@ impl Ops {
         let waiting = WaitingBytes::new(limits.waiting_bytes);
         Arc::new(Self {
             appender: Appender::new(store.logs.clone(), on_appended, overload.clone(), waiting),
+            room_rows: room_rows::RoomRows::new(store.rooms.clone()),
             overload,
             services_under_way: AtomicUsize::new(0),
             tasks: TaskTracker::new(),

@@ -83,7 +83,7 @@ async fn listen(ops: &Ops, me: &Arc<SessionHandle>, rooms: &[RoomId]) -> StoreRe
 async fn settled(ops: &Ops, room: &RoomId, at: Seq) -> StoreResult<Option<RoomRow>> {
     let mut backoff = Backoff::new(AGAIN.0, AGAIN.1);
     for _ in 0..TRIES {
-        match ops.store.rooms.rooms(std::slice::from_ref(room)).await?.pop().flatten() {
+        match ops.room_rows.read(std::slice::from_ref(room)).await?.pop() {
             Some(row) if row.is_settled() && row.head >= at => return Ok(Some(row)),
             None if at == 0 => return Ok(None),
             _ => {}
@@ -173,7 +173,7 @@ async fn page(
 
 async fn heads(ops: &Ops, rooms: &[RoomId]) -> StoreResult<Vec<RoomRow>> {
     let mut rows = Vec::with_capacity(rooms.len());
-    for row in ops.store.rooms.rooms(rooms).await?.into_iter().flatten() {
+    for row in ops.room_rows.read(rooms).await? {
         let row = if row.is_settled() { Some(row) } else { settled(ops, &row.id, row.head).await? };
         rows.extend(row);
     }

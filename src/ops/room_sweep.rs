@@ -51,11 +51,11 @@ impl Ops {
 
     async fn look_at(&self, rooms: &[RoomId]) -> Result<(), ()> {
         let turn = self.overload.turn(Class::Listing, cost(rooms.len(), 0)).await.map_err(drop)?;
-        let read = self.store.rooms.rooms(rooms).await;
+        let read = self.room_rows.read(rooms).await;
         turn.end(cost(rooms.len(), 0), is_served(&read));
         let rows = counted(&self.metrics, StoreOp::Rooms, read).map_err(drop)?;
         self.metrics.reconcile_rows.inc_by(rooms.len() as u64);
-        for row in rows.into_iter().flatten() {
+        for row in rows {
             if self.router.rooms().on_head(&row.id, row.head) {
                 self.metrics.gaps_found.of(Cause::Sweep).inc();
             }

@@ -55,6 +55,7 @@ fn rules() -> Rules {
         known: 2,
         warm: 1,
         hole_after: 2_000,
+        room_ack_coalesce: 500,
         ..crate::node::rules(&crate::config::Config::default())
     }
 }

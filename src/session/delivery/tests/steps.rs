@@ -3,6 +3,8 @@
 
 use super::*;
 
+mod rooms;
+
 /// A session on its own, with what it wants done.
 struct Alone {
     rules: Rules,
