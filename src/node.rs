@@ -266,6 +266,7 @@ pub(crate) fn limits(config: &Config) -> ops::Limits {
         signal_bytes: config.limits.signal_bytes.min(config.limits.body_bytes),
         waiting_bytes: config.limits.waiting_bytes,
         devices_per_user: config.limits.devices_per_user as usize,
+        rooms_per_user: config.limits.rooms_per_user as usize,
         services_under_way: SERVICES_UNDER_WAY,
     }
 }

@@ -106,7 +106,7 @@ fn write_and_check(config: &Config, part: &Path) -> anyhow::Result<Contents> {
     match look(&dir)? {
         FolderState::None => anyhow::bail!("{} holds no store; name the data folder with --data", dir.display()),
         FolderState::Free => {
-            let store = EmbeddedStore::open(&dir, EmbeddedOptions::from(&config.store.embedded))?;
+            let store = EmbeddedStore::open(&dir, EmbeddedOptions::from(config))?;
             store.back_up(&file)?;
         }
         FolderState::Held(pid) => ask(&dir, &file).map_err(|error| {

@@ -34,7 +34,7 @@ docs/operations.md says what that means.";
 pub(super) async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     let config = embedded_config(global, args.data.as_ref())?;
     let dir = config.store.embedded.store_dir();
-    let options = EmbeddedOptions::from(&config.store.embedded);
+    let options = EmbeddedOptions::from(&config);
     stores::keep_private();
     let work = move || restore(&args.file, &dir, options).map(|contents| (contents, dir));
     let (contents, dir) = tokio::task::spawn_blocking(work).await.context("restoring")??;

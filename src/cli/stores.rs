@@ -71,9 +71,8 @@ fn warn_of_few_copies(store: &ScyllaStore, scylla: &config::Scylla) {
 /// # Errors
 /// When the folder is in use, foreign, of another format, or damaged and that is not accepted.
 pub(super) async fn open_embedded(config: &Config, accept_loss: bool) -> anyhow::Result<Arc<EmbeddedStore>> {
-    let embedded = &config.store.embedded;
-    let dir = embedded.store_dir();
-    let options = EmbeddedOptions { accept_loss, ..EmbeddedOptions::from(embedded) };
+    let dir = config.store.embedded.store_dir();
+    let options = EmbeddedOptions { accept_loss, ..EmbeddedOptions::from(config) };
     keep_private();
     let opened = tokio::task::spawn_blocking({
         let dir = dir.clone();

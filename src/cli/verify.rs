@@ -37,7 +37,7 @@ runs, make a backup instead. The exit code is 0 where all is well and 1 where it
 pub(super) async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     let config = embedded_config(global, args.data.as_ref())?;
     let dir = config.store.embedded.store_dir();
-    let options = EmbeddedOptions::from(&config.store.embedded);
+    let options = EmbeddedOptions::from(&config);
     match look(&dir)? {
         FolderState::None => anyhow::bail!("{} holds no store; name the data folder with --data", dir.display()),
         FolderState::Held(pid) => {

@@ -242,6 +242,10 @@ section!(
         sessions_per_user: u32 = 16,
         /// Most devices of one user that are known; beyond it the one that logged in longest ago is forgotten.
         devices_per_user: u32 = 32,
+        /// Most members of a room; beyond that nobody joins it.
+        members_per_room: u32 = 10_000,
+        /// Most rooms that a user may be in; beyond that the user joins no other.
+        rooms_per_user: u32 = 500,
         /// Sessions on this node; beyond that, clients are told to try another node.
         sessions_per_node: u32 = 100_000,
         /// Sends of one session that may wait for the store at the same time.

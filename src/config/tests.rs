@@ -233,7 +233,7 @@ fn node_parts(config: &Config) -> impl std::fmt::Debug {
 /// What every part of a node is built from, as text.
 fn parts_of(config: &Config) -> String {
     let nats = NatsOptions::from_config(config.node.name.as_str(), &config.nats);
-    let stores = (EmbeddedOptions::from(&config.store.embedded), ScyllaOptions::from(&config.store.scylla));
+    let stores = (EmbeddedOptions::from(config), ScyllaOptions::from(&config.store.scylla));
     format!("{:?}", (nats, stores, node_parts(config)))
 }
 

@@ -64,6 +64,11 @@ impl ConvId {
         }
     }
 
+    /// The room, where it is a room's conversation.
+    pub fn as_room(&self) -> Option<RoomId> {
+        RoomId::new(self.0.strip_prefix("room:")?).ok()
+    }
+
     /// Whether `user` is one of the two users of this direct conversation. Always false for a room.
     pub fn is_direct_of(&self, user: &UserId) -> bool {
         self.direct_names().is_some_and(|(a, b)| a == user.as_str() || b == user.as_str())

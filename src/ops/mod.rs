@@ -54,6 +54,8 @@ pub struct Limits {
     pub waiting_bytes: usize,
     /// Most devices of one user; those that logged in longest ago are retired.
     pub devices_per_user: usize,
+    /// Most rooms that a user may be in.
+    pub rooms_per_user: usize,
     /// Requests of services under way at once; more are refused with `unavailable`, retry.
     pub services_under_way: usize,
 }

@@ -122,5 +122,4 @@ macro_rules! without_rooms {
     };
 }
 
-without_rooms!(super::embedded::EmbeddedStore);
 without_rooms!(super::scylla::ScyllaStore);

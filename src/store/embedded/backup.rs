@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! natter backup, format 1\n
-//! for each row   table (1 byte: 1 messages, 2 cids, 3 inbox, 4 cursors, 5 devices)
+//! for each row   table (1 byte: 1 messages, 2 cids, 3 inbox, 4 cursors, 5 devices, 6 rooms, 7 members, 8 rooms_of)
 //!                length of the key (2), length of the value (4), key, value
 //! at the end     0, number of rows (8), FNV-1a of everything before it (8)
 //! or             255, length (4), why there is no end
@@ -70,8 +70,8 @@ pub struct Contents {
     pub messages: u64,
 }
 
-fn tables_of(tables: &Tables) -> [(u8, &Keyspace); 5] {
-    [(1, &tables.messages), (2, &tables.cids), (3, &tables.inbox), (4, &tables.cursors), (5, &tables.devices)]
+fn tables_of(tables: &Tables) -> impl Iterator<Item = (u8, &Keyspace)> {
+    (1..).zip(tables.all())
 }
 
 impl EmbeddedStore {
@@ -154,7 +154,7 @@ pub fn restore(backup: &Path, dir: &Path, options: EmbeddedOptions) -> Result<Co
     let tables = Tables::make(&folder, options)?;
     let (mut batch, mut bytes) = (tables.db.batch(), 0);
     let contents = read(File::open(backup)?, |number, key, value| {
-        let found = tables_of(&tables).into_iter().find(|(known, _)| *known == number);
+        let found = tables_of(&tables).find(|(known, _)| *known == number);
         let (_, table) = found.ok_or(BackupError::Damaged("it has a table that this version does not know"))?;
         bytes += key.len() + value.len();
         batch.insert(table, key, value);

@@ -13,6 +13,7 @@ use super::{
     keys,
     log_end::LogEnd,
     recent::Recent,
+    room_end::{RoomDraft, RoomMemory},
     rows::{self, DeviceRow, StoredMessage},
     tables::{Tables, unavailable},
 };
@@ -39,6 +40,7 @@ pub(super) struct QueuedMessage {
 pub(super) struct Memory {
     logs: Recent<ConvId, LogEnd>,
     cursors: Recent<Slice, Seq>,
+    pub(super) rooms: RoomMemory,
     /// Rows that were looked up because they are not remembered.
     pub(super) lookups: u64,
 }
@@ -46,18 +48,20 @@ pub(super) struct Memory {
 impl Memory {
     /// Nothing remembered yet.
     pub(super) fn new() -> Self {
-        Self { logs: Recent::new(LOGS), cursors: Recent::new(CURSORS), lookups: 0 }
+        Self { logs: Recent::new(LOGS), cursors: Recent::new(CURSORS), rooms: RoomMemory::new(), lookups: 0 }
     }
 }
 
 /// A commit that is being gathered.
 pub(super) struct Commit<'a> {
     pub(super) tables: &'a Tables,
-    memory: &'a mut Memory,
+    pub(super) memory: &'a mut Memory,
     pub(super) batch: OwnedWriteBatch,
     /// The rows of this commit by their cids: they are not in the tables yet.
     fresh: HashMap<Slice, (Seq, Slice)>,
     logs: HashMap<ConvId, LogEnd>,
+    /// What it changes in rooms.
+    pub(super) draft: RoomDraft,
     cursors: BTreeMap<Slice, Seq>,
     /// Rows of devices; `None`: removed.
     pub(super) devices: BTreeMap<Slice, Option<DeviceRow>>,
@@ -81,6 +85,7 @@ impl<'a> Commit<'a> {
             fresh: HashMap::new(),
             touched: Vec::new(),
             logs: HashMap::new(),
+            draft: RoomDraft::default(),
             cursors: BTreeMap::new(),
             devices: BTreeMap::new(),
             changes_devices: false,
@@ -96,6 +101,9 @@ impl<'a> Commit<'a> {
 
     /// Gives each message its seq, in order, or finds the one it already has.
     pub(super) fn append(&mut self, conv: &ConvId, messages: Vec<QueuedMessage>) -> Vec<StoreResult<Appended>> {
+        if let Some(room) = conv.as_room() {
+            return self.append_to_room(&room, messages);
+        }
         let opened = audience_of(conv).and_then(|audience| Ok((self.end_of(conv, &audience)?, audience)));
         let (mut end, audience) = match opened {
             Ok(opened) => opened,
@@ -121,12 +129,17 @@ impl<'a> Commit<'a> {
         let (seq, counts) = end.next(conv, &message, self.tables.floor);
         let row = rows::encode(&message, counts)?;
         end.push(audience, &message, (seq, counts));
+        self.place(conv, seq, cid, row);
+        Ok(Appended { seq, ts: message.ts, fresh: true })
+    }
+
+    /// Puts a row in its place, with its cid.
+    pub(super) fn place(&mut self, conv: &ConvId, seq: Seq, cid: Slice, row: Slice) {
         self.highest = self.highest.max(seq);
         self.bytes += row.len();
         self.batch.insert(&self.tables.messages, keys::message(conv, seq), row.clone());
         self.batch.insert(&self.tables.cids, cid.clone(), rows::encode_seq(seq));
         self.fresh.insert(cid, (seq, row));
-        Ok(Appended { seq, ts: message.ts, fresh: true })
     }
 
     /// Whose heads this commit may change.
@@ -150,7 +163,7 @@ impl<'a> Commit<'a> {
     }
 
     /// The message that has this cid already: in this commit or in the tables.
-    fn stored(&mut self, conv: &ConvId, cid: &Slice) -> StoreResult<Option<(Seq, Slice)>> {
+    pub(super) fn stored(&mut self, conv: &ConvId, cid: &Slice) -> StoreResult<Option<(Seq, Slice)>> {
         if let Some((seq, row)) = self.fresh.get(cid) {
             return Ok(Some((*seq, row.clone())));
         }
@@ -163,6 +176,9 @@ impl<'a> Commit<'a> {
 
     /// Raises a read mark; a smaller seq changes nothing.
     pub(super) fn raise_read_mark(&mut self, user: &UserId, conv: &ConvId, mark: ReadMark) -> StoreResult<()> {
+        if let Some(room) = conv.as_room() {
+            return self.raise_room_mark(&room, user, mark);
+        }
         let audience = audience_of(conv)?;
         let mut end = self.end_of(conv, &audience)?;
         end.raise_read_mark(&audience, user, mark);
@@ -216,6 +232,7 @@ impl<'a> Commit<'a> {
             }
             self.memory.logs.put(conv, end.written());
         }
+        self.draft.write(&mut self.batch, self.tables, &mut self.memory.rooms)?;
         for (key, seq) in self.cursors {
             self.batch.insert(&self.tables.cursors, key.clone(), rows::encode_seq(seq));
             self.memory.cursors.put(key, seq);
@@ -234,7 +251,7 @@ impl<'a> Commit<'a> {
 
 /// The answer to a message whose cid is stored: the same place for the same body (I4). Its heads and marks were in
 /// the same commit as its row, so there is nothing to raise (R3).
-fn answer_retry(seq: Seq, stored: &Slice, retried: &NewMessage) -> StoreResult<Appended> {
+pub(super) fn answer_retry(seq: Seq, stored: &Slice, retried: &NewMessage) -> StoreResult<Appended> {
     let first = StoredMessage::split(stored)?;
     if first.body == retried.body.as_msgpack().as_ref() {
         Ok(Appended { seq, ts: first.ts, fresh: false })

@@ -4,9 +4,12 @@
 //! |---|---|---|
 //! | messages | #conv conv 00 seq (8 bytes, big-endian, so that they sort) | see [`super::rows`] |
 //! | cids | #conv conv 00 sender 00 cid | seq |
-//! | inbox | #user user 00 conv | head, its ts, read mark, counts at both |
+//! | inbox | #user user 00 conv | head, its ts, read mark, counts at both; of a room the read mark alone |
 //! | cursors | #user user 00 device 00 life (16 hex digits) 00 conv | seq |
 //! | devices | #user user 00 device | see [`super::rows::DeviceRow`] |
+//! | rooms | #room room 00 | see [`super::room_rows`]: the room |
+//! | members | #room room 00 user | the same: the member |
+//! | rooms_of | #user user 00 room | the same member once more, to be found by the user |
 //! | commits | `commit` | see [`super::rows::CommitRow`]: the last commit's |
 //!
 //! Parts are joined by a 0 byte, which no name, conversation id or cid can hold (`model` checks them). So two
@@ -24,7 +27,7 @@ use std::ops::Range;
 
 use fjall::Slice;
 
-use crate::model::{Cid, ConvId, Device, DeviceId, Seq, UserId};
+use crate::model::{Cid, ConvId, Device, DeviceId, RoomId, Seq, UserId};
 
 /// The longest key is a cid's, with a conversation of two 64-byte names and 64 characters of four bytes.
 const MAX_KEY: usize = 512;
@@ -32,6 +35,8 @@ const MAX_KEY: usize = 512;
 const SEPARATOR: &[u8] = &[0];
 /// One above the separator: the end of a range of everything below a prefix.
 const END: &[u8] = &[1];
+/// What the ids of rooms' conversations begin with: above those of all direct ones.
+const ROOMS: &[u8] = b"room:";
 
 /// Joins the parts on the stack: one allocation per key, none for keys of up to 20 bytes.
 fn join(parts: &[&[u8]]) -> Slice {
@@ -84,12 +89,13 @@ pub(super) fn inbox(user: &UserId, conv: &ConvId) -> Slice {
     below(user, &[conv.as_str().as_bytes()])
 }
 
-/// A user's inbox rows after a conversation, or all of them.
-pub(super) fn inboxes(user: &UserId, after: Option<&ConvId>) -> Range<Slice> {
+/// A user's inbox rows of direct conversations after one of them, or all. Empty after a room's conversation.
+pub(super) fn directs(user: &UserId, after: Option<&ConvId>) -> Range<Slice> {
+    let end = below(user, &[ROOMS]);
     match after {
         // A 0 byte behind the last conversation: the first key that is above it.
-        Some(conv) => below(user, &[conv.as_str().as_bytes(), SEPARATOR])..end_of(user),
-        None => below(user, &[])..end_of(user),
+        Some(conv) => below(user, &[conv.as_str().as_bytes(), SEPARATOR]).min(end.clone())..end,
+        None => below(user, &[])..end,
     }
 }
 
@@ -114,6 +120,16 @@ pub(super) fn cursors(device: &Device, after: Option<&ConvId>) -> Range<Slice> {
     start..below(user, &[device, SEPARATOR, &life, END])
 }
 
+/// A device's cursors in rooms after one, or all of them.
+pub(super) fn room_cursors(device: &Device, after: Option<&RoomId>) -> Range<Slice> {
+    let (life, user, name) = (life(device), &device.user, device.device.as_str().as_bytes());
+    let start = match after {
+        Some(room) => cursors(device, Some(&ConvId::room(room))).start,
+        None => below(user, &[name, SEPARATOR, &life, SEPARATOR, ROOMS]),
+    };
+    start..below(user, &[name, SEPARATOR, &life, END])
+}
+
 /// The largest of the cursors of all of a user's devices.
 pub(super) fn delivered(user: &UserId, conv: &ConvId) -> Slice {
     below(user, &[SEPARATOR, conv.as_str().as_bytes()])
@@ -126,13 +142,61 @@ pub(super) fn device(device: &Device) -> Slice {
 
 /// All devices of a user.
 pub(super) fn devices(user: &UserId) -> Range<Slice> {
-    below(user, &[])..end_of(user)
+    below(user, &[])..end_of(user.as_str())
 }
 
 /// The name in a device's key.
 pub(super) fn device_of(key: &[u8]) -> Option<DeviceId> {
     let start = key.iter().rposition(|byte| *byte == 0)? + 1;
     DeviceId::new(std::str::from_utf8(&key[start..]).ok()?).ok()
+}
+
+/// A room. With a separator at its end: no key but that of the commits is without one.
+pub(super) fn room(room: &RoomId) -> Slice {
+    below_name(room.as_str(), &[])
+}
+
+/// The room in its key.
+pub(super) fn room_of_key(key: &[u8]) -> Option<RoomId> {
+    let (name, "") = names_of(key)? else { return None };
+    RoomId::new(name).ok()
+}
+
+/// A room's member.
+pub(super) fn member(room: &RoomId, user: &UserId) -> Slice {
+    below_name(room.as_str(), &[user.as_str().as_bytes()])
+}
+
+/// A room's members after a user, or all of them.
+pub(super) fn members(room: &RoomId, after: Option<&UserId>) -> Range<Slice> {
+    below_after(room.as_str(), after.map(UserId::as_str))
+}
+
+/// The same member among the rooms of the user.
+pub(super) fn room_of(user: &UserId, room: &RoomId) -> Slice {
+    below(user, &[room.as_str().as_bytes()])
+}
+
+/// A user's rooms after one, or all of them.
+pub(super) fn rooms_of(user: &UserId, after: Option<&RoomId>) -> Range<Slice> {
+    below_after(user.as_str(), after.map(RoomId::as_str))
+}
+
+/// The two names of a member's key, in their order; `None` when the key was not written by this module.
+fn names_of(key: &[u8]) -> Option<(&str, &str)> {
+    std::str::from_utf8(key.get(4..)?).ok()?.split_once('\0')
+}
+
+/// Whose membership stands under a key of the members.
+pub(super) fn member_of(key: &[u8]) -> Option<(RoomId, UserId)> {
+    let (room, user) = names_of(key)?;
+    Some((RoomId::new(room).ok()?, UserId::new(user).ok()?))
+}
+
+/// The same under a key of a user's rooms.
+pub(super) fn member_by_user(key: &[u8]) -> Option<(RoomId, UserId)> {
+    let (user, room) = names_of(key)?;
+    Some((RoomId::new(room).ok()?, UserId::new(user).ok()?))
 }
 
 /// What is written to see whether the disk takes it: the key of a user without a name, which nobody has.
@@ -142,7 +206,20 @@ pub(super) fn check() -> Slice {
 
 /// A key among those of a user.
 fn below(user: &UserId, rest: &[&[u8]]) -> Slice {
-    let name = user.as_str();
+    below_name(user.as_str(), rest)
+}
+
+/// Keys of two names: those below the first one, after one of them or all.
+fn below_after(name: &str, after: Option<&str>) -> Range<Slice> {
+    let start = match after {
+        Some(after) => below_name(name, &[after.as_bytes(), SEPARATOR]),
+        None => below_name(name, &[]),
+    };
+    start..end_of(name)
+}
+
+/// A key among those of a user or of a room.
+fn below_name(name: &str, rest: &[&[u8]]) -> Slice {
     let mut parts: [&[u8]; 9] = [&[]; 9];
     let hash = hash(name);
     parts[..3].copy_from_slice(&[&hash, name.as_bytes(), SEPARATOR]);
@@ -150,9 +227,8 @@ fn below(user: &UserId, rest: &[&[u8]]) -> Slice {
     join(&parts)
 }
 
-/// The first key above all those of a user.
-fn end_of(user: &UserId) -> Slice {
-    let name = user.as_str();
+/// The first key above all those of a user or of a room.
+fn end_of(name: &str) -> Slice {
     join(&[&hash(name), name.as_bytes(), END])
 }
 
@@ -173,7 +249,7 @@ mod tests {
     #[test]
     fn one_users_rows_hold_no_other_users() {
         let (a, ab, z) = (user("a"), user("a-b"), user("z"));
-        let of_a = inboxes(&a, None);
+        let of_a = directs(&a, None);
         assert!(of_a.contains(&inbox(&a, &ConvId::direct(&a, &z))));
         assert!(!of_a.contains(&inbox(&ab, &ConvId::direct(&ab, &z))));
         let device = |name| Device::new(a.clone(), DeviceId::new(name).unwrap());
@@ -190,9 +266,33 @@ mod tests {
     #[test]
     fn after_a_conversation_comes_the_next_one_even_if_it_starts_alike() {
         let (a, b, bb) = (user("a"), user("b"), user("b-b"));
-        let rest = inboxes(&a, Some(&ConvId::direct(&a, &b)));
+        let rest = directs(&a, Some(&ConvId::direct(&a, &b)));
         assert!(!rest.contains(&inbox(&a, &ConvId::direct(&a, &b))));
         assert!(rest.contains(&inbox(&a, &ConvId::direct(&a, &bb))));
+    }
+
+    #[test]
+    fn rooms_stand_apart_from_direct_conversations_and_from_each_other() {
+        let (a, z) = (user("a"), user("z"));
+        let [r, rr] = ["r", "r-r"].map(|name| RoomId::new(name).unwrap());
+        let conv = ConvId::room(&r);
+        assert!(!directs(&a, None).contains(&inbox(&a, &conv)));
+        assert!(directs(&a, Some(&conv)).is_empty());
+        let phone = Device { life: 9, ..Device::new(a.clone(), DeviceId::new("phone").unwrap()) };
+        let in_rooms = room_cursors(&phone, None);
+        assert!(in_rooms.contains(&cursor(&phone, &conv)));
+        assert!(!in_rooms.contains(&cursor(&phone, &ConvId::direct(&a, &z))));
+        assert!(!in_rooms.contains(&cursor(&Device { life: 10, ..phone.clone() }, &conv)));
+        let rest = room_cursors(&phone, Some(&r));
+        assert!(!rest.contains(&cursor(&phone, &conv)) && rest.contains(&cursor(&phone, &ConvId::room(&rr))));
+        assert!(members(&r, None).contains(&member(&r, &a)) && !members(&r, None).contains(&member(&rr, &a)));
+        assert!(!members(&r, Some(&a)).contains(&member(&r, &a)) && members(&r, Some(&a)).contains(&member(&r, &z)));
+        assert!(rooms_of(&a, None).contains(&room_of(&a, &rr)) && !rooms_of(&a, None).contains(&room_of(&z, &rr)));
+        assert_eq!(member_of(&member(&r, &z)), Some((r.clone(), z.clone())));
+        assert_eq!(member_by_user(&room_of(&z, &r)), Some((r.clone(), z)));
+        assert_eq!(room_of_key(&room(&r)), Some(r.clone()));
+        // Whatever its hash is.
+        assert!(room(&r).ends_with(SEPARATOR));
     }
 
     #[test]

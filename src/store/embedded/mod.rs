@@ -1,7 +1,7 @@
 //! The embedded store on fjall: one process, any number of nodes in it. For a first run and for one machine.
 //!
 //! Follow an append: `traits` encodes on the caller's task → `writer` (one thread, takes all that is waiting) →
-//! `commit` (seqs, cids, heads, marks in one batch) → one fsync → answers. `keys` and `rows` define what is on the
+//! `commit` (seqs, cids, heads, marks in one batch; in rooms `rooms` decides who may) → one fsync → answers. `keys` and `rows` define what is on the
 //! disk, `folder` checks that the data folder is natter's, `reads` answers everything else. After a failed write the
 //! writer opens the store again where the reason may pass (`fault`, `outage`).
 //!
@@ -31,8 +31,8 @@ use self::{
     writer::Writer,
 };
 use crate::{
-    config,
-    model::Device,
+    config::Config,
+    model::{Device, room::RoomLimits},
     store::{STORE_DEADLINE, StoreError, StoreResult},
 };
 
@@ -54,6 +54,11 @@ mod reads;
 mod recent;
 mod register;
 mod rescue;
+mod room_end;
+mod room_fold;
+mod room_reads;
+mod room_rows;
+mod rooms;
 mod rows;
 mod scan;
 mod shared;
@@ -71,7 +76,7 @@ pub use open_error::OpenError;
 /// How many reads run at once. More would only wait for the same disk, each with a thread of its own.
 const READERS: usize = 16;
 
-/// What an operator may set: `[store.embedded]` of the configuration, which holds every default.
+/// What an operator may set: the configuration holds every default.
 #[derive(Debug, Clone, Copy)]
 pub struct EmbeddedOptions {
     /// Memory for blocks read from the disk, in bytes.
@@ -79,17 +84,20 @@ pub struct EmbeddedOptions {
     /// A damaged store goes on with what is left of it, instead of being refused. Never from the configuration: each
     /// loss is accepted by somebody.
     pub accept_loss: bool,
+    /// How large rooms may become.
+    pub rooms: RoomLimits,
 }
 
-impl From<&config::Embedded> for EmbeddedOptions {
-    fn from(embedded: &config::Embedded) -> Self {
-        Self { cache_bytes: embedded.cache_bytes, accept_loss: false }
+impl From<&Config> for EmbeddedOptions {
+    fn from(config: &Config) -> Self {
+        let rooms = RoomLimits { members: config.limits.members_per_room };
+        Self { cache_bytes: config.store.embedded.cache_bytes, accept_loss: false, rooms }
     }
 }
 
 impl Default for EmbeddedOptions {
     fn default() -> Self {
-        Self::from(&config::Embedded::default())
+        Self::from(&Config::default())
     }
 }
 

@@ -93,7 +93,7 @@ pub(super) fn conversations(
     after: Option<&ConvId>,
     limit: usize,
 ) -> StoreResult<Page<InboxRow>> {
-    let mut found = tables.db.snapshot().range(&tables.inbox, keys::inboxes(user, after));
+    let mut found = tables.db.snapshot().range(&tables.inbox, keys::directs(user, after));
     let mut items = found.by_ref().take(limit.max(1)).map(inbox_row).collect::<StoreResult<Vec<_>>>()?;
     let (last, scanned) = (items.last().map(|row| row.conv.clone()), items.len());
     items.retain(|row| row.head > 0);
@@ -127,7 +127,7 @@ pub(super) fn gaps(
     scan: usize,
 ) -> StoreResult<Compared> {
     let view = tables.db.snapshot();
-    let mut heads = view.range(&tables.inbox, keys::inboxes(&device.user, after));
+    let mut heads = view.range(&tables.inbox, keys::directs(&device.user, after));
     let mut cursors = Cursors::new(view.range(&tables.cursors, keys::cursors(device, after)))?;
     let mut page = Compared { items: Vec::new(), level: Vec::new(), next: None, scanned: 0 };
     let (mut last, mut level) = (None, Level::default());

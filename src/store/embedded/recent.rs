@@ -12,7 +12,7 @@ pub(super) struct Recent<K, V> {
     half: usize,
 }
 
-impl<K: Eq + Hash, V: Copy> Recent<K, V> {
+impl<K: Eq + Hash, V: Clone> Recent<K, V> {
     /// An empty cache of `half` to twice `half` entries.
     pub(super) fn new(half: usize) -> Self {
         Self { young: HashMap::new(), old: HashMap::new(), half }
@@ -20,7 +20,7 @@ impl<K: Eq + Hash, V: Copy> Recent<K, V> {
 
     /// The value last put in under `key`, unless it is forgotten.
     pub(super) fn get(&self, key: &K) -> Option<V> {
-        self.young.get(key).or_else(|| self.old.get(key)).copied()
+        self.young.get(key).or_else(|| self.old.get(key)).cloned()
     }
 
     /// Remembers a value.

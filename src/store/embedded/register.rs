@@ -147,7 +147,7 @@ struct Piece {
 
 fn next_piece(tables: &Tables, device: &Device, after: Option<&ConvId>) -> StoreResult<Piece> {
     let view = tables.db.snapshot();
-    let mut found = view.range(&tables.inbox, keys::inboxes(&device.user, after));
+    let mut found = view.range(&tables.inbox, keys::directs(&device.user, after));
     let mut piece = Piece::default();
     for item in found.by_ref().take(PIECE) {
         let (key, value) = item.into_inner().map_err(unavailable)?;

@@ -6,7 +6,8 @@
 //! 1. `salvage/`: second names of the engine's tables, and the journals without what cannot be read of them. A batch
 //!    behind a damaged place is whole, so it is not lost.
 //! 2. `rescue/`: a new store, with every row that can be read in `salvage/`. Heads and cids are made again from the
-//!    messages, so that they fit them: no head above or below its log, no cid without its message.
+//!    messages, so that they fit them: no head above or below its log, no cid without its message; and rooms of the
+//!    messages and of their own rows, whichever know of the later change.
 //! 3. `rescued/`: the same, closed and on the disk. Now the damaged files are moved away, and it becomes `data/`.
 //!
 //! A crash before the last step leaves everything as it was, and one in it is made up for by the next start.
@@ -26,6 +27,7 @@ use super::{
     inspect::Found,
     journal, keys,
     open_error::OpenError,
+    room_fold::Fold,
     rows::{self, CommitRow, InboxValue, StoredMessage},
     scan,
     tables::{Opened, TABLES},
@@ -35,6 +37,8 @@ use crate::{
     model::{Audience, ConvId, Counts, MAX_SEQ, Millis, ReadMark, Seq},
     store::{StoreError, audience_of},
 };
+
+mod rooms;
 
 const SALVAGE: &str = "salvage";
 const RESCUE: &str = "rescue";
@@ -53,6 +57,10 @@ const INBOX: usize = 2;
 const CURSORS: usize = 3;
 const DEVICES: usize = 4;
 const COMMITS: usize = 5;
+const ROOMS: usize = 6;
+const MEMBERS: usize = 7;
+const ROOMS_OF: usize = 8;
+
 /// Where a log ends: its conversation, its last seq and the time of that.
 struct End {
     conv: ConvId,
@@ -61,11 +69,20 @@ struct End {
     counts: Counts,
     /// Which users have a head: a service has none of what it wrote itself.
     concerned: [bool; Audience::MAX],
+    /// Of a room's log.
+    fold: Fold,
 }
 
 impl End {
     fn begin(conv: ConvId) -> Self {
-        Self { conv, head: 0, ts: 0, counts: Counts::default(), concerned: [false; Audience::MAX] }
+        Self {
+            conv,
+            head: 0,
+            ts: 0,
+            counts: Counts::default(),
+            concerned: [false; Audience::MAX],
+            fold: Fold::default(),
+        }
     }
 }
 /// Between two words about how far it is.
@@ -218,7 +235,7 @@ impl Copy {
     /// Returns the watermark of the new store, which is on the disk and closed then.
     fn all(mut self, found: &Found) -> Result<Mark, StoreError> {
         let tables = self.from.tables.clone();
-        let [messages, _, inbox, cursors, devices, _] = &tables;
+        let [messages, _, inbox, cursors, devices, _, rooms, members, rooms_of] = &tables;
         let mut log = None;
         let mut lost = vec![scan::each_row(messages, |key, value| self.message(key, value, &mut log))?];
         self.end_of(log)?;
@@ -230,6 +247,7 @@ impl Copy {
             self.put(CURSORS, key, value)
         })?);
         lost.push(scan::each_row(devices, |key, value| self.put(DEVICES, key, value))?);
+        lost.extend(self.all_rooms(rooms, members, rooms_of)?);
         self.write()?;
         for file in lost.iter().flat_map(|lost| &lost.files) {
             tracing::warn!(%file, "a file of the store cannot be read in places");
@@ -264,6 +282,10 @@ impl Copy {
         }
         let end = log.get_or_insert_with(|| End::begin(conv));
         (end.head, end.ts, end.counts) = (seq, message.ts, message.counts);
+        if let (Some(_), Ok(row)) = (end.conv.as_room(), message.to_row(seq)) {
+            // Behind a hole it may be a change that does not follow: then its room's own rows tell, or nothing does.
+            let _ = end.fold.take(&row);
+        }
         if let Some(audience) = Audience::of(&end.conv) {
             for (user, concerned) in audience.users().zip(&mut end.concerned) {
                 *concerned |= !message.is_of_service(user) || audience.others(user).next().is_none();
@@ -274,7 +296,10 @@ impl Copy {
 
     /// A log has no more rows: its heads.
     fn end_of(&mut self, log: Option<End>) -> Result<(), StoreError> {
-        let Some(End { conv, head, ts, counts, concerned }) = log else { return Ok(()) };
+        let Some(End { conv, head, ts, counts, concerned, fold }) = log else { return Ok(()) };
+        if let Some(room) = conv.as_room() {
+            return self.folded(&room, fold);
+        }
         for (user, _) in audience_of(&conv)?.users().zip(concerned).filter(|(_, concerned)| *concerned) {
             let row = InboxValue { head, ts, counts, read: ReadMark::default() };
             self.put(INBOX, keys::inbox(user, &conv), row.encode())?;

@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     descriptors,
-    model::{ConvId, Seq, UserId},
+    model::{ConvId, Seq, UserId, room::RoomLimits},
     store::{StoreError, StoreResult},
 };
 
@@ -36,11 +36,20 @@ const MIB: u64 = 1024 * 1024;
 /// Roughly the most that the journals take on the disk before tables are written out: two files of 64 MiB.
 const JOURNAL_BYTES: u64 = 128 * MIB;
 /// How many tables there are; the engine numbers them from 1, in the order in which they were made.
-pub(super) const TABLES: usize = 6;
+pub(super) const TABLES: usize = 9;
 /// Their names and how much of each is kept in memory, in MiB. Inbox rows and cursors are written again and again under
 /// one key, and a scan steps over every version that is still in memory: their tables are kept small.
-const NAMES: [(&str, u64); TABLES] =
-    [("messages", 32), ("cids", 16), ("inbox", 16), ("cursors", 16), ("devices", 4), ("commits", 4)];
+const NAMES: [(&str, u64); TABLES] = [
+    ("messages", 32),
+    ("cids", 16),
+    ("inbox", 16),
+    ("cursors", 16),
+    ("devices", 4),
+    ("commits", 4),
+    ("rooms", 4),
+    ("members", 4),
+    ("rooms_of", 4),
+];
 
 /// The engine's files in a folder, open.
 pub(super) struct Opened {
@@ -59,8 +68,8 @@ impl Opened {
             .max_cached_files(Some(descriptors::store_files(descriptors::allowed())))
             .open()?;
         let table = |(name, mib)| db.keyspace(name, || KeyspaceCreateOptions::default().max_memtable_size(mib * MIB));
-        let [a, b, c, d, e, f] = NAMES.map(table);
-        let tables = [a?, b?, c?, d?, e?, f?];
+        let [a, b, c, d, e, f, g, h, i] = NAMES.map(table);
+        let tables = [a?, b?, c?, d?, e?, f?, g?, h?, i?];
         Ok(Self { tables, db })
     }
 }
@@ -76,11 +85,16 @@ pub(super) struct Tables {
     pub(super) cursors: Keyspace,
     pub(super) devices: Keyspace,
     commits: Keyspace,
+    pub(super) rooms: Keyspace,
+    pub(super) members: Keyspace,
+    pub(super) rooms_of: Keyspace,
     /// The last number given to a commit. One thread writes.
     number: AtomicU64,
     pub(super) watermark: Arc<Watermark>,
     /// Each log goes on above it.
     pub(super) floor: Seq,
+    /// How large rooms may become.
+    pub(super) room_limits: RoomLimits,
     /// After the database, which is closed when this is dropped.
     close: Close,
 }
@@ -159,7 +173,7 @@ impl Tables {
         let watermark = Arc::new(watermark);
         let opened = Opened::open(&folder.data(), options);
         let Opened { db, tables } = opened.map_err(|cause| OpenError::Engine { dir: folder.dir().into(), cause })?;
-        let [messages, cids, inbox, cursors, devices, commits] = tables;
+        let [messages, cids, inbox, cursors, devices, commits, rooms, members, rooms_of] = tables;
         let keeper = Keeper::start(folder.clone(), watermark.clone()).map_err(failed("start a thread"))?;
         let close = Close { clean: AtomicBool::new(false), watermark: watermark.clone(), folder: folder.clone() };
         let (number, floor) = (AtomicU64::new(last), mark.floor);
@@ -172,9 +186,13 @@ impl Tables {
             cursors,
             devices,
             commits,
+            rooms,
+            members,
+            rooms_of,
             number,
             watermark,
             floor,
+            room_limits: options.rooms,
             close,
         })
     }
@@ -223,8 +241,9 @@ impl Tables {
     }
 
     /// All of them but that of the commits.
-    pub(super) fn all(&self) -> [&Keyspace; 5] {
-        [&self.messages, &self.cids, &self.inbox, &self.cursors, &self.devices]
+    pub(super) fn all(&self) -> [&Keyspace; TABLES - 1] {
+        let Self { messages, cids, inbox, cursors, devices, rooms, members, rooms_of, .. } = self;
+        [messages, cids, inbox, cursors, devices, rooms, members, rooms_of]
     }
 
     /// Closes tables that nobody wrote to.

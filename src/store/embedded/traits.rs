@@ -1,5 +1,4 @@
-//! The store's traits, implemented by the embedded engine: each method checks the conversation, copies what it needs,
-//! and hands the work to the writer thread or to a blocking read.
+//! The store's traits, implemented by the embedded engine: each method copies what it needs, and hands the work to the writer thread or to a blocking read.
 
 use std::time::Duration;
 
@@ -10,7 +9,7 @@ use crate::{
     model::{ConvId, Device, DeviceId, NewMessage, ReadMark, Row, Seq, UserId},
     store::{
         Appended, Compared, CountsAt, Engine, Entered, Inbox, InboxDetail, InboxRow, KnownDevice, Logs, Marks, Page,
-        STORE_DEADLINE, Span, Stamps, StoreError, StoreFuture, StoreResult, UserMarks, audience_of,
+        STORE_DEADLINE, Span, Stamps, StoreError, StoreFuture, StoreResult, UserMarks,
     },
 };
 
@@ -19,7 +18,6 @@ const HEALTH_DEADLINE: Duration = Duration::from_secs(1);
 
 impl EmbeddedStore {
     async fn append_all(&self, conv: &ConvId, batch: Vec<NewMessage>) -> StoreResult<Vec<StoreResult<Appended>>> {
-        audience_of(conv)?;
         let queued =
             |message: NewMessage| QueuedMessage { cid: keys::cid(conv, &message.sender, &message.cid), message };
         let messages = batch.into_iter().map(queued).collect();
@@ -42,7 +40,6 @@ impl Logs for EmbeddedStore {
 
     fn read_after<'a>(&'a self, conv: &'a ConvId, after: Seq, span: Span) -> StoreFuture<'a, Vec<Row>> {
         Box::pin(async move {
-            audience_of(conv)?;
             let conv = conv.clone();
             self.read(move |tables| reads::read_after(tables, &conv, after, span)).await
         })
@@ -50,7 +47,6 @@ impl Logs for EmbeddedStore {
 
     fn read_before<'a>(&'a self, conv: &'a ConvId, before: Seq, span: Span) -> StoreFuture<'a, Vec<Row>> {
         Box::pin(async move {
-            audience_of(conv)?;
             let conv = conv.clone();
             self.read(move |tables| reads::read_before(tables, &conv, before, span)).await
         })
@@ -58,7 +54,6 @@ impl Logs for EmbeddedStore {
 
     fn next_row<'a>(&'a self, conv: &'a ConvId, after: Seq, upto: Seq) -> StoreFuture<'a, Option<Seq>> {
         Box::pin(async move {
-            audience_of(conv)?;
             let conv = conv.clone();
             self.read(move |tables| reads::next_row(tables, &conv, after, upto)).await
         })
@@ -66,7 +61,6 @@ impl Logs for EmbeddedStore {
 
     fn counts_at<'a>(&'a self, conv: &'a ConvId, seq: Seq, _known: Seq) -> StoreFuture<'a, CountsAt> {
         Box::pin(async move {
-            audience_of(conv)?;
             let conv = conv.clone();
             self.read(move |tables| reads::counts_at(tables, &conv, seq)).await
         })
@@ -74,7 +68,6 @@ impl Logs for EmbeddedStore {
 
     fn top<'a>(&'a self, conv: &'a ConvId) -> StoreFuture<'a, Seq> {
         Box::pin(async move {
-            audience_of(conv)?;
             let conv = conv.clone();
             self.read(move |tables| tables.top(&tables.db.snapshot(), &conv)).await
         })
@@ -119,7 +112,6 @@ impl Inbox for EmbeddedStore {
 impl Marks for EmbeddedStore {
     fn cursor<'a>(&'a self, device: &'a Device, conv: &'a ConvId) -> StoreFuture<'a, Seq> {
         Box::pin(async move {
-            audience_of(conv)?;
             let key = keys::cursor(device, conv);
             self.read(move |tables| tables.cursor(&key)).await
         })
@@ -127,7 +119,6 @@ impl Marks for EmbeddedStore {
 
     fn raise_cursor<'a>(&'a self, device: &'a Device, conv: &'a ConvId, seq: Seq) -> StoreFuture<'a, ()> {
         Box::pin(async move {
-            audience_of(conv)?;
             let (device, conv) = (device.clone(), conv.clone());
             self.request(STORE_DEADLINE, |reply| Command::RaiseCursor { device, conv, seq, reply }).await
         })
@@ -135,7 +126,6 @@ impl Marks for EmbeddedStore {
 
     fn delivered<'a>(&'a self, user: &'a UserId, conv: &'a ConvId) -> StoreFuture<'a, Seq> {
         Box::pin(async move {
-            audience_of(conv)?;
             let key = keys::delivered(user, conv);
             self.read(move |tables| tables.cursor(&key)).await
         })
@@ -143,7 +133,6 @@ impl Marks for EmbeddedStore {
 
     fn read_mark<'a>(&'a self, user: &'a UserId, conv: &'a ConvId) -> StoreFuture<'a, Seq> {
         Box::pin(async move {
-            audience_of(conv)?;
             let (user, conv) = (user.clone(), conv.clone());
             self.read(move |tables| tables.inbox_row(&user, &conv).map(|row| row.read.seq)).await
         })
@@ -151,7 +140,6 @@ impl Marks for EmbeddedStore {
 
     fn of_user<'a>(&'a self, user: &'a UserId, conv: &'a ConvId) -> StoreFuture<'a, UserMarks> {
         Box::pin(async move {
-            audience_of(conv)?;
             let (user, conv) = (user.clone(), conv.clone());
             self.read(move |tables| {
                 let delivered = tables.cursor(&keys::delivered(&user, &conv))?;
@@ -163,7 +151,6 @@ impl Marks for EmbeddedStore {
 
     fn raise_read_mark<'a>(&'a self, user: &'a UserId, conv: &'a ConvId, mark: ReadMark) -> StoreFuture<'a, ()> {
         Box::pin(async move {
-            audience_of(conv)?;
             let (user, conv) = (user.clone(), conv.clone());
             self.request(STORE_DEADLINE, |reply| Command::RaiseReadMark { user, conv, mark, reply }).await
         })

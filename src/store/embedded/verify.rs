@@ -8,6 +8,7 @@ use std::{path::Path, sync::Arc};
 use fjall::{Keyspace, Slice};
 use serde::Serialize;
 
+use self::rooms::RoomSeen;
 use super::{
     EmbeddedOptions, OpenError,
     folder::Folder,
@@ -20,6 +21,8 @@ use crate::{
     model::{Audience, ConvId, Counts, Row, Seq},
     store::{StoreError, StoreResult, audience_of},
 };
+
+mod rooms;
 
 /// More problems than anybody reads: the rest is counted.
 const NAMED: usize = 1_000;
@@ -102,13 +105,15 @@ struct LogSeen {
     counts: Counts,
     /// What the head of each user must be at least: a service has none for what it wrote itself.
     heads: [Seq; Audience::MAX],
+    /// What the log makes of its room, where it is a room's.
+    room: RoomSeen,
 }
 
 type Log = Option<LogSeen>;
 
 impl LogSeen {
     fn begin(conv: ConvId) -> Self {
-        Self { conv, last: 0, counts: Counts::default(), heads: [0; Audience::MAX] }
+        Self { conv, last: 0, counts: Counts::default(), heads: [0; Audience::MAX], room: RoomSeen::default() }
     }
 
     /// The next row that is there; false when its counts are wrong. Behind a hole, whatever they say counts.
@@ -144,7 +149,8 @@ impl<P: FnMut(u64)> Check<'_, P> {
         }
         self.each(&tables.inbox, |check, key, value| check.inbox(key, value))?;
         self.each(&tables.cursors, |_, _, value| rows::decode_seq(value).map(drop))?;
-        self.each(&tables.devices, |_, _, value| DeviceRow::decode(value).map(drop))
+        self.each(&tables.devices, |_, _, value| DeviceRow::decode(value).map(drop))?;
+        self.rooms()
     }
 
     /// Reads a table; a row that `row` cannot take is a problem like a block that cannot be read.
@@ -178,7 +184,11 @@ impl<P: FnMut(u64)> Check<'_, P> {
         }
         let seen = log.get_or_insert_with(|| LogSeen::begin(conv.clone()));
         if seq != seen.last + 1 {
+            seen.room.has_holes = true;
             self.hole(&conv, seen.last + 1, seq);
+        }
+        if let Some(problem) = seen.room.take(&conv, &row) {
+            self.report.problem(problem);
         }
         if !seen.take(seq, &row) {
             self.report.problem(format!("{conv}: the counts of {seq} do not follow from those before"));
@@ -202,7 +212,10 @@ impl<P: FnMut(u64)> Check<'_, P> {
 
     /// A log has no more rows: each of its users has a head there.
     fn end_of(&mut self, log: Log) -> StoreResult<()> {
-        let Some(LogSeen { conv, last: top, heads, .. }) = log else { return Ok(()) };
+        let Some(LogSeen { conv, last: top, heads, room, .. }) = log else { return Ok(()) };
+        if let Some(id) = conv.as_room() {
+            return self.end_of_room(&id, top, room);
+        }
         for (user, least) in audience_of(&conv)?.users().zip(heads) {
             let head = self.tables.inbox_row(user, &conv)?.head;
             if head < least || head > top {
@@ -212,12 +225,15 @@ impl<P: FnMut(u64)> Check<'_, P> {
         Ok(())
     }
 
-    /// A head without a log; the others were compared when the log was read.
+    /// A head without a log, or in a room; the others were compared when the log was read.
     fn inbox(&mut self, key: &[u8], value: &[u8]) -> StoreResult<()> {
         let row = InboxValue::decode(value)?;
         let conv = keys::conv_of(key).ok_or_else(rows::unreadable)?;
         if row.head > 0 && self.tables.top(&self.tables.db.snapshot(), &conv)? == 0 {
             self.report.problem(format!("{conv}: a head at {} and no message", row.head));
+        }
+        if row.head > 0 && conv.as_room().is_some() {
+            self.report.problem(format!("{conv}: a user has a head at {}, which rooms have none of", row.head));
         }
         Ok(())
     }

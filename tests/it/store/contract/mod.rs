@@ -14,6 +14,10 @@ pub mod listing;
 pub mod marks;
 pub mod reading;
 pub mod retrying;
+pub mod rooms;
+pub mod rooms_listing;
+pub mod rooms_random;
+pub mod rooms_writing;
 
 /// A store for one test, with nothing in it, and whatever must live as long as the store.
 pub trait Bed: Send {
@@ -22,6 +26,25 @@ pub trait Bed: Send {
 
     /// Closes the store and opens it again, as a restart of the node does.
     fn reopen(&mut self) -> impl Future<Output = ()> + Send;
+}
+
+/// Makes a test of every rule of rooms for one engine, as [`store_contract`] does for the others.
+macro_rules! room_contract {
+    ($engine:ident, $factory:path) => {
+        mod $engine {
+            store_contract! { @tests $factory;
+                rooms_writing: only_members_write, a_service_writes_as_a_member_only, nothing_but_messages_and_changes_yet,
+                    a_room_is_created_once, a_batch_is_judged_row_by_row, what_is_so_already_is_not_stored,
+                    no_row_of_the_kicked_stands_above_the_kick, what_is_stored_is_answered_whoever_asks,
+                    who_comes_and_goes_has_the_spans;
+                rooms_listing: rooms_are_read_in_the_order_asked_for, members_are_paged_in_order,
+                    rooms_of_a_user_are_paged_in_order, the_log_of_a_room_is_read_like_any,
+                    lists_of_direct_conversations_show_no_rooms, marks_and_cursors_of_rooms_never_go_back,
+                    cursors_in_rooms_are_paged_and_forgotten;
+                rooms_random: one_after_the_other_as_the_model_says, many_at_once_are_some_order;
+            }
+        }
+    };
 }
 
 /// Makes a test of every rule for one engine. `$factory` is an async function that returns a fresh [`Bed`].
@@ -33,7 +56,7 @@ macro_rules! store_contract {
                     heads_stand_when_an_append_is_answered, sending_moves_the_senders_read_mark_only, sending_marks_nothing_that_was_not_handed_out,
                     one_may_write_to_oneself, an_empty_batch_changes_nothing, large_bodies_fit,
                     batches_cross_the_bucket_edge, single_messages_cross_the_bucket_edge,
-                    conversations_do_not_mix, rooms_are_refused_for_now;
+                    conversations_do_not_mix;
                 retrying: a_retry_gets_the_first_place_and_time, a_cid_twice_in_a_batch_gets_one_seq,
                     a_cid_sent_twice_at_once_gets_one_seq, another_body_is_refused,
                     a_cid_belongs_to_its_sender_and_conversation, cids_may_look_alike,

@@ -21,9 +21,11 @@ mod folder;
 mod kill;
 mod load;
 mod power;
+mod rooms;
 mod synced;
 
 store_contract!(contract, crate::store::embedded::fresh);
+room_contract!(room_contract, crate::store::embedded::fresh);
 
 /// An embedded store in its own folder.
 pub struct Embedded {

@@ -28,3 +28,8 @@ async fn bed() -> ScyllaBed {
 }
 
 store_contract!(scylla, super::bed);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rooms_are_refused_for_now() {
+    crate::store::contract::appending::rooms_are_refused_for_now(&mut bed().await).await;
+}
