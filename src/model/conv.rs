@@ -38,11 +38,6 @@ impl ConvId {
         self.0.starts_with("room:")
     }
 
-    /// The room, if it is one's.
-    pub fn as_room(&self) -> Option<RoomId> {
-        RoomId::new(self.0.strip_prefix("room:")?).ok()
-    }
-
     /// Reads an id from the wire.
     ///
     /// # Errors

@@ -66,7 +66,7 @@ impl RoomRows {
 
     async fn read_all(&self, rooms: HashSet<RoomId>) -> StoreResult<Arc<Found>> {
         let rooms: Vec<_> = rooms.into_iter().collect();
-        let pages = rooms.chunks(ROOMS).map(|page| self.store.rooms(page));
+        let pages: Vec<_> = rooms.chunks(ROOMS).map(|page| self.store.rooms(page)).collect();
         let pages: Vec<_> = stream::iter(pages).buffer_unordered(AT_ONCE).try_collect().await?;
         Ok(Arc::new(pages.into_iter().flatten().flatten().map(|row| (row.id.clone(), row)).collect()))
     }
@@ -103,10 +103,9 @@ impl Drop for FreeOnPanic<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        sync::atomic::{AtomicUsize, Ordering},
-        time::Duration,
-    };
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::sync::Semaphore;
 
     use super::*;
     use crate::{
@@ -117,17 +116,17 @@ mod tests {
         store::StoreFuture,
     };
 
-    /// Rooms whose head grows with each read.
-    #[derive(Default)]
+    /// Rooms whose head grows with each read; a read waits until it is let through.
     struct Slow {
         reads: AtomicUsize,
+        gate: Semaphore,
     }
 
     impl Rooms for Slow {
         fn rooms<'a>(&'a self, rooms: &'a [RoomId]) -> StoreFuture<'a, Vec<Option<RoomRow>>> {
             Box::pin(async move {
                 let head = self.reads.fetch_add(1, Ordering::AcqRel) as Seq;
-                tokio::time::sleep(Duration::from_millis(20)).await;
+                self.gate.acquire().await.unwrap().forget();
                 let room = Room {
                     topic: None,
                     public: true,
@@ -182,9 +181,9 @@ mod tests {
         }
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn askers_share_the_next_read_never_a_running_one() {
-        let store = Arc::new(Slow::default());
+        let store = Arc::new(Slow { reads: AtomicUsize::new(0), gate: Semaphore::new(0) });
         let rows = RoomRows::new(store.clone());
         let ids = ["a", "none", "b"].map(|name| RoomId::new(name).unwrap());
         let first = tokio::spawn({
@@ -194,12 +193,24 @@ mod tests {
         while store.reads.load(Ordering::Acquire) == 0 {
             tokio::task::yield_now().await;
         }
-        let later = (0..100).map(|_| rows.read(&ids[2..]));
-        let later = futures_util::future::join_all(later).await;
+        let later: Vec<_> = (0..100)
+            .map(|_| {
+                let (rows, room) = (rows.clone(), ids[2].clone());
+                tokio::spawn(async move { rows.read(&[room]).await })
+            })
+            .collect();
+        while rows.next.lock().waiting.len() < 100 {
+            tokio::task::yield_now().await;
+        }
+        store.gate.add_permits(2);
         let first = first.await.unwrap().unwrap();
         assert_eq!(first.iter().map(|row| (row.id.as_str(), row.head)).collect::<Vec<_>>(), [("a", 0), ("b", 0)]);
         for rows in later {
-            assert_eq!(rows.unwrap().iter().map(|row| row.head).collect::<Vec<_>>(), [1], "not that of the first read");
+            assert_eq!(
+                rows.await.unwrap().unwrap().iter().map(|row| row.head).collect::<Vec<_>>(),
+                [1],
+                "not that of the first read"
+            );
         }
         assert_eq!(store.reads.load(Ordering::Acquire), 2);
     }
