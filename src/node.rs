@@ -62,6 +62,7 @@ pub struct Node {
     /// Where several nodes share the store.
     homes: Option<Homes>,
     services: config::Services,
+    sweep: (Arc<ops::Ops>, Clock, ops::Pace),
 }
 
 /// Changes a running node: what can be taken from a configuration that was read again.
@@ -127,6 +128,8 @@ impl Node {
             clock,
             metrics: metrics.clone(),
         });
+        let pace = ops::Pace { first: config.timing.recheck_ms, interval: config.timing.reconcile_secs * 1000 };
+        let sweep = (ops.clone(), clock, pace);
         let requests = Services { bus: bus.clone(), ops, metrics: metrics.clone() }.listen();
         let watch = Watch { bus: bus.clone(), registry, router, clock, spread: spread(config) };
         let frame_ancestors = config.http.frame_ancestors.clone();
@@ -146,7 +149,7 @@ impl Node {
             homes.start();
         }
         let shown = Shown { gateway, store, bus, metrics, frame_ancestors };
-        Ok(Self { shown, watch, patience, requests, claim, homes, services: rules_of_services })
+        Ok(Self { shown, watch, patience, requests, claim, homes, services: rules_of_services, sweep })
     }
 
     /// Its connections: for tests that count them.
@@ -167,10 +170,11 @@ impl Node {
     /// Serves until `shutdown`, is not ready but serves on for `timing.drain_min_secs`, then drains. True when everything
     /// under way ended within the drain time.
     pub async fn run(self, listener: TcpListener, shutdown: CancellationToken) -> bool {
-        let Self { shown, watch: watched, patience, requests, claim, homes, services: _ } = self;
+        let Self { shown, watch: watched, patience, requests, claim, homes, services: _, sweep } = self;
         let (gateway, bus) = (shown.gateway.clone(), shown.bus.clone());
         // Ends with this future, also when that is dropped in the middle: it holds the bus.
         let watching = AbortOnDropHandle::new(tokio::spawn(watch(watched)));
+        let sweeping = AbortOnDropHandle::new(tokio::spawn(async move { sweep.0.sweep_rooms(sweep.1, sweep.2).await }));
         let claiming = AbortOnDropHandle::new(tokio::spawn(claim_again(claim, bus.clone())));
         let stopping = async {
             shutdown.cancelled().await;
@@ -186,7 +190,7 @@ impl Node {
         if let Some(homes) = &homes {
             homes.leave().await;
         }
-        drop((watching, homes));
+        drop((watching, sweeping, homes));
         bus.close().await;
         clean
     }
@@ -300,6 +304,7 @@ pub(crate) fn rules(config: &Config) -> Rules {
         known: session::KNOWN,
         warm: session::WARM,
         ack_coalesce: timing.ack_coalesce_ms,
+        room_ack_coalesce: session::ROOM_ACK_COALESCE,
         recheck: timing.recheck_ms,
         reconcile: timing.reconcile_secs * 1000,
         full_reconcile: timing.full_reconcile_secs * 1000,

@@ -52,6 +52,11 @@ impl Subject {
         Self(format_compact!("natter.room.{room}"))
     }
 
+    /// Whether it is a room's subject.
+    pub fn is_room(&self) -> bool {
+        self.0.starts_with("natter.room.")
+    }
+
     /// What a service publishes to, to have a message stored and delivered.
     pub fn send_user(service: &UserId, user: &UserId) -> Self {
         Self(format_compact!("natter.send.{service}.user.{user}"))

@@ -180,6 +180,7 @@ mod tests {
         let message = Message {
             conv: ConvId::new("dm:alice:bob").unwrap(),
             seq: 3,
+            kind: crate::model::Kind::Message,
             from: UserId::new("alice").unwrap(),
             ts: 86_400_000 + 3_723_000,
             cid: None,

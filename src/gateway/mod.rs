@@ -119,6 +119,11 @@ impl std::fmt::Debug for Gateway {
 }
 
 impl Gateway {
+    /// What its sessions have done for them.
+    pub fn ops(&self) -> &Arc<Ops> {
+        &self.ops
+    }
+
     /// Puts the parts together.
     pub fn new(parts: Parts) -> Arc<Self> {
         let Parts { settings, rules, ops, overload, registry, bus, verifier, clock, metrics } = parts;

@@ -218,6 +218,11 @@ impl Pump {
                     self.socket.write(frame)?;
                 }
             }
+            Mail::Member(conv, seq, frame) => {
+                // The client first: it is only of the moment, and what follows may close the connection.
+                self.on_mail(Mail::Passing(frame), now, out)?;
+                self.session.on_notice(&conv, seq, now, out);
+            }
             Mail::Announcement(other) => self.session.on_announcement(&other, out),
             Mail::Token { reference, token } => {
                 self.waits_for_key = false;
@@ -333,6 +338,7 @@ impl Pump {
                     self.gateway.metrics.truncated.inc();
                     self.write(&ServerFrame::Truncated { conv, from })?;
                 }
+                Effect::Unlisten(conv) => self.gateway.registry.unlisten(&self.handle, &conv),
                 Effect::GapsFound { cause, found } => {
                     self.gateway.metrics.gaps_found.of(cause).inc_by(found as u64);
                 }

@@ -33,6 +33,11 @@ impl ConvId {
         Self(format_compact!("room:{room}"))
     }
 
+    /// Whether it is a room's.
+    pub fn is_room(&self) -> bool {
+        self.0.starts_with("room:")
+    }
+
     /// Reads an id from the wire.
     ///
     /// # Errors

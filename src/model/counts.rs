@@ -1,10 +1,13 @@
 //! What a row of a log is, and how many messages a log has up to a place: what unread counts are made of. Computed where a
 //! row gets its seq (by the stores), stored with the row, compared by lists.
 
+use serde::{Deserialize, Serialize};
+
 use super::{ConvId, Parties, Seq, UserId};
 
 /// What a row of a log is. Everything but a message says something about the log or about another row, and is not counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[repr(u8)]
 pub enum Kind {
     /// What somebody wrote.
@@ -21,6 +24,11 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// What nearly every row is.
+    pub fn is_message(&self) -> bool {
+        *self == Self::Message
+    }
+
     const ALL: [Self; 5] = [Self::Message, Self::Event, Self::Edit, Self::Delete, Self::Reaction];
 
     /// As it is stored and travels between nodes.

@@ -1,6 +1,6 @@
 //! Messages on their way into a log and out of it, and how far a device is behind. What the store takes and gives.
 
-use super::{Body, Cid, ConvId, Counts, Kind, Millis, Seq, UserId};
+use super::{Body, Cid, ConvId, Counts, Kind, Millis, Seq, UserId, room::Change};
 
 /// A message that has no place in its log yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +54,13 @@ pub struct Row {
     pub body: Body,
     /// How many messages the log has up to here, this one included.
     pub counts: Counts,
+}
+
+impl Row {
+    /// Whom the room's event that it is puts out.
+    pub fn puts_out(&self) -> Option<UserId> {
+        Change::of_row(self.kind, &self.body)?.puts_out(&self.sender)
+    }
 }
 
 /// A conversation in which a device has not acknowledged everything: head > cursor.

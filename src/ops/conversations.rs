@@ -91,9 +91,10 @@ async fn describe(ops: &Ops, user: &UserId, detail: InboxDetail) -> StoreResult<
         }
         None => None,
     };
-    let last = last.map(|Preview { sender, cid, body, .. }| Message {
+    let last = last.map(|Preview { kind, sender, cid, body }| Message {
         conv: conv.clone(),
         seq: head,
+        kind,
         from: sender,
         ts,
         cid: Some(cid),

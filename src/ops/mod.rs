@@ -5,12 +5,16 @@
 //! `send` costs no task.
 
 mod caller;
+mod change;
 mod conversations;
 mod end_session;
 mod fault;
 mod history;
 mod read;
 mod receipts;
+mod room_places;
+mod room_rows;
+mod room_sweep;
 mod rooms;
 mod send;
 mod sessions;
@@ -26,6 +30,7 @@ use tokio_util::task::TaskTracker;
 
 pub use caller::Caller;
 pub use fault::{counted, refused};
+pub use room_sweep::Pace;
 
 use crate::{
     config::Services,
@@ -77,6 +82,7 @@ pub struct Parts {
 /// The executor of one node.
 pub struct Ops {
     store: Store,
+    room_rows: Arc<room_rows::RoomRows>,
     appender: Appender,
     router: Router,
     metrics: Arc<Metrics>,
@@ -103,6 +109,7 @@ impl Ops {
         let waiting = WaitingBytes::new(limits.waiting_bytes);
         Arc::new(Self {
             appender: Appender::new(store.logs.clone(), on_appended, overload.clone(), waiting),
+            room_rows: room_rows::RoomRows::new(store.rooms.clone()),
             overload,
             services_under_way: AtomicUsize::new(0),
             tasks: TaskTracker::new(),

@@ -5,16 +5,19 @@ use std::{sync::Arc, time::Instant};
 use super::{Caller, Ops, fault};
 use crate::{
     metrics::StoreOp,
-    model::{Body, Kind, NewMessage, now_millis},
+    model::{Body, ConvId, Kind, NewMessage, Recipient, now_millis},
     protocol::{Answer, ErrorCode, Outcome, Refused, ask},
     store::{Appended, StoreError, StoreResult},
 };
 
 /// Checks the message and hands it to the appender, which stores it, calls `done`, and has the router publish it.
 pub(super) fn perform(ops: &Arc<Ops>, caller: &Caller, ask: ask::Send, done: impl FnOnce(Outcome) + Send + 'static) {
-    let checked = caller
-        .conversation_with(&ask.to)
-        .and_then(|(conv, _)| within_limit(&ask.body, ops.limits.body_bytes).map(|()| conv));
+    let conv = match &ask.to {
+        // Whether the sender is a member is decided where the message gets its place.
+        Recipient::Room(room) => Ok(ConvId::room(room)),
+        Recipient::User(_) => caller.conversation_with(&ask.to).map(|(conv, _)| conv),
+    };
+    let checked = conv.and_then(|conv| within_limit(&ask.body, ops.limits.body_bytes).map(|()| conv));
     let conv = match checked {
         Ok(conv) => conv,
         Err(refused) => return done(Err(refused)),

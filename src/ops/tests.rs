@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use super::upkeep;
+use super::{room_places, upkeep};
 use crate::{
     config::Config,
     model::{ConvId, Counts, Device, DeviceId, Gap, Kind, Row, Seq, SessionId, Since, UserId},
@@ -31,6 +31,7 @@ const PATIENCE: Tick = 5_000;
 enum Work {
     Stamps { of: usize, cause: Cause },
     Compare { of: usize, cause: Cause },
+    Rooms { of: usize, cause: Cause },
     Fill { of: usize, after: Option<Seq>, rows: usize },
     Cursor { of: usize },
     Find { of: usize, after: Seq },
@@ -254,6 +255,10 @@ impl World {
                 let page = if served { Ok((gaps, None)) } else { Err(()) };
                 self.upkeep(of, UpkeepDone::Compared { cause, page });
             }
+            Work::Rooms { of, cause } => {
+                let page = if served { Ok((Vec::new(), None)) } else { Err(()) };
+                self.upkeep(of, UpkeepDone::RoomsCompared { cause, page });
+            }
             Work::Fill { of, after, rows } => {
                 let start = after.unwrap_or(self.cursors[of]);
                 let page = (start + 1..=self.tops[of / 2]).take(rows).map(row).collect();
@@ -291,7 +296,7 @@ impl World {
                 let seq = self.tops[number];
                 for of in [by, by ^ 1] {
                     let frame = SharedFrame::encoded(vec![0; 100].into());
-                    let live = Arc::new(LiveMessage { conv: conv(of), seq, frame, from_bus: false });
+                    let live = Arc::new(LiveMessage { conv: conv(of), seq, puts_out: None, frame, from_bus: false });
                     self.step(of, |session, now, out| session.on_live(live, now, out));
                 }
             } else {
@@ -334,6 +339,10 @@ impl World {
                 }
                 Effect::Upkeep(Upkeep::Compare { cause, urgency, .. }) => {
                     self.ask(Work::Compare { of, cause }, upkeep::class_of(urgency), 256);
+                }
+                Effect::Upkeep(Upkeep::CompareRooms { cause, urgency, .. }) => {
+                    let taken = cost(room_places::PAGE_ROWS, 0);
+                    self.ask(Work::Rooms { of, cause }, upkeep::class_of(urgency), taken);
                 }
                 Effect::Upkeep(Upkeep::ReadCursor { .. }) => self.ask(Work::Cursor { of }, Class::Fill, 1),
                 Effect::Upkeep(Upkeep::FindRow { after, .. }) => self.ask(Work::Find { of, after }, Class::Fill, 4),

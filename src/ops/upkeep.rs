@@ -13,7 +13,7 @@ use super::{
     counted,
     fault::{self, is_served},
     history::PAGE_BYTES,
-    receipts,
+    receipts, room_places,
 };
 use crate::{
     metrics::StoreOp,
@@ -60,6 +60,7 @@ impl Ops {
                     done(fill(&ops, device, conv, after, Span { rows, bytes: bytes.min(PAGE_BYTES) }).await);
                 }
                 Upkeep::ReadCursor { conv } => done(read_cursor(&ops, device, conv).await),
+                Upkeep::ReadRoom { conv, after, at } => done(room_places::read(&ops, &me, conv, after, at).await),
                 Upkeep::FindRow { conv, after, upto } => done(find_row(&ops, conv, after, upto).await),
                 Upkeep::ReadStamps { cause, urgency } => {
                     let caller = Caller::session(me.clone());
@@ -73,6 +74,13 @@ impl Ops {
                     // What nobody waits for may stand in line for long: not for those who have gone.
                     let caller = Caller::session(me.clone());
                     let compared = caller.while_there(compare(&ops, device, (after, scan), cause, urgency)).await;
+                    if let Ok(compared) = compared {
+                        done(compared);
+                    }
+                }
+                Upkeep::CompareRooms { after, cause, urgency } => {
+                    let caller = Caller::session(me.clone());
+                    let compared = caller.while_there(room_places::compare(&ops, &me, after, cause, urgency)).await;
                     if let Ok(compared) = compared {
                         done(compared);
                     }
@@ -221,6 +229,9 @@ async fn compare(ops: &Ops, device: &Device, (after, scan): Place, cause: Cause,
 
 async fn check_ack(ops: &Ops, device: &Device, check: AckCheck) -> UpkeepDone {
     let found = async {
+        if let Some(room) = check.conv.as_room() {
+            return room_places::check(ops, device, &room, check.seq).await;
+        }
         belongs(&device.user, &check.conv)?;
         let turn = ops.turn(Class::Fill, cost(CHECK_ROWS, 0)).await?;
         let read = async {
@@ -240,6 +251,10 @@ async fn check_ack(ops: &Ops, device: &Device, check: AckCheck) -> UpkeepDone {
 /// Tells push services of the last message that no device of the user acknowledged. Those that the user sent from another
 /// device are passed over: nobody is pushed what he wrote himself.
 async fn undelivered(ops: &Ops, device: &Device, conv: &ConvId, after: Seq, upto: Seq) {
+    if conv.is_room() {
+        // Of rooms they are told where a message is stored, once for all members.
+        return;
+    }
     let span = Span { rows: UNDELIVERED_ROWS, bytes: PAGE_BYTES };
     // However long it takes: nobody else tells.
     let Ok(turn) = ops.overload.turn(Class::Listing, cost(span.rows, 0)).await else { return };

@@ -11,7 +11,7 @@ use super::{
         SessionsPage,
     },
 };
-use crate::model::{Cid, ConvId, DeviceId, Millis, Row, Seq, SessionId, UserId};
+use crate::model::{Cid, ConvId, DeviceId, Kind, Millis, Row, Seq, SessionId, UserId, room::Change};
 
 /// Everything a node can say to a client.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -23,6 +23,9 @@ pub enum ServerFrame {
     Sent(Sent),
     /// A message in its place in the order.
     Message(Message),
+    /// An event of a room changed what this user is in it: joined, invited, put out, another role. At once and in no order;
+    /// those who are in the room get the event as a message as well.
+    Member(Message),
     /// A page of a log, oldest first.
     History(HistoryPage),
     /// A page of the list of conversations, most recent first.
@@ -113,6 +116,7 @@ impl ServerFrame {
             | Self::Pong { reference }
             | Self::Error { reference, .. } => *reference,
             Self::Message(_)
+            | Self::Member(_)
             | Self::Receipt(_)
             | Self::Signal(_)
             | Self::CaughtUp { .. }
@@ -166,6 +170,9 @@ pub struct Message {
     pub conv: ConvId,
     /// Its place.
     pub seq: Seq,
+    /// What it is; not written where it is a message.
+    #[serde(default, skip_serializing_if = "Kind::is_message")]
+    pub kind: Kind,
     /// Who wrote it.
     pub from: UserId,
     /// When a node took it.
@@ -180,8 +187,8 @@ pub struct Message {
 impl Message {
     /// A row of a log as clients see it.
     pub fn of(conv: &ConvId, row: Row) -> Self {
-        let Row { seq, sender, cid, ts, body, .. } = row;
-        Self { conv: conv.clone(), seq, from: sender, ts, cid: Some(cid), body }
+        let Row { seq, kind, sender, cid, ts, body, .. } = row;
+        Self { conv: conv.clone(), seq, kind, from: sender, ts, cid: Some(cid), body }
     }
 }
 
@@ -271,6 +278,15 @@ pub enum OnBus {
         conv: ConvId,
         /// Its place.
         seq: Seq,
+        /// Whom it puts out of its room.
+        puts_out: Option<UserId>,
+    },
+    /// What the user is in a room was changed by the event there; the payload itself goes to the clients.
+    Member {
+        /// The room's log.
+        conv: ConvId,
+        /// The event's place.
+        seq: Seq,
     },
     /// A conversation is at least so far; not for clients.
     Head {
@@ -307,6 +323,8 @@ impl OnBus {
             op: &'a str,
             conv: Option<ConvId>,
             seq: Option<Seq>,
+            #[serde(default)]
+            kind: Kind,
             reply: Option<CompactString>,
             which: Option<EndSession>,
         }
@@ -320,7 +338,13 @@ impl OnBus {
             };
         }
         match (peek.op, peek.conv, peek.seq) {
-            ("message", Some(conv), Some(seq)) => Ok(Self::Message { conv, seq }),
+            ("message", Some(conv), Some(seq)) if peek.kind == Kind::Event => {
+                let Message { from, body, .. } = encoding.decode(payload)?;
+                let puts_out = Change::of_row(peek.kind, &body).and_then(|change| change.puts_out(&from));
+                Ok(Self::Message { conv, seq, puts_out })
+            }
+            ("message", Some(conv), Some(seq)) => Ok(Self::Message { conv, seq, puts_out: None }),
+            ("member", Some(conv), Some(seq)) => Ok(Self::Member { conv, seq }),
             ("head", Some(conv), Some(seq)) => Ok(Self::Head { conv, seq }),
             ("receipt" | "signal", ..) => Ok(Self::Passing),
             ("session", ..) => encoding.decode(payload).map(Self::Session),

@@ -12,7 +12,7 @@ use super::{
     ask::Sent,
     strict::{Strict, Text},
 };
-use crate::model::{Cid, ConvId, Millis, Seq, UserId};
+use crate::model::{Cid, ConvId, Kind, Millis, Seq, UserId};
 
 /// The fields of `message` and `sent`. Those of other frames are passed over, or do not fit and fail.
 #[derive(Deserialize)]
@@ -28,6 +28,8 @@ struct Hot<'a> {
     cid: Option<Cid>,
     #[serde(default, deserialize_with = "present")]
     body: Option<Body>,
+    #[serde(default)]
+    kind: Kind,
 }
 
 /// `null` is a body like any other.
@@ -41,7 +43,8 @@ impl Hot<'_> {
         let (conv, seq, ts) = (self.conv?, self.seq?, self.ts?);
         match op.as_str() {
             "message" => {
-                Some(ServerFrame::Message(Message { conv, seq, from: self.from?, ts, cid: self.cid, body: self.body? }))
+                let (kind, from, cid) = (self.kind, self.from?, self.cid);
+                Some(ServerFrame::Message(Message { conv, seq, kind, from, ts, cid, body: self.body? }))
             }
             "sent" => Some(ServerFrame::Sent(Sent { reference: self.reference, conv, seq, ts })),
             _ => None,

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use bytes::Bytes;
 
 use super::{Encoding, ServerFrame, json_of};
-use crate::model::{ConvId, Seq};
+use crate::model::{ConvId, Seq, UserId};
 
 /// A frame as MessagePack, with its JSON once somebody needed it.
 #[derive(Debug)]
@@ -48,6 +48,8 @@ pub struct LiveMessage {
     pub conv: ConvId,
     /// Its place.
     pub seq: Seq,
+    /// Whom it puts out of its room.
+    pub puts_out: Option<UserId>,
     /// The `message` frame.
     pub frame: SharedFrame,
     /// Whether it came over the bus, for the metric.

@@ -28,6 +28,8 @@ pub enum Mail {
     Live(Arc<LiveMessage>),
     /// A conversation is at least so far.
     Notice(ConvId, Seq),
+    /// What the user is in a room was changed by the event there: as a notice, and for the client.
+    Member(ConvId, Seq, Arc<SharedFrame>),
     /// A receipt or a signal.
     Passing(Arc<SharedFrame>),
     /// Another session of this user exists.
@@ -98,7 +100,7 @@ impl Mailbox {
             let is_full = waiting.queue.len() >= LIVE_WAITING;
             let kept = match mail {
                 Mail::Live(live) if is_full => waiting.keep_place(&live.conv, live.seq),
-                Mail::Notice(conv, seq) if is_full => waiting.keep_place(&conv, seq),
+                Mail::Notice(conv, seq) | Mail::Member(conv, seq, _) if is_full => waiting.keep_place(&conv, seq),
                 Mail::Passing(_) if waiting.queue.len() >= PASSING_WAITING => return,
                 mail => {
                     waiting.queue.push_back(mail);
@@ -160,7 +162,7 @@ mod tests {
 
     fn live(peer: usize, seq: Seq) -> Mail {
         let frame = SharedFrame::encoded(bytes::Bytes::new());
-        Mail::Live(Arc::new(LiveMessage { conv: conv(peer), seq, frame, from_bus: false }))
+        Mail::Live(Arc::new(LiveMessage { conv: conv(peer), seq, puts_out: None, frame, from_bus: false }))
     }
 
     fn conv(peer: usize) -> ConvId {

@@ -14,11 +14,14 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::mailbox::{Mail, Mailbox};
+use super::{
+    mailbox::{Mail, Mailbox},
+    rooms::{Listening, RoomListeners, Rooms},
+};
 use crate::{
     bus::{Bus, OnMessage, Subscription},
     metrics::Metrics,
-    model::{Device, Millis, now_millis},
+    model::{ConvId, Device, Millis, RoomId, Seq, now_millis},
     protocol::Encoding,
     session::{Identity, Tick},
     subject::Subject,
@@ -45,13 +48,16 @@ pub struct SessionHandle {
     active_at: AtomicU64,
     /// The life of its device; 0 before the store has told.
     life: AtomicU64,
+    /// The rooms that it listens on; `None` once it has left.
+    pub(super) rooms: Mutex<Option<Vec<Arc<RoomListeners>>>>,
 }
 
 impl SessionHandle {
     /// A session that has sent nothing yet.
     pub fn new(identity: Identity, encoding: Encoding) -> Self {
         let (active_at, life) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { identity, encoding, mailbox: Mailbox::default(), since: now_millis(), active_at, life }
+        let rooms = Mutex::new(Some(Vec::new()));
+        Self { identity, encoding, mailbox: Mailbox::default(), since: now_millis(), active_at, life, rooms }
     }
 
     /// The store told which life of its device this is.
@@ -77,12 +83,16 @@ impl SessionHandle {
 
 /// The sessions here that listen on one subject.
 #[derive(Debug, Default)]
-pub struct Listeners(Mutex<Vec<Arc<SessionHandle>>>);
+pub struct Listeners {
+    pub(super) sessions: Mutex<Vec<Arc<SessionHandle>>>,
+    /// The highest seq that was heard of there: of a room, where one subject is one log.
+    pub(super) heard: AtomicU64,
+}
 
 impl Listeners {
     /// Puts something into the mailbox of every session.
     pub fn each(&self, mut mail: impl FnMut(&SessionHandle) -> Option<Mail>) {
-        for session in self.0.lock().iter() {
+        for session in self.sessions.lock().iter() {
             if let Some(mail) = mail(session) {
                 session.mailbox.push(mail);
             }
@@ -93,7 +103,12 @@ impl Listeners {
 impl Listeners {
     /// The sessions.
     pub fn all(&self) -> Vec<Arc<SessionHandle>> {
-        self.0.lock().clone()
+        self.sessions.lock().clone()
+    }
+
+    /// A seq was heard of.
+    pub(super) fn note(&self, seq: Seq) {
+        self.heard.fetch_max(seq, Ordering::AcqRel);
     }
 }
 
@@ -126,6 +141,7 @@ pub struct Registry {
     capacity: Capacity,
     bus: Arc<dyn Bus>,
     metrics: Arc<Metrics>,
+    rooms: Rooms,
 }
 
 impl std::fmt::Debug for Registry {
@@ -139,7 +155,7 @@ impl Registry {
     pub fn new(bus: Arc<dyn Bus>, metrics: Arc<Metrics>, capacity: Capacity) -> Self {
         let shards = (0..SHARDS).map(|_| Mutex::new(HashMap::new())).collect();
         let hasher = std::hash::RandomState::new();
-        Self { shards, hasher, sessions: AtomicUsize::new(0), capacity, bus, metrics }
+        Self { shards, hasher, sessions: AtomicUsize::new(0), capacity, bus, metrics, rooms: Rooms::default() }
     }
 
     fn shard(&self, subject: &Subject) -> &Shard {
@@ -173,6 +189,7 @@ impl Registry {
     /// Removes a session; the last one on a subject unsubscribes.
     pub fn leave(&self, session: &Arc<SessionHandle>) {
         session.mailbox.close();
+        self.rooms.leave_all(session);
         let subject = Subject::user(&session.identity.device.user);
         let (was_here, was_last) = self.detach(session, &subject);
         if was_here {
@@ -199,7 +216,7 @@ impl Registry {
             let subscription = self.bus.subscribe(subject, on_message(listeners.clone()));
             Entry { listeners, _subscription: subscription }
         });
-        let mut sessions = entry.listeners.0.lock();
+        let mut sessions = entry.listeners.sessions.lock();
         let device = &session.identity.device.device;
         let same = sessions.iter().filter(|other| other.identity.device.device == *device).count();
         if sessions.len() >= most && !(1..REPLACING).contains(&same) {
@@ -214,7 +231,7 @@ impl Registry {
     fn detach(&self, session: &Arc<SessionHandle>, subject: &Subject) -> (bool, bool) {
         let mut shard = self.shard(subject).lock();
         let Some(entry) = shard.get(subject) else { return (false, false) };
-        let mut sessions = entry.listeners.0.lock();
+        let mut sessions = entry.listeners.sessions.lock();
         let before = sessions.len();
         sessions.retain(|other| !Arc::ptr_eq(other, session));
         let (was_here, was_last) = (sessions.len() < before, sessions.is_empty());
@@ -228,10 +245,35 @@ impl Registry {
 
     /// Puts something into the mailbox of each session that listens on `subject`; false when there is none here.
     pub fn deliver(&self, subject: &Subject, mail: impl FnMut(&SessionHandle) -> Option<Mail>) -> bool {
+        if subject.is_room() {
+            return self.rooms.deliver(subject, mail);
+        }
         let listeners = self.shard(subject).lock().get(subject).map(|entry| entry.listeners.clone());
         let Some(listeners) = listeners else { return false };
         listeners.each(mail);
         true
+    }
+
+    /// The rooms of sessions here.
+    pub fn rooms(&self) -> &Rooms {
+        &self.rooms
+    }
+
+    /// Has a session listen on a room; the first one there subscribes, as in [`Registry::join`].
+    pub fn listen(
+        &self,
+        session: &Arc<SessionHandle>,
+        room: &RoomId,
+        on_message: impl FnOnce(Arc<Listeners>) -> OnMessage,
+    ) -> Listening {
+        self.rooms.listen(session, room, |subject, listeners| self.bus.subscribe(subject, on_message(listeners)))
+    }
+
+    /// Ends that; the last one there unsubscribes.
+    pub fn unlisten(&self, session: &Arc<SessionHandle>, conv: &ConvId) {
+        if let Some(room) = conv.as_room() {
+            self.rooms.unlisten(session, &room);
+        }
     }
 
     /// The sessions here that listen on `subject`.
@@ -250,7 +292,7 @@ impl Registry {
         for shard in &self.shards {
             let subjects: Vec<_> = shard.lock().values().map(|entry| entry.listeners.clone()).collect();
             for listeners in subjects {
-                listeners.0.lock().iter().for_each(&mut each);
+                listeners.sessions.lock().iter().for_each(&mut each);
             }
         }
     }

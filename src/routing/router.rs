@@ -13,12 +13,13 @@ use super::{
     mailbox::Mail,
     recent::Recent,
     registry::{Listeners, Registry, SessionHandle},
+    rooms::{Listening, Rooms},
     untold::{Last, Untold},
 };
 use crate::{
-    bus::{Bus, BusMessage, OnMessage},
+    bus::{Bus, BusError, BusMessage, OnMessage},
     metrics::Metrics,
-    model::{ConvId, NewMessage, Seq, UserId},
+    model::{ConvId, NewMessage, RoomId, Seq, UserId, room::Change},
     protocol::{
         Encoding, LiveMessage, Message, ServerFrame, SharedFrame,
         server::{Announcement, Asked, OnBus, encode_head},
@@ -127,6 +128,30 @@ impl Router {
         Arc::new(move |message| on_inbound(&router, &listeners, message))
     }
 
+    /// Has a session listen on a room.
+    pub fn listen(&self, session: &Arc<SessionHandle>, room: &RoomId) -> Listening {
+        self.0.registry.listen(session, room, |listeners| self.inbound(listeners))
+    }
+
+    /// The rooms that sessions here listen on.
+    pub fn rooms(&self) -> &Rooms {
+        self.0.registry.rooms()
+    }
+
+    /// Waits until the subscriptions so far are known to the server (R10); false where it did not say so: then I7, the
+    /// reconnect will fence and compare.
+    pub async fn fence(&self) -> bool {
+        let fenced = match self.0.bus.fence().await {
+            // The fence belongs to one generation of the connection: when that changes meanwhile, once more.
+            Err(BusError::Reconnected) => self.0.bus.fence().await,
+            done => done,
+        };
+        if let Err(error) = &fenced {
+            tracing::debug!(%error, "no fence for the subscriptions of rooms");
+        }
+        fenced.is_ok()
+    }
+
     /// Sends a receipt or a signal to a user's sessions everywhere.
     pub fn pass(&self, user: &UserId, frame: &ServerFrame) {
         let (subject, shared) = (Subject::user(user), Arc::new(SharedFrame::of(frame)));
@@ -152,20 +177,27 @@ impl Router {
 
 impl Inner {
     fn publish(&self, conv: &ConvId, message: &NewMessage, appended: &Appended) {
-        let frame = SharedFrame::of(&ServerFrame::Message(Message {
+        let shown = Message {
             conv: conv.clone(),
             seq: appended.seq,
+            kind: message.kind,
             from: message.sender.clone(),
             ts: appended.ts,
             cid: Some(message.cid.clone()),
             body: message.body.clone(),
-        }));
+        };
+        let change = Change::of_row(message.kind, &message.body);
+        let target = change.as_ref().and_then(|change| change.concerns(&message.sender)).cloned();
+        let puts_out = change.and_then(|change| change.puts_out(&message.sender));
+        let member = target.map(|target| (target, ServerFrame::Member(shown.clone())));
+        let frame = SharedFrame::of(&ServerFrame::Message(shown));
         let payload = frame.msgpack().clone();
-        let live = Arc::new(LiveMessage { conv: conv.clone(), seq: appended.seq, frame, from_bus: false });
+        let live = Arc::new(LiveMessage { conv: conv.clone(), seq: appended.seq, puts_out, frame, from_bus: false });
         let mut told = true;
         let from = Sender::of(message);
         audience::each_of_message(conv, &from, |subject, recipient| {
             self.registry.deliver(subject, |_| Some(Mail::Live(live.clone())));
+            self.registry.rooms().note(subject, live.seq);
             told &= match recipient {
                 // A retry is published (R3), but nobody is told a second time that its recipient is away.
                 Some(user) if appended.fresh => {
@@ -178,6 +210,17 @@ impl Inner {
         if !told {
             self.note_untold(conv, Last { seq: appended.seq, from });
         }
+        if let Some((target, frame)) = member {
+            self.tell_member(&target, conv, appended.seq, &frame);
+        }
+    }
+
+    /// Whom an event of a room concerns may not listen there. A hint: the sessions read how it is, and the comparisons of
+    /// rooms find what is lost here.
+    fn tell_member(&self, target: &UserId, conv: &ConvId, seq: Seq, frame: &ServerFrame) {
+        let (subject, shared) = (Subject::user(target), Arc::new(SharedFrame::of(frame)));
+        self.registry.deliver(&subject, |_| Some(Mail::Member(conv.clone(), seq, shared.clone())));
+        self.bus.publish(&subject, shared.msgpack().clone());
     }
 
     /// Remembers what was not published. The sessions here have it; those on other nodes are told later.
@@ -224,11 +267,20 @@ fn answer(router: &Weak<Inner>, asked: &Asked, sessions: &[Arc<SessionHandle>]) 
 fn on_inbound(router: &Weak<Inner>, listeners: &Listeners, message: BusMessage) {
     let payload = message.payload;
     match OnBus::decode(&payload) {
-        Ok(OnBus::Message { conv, seq }) => {
-            let live = Arc::new(LiveMessage { conv, seq, frame: SharedFrame::encoded(payload), from_bus: true });
+        Ok(OnBus::Message { conv, seq, puts_out }) => {
+            let frame = SharedFrame::encoded(payload);
+            listeners.note(seq);
+            let live = Arc::new(LiveMessage { conv, seq, puts_out, frame, from_bus: true });
             listeners.each(|_| Some(Mail::Live(live.clone())));
         }
-        Ok(OnBus::Head { conv, seq }) => listeners.each(|_| Some(Mail::Notice(conv.clone(), seq))),
+        Ok(OnBus::Head { conv, seq }) => {
+            listeners.note(seq);
+            listeners.each(|_| Some(Mail::Notice(conv.clone(), seq)));
+        }
+        Ok(OnBus::Member { conv, seq }) => {
+            let shared = Arc::new(SharedFrame::encoded(payload));
+            listeners.each(|_| Some(Mail::Member(conv.clone(), seq, shared.clone())));
+        }
         Ok(OnBus::Passing) => {
             let shared = Arc::new(SharedFrame::encoded(payload));
             listeners.each(|_| Some(Mail::Passing(shared.clone())));

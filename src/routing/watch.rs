@@ -103,6 +103,7 @@ impl Watch {
     fn compare(&self, cause: Cause) {
         let now = self.clock.now();
         let active = self.spread.min(ACTIVE_SPREAD);
+        self.registry.rooms().all_due(now, u64::try_from(active.as_millis()).unwrap_or(u64::MAX));
         self.registry.for_all(|session| {
             let spread = if session.is_active(now) { active } else { self.spread };
             let most = u64::try_from(spread.as_millis()).unwrap_or(u64::MAX);

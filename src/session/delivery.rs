@@ -11,7 +11,7 @@ use std::{
 use self::{compare::Compare, conv::Conv, rested::Rested, stamps::Seen};
 use super::{Cause, Effect, Rules, Tick};
 use crate::{
-    model::{ConvId, Seq},
+    model::{ConvId, Seq, UserId},
     protocol::LiveMessage,
 };
 
@@ -23,6 +23,7 @@ mod held;
 mod marks;
 mod offline;
 mod rested;
+mod rooms;
 #[cfg(any(debug_assertions, test))]
 mod sound;
 mod stamps;
@@ -66,6 +67,10 @@ pub struct Delivery {
     /// A first comparison came to its end.
     compared: bool,
     caught_up: bool,
+    /// Whose session it is: an event about this user may put it out of a room.
+    me: Option<UserId>,
+    /// At least this long between two writes of a cursor in a room.
+    room_coalesce: Tick,
     /// When anything was acknowledged last.
     acked_at: Tick,
     /// Push services were told since then that it acknowledges nothing.
@@ -95,6 +100,8 @@ impl Default for Delivery {
             login_left: 0,
             compared: false,
             caught_up: false,
+            me: None,
+            room_coalesce: 0,
             acked_at: 0,
             is_deaf: false,
             wake: None,
@@ -152,11 +159,14 @@ impl Delivery {
         self.wake_up(conv, at);
         if self.is_next(conv, seq, at) {
             self.credit = self.credit.saturating_sub(live.size());
-            self.hand_out(conv, seq, at);
+            let is_exit = self.hand_out(conv, seq, live.puts_out.as_ref(), at);
             if let Some(entry) = self.convs.get_mut(conv) {
                 entry.heard = entry.heard.max(seq);
             }
             out.push(Effect::HandLive(live));
+            if is_exit {
+                self.fill(at, out);
+            }
         } else if self.may_hold(conv, at) && self.make_room(at) {
             self.begin_hold(live, at, out);
         } else {
@@ -169,8 +179,10 @@ impl Delivery {
         let Some(entry) = self.convs.get(conv) else { return false };
         let room = self.unacked < at.rules.window && self.credit > 0;
         let fair = !self.others_wait() || entry.unacked() < at.rules.window / 2;
-        let next =
-            entry.filling.is_none() && !entry.is_behind() && entry.position.is_some_and(|position| seq == position + 1);
+        let next = entry.filling.is_none()
+            && !entry.closed
+            && !entry.is_behind()
+            && entry.position.is_some_and(|position| seq == position + 1);
         next && room && fair
     }
 
@@ -191,6 +203,13 @@ impl Delivery {
         entry.heard = entry.heard.max(seq);
         if entry.position.is_some_and(|position| seq <= position) {
             return;
+        }
+        entry.unseen = entry.unseen.max(seq);
+        if entry.closed {
+            // The user may be in the room again by now.
+            entry.must_read = true;
+            self.enqueue(conv);
+            return self.fill(at, out);
         }
         if !entry.is_behind() {
             self.behind += 1;
@@ -227,17 +246,25 @@ impl Delivery {
         self.wake = min(self.wake, at);
     }
 
-    /// Moves the position over one message.
-    fn hand_out(&mut self, conv: &ConvId, seq: Seq, at: At<'_>) {
-        let Some(entry) = self.convs.get_mut(conv) else { return };
+    /// Moves the position over one message. True where it puts the user out of the room: then the conversation is closed.
+    fn hand_out(&mut self, conv: &ConvId, seq: Seq, puts_out: Option<&UserId>, at: At<'_>) -> bool {
+        let is_exit = puts_out.is_some() && puts_out == self.me.as_ref();
+        let Some(entry) = self.convs.get_mut(conv) else { return false };
         let was_behind = entry.is_behind();
         entry.position = Some(seq);
+        if is_exit {
+            entry.close();
+        }
         self.unacked += 1;
         if was_behind && !entry.is_behind() {
             self.behind -= 1;
         }
         self.watch(conv, at);
         self.settle_login(conv);
+        if is_exit {
+            self.enqueue(conv);
+        }
+        is_exit
     }
 
     /// A conversation that rested moves again.
@@ -261,8 +288,16 @@ impl Delivery {
 
     /// Where nothing is under way the position alone is kept.
     fn rest(&mut self) {
-        for (conv, entry) in self.convs.extract_if(|_, entry| entry.may_be_forgotten()) {
-            self.rested.put(conv, entry.acked);
+        let keeps_all = self.may_bring_old_cursors();
+        for (conv, entry) in self.convs.extract_if(|_, entry| entry.may_be_forgotten() && !(keeps_all && entry.closed))
+        {
+            match entry.position {
+                // A room that the user is out of has no position to go on from.
+                _ if entry.closed => {}
+                // What was jumped over there is not for the user.
+                Some(position) if conv.is_room() => self.rested.put(conv, position),
+                _ => self.rested.put(conv, entry.acked),
+            }
         }
     }
 
@@ -270,9 +305,13 @@ impl Delivery {
     /// page of heads or for an acknowledgement: they may be older than what would be forgotten, and the conversation would
     /// be handed out a second time.
     fn forget(&mut self, at: At<'_>) {
-        if self.compare != Compare::Reading && self.checks == 0 {
+        if !self.may_bring_old_cursors() {
             self.rested.keep(at.rules.known);
         }
+    }
+
+    fn may_bring_old_cursors(&self) -> bool {
+        matches!(self.compare, Compare::Reading | Compare::Rooms) || self.checks > 0
     }
 }
 

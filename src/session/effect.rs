@@ -92,6 +92,8 @@ pub enum Effect {
         /// The seq that follows.
         from: Seq,
     },
+    /// The user is not in the room any more: the session listens there no longer.
+    Unlisten(ConvId),
     /// Count the conversations that only a comparison of heads found to be behind.
     GapsFound {
         /// Why the heads were compared.
@@ -129,6 +131,15 @@ pub enum Upkeep {
         /// Where.
         conv: ConvId,
     },
+    /// Read how the user stands to a room and where the device begins there; a member's session listens there from then on.
+    ReadRoom {
+        /// The room's conversation.
+        conv: ConvId,
+        /// The seq to go on from; from the stored cursor when `None`.
+        after: Option<Seq>,
+        /// A seq that was heard of: no older state of the room is of use.
+        at: Seq,
+    },
     /// Find the first row behind a hole in a log.
     FindRow {
         /// Which log.
@@ -151,6 +162,15 @@ pub enum Upkeep {
         after: Option<ConvId>,
         /// Few are expected to be behind: many may be looked at.
         sparse: bool,
+        /// Why.
+        cause: Cause,
+        /// How soon.
+        urgency: Urgency,
+    },
+    /// Read one page of the user's rooms; the session listens on those that the user is in from then on.
+    CompareRooms {
+        /// Where the page before ended.
+        after: Option<ConvId>,
         /// Why.
         cause: Cause,
         /// How soon.
@@ -210,6 +230,21 @@ pub struct Stamped {
 /// A page of conversations with head above cursor and some others, and where the next page starts.
 pub type GapsPage = (Vec<Gap>, Option<ConvId>);
 
+/// A room as it concerns one device. Everything up to `upto` is in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RoomPlace {
+    /// The recorded top of the log.
+    pub upto: Seq,
+    /// The last seq that is for the user: the top for a member, otherwise the one that put the user out.
+    pub last: Seq,
+    /// Where the device is: the seq after this one is for the user, as soon as the log goes that far. `None` where nothing is,
+    /// and nothing will be unless the user joins again.
+    pub start: Option<Seq>,
+}
+
+/// A page of rooms: those in which there may be something to do, and where the next page starts.
+pub type RoomsPage = (Vec<(ConvId, RoomPlace)>, Option<ConvId>);
+
 /// What came of an [`Upkeep`]. Those that are not here need no answer.
 #[derive(Debug)]
 pub enum UpkeepDone {
@@ -228,6 +263,13 @@ pub enum UpkeepDone {
         conv: ConvId,
         /// Up to where the device has acknowledged.
         cursor: Result<Seq, ()>,
+    },
+    /// A room as it concerns the device.
+    RoomRead {
+        /// The room's conversation.
+        conv: ConvId,
+        /// What was found, or nothing where it could not be read.
+        place: Result<RoomPlace, ()>,
     },
     /// The first row behind a hole.
     RowFound {
@@ -249,6 +291,13 @@ pub enum UpkeepDone {
         cause: Cause,
         /// The page, or nothing where it could not be read.
         page: Result<GapsPage, ()>,
+    },
+    /// A page of rooms.
+    RoomsCompared {
+        /// Why.
+        cause: Cause,
+        /// The page, or nothing where it could not be read.
+        page: Result<RoomsPage, ()>,
     },
     /// The top and the cursor of a conversation.
     AckChecked {

@@ -16,10 +16,10 @@ mod rules;
 mod session;
 
 pub use delivery::Delivery;
-pub use effect::{AckCheck, Cause, Effect, GapsPage, Stamped, Upkeep, UpkeepDone, Urgency};
+pub use effect::{AckCheck, Cause, Effect, GapsPage, RoomPlace, RoomsPage, Stamped, Upkeep, UpkeepDone, Urgency};
 pub use greeting::{Greeting, Rejection};
 pub use rate::Rate;
-pub use rules::{BEHIND, GAPS, KNOWN, PAGE_ROWS, Rules, WARM};
+pub use rules::{BEHIND, GAPS, KNOWN, PAGE_ROWS, ROOM_ACK_COALESCE, Rules, WARM};
 pub use session::Session;
 
 use crate::model::{Device, Millis, SessionRank};

@@ -10,6 +10,8 @@ pub const GAPS: usize = 256;
 pub const BEHIND: usize = 64;
 /// [`Rules::known`] of a node.
 pub const KNOWN: usize = 256;
+/// [`Rules::room_ack_coalesce`] of a node, in milliseconds.
+pub const ROOM_ACK_COALESCE: Tick = 10_000;
 /// [`Rules::warm`] of a node.
 pub const WARM: usize = 32;
 
@@ -35,6 +37,8 @@ pub struct Rules {
     pub warm: usize,
     /// At least this long between two writes of one cursor.
     pub ack_coalesce: Tick,
+    /// The same of a cursor in a room: what one message there makes many members write.
+    pub room_ack_coalesce: Tick,
     /// From the fence to the second look at the heads.
     pub recheck: Tick,
     /// Between two slow sweeps; 0 switches them off.

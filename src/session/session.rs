@@ -8,8 +8,8 @@ use std::sync::Arc;
 use compact_str::ToCompactString;
 
 use super::{
-    AckCheck, Cause, Delivery, Effect, Expiry, GapsPage, Identity, Moved, Rules, Stamped, Tick, Upkeep, UpkeepDone,
-    delivery::At, gate::Gate, greeting::Arrival, retry::Retry,
+    AckCheck, Cause, Delivery, Effect, Expiry, GapsPage, Identity, Moved, RoomsPage, Rules, Stamped, Tick, Upkeep,
+    UpkeepDone, delivery::At, gate::Gate, greeting::Arrival, retry::Retry,
 };
 use crate::{
     model::{ConvId, Recipient, Seq, SessionRank, Since},
@@ -57,7 +57,7 @@ impl Session {
         out: &mut Out,
     ) -> Self {
         let Arrival { rules, now, phase, stamps, .. } = arrival;
-        let delivery = Delivery::begin(&rules, since, phase, now);
+        let delivery = Delivery::begin(&identity.device.user, &rules, since, phase, now);
         let sweep_at = (rules.reconcile > 0).then(|| now + rules.reconcile / 2 + rules.reconcile * phase / 1000);
         let mut session = Self {
             retry: Retry::new(identity.rank.session.as_str()),
@@ -176,8 +176,11 @@ impl Session {
     }
 
     fn on_ask(&mut self, reference: Option<u64>, mut ask: Ask, out: &mut Out) {
-        if let Ask::Send(ask::Send { to: Recipient::User(peer), handed, .. }) = &mut ask {
-            *handed = self.delivery.handed(&ConvId::direct(&self.identity.device.user, peer));
+        if let Ask::Send(ask::Send { to, handed, .. }) = &mut ask {
+            *handed = self.delivery.handed(&match to {
+                Recipient::User(peer) => ConvId::direct(&self.identity.device.user, peer),
+                Recipient::Room(room) => ConvId::room(room),
+            });
         }
         if let Ask::Read(ask::Read { conv, handed, .. }) = &mut ask {
             *handed = self.delivery.handed(conv);
@@ -245,12 +248,17 @@ impl Session {
                 self.delivery.on_cursor_read(&conv, cursor, At { rules: &self.rules, now }, out);
                 self.after_delivery(out);
             }
+            UpkeepDone::RoomRead { conv, place } => {
+                self.delivery.on_room_read(&conv, place, At { rules: &self.rules, now }, out);
+                self.after_delivery(out);
+            }
             UpkeepDone::RowFound { conv, next } => {
                 self.delivery.on_row_found(&conv, next, At { rules: &self.rules, now }, out);
                 self.after_delivery(out);
             }
             UpkeepDone::StampsRead { cause, stamps } => self.on_stamps(cause, stamps, now, out),
             UpkeepDone::Compared { cause, page } => self.on_gaps(cause, page, now, out),
+            UpkeepDone::RoomsCompared { cause, page } => self.on_rooms(cause, page, now, out),
             UpkeepDone::AckChecked { check, found } => self.on_ack_checked(check, found, now, out),
             UpkeepDone::CursorRaised { conv, stored } => {
                 self.delivery.on_cursor(&conv, stored, At { rules: &self.rules, now }, out);
@@ -300,10 +308,18 @@ impl Session {
             // What it goes by from now on would be cursors that start anew, and it would hand out everything again.
             return out.push(Effect::Close(CloseReason::Retired));
         }
-        if self.delivery.on_stamps(stamps, At { rules: &self.rules, now }, out) {
-            self.retry.reset();
-            self.after_delivery(out);
+        self.delivery.on_stamps(stamps, At { rules: &self.rules, now }, out);
+    }
+
+    /// A page of the user's rooms.
+    fn on_rooms(&mut self, cause: Cause, page: Result<RoomsPage, ()>, now: Tick, out: &mut Out) {
+        let Ok((rooms, next)) = page else { return self.on_compare_failed(cause, now) };
+        self.retry.reset();
+        let found = self.delivery.on_rooms(rooms, next, At { rules: &self.rules, now }, out);
+        if found > 0 {
+            out.push(Effect::GapsFound { cause, found });
         }
+        self.after_delivery(out);
     }
 
     fn on_compare_failed(&mut self, cause: Cause, now: Tick) {

@@ -286,6 +286,7 @@ impl World {
                 Effect::Ask { reference, ask } => self.ask(What::Ask { reference, ask }),
                 Effect::Upkeep(Upkeep::Announce(_) | Upkeep::Undelivered { .. }) | Effect::Ping => {}
                 Effect::Upkeep(need) => self.ask(What::Upkeep(need)),
+                Effect::Unlisten(room) => panic!("nobody listens on {room}"),
                 Effect::CompareSkipped { .. } => self.skipped += 1,
                 Effect::GapsFound { found, .. } => assert!(found > 0 && found <= CONVS),
                 Effect::Cut { conv, first, .. } => panic!("{conv}: {first} is merely late (R18)"),
@@ -475,6 +476,10 @@ impl World {
                 all.truncate(3);
                 UpkeepDone::Compared { cause, page: Ok((all, next)) }
             }
+            Upkeep::CompareRooms { cause, .. } => {
+                let page = if fail { Err(()) } else { Ok((Vec::new(), None)) };
+                UpkeepDone::RoomsCompared { cause, page }
+            }
             Upkeep::CheckAck(check) => {
                 let index = index_of(&check.conv);
                 let unavailable = || Err(Refused::new(ErrorCode::Unavailable, "the store is away"));
@@ -487,7 +492,9 @@ impl World {
                 self.cursors[index] = self.cursors[index].max(stored.unwrap_or(0));
                 UpkeepDone::CursorRaised { conv, stored }
             }
-            Upkeep::Announce(_) | Upkeep::Undelivered { .. } => unreachable!("not asked for in this model"),
+            Upkeep::ReadRoom { .. } | Upkeep::Announce(_) | Upkeep::Undelivered { .. } => {
+                unreachable!("not asked for in this model")
+            }
         }
     }
 
@@ -593,7 +600,7 @@ impl World {
             self.session.on_notice(&conv(index), seq, self.now, &mut out);
         } else {
             let frame = SharedFrame::encoded(vec![0; 100].into());
-            let live = Arc::new(LiveMessage { conv: conv(index), seq, frame, from_bus: true });
+            let live = Arc::new(LiveMessage { conv: conv(index), seq, puts_out: None, frame, from_bus: true });
             self.session.on_live(live, self.now, &mut out);
         }
         self.take(out);
@@ -802,6 +809,7 @@ fn a_read_mark_says_how_far_the_session_knows_the_log() {
 fn compare(session: &mut Session, cause: Cause, now: Tick, out: &mut Vec<Effect>) {
     session.on_upkeep(UpkeepDone::StampsRead { cause, stamps: Ok(stamped(1)) }, now, out);
     session.on_upkeep(UpkeepDone::Compared { cause, page: Ok((Vec::new(), None)) }, now, out);
+    session.on_upkeep(UpkeepDone::RoomsCompared { cause, page: Ok((Vec::new(), None)) }, now, out);
 }
 
 /// R12: a comparison that failed keeps its cause, and with it its class, and is tried again later and later. What would

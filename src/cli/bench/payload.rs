@@ -53,7 +53,7 @@ pub(super) fn peek(encoding: Encoding, payload: &[u8]) -> Option<Peek<'_>> {
 mod tests {
     use super::*;
     use crate::{
-        model::{ConvId, UserId},
+        model::{ConvId, Kind, UserId},
         protocol::{Body, Message, ServerFrame},
     };
 
@@ -65,6 +65,7 @@ mod tests {
         assert_eq!(payload.text(10).len(), SMALLEST_BODY);
         assert_eq!(Payload::parse("short"), None);
         let frame = ServerFrame::Message(Message {
+            kind: Kind::Message,
             conv: ConvId::new("dm:a:b").unwrap(),
             seq: 5,
             from: UserId::new("a").unwrap(),

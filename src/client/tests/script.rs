@@ -21,7 +21,7 @@ use tokio_tungstenite::{
 use super::conv;
 use crate::{
     client::{Client, ClientOptions},
-    model::{DeviceId, Seq, SessionId, UserId},
+    model::{DeviceId, Kind, Seq, SessionId, UserId},
     protocol::{
         Ask, Body, ClientFrame, CloseReason, Encoding, ErrorCode, Message, Request, ServerFrame, ask,
         server::{Limits, Signal, Welcome},
@@ -193,5 +193,13 @@ impl Peer {
 }
 
 fn message(seq: Seq, text: &str) -> Message {
-    Message { conv: conv(), seq, from: UserId::new("bob").unwrap(), ts: 1, cid: None, body: Body::text(text) }
+    Message {
+        conv: conv(),
+        seq,
+        kind: Kind::Message,
+        from: UserId::new("bob").unwrap(),
+        ts: 1,
+        cid: None,
+        body: Body::text(text),
+    }
 }

@@ -6,7 +6,7 @@ use compact_str::CompactString;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{Reach, Role};
-use crate::model::{Body, UserId};
+use crate::model::{Body, Kind, UserId};
 
 /// One change, made by the sender of its row.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,6 +58,20 @@ impl Change {
             Self::Invited { user } | Self::Kicked { user } | Self::Role { user, .. } => Some(user),
             Self::Topic { .. } => None,
         }
+    }
+
+    /// Whom it puts out of the room, when `sender` makes it.
+    pub fn puts_out(self, sender: &UserId) -> Option<UserId> {
+        match self {
+            Self::Left => Some(sender.clone()),
+            Self::Kicked { user } => Some(user),
+            _ => None,
+        }
+    }
+
+    /// The change that a row is; `None` for one that is no event.
+    pub fn of_row(kind: Kind, body: &Body) -> Option<Self> {
+        if kind == Kind::Event { Self::from_body(body).ok() } else { None }
     }
 
     /// The body of its row.

@@ -1,7 +1,7 @@
 //! `create`, `join`, `leave`, `invite`, `kick`, `role`, `topic`: a row in the room's log, placed by whoever may place rows
 //! there, who also decides whether it may be.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, sync::Arc};
 
 use aws_lc_rs::digest;
 use tokio::sync::oneshot;
@@ -10,7 +10,7 @@ use super::super::{Caller, Ops, counted, fault};
 use crate::{
     metrics::StoreOp,
     model::{
-        Cid, ConvId, Kind, NewMessage, RoomId, UserId, now_millis,
+        Cid, ConvId, RoomId, UserId,
         room::{Change, Denied},
     },
     overload::{Class, cost},
@@ -24,32 +24,23 @@ use crate::{
 /// Memberships read at once.
 const PAGE: usize = 200;
 
-pub(in crate::ops) async fn perform(ops: &Ops, caller: &Caller, ask: ChangeRoom) -> Outcome {
+pub(in crate::ops) async fn perform(ops: &Arc<Ops>, caller: &Caller, ask: ChangeRoom) -> Outcome {
     let user = caller.name();
     let cid = ask.cid.unwrap_or_else(fresh_cid);
     let room = ask.room.unwrap_or_else(|| named_after(user, &cid));
     if matches!(ask.change, Change::Created { .. } | Change::Joined) {
         within_limit(ops, user, &room).await?;
     }
-    let message = NewMessage {
-        kind: Kind::Event,
-        sender: user.clone(),
-        service: caller.is_service(),
-        cid,
-        ts: now_millis(),
-        body: ask.change.to_body(),
-        read_upto: 0,
-    };
-    let conv = ConvId::room(&room);
     let (answer, stored) = oneshot::channel();
     let told = move |result: &StoreResult<_>| drop(answer.send(result.clone()));
-    ops.appender.submit(conv.clone(), message, Box::new(told));
+    ops.change(&room, user.clone(), cid, &ask.change, told);
     let stored = stored.await.unwrap_or_else(|_| Err(StoreError::unavailable("the store gave no answer")));
     let seq = match counted(&ops.metrics, StoreOp::Append, stored) {
         Ok(appended) => Some(appended.seq),
         Err(StoreError::Denied(Denied::Already)) => None,
         Err(error) => return Err(fault::refused(&error)),
     };
+    let conv = ConvId::room(&room);
     Ok(Answer::Changed(RoomChanged { reference: None, room, conv, seq }))
 }
 

@@ -159,9 +159,10 @@ async fn log(ops: &Ops, user: &UserId, conv: &ConvId, row: &RoomRow, since: Seq)
         CountsAt::Known(counts) => counts,
         CountsAt::AboveTop(_) => row.counts,
     };
-    let last = row.last.clone().map(|Preview { sender, cid, body, .. }| Message {
+    let last = row.last.clone().map(|Preview { kind, sender, cid, body }| Message {
         conv: conv.clone(),
         seq: row.head,
+        kind,
         from: sender,
         ts: row.ts,
         cid: Some(cid),

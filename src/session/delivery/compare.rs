@@ -22,6 +22,13 @@ pub(super) enum Compare {
         /// Few were behind on the page before.
         sparse: bool,
     },
+    /// A page of rooms is being read: they come after the direct conversations.
+    Rooms,
+    /// The next page of rooms waits, as [`Compare::Holding`].
+    HoldingRooms {
+        /// Where it starts.
+        next: ConvId,
+    },
 }
 
 /// Of two causes the one whose class waits less.
@@ -116,6 +123,7 @@ impl Delivery {
         };
         if self.compare == Compare::Idle {
             self.on_compared(at);
+            self.read_rooms(None, out);
         }
         self.fill(at, out);
         self.resume_compare(at, out);
@@ -135,7 +143,14 @@ impl Delivery {
 
     pub(super) fn resume_compare(&mut self, at: At<'_>, out: &mut Out) {
         match &self.compare {
-            Compare::Stamps | Compare::Reading => {}
+            Compare::Stamps | Compare::Reading | Compare::Rooms => {}
+            Compare::HoldingRooms { next } => {
+                if self.behind < at.rules.behind {
+                    let next = next.clone();
+                    self.forget(at);
+                    self.read_rooms(Some(next), out);
+                }
+            }
             Compare::Holding { next, sparse } => {
                 if self.behind < at.rules.behind {
                     let place = (next.clone(), *sparse);

@@ -16,6 +16,12 @@ pub(super) struct Conv {
     pub(super) stored: Seq,
     /// Highest seq heard of, from the bus or from a head (R5).
     pub(super) want: Seq,
+    /// Nothing is handed out: how the user stands to the room is to be read first, or the user is not in it.
+    pub(super) closed: bool,
+    /// How the user stands to the room is to be read.
+    pub(super) must_read: bool,
+    /// Highest seq heard of that no state of the room which was read has in it.
+    pub(super) unseen: Seq,
     /// A page is being read, and what is kept free for it.
     pub(super) filling: Option<Room>,
     /// The live message that waits for the cursor, where that is all that is being read.
@@ -51,8 +57,17 @@ impl Conv {
         Self { position: Some(position), acked: position, stored: position, ..Self::default() }
     }
 
+    /// The position is where something may have put the user out: how the user stands to the room is read before anything
+    /// above it is handed out.
+    pub(super) fn close(&mut self) {
+        let position = self.position.unwrap_or(0);
+        self.unseen = self.unseen.max(self.want);
+        (self.want, self.heard) = (self.want.min(position), self.heard.min(position));
+        (self.closed, self.must_read) = (true, true);
+    }
+
     pub(super) fn is_behind(&self) -> bool {
-        self.position.is_none_or(|position| position < self.want)
+        !self.closed && self.position.is_none_or(|position| position < self.want)
     }
 
     pub(super) fn unacked(&self) -> u64 {
@@ -62,7 +77,12 @@ impl Conv {
     /// R8: nothing is lost by reading the position from the store again.
     pub(super) fn may_be_forgotten(&self) -> bool {
         let idle = !self.queued && self.filling.is_none() && !self.writing;
-        idle && !self.is_behind() && self.unacked() == 0 && self.acked <= self.stored
+        idle && !self.must_read && !self.is_behind() && self.unacked() == 0 && self.acked <= self.stored
+    }
+
+    /// Whether something is to be read for it.
+    pub(super) fn has_work(&self) -> bool {
+        self.must_read || self.is_behind()
     }
 
     /// The last message that this session knows of.

@@ -18,7 +18,7 @@ pub(super) struct Cuts(Option<Box<Vec<(Seq, Seq)>>>);
 
 impl Cuts {
     /// From `first` to `last`, above all that are there.
-    fn add(&mut self, first: Seq, last: Seq) {
+    pub(super) fn add(&mut self, first: Seq, last: Seq) {
         let ranges = self.0.get_or_insert_default();
         match ranges.last_mut() {
             Some(before) if before.1 + 1 >= first => before.1 = before.1.max(last),
@@ -84,7 +84,13 @@ impl Delivery {
     fn step_over(&mut self, conv: &ConvId, first: Seq, from: Seq, out: &mut Out) {
         let Some(entry) = self.convs.get_mut(conv) else { return };
         entry.cuts.add(first, from - 1);
+        let was_behind = entry.is_behind();
         entry.position = Some(from - 1);
+        if conv.is_room() {
+            // What is lost may have put the user out.
+            entry.close();
+            self.behind -= usize::from(was_behind);
+        }
         out.push(Effect::Cut { conv: conv.clone(), first, from });
         self.settle_login(conv);
     }

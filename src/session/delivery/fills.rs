@@ -46,12 +46,15 @@ impl Delivery {
             if row.seq <= position {
                 continue;
             }
+            if self.convs.get(conv).is_some_and(|entry| entry.closed) {
+                break;
+            }
             blocked = self.unacked >= at.rules.window || self.credit == 0;
             if row.seq != position + 1 || blocked {
                 break;
             }
             self.credit = self.credit.saturating_sub(size_of(&row));
-            self.hand_out(conv, row.seq, at);
+            self.hand_out(conv, row.seq, row.puts_out().as_ref(), at);
             out.push(Effect::HandRow(conv.clone(), row));
         }
         let moved = self.convs.get(conv).is_some_and(|entry| entry.position != before);
@@ -79,7 +82,7 @@ impl Delivery {
     /// answer may be older than what was heard (R5).
     pub(super) fn after_page(&mut self, conv: &ConvId, progress: bool, at: At<'_>) {
         let Some(entry) = self.convs.get_mut(conv) else { return };
-        if !entry.is_behind() {
+        if !entry.has_work() {
             entry.misses = 0;
             return;
         }
@@ -118,7 +121,7 @@ impl Delivery {
             let others_wait = self.others_wait();
             let Some(entry) = self.convs.get_mut(&conv) else { continue };
             entry.queued = false;
-            if !entry.is_behind() || entry.filling.is_some() {
+            if !entry.has_work() || entry.filling.is_some() {
                 continue;
             }
             // Nobody takes more than half of the window while others wait.
@@ -130,7 +133,7 @@ impl Delivery {
                 continue;
             }
             // No further than was heard of: up to there the log is settled, and no store needs to look how far it goes.
-            let missing = entry.position.map_or(u64::MAX, |position| entry.want - position);
+            let missing = entry.position.map_or(u64::MAX, |position| entry.want.saturating_sub(position).max(1));
             let rows = u32::try_from(free.min(share).min(missing)).unwrap_or(u32::MAX).min(at.rules.page_rows);
             let left = self.credit.saturating_sub(self.kept_bytes);
             // A page holds one row at least, so one that finds nothing left costs no more than that.
@@ -142,6 +145,11 @@ impl Delivery {
     fn begin_fill(&mut self, conv: ConvId, room: Room, at: At<'_>, out: &mut Out) {
         let Some(entry) = self.convs.get_mut(&conv) else { return };
         self.fills += 1;
+        if entry.must_read || entry.position.is_none() && conv.is_room() {
+            entry.filling = Some(Room::default());
+            let (after, at) = (entry.position, entry.unseen);
+            return out.push(Effect::Upkeep(Upkeep::ReadRoom { conv, after, at }));
+        }
         if let (Some(after), true) = (entry.position, entry.has_hole(at)) {
             entry.filling = Some(Room::default());
             return out.push(Effect::Upkeep(Upkeep::FindRow { after, upto: entry.want, conv }));

@@ -29,10 +29,16 @@ impl Delivery {
         self.kept_rows += u64::from(room.rows);
         self.kept_bytes += room.bytes as usize;
         self.behind += 1;
-        let entry = Conv { want: seq, heard: seq, filling: Some(room), held: Some(live), ..Conv::default() };
+        let need = if conv.is_room() {
+            Upkeep::ReadRoom { conv: conv.clone(), after: None, at: seq }
+        } else {
+            Upkeep::ReadCursor { conv: conv.clone() }
+        };
+        let entry =
+            Conv { want: seq, heard: seq, unseen: seq, filling: Some(room), held: Some(live), ..Conv::default() };
         self.convs.insert(conv.clone(), entry);
         self.watch(&conv, at);
-        out.push(Effect::Upkeep(Upkeep::ReadCursor { conv }));
+        out.push(Effect::Upkeep(need));
     }
 
     /// The cursor of a conversation was read, or could not be.
@@ -44,20 +50,25 @@ impl Delivery {
         if let Ok(cursor) = cursor {
             self.start_at(conv, cursor);
             self.settle_login(conv);
-            if let Some(live) = held
-                && self.follows(conv, live.seq)
-                && self.unacked < at.rules.window
-                && self.credit > 0
-            {
-                self.credit = self.credit.saturating_sub(live.size());
-                self.hand_out(conv, live.seq, at);
-                out.push(Effect::HandLive(live));
-            }
+            self.hand_held(conv, held, at, out);
         }
         // What lies between the cursor and the message is read next.
         self.after_page(conv, cursor.is_ok(), at);
         self.fill(at, out);
         self.resume_compare(at, out);
+    }
+
+    /// What waited in hand goes to the socket, if it is the next one.
+    pub(super) fn hand_held(&mut self, conv: &ConvId, held: Option<Arc<LiveMessage>>, at: At<'_>, out: &mut Out) {
+        if let Some(live) = held
+            && self.follows(conv, live.seq)
+            && self.unacked < at.rules.window
+            && self.credit > 0
+        {
+            self.credit = self.credit.saturating_sub(live.size());
+            self.hand_out(conv, live.seq, live.puts_out.as_ref(), at);
+            out.push(Effect::HandLive(live));
+        }
     }
 
     /// A stored cursor is where a conversation without a position begins. One that has a position by now is further than

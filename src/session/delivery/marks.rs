@@ -50,19 +50,30 @@ impl Delivery {
             }
             return true;
         }
+        let is_new = !self.convs.contains_key(conv);
         let entry = self.convs.entry(conv.clone()).or_insert_with(|| Conv::at(cursor));
         let was_behind = entry.is_behind();
         if entry.position.is_none() {
             (entry.acked, entry.stored) = (cursor, entry.stored.max(cursor));
         }
         let before = entry.unacked();
+        let moved = entry.position.is_none_or(|position| position < seq);
         entry.position = Some(entry.position.unwrap_or(cursor).max(seq));
         self.unacked += entry.unacked() - before;
+        let is_jump = (moved || is_new) && conv.is_room();
+        if is_jump {
+            // What was jumped over may have put the user out.
+            entry.close();
+        }
         if was_behind && !entry.is_behind() {
             self.behind -= 1;
         }
         self.acknowledge(conv, seq, at, out);
         self.settle_login(conv);
+        if is_jump {
+            self.enqueue(conv);
+            self.fill(at, out);
+        }
         self.make_room(at);
         self.resume_compare(at, out);
         true
@@ -90,8 +101,14 @@ impl Delivery {
         if entry.writing || !entry.is_dirty() {
             return;
         }
-        let wait = at.rules.ack_coalesce << entry.failed_writes.min(16);
-        let wait = if entry.failed_writes > 0 { wait.min(WRITE_LATEST.max(at.rules.ack_coalesce)) } else { wait };
+        let is_room = conv.is_room();
+        let least = if is_room { self.room_coalesce } else { at.rules.ack_coalesce };
+        let wait = least << entry.failed_writes.min(16);
+        let wait = if entry.failed_writes > 0 { wait.min(WRITE_LATEST.max(least)) } else { wait };
+        if is_room && entry.wrote_at.is_none() {
+            // Waits before the first write too: when the last one was is forgotten with the conversation.
+            entry.wrote_at = Some(at.now);
+        }
         let due = entry.wrote_at.map_or(at.now, |began| began + wait);
         if due > at.now {
             self.wake_at(due);

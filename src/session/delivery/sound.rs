@@ -32,7 +32,7 @@ impl Delivery {
                 "{conv}: nobody comes for what is held: {self:#?}"
             );
             let is_cared_for = entry.queued || entry.filling.is_some();
-            assert!(!entry.is_behind() || is_cared_for, "{conv} is behind and not filled: {self:#?}");
+            assert!(!entry.has_work() || is_cared_for, "{conv} is behind and not filled: {self:#?}");
             assert!(entry.acked <= entry.position.unwrap_or(entry.acked), "{conv}: acknowledged ahead: {self:#?}");
         }
     }

@@ -3,7 +3,7 @@
 
 use super::{At, Compare, Delivery, Out};
 use crate::{
-    model::Since,
+    model::{Since, UserId},
     session::{Effect, Rules, Stamped, Tick},
 };
 
@@ -23,36 +23,32 @@ pub(super) struct Seen {
 
 impl Delivery {
     /// What a session begins with. `since` is what its client was told by an earlier one: the stamps of a comparison up to
-    /// which the device has everything. `phase`, 0 to 999, spreads the whole comparisons of many sessions.
-    pub fn begin(rules: &Rules, since: Option<Since>, phase: u64, now: Tick) -> Self {
+    /// which the device has everything. `phase`, 0 to 999, spreads the whole comparisons of many sessions, and their writes.
+    pub fn begin(me: &UserId, rules: &Rules, since: Option<Since>, phase: u64, now: Tick) -> Self {
         let full_every = rules.full_reconcile * 3 / 4 + rules.full_reconcile * phase / 2_000;
         let seen = Seen { at: since, next: None, full_at: now + full_every, full_every };
-        Self { seen, ..Self::default() }
+        let room_coalesce = rules.room_ack_coalesce + rules.room_ack_coalesce * phase / 2_000;
+        Self { seen, me: Some(me.clone()), room_coalesce, ..Self::default() }
     }
 
-    /// The stamps were read. True where they end the comparison: nothing has changed since the last one.
-    #[must_use]
-    pub fn on_stamps(&mut self, stamps: Stamped, at: At<'_>, out: &mut Out) -> bool {
+    /// The stamps were read. Where they say that nothing has changed since the last comparison, no direct conversation is
+    /// compared, and the rooms are next.
+    pub fn on_stamps(&mut self, stamps: Stamped, at: At<'_>, out: &mut Out) {
         if self.compare != Compare::Stamps {
-            return false;
+            return;
         }
         let now = stamps.clean.then_some(stamps.since);
         let is_known = now.is_some() && now == self.seen.at;
         if is_known && at.now < self.seen.full_at {
             out.push(Effect::CompareSkipped { cause: self.cause });
-            self.compare = Compare::Idle;
-            self.compared = true;
-            self.resume_compare(at, out);
-            return true;
+            return self.read_rooms(None, out);
         }
         self.seen.next = now;
         self.read_heads(None, out);
-        false
     }
 
-    /// A comparison came to its end, with every page.
+    /// A comparison of direct conversations came to its end, with every page.
     pub(super) fn on_compared(&mut self, at: At<'_>) {
-        self.compared = true;
         self.seen.at = self.seen.next.take();
         self.seen.full_at = at.now + self.seen.full_every;
     }
@@ -66,6 +62,8 @@ impl Delivery {
     /// is stored. That stays so for good, because cursors never go back; only the stamps move on.
     pub fn since(&self) -> Option<Since> {
         let is_stored = |entry: &super::Conv| !entry.is_behind() && entry.position.is_some_and(|at| entry.stored >= at);
-        self.seen.at.filter(|_| self.convs.values().all(is_stored))
+        // The stamps say nothing of rooms.
+        let mut direct = self.convs.iter().filter(|(conv, _)| !conv.is_room());
+        self.seen.at.filter(|_| direct.all(|(_, entry)| is_stored(entry)))
     }
 }

@@ -3,6 +3,7 @@
 //!
 //! The model's store answers late, with what it knew when it was asked or with what it knows now; the bus loses,
 //! repeats and reorders; the socket stalls; sessions end and start again at the stored cursor. A row may be lost for good.
+//! Some of the conversations are rooms, which the user joins and leaves.
 
 use std::collections::BTreeMap;
 
@@ -10,23 +11,34 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    model::{Body, Cid, Counts, Gap, Kind, Row, Since, UserId},
-    protocol::SharedFrame,
-    session::{Stamped, Upkeep},
+    model::{Body, Cid, Counts, Gap, Kind, RoomId, Row, Since, UserId, room::Change},
+    protocol::{ServerFrame, SharedFrame},
+    session::{RoomPlace, Stamped, Upkeep},
 };
 
+mod rooms;
 mod steps;
 
-const CONVS: usize = 5;
+use rooms::Log;
+
+const CONVS: usize = 7;
+/// The conversations before it are direct ones, the others are rooms.
+const FIRST_ROOM: usize = 5;
+
+fn me() -> UserId {
+    UserId::new("me").unwrap()
+}
 
 fn conv(index: usize) -> ConvId {
-    let me = UserId::new("me").unwrap();
-    ConvId::direct(&me, &UserId::new(&format!("peer{index}")).unwrap())
+    if index >= FIRST_ROOM {
+        return ConvId::room(&RoomId::new(&format!("room{index}")).unwrap());
+    }
+    ConvId::direct(&me(), &UserId::new(&format!("peer{index}")).unwrap())
 }
 
 fn live(index: usize, seq: Seq) -> Arc<LiveMessage> {
     let frame = SharedFrame::encoded(vec![0; 100].into());
-    Arc::new(LiveMessage { conv: conv(index), seq, frame, from_bus: true })
+    Arc::new(LiveMessage { conv: conv(index), seq, puts_out: None, frame, from_bus: true })
 }
 
 fn row(seq: Seq) -> Row {
@@ -43,6 +55,7 @@ fn rules() -> Rules {
         known: 2,
         warm: 1,
         hole_after: 2_000,
+        room_ack_coalesce: 500,
         ..crate::node::rules(&crate::config::Config::default())
     }
 }
@@ -60,6 +73,8 @@ enum Request {
     Fill { conv: usize, after: Option<Seq>, rows: usize },
     Position { conv: usize },
     Row { conv: usize, after: Seq, upto: Seq },
+    Room { conv: usize, after: Option<Seq>, at: Seq },
+    Rooms { after: Option<ConvId> },
     Stamps,
     Compare { after: Option<ConvId> },
     Top { conv: usize, seq: Seq },
@@ -77,6 +92,10 @@ struct World {
     lost: [Option<Seq>; CONVS],
     /// This session's client was told that it is left out.
     cut: [bool; CONVS],
+    /// What happened in the rooms.
+    logs: [Log; CONVS],
+    /// The session listens on the room.
+    listens: [bool; CONVS],
     notices: Vec<(usize, Seq)>,
     session: Delivery,
     /// What this session's client got last, where it got anything.
@@ -88,13 +107,30 @@ struct World {
 #[derive(Debug, Clone)]
 enum Step {
     Append(usize),
+    /// The user joins or is put out, and that row may be lost.
+    Member {
+        room: usize,
+        lost: bool,
+    },
     AppendLost(usize),
-    Notice { pick: usize, keep: bool },
+    Notice {
+        pick: usize,
+        keep: bool,
+    },
     Lose(usize),
-    Answer { pick: usize, stale: bool },
+    Answer {
+        pick: usize,
+        stale: bool,
+    },
     Fail(usize),
-    Ack { conv: usize, back: u64 },
-    AckAhead { conv: usize, above: bool },
+    Ack {
+        conv: usize,
+        back: u64,
+    },
+    AckAhead {
+        conv: usize,
+        above: bool,
+    },
     Credit(bool),
     Tick(Tick),
     Compare,
@@ -105,6 +141,7 @@ fn step() -> impl Strategy<Value = Step> {
     let any_conv = 0..CONVS;
     prop_oneof![
         6 => any_conv.clone().prop_map(Step::Append),
+        3 => (FIRST_ROOM..CONVS, (0..12_u8)).prop_map(|(room, lost)| Step::Member { room, lost: lost == 0 }),
         1 => any_conv.clone().prop_map(Step::AppendLost),
         8 => (any::<usize>(), any::<bool>()).prop_map(|(pick, keep)| Step::Notice { pick, keep }),
         1 => any::<usize>().prop_map(Step::Lose),
@@ -129,6 +166,8 @@ impl World {
             acked: [0; CONVS],
             lost: [None; CONVS],
             cut: [false; CONVS],
+            logs: Default::default(),
+            listens: [false; CONVS],
             notices: Vec::new(),
             session: Delivery::default(),
             got: BTreeMap::new(),
@@ -140,7 +179,8 @@ impl World {
     }
 
     fn restart(&mut self) {
-        self.session = Delivery::begin(&self.rules, None, 500, self.now);
+        self.session = Delivery::begin(&me(), &self.rules, None, 500, self.now);
+        self.listens = [false; CONVS];
         self.got.clear();
         self.cut = [false; CONVS];
         // Cursor writes of the old session may still land; its reads go nowhere.
@@ -177,6 +217,14 @@ impl World {
                     self.cut[conv] = true;
                     continue;
                 }
+                Effect::Unlisten(room) => {
+                    self.listens[Self::index(&room)] = false;
+                    continue;
+                }
+                Effect::Frame(ServerFrame::Truncated { conv, from }) => {
+                    self.jumped(Self::index(&conv), from);
+                    continue;
+                }
                 Effect::CompareSkipped { .. } => continue,
                 Effect::Upkeep(need) => need,
                 other => panic!("delivery wants {other:?}"),
@@ -190,6 +238,10 @@ impl World {
                 Upkeep::FindRow { conv, after, upto } => {
                     self.ask(Request::Row { conv: Self::index(&conv), after, upto })
                 }
+                Upkeep::ReadRoom { conv, after, at } => {
+                    self.ask(Request::Room { conv: Self::index(&conv), after, at });
+                }
+                Upkeep::CompareRooms { after, .. } => self.ask(Request::Rooms { after }),
                 Upkeep::ReadStamps { .. } => self.ask(Request::Stamps),
                 Upkeep::Compare { after, .. } => self.ask(Request::Compare { after }),
                 Upkeep::RaiseCursor { conv, seq } => {
@@ -218,16 +270,15 @@ impl World {
     /// I3, and I2's half that can be seen at once: nothing is skipped that the device did not acknowledge.
     fn hand(&mut self, conv: usize, seq: Seq) {
         assert!(seq <= self.tops[conv] && self.lost[conv] != Some(seq));
+        assert!(self.is_mine(conv, seq), "room {conv}: {seq} is not for the user: {:?}", self.logs[conv]);
         match self.got.get(&conv) {
             Some(last) => {
                 let floor = last + 1;
-                let next = (*last).max(self.acked[conv]) + 1;
-                let skip = next + u64::from(self.cut[conv] && self.lost[conv] == Some(next));
+                let skip = self.next_of(conv, (*last).max(self.acked[conv]));
                 assert!(seq >= floor && seq <= skip, "conv {conv}: {seq} after {last}, acked {}", self.acked[conv]);
             }
             None => {
-                let next = self.acked[conv] + 1;
-                let skip = next + u64::from(self.cut[conv] && self.lost[conv] == Some(next));
+                let skip = self.next_of(conv, self.acked[conv]);
                 assert!(seq <= skip, "conv {conv}: starts at {seq}, acked {}", self.acked[conv]);
             }
         }
@@ -250,7 +301,8 @@ impl World {
                 let cursor = after.is_none().then_some(cursors[index]);
                 let start = after.unwrap_or(cursors[index]);
                 let there = |seq: &Seq| self.lost[index] != Some(*seq);
-                let page = (start + 1..=tops[index]).take_while(there).take(rows).map(row).collect();
+                let page = (start + 1..=tops[index]).take_while(there).take(rows);
+                let page = page.map(|seq| self.logs[index].row(seq)).collect();
                 self.session.on_page(&conv(index), cursor, Ok(page), At { rules: &rules, now }, &mut out);
             }
             Request::Position { conv: index } => {
@@ -263,20 +315,34 @@ impl World {
                 let next = if fail { Err(()) } else { Ok(next) };
                 self.session.on_row_found(&conv(index), next, At { rules: &rules, now }, &mut out);
             }
-            Request::Stamps | Request::Compare { .. } if fail => {
+            Request::Room { conv: index, .. } if fail => {
+                self.session.on_room_read(&conv(index), Err(()), At { rules: &rules, now }, &mut out);
+            }
+            Request::Room { conv: index, after, at } => {
+                assert!(at <= tops[index], "it was heard of");
+                let place = self.place(index, after.unwrap_or(asked.cursors[index]), tops[index]);
+                self.session.on_room_read(&conv(index), Ok(place), At { rules: &rules, now }, &mut out);
+            }
+            Request::Stamps | Request::Compare { .. } | Request::Rooms { .. } if fail => {
                 let cause = self.session.on_compare_failed(Cause::Login);
                 self.session.end_back_off();
                 self.session.compare(cause, &mut out);
             }
+            Request::Rooms { after } => {
+                let index = after.map_or(FIRST_ROOM, |after| Self::index(&after) + 1);
+                let place = self.place(index, asked.cursors[index], tops[index]);
+                let next = (index + 1 < CONVS).then(|| conv(index));
+                self.session.on_rooms(vec![(conv(index), place)], next, At { rules: &rules, now }, &mut out);
+            }
             Request::Stamps => {
                 // Counted in the same commit as the heads, as the embedded store does.
-                let count = u128::from(tops.iter().sum::<Seq>());
+                let count = u128::from(tops[..FIRST_ROOM].iter().sum::<Seq>());
                 let stamps = Stamped { since: Since::new(count.to_be_bytes()), clean: true, retired: false };
                 let _ = self.session.on_stamps(stamps, At { rules: &rules, now }, &mut out);
             }
             Request::Compare { after } => {
                 let gap = |i: usize| Gap { conv: conv(i), head: tops[i], cursor: cursors[i] };
-                let mut all: Vec<_> = (0..CONVS).map(gap).collect();
+                let mut all: Vec<_> = (0..FIRST_ROOM).map(gap).collect();
                 all.sort_by(|one, other| one.conv.cmp(&other.conv));
                 all.retain(|gap| after.as_ref().is_none_or(|after| gap.conv > *after));
                 let next = (all.len() > 2).then(|| all[1].conv.clone());
@@ -284,6 +350,12 @@ impl World {
                 self.session.on_gaps(all, next, At { rules: &rules, now }, &mut out);
             }
             Request::Top { .. } if fail => self.session.on_check_failed(),
+            // What was not for the user cannot be acknowledged.
+            Request::Top { conv: index, seq }
+                if seq > cursors[index] && seq <= tops[index] && !self.is_mine(index, seq) =>
+            {
+                self.session.on_check_failed();
+            }
             Request::Top { conv: index, seq } => {
                 let taken = self.session.on_top(
                     &conv(index),
@@ -306,7 +378,7 @@ impl World {
 
     fn ack(&mut self, index: usize, seq: Seq) {
         let mut out = Vec::new();
-        self.acked[index] = self.acked[index].max(seq.min(self.tops[index]));
+        self.acked[index] = self.acked[index].max(seq.min(self.last_mine(index)));
         let (rules, now) = (self.rules.clone(), self.now);
         if !self.session.on_ack(&conv(index), seq, At { rules: &rules, now }, &mut out) {
             self.ask(Request::Top { conv: index, seq });
@@ -322,7 +394,14 @@ impl World {
         let (index, seq) = if keep { self.notices[at] } else { self.notices.remove(at) };
         let (rules, now) = (self.rules.clone(), self.now);
         let mut out = Vec::new();
-        self.session.on_live(live(index, seq), At { rules: &rules, now }, &mut out);
+        if self.logs[index].is_join(seq) {
+            self.session.on_notice(&conv(index), seq, At { rules: &rules, now }, &mut out);
+        } else {
+            let frame = SharedFrame::encoded(vec![0; 100].into());
+            let puts_out = self.logs[index].puts_out(seq);
+            let live = Arc::new(LiveMessage { conv: conv(index), seq, puts_out, frame, from_bus: true });
+            self.session.on_live(live, At { rules: &rules, now }, &mut out);
+        }
         self.take(out);
     }
 
@@ -345,8 +424,11 @@ impl World {
         match step {
             Step::Append(conv) => {
                 self.tops[conv] += 1;
-                self.notices.push((conv, self.tops[conv]));
+                if conv < FIRST_ROOM || self.listens[conv] {
+                    self.notices.push((conv, self.tops[conv]));
+                }
             }
+            Step::Member { room, lost } => self.change(room, lost),
             Step::AppendLost(conv) if self.lost[conv].is_some() => self.run(Step::Append(conv)),
             Step::AppendLost(conv) => {
                 self.tops[conv] += 1;
@@ -366,7 +448,7 @@ impl World {
                 }
             }
             Step::AckAhead { conv, above } => {
-                let seq = self.tops[conv] + if above { 1_000_000 } else { 0 };
+                let seq = if above { self.tops[conv] + 1_000_000 } else { self.last_mine(conv) };
                 // What the client acknowledges without having got it in this session it had before.
                 self.ack(conv, seq);
             }
@@ -402,7 +484,8 @@ impl World {
                 }
             }
             self.pass(1_000);
-            if idle && self.asked.is_empty() && self.session.behind() == 0 && !self.session.is_comparing() {
+            let works = self.session.convs.values().any(Conv::has_work);
+            if idle && self.asked.is_empty() && !works && !self.session.is_comparing() {
                 return;
             }
         }
@@ -412,7 +495,7 @@ impl World {
     fn everything_arrived(&self) {
         for conv in 0..CONVS {
             let had = self.got.get(&conv).copied().unwrap_or(0).max(self.acked[conv]);
-            assert_eq!(had, self.tops[conv], "conv {conv} is not complete: {:#?}", self.session);
+            assert_eq!(had, self.last_mine(conv), "conv {conv} is not complete: {:#?}", self.session);
         }
         assert_eq!(self.caught_up, 1);
     }

@@ -26,6 +26,7 @@ mod refused;
 mod reload;
 mod replaced;
 pub mod resumed;
+mod rooms;
 mod rules_alone;
 mod scenarios;
 mod scylla;

@@ -6,7 +6,7 @@ use std::{fmt::Write as _, fs, path::PathBuf};
 use bytes::Bytes;
 use natter::{
     model::{
-        Cid, ConvId, DeviceId, RoomId, SessionId, UserId,
+        Cid, ConvId, DeviceId, Kind, RoomId, SessionId, UserId,
         room::{Change, Reach, Role, Topic},
     },
     protocol::{
@@ -33,6 +33,7 @@ fn message(seq: u64) -> Message {
     Message {
         conv: conv(),
         seq,
+        kind: Kind::Message,
         from: user("alice"),
         ts: 1_700_000_000_123,
         cid: Some(Cid::new("c-1").unwrap()),
@@ -360,6 +361,12 @@ fn conversations() -> ServerFrame {
     })
 }
 
+fn event(seq: u64) -> Message {
+    let change = Change::Kicked { user: user("bob") };
+    let conv = ConvId::new("room:lobby").unwrap();
+    Message { conv, kind: Kind::Event, body: change.to_body(), ..message(seq) }
+}
+
 fn server_frames() -> Vec<(&'static str, ServerFrame)> {
     let receipt = Receipt { conv: conv(), user: user("bob"), delivered: Some(4), read: Some(3) };
     let signal = Signal { conv: Some(conv()), from: user("bob"), kind: "typing".into(), body: Some(Body::text("x")) };
@@ -382,6 +389,8 @@ fn server_frames() -> Vec<(&'static str, ServerFrame)> {
         ("sent", ServerFrame::Sent(ask::Sent { reference: Some(7), conv: conv(), seq: 5, ts: 1_700_000_000_123 })),
         ("message", ServerFrame::Message(message(5))),
         ("message_rich", ServerFrame::Message(Message { cid: None, body: rich_body(), ..message(6) })),
+        ("message_event", ServerFrame::Message(event(7))),
+        ("member", ServerFrame::Member(event(7))),
         ("history", history),
         ("conversations", conversations()),
         ("sessions", sessions()),

@@ -3,6 +3,8 @@
 
 use super::*;
 
+mod rooms;
+
 /// A session on its own, with what it wants done.
 struct Alone {
     rules: Rules,
@@ -53,10 +55,12 @@ impl Alone {
         self.step(|session, at, out| {
             session.compare_at_login();
             let stamps = Stamped { since: Since::new([1; 16]), clean: true, retired: false };
-            assert!(!session.on_stamps(stamps, at, out));
+            session.on_stamps(stamps, at, out);
             session.on_gaps(gaps, None, at, out);
+            session.on_rooms(Vec::new(), None, at, out);
         });
-        self.out.retain(|effect| !matches!(effect, Effect::Upkeep(Upkeep::Compare { .. })));
+        let is_page = |need: &Upkeep| matches!(need, Upkeep::Compare { .. } | Upkeep::CompareRooms { .. });
+        self.out.retain(|effect| !matches!(effect, Effect::Upkeep(need) if is_page(need)));
     }
 
     /// What was handed out live, and what was asked for, since the last call.
