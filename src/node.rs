@@ -267,6 +267,7 @@ pub(crate) fn limits(config: &Config) -> ops::Limits {
         waiting_bytes: config.limits.waiting_bytes,
         devices_per_user: config.limits.devices_per_user as usize,
         rooms_per_user: config.limits.rooms_per_user as usize,
+        seen_again: Duration::from_secs(config.timing.full_reconcile_secs / 2),
         services_under_way: SERVICES_UNDER_WAY,
     }
 }

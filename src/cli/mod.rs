@@ -24,9 +24,11 @@ use crate::config::{Config, ConfigErrors, Loaded, Sources};
 mod backup;
 mod bench;
 mod config;
+mod conversations;
 mod dev;
 mod doctor;
 mod health;
+mod history;
 mod identity;
 pub mod logging;
 mod migrate;
@@ -34,11 +36,13 @@ mod reload;
 mod repair;
 pub mod report;
 mod restore;
+mod rooms;
 mod running;
 mod send;
 mod serve;
 mod signing;
 mod stores;
+mod table;
 mod tail;
 mod token;
 mod verify;
@@ -127,6 +131,12 @@ enum Command {
     Send(send::Args),
     /// Print messages as they arrive, after those that were missed
     Tail(tail::Args),
+    /// Print a conversation's log, or a part of it
+    History(history::Args),
+    /// List a user's conversations, most recent first
+    Conversations(conversations::Args),
+    /// List a user's rooms, make one, join, invite …
+    Rooms(rooms::Args),
     /// Measure throughput, latency and memory, and check that nothing is lost
     Bench(bench::Args),
     /// Show the configuration in force, or a documented example
@@ -148,6 +158,9 @@ impl Command {
             Self::Token(args) => token::run(args, global).await,
             Self::Send(args) => send::run(args, global).await,
             Self::Tail(args) => tail::run(args, global).await,
+            Self::History(args) => history::run(args, global).await,
+            Self::Conversations(args) => conversations::run(args, global).await,
+            Self::Rooms(args) => rooms::run(args, global).await,
             Self::Bench(args) => bench::run(args, global).await,
             Self::Config(args) => config::run(args, global).await,
         }

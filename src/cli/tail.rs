@@ -4,7 +4,7 @@ use std::{collections::HashMap, process::ExitCode};
 
 use anyhow::bail;
 
-use super::{Global, identity::Identity, print};
+use super::{Global, identity::Identity, print, table::printable};
 use crate::{
     client::{Client, ClientOptions, Event},
     model::{ConvId, Seq},
@@ -158,7 +158,8 @@ fn notice(event: &Event) {
     eprintln!("natter: {words}");
 }
 
-fn line(message: &Message) -> String {
+/// A message as a line, for people.
+pub(super) fn line(message: &Message) -> String {
     let secs = message.ts / 1000 % 86_400;
     let (hour, minute, second) = (secs / 3600, secs / 60 % 60, secs % 60);
     let body = match message.body.parse::<String>() {
@@ -167,15 +168,6 @@ fn line(message: &Message) -> String {
     };
     let Message { conv, seq, from, .. } = message;
     format!("{hour:02}:{minute:02}:{second:02}Z {conv} {seq} {from}: {}", printable(&body))
-}
-
-/// Someone else wrote this: it must not move the cursor or set the title of the reader's terminal.
-fn printable(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() { shown.extend(c.escape_default()) } else { shown.push(c) }
-    }
-    shown
 }
 
 #[cfg(test)]

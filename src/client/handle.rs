@@ -192,7 +192,7 @@ impl Client {
         }
     }
 
-    async fn ask(&self, ask: Call) -> Result<Reply, RequestError> {
+    pub(super) async fn ask(&self, ask: Call) -> Result<Reply, RequestError> {
         let permit = self.in_flight.clone().acquire_owned().await.ok();
         let (reply, answer) = oneshot::channel();
         self.command(Command::Call(PendingCall { ask, reply, permit })).await?;
@@ -204,6 +204,6 @@ impl Client {
     }
 }
 
-fn mismatch(answer: &Reply) -> RequestError {
+pub(super) fn mismatch(answer: &Reply) -> RequestError {
     RequestError::Closed(ConnectError::Protocol(format!("the answer is of another kind: {answer:?}")))
 }

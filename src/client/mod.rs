@@ -23,6 +23,7 @@ mod places;
 mod pump;
 mod refusals;
 mod requests;
+mod rooms;
 mod tls;
 
 pub use connection::{Connection, Endpoint, Incoming};
@@ -31,6 +32,7 @@ pub use events::Event;
 pub use handle::Client;
 pub use options::{ClientOptions, TokenSource};
 pub use requests::{ConversationsPage, HistoryPage, SentInfo};
+pub use rooms::NewRoom;
 pub use tls::Authorities;
 
 #[cfg(test)]

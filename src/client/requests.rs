@@ -11,11 +11,14 @@ use tokio::{
 use super::{ConnectError, RequestError};
 use crate::{
     backoff::Backoff,
-    model::{Cid, ConvId, Millis, Recipient, Seq, SessionId},
+    model::{
+        Cid, ConvId, Millis, Recipient, RoomId, Seq, SessionId, UserId,
+        room::{Change, Topic},
+    },
     protocol::{
         Body, HistoryFrom, Message, ServerFrame,
         ask::{self, Conversation, EndSession, SessionsPage},
-        client::Outgoing,
+        client::{Changing, Outgoing},
     },
 };
 
@@ -61,6 +64,10 @@ pub(super) enum Call {
     Conversations { after: Option<String>, limit: usize },
     Sessions,
     EndSession(EndSession),
+    ChangeRoom(ask::ChangeRoom),
+    Room { room: RoomId },
+    Rooms { after: Option<RoomId>, limit: usize },
+    Members { room: RoomId, after: Option<UserId>, limit: usize },
     Token { token: String },
     Ping,
 }
@@ -73,6 +80,10 @@ pub(super) enum Reply {
     Conversations(ConversationsPage),
     Sessions(SessionsPage),
     Ended(Vec<SessionId>),
+    Changed(ask::RoomChanged),
+    Room(Box<ask::RoomView>),
+    Rooms(ask::RoomsPage),
+    Members(ask::MembersPage),
     Token(Millis),
     Pong,
 }
@@ -171,6 +182,10 @@ impl Requests {
             }
             ServerFrame::Sessions(page) => Ok(Reply::Sessions(SessionsPage { reference: None, ..page })),
             ServerFrame::Ended(ask::Ended { sessions, .. }) => Ok(Reply::Ended(sessions)),
+            ServerFrame::Changed(changed) => Ok(Reply::Changed(changed)),
+            ServerFrame::Room(ask::RoomShown { view, .. }) => Ok(Reply::Room(Box::new(view))),
+            ServerFrame::Rooms(page) => Ok(Reply::Rooms(ask::RoomsPage { reference: None, ..page })),
+            ServerFrame::Members(page) => Ok(Reply::Members(ask::MembersPage { reference: None, ..page })),
             ServerFrame::TokenOk { exp, .. } => Ok(Reply::Token(exp)),
             ServerFrame::Pong { .. } => Ok(Reply::Pong),
             ServerFrame::Error { retry: true, retry_after_ms, .. } => {
@@ -248,8 +263,34 @@ impl Call {
             Self::EndSession(EndSession::Device(device)) => {
                 write(&Outgoing::EndSession { reference, session: None, device: Some(device.as_str()) })
             }
+            Self::ChangeRoom(change) => write_change(reference, change, write),
+            Self::Room { room } => write(&Outgoing::Room { reference, room: room.as_str() }),
+            Self::Rooms { after, limit } => {
+                write(&Outgoing::Rooms { reference, after: after.as_ref().map(RoomId::as_str), limit: *limit })
+            }
+            Self::Members { room, after, limit } => {
+                let after = after.as_ref().map(UserId::as_str);
+                write(&Outgoing::Members { reference, room: room.as_str(), after, limit: *limit })
+            }
             Self::Token { token } => write(&Outgoing::Token { reference, token }),
             Self::Ping => write(&Outgoing::Ping { reference }),
         }
+    }
+}
+
+fn write_change<T>(reference: Option<u64>, ask: &ask::ChangeRoom, write: impl FnOnce(&Outgoing<'_>) -> T) -> T {
+    let change =
+        Changing { reference, room: ask.room.as_ref().map(RoomId::as_str), cid: ask.cid.as_ref().map(Cid::as_str) };
+    match &ask.change {
+        Change::Created { topic, public, history } => {
+            let topic = topic.as_ref().map(Topic::as_str);
+            write(&Outgoing::Create { change, topic, public: *public, history: *history })
+        }
+        Change::Joined => write(&Outgoing::Join(change)),
+        Change::Left => write(&Outgoing::Leave(change)),
+        Change::Invited { user } => write(&Outgoing::Invite { change, user: user.as_str() }),
+        Change::Kicked { user } => write(&Outgoing::Kick { change, user: user.as_str() }),
+        Change::Role { user, role } => write(&Outgoing::Role { change, user: user.as_str(), role: *role }),
+        Change::Topic { topic } => write(&Outgoing::Topic { change, topic: topic.as_ref().map(Topic::as_str) }),
     }
 }

@@ -1,8 +1,13 @@
 //! `history`: a page of a log, oldest first.
 
-use super::{Caller, Ops, counted, fault, fault::is_served};
+use super::{
+    Caller, Ops, counted, fault,
+    fault::is_served,
+    rooms::{self, Part},
+};
 use crate::{
     metrics::StoreOp,
+    model::Parties,
     overload::{Class, cost},
     protocol::{
         Answer, Message, Outcome, Refused,
@@ -14,30 +19,42 @@ use crate::{
 /// Bytes of bodies in one page: what an answer may hold in memory.
 pub(super) const PAGE_BYTES: usize = 256 << 10;
 
+/// Messages, and whether there are more in the direction asked for.
+pub(super) type Page = (Vec<Message>, bool);
+
 /// Reads the page, and whether there is more in the direction asked for.
 pub(super) async fn perform(ops: &Ops, caller: &Caller, ask: ask::History) -> Outcome {
-    caller.belongs_to(&ask.conv)?;
+    let part = match ask.conv.parties() {
+        Parties::Room(room) => Some(rooms::part(ops, caller, &room).await?),
+        Parties::Direct(..) => {
+            caller.belongs_to(&ask.conv)?;
+            None
+        }
+    };
     let op = match ask.from {
         HistoryFrom::Before(_) => StoreOp::ReadBefore,
         HistoryFrom::After(_) | HistoryFrom::Around(_) => StoreOp::ReadAfter,
     };
-    let found = caller.while_there(in_turn(ops, &ask)).await??;
+    let found = caller.while_there(in_turn(ops, &ask, part.as_ref())).await??;
     match counted(&ops.metrics, op, found) {
         Ok((messages, more)) => Ok(Answer::History(HistoryPage { reference: None, conv: ask.conv, messages, more })),
         Err(error) => Err(fault::refused(&error)),
     }
 }
 
-async fn in_turn(ops: &Ops, ask: &ask::History) -> Result<StoreResult<(Vec<Message>, bool)>, Refused> {
+async fn in_turn(ops: &Ops, ask: &ask::History, part: Option<&Part>) -> Result<StoreResult<Page>, Refused> {
     let turn = ops.turn(Class::Listing, cost(ask.limit, 0)).await?;
-    let found = read(ops, ask).await;
+    let found = match part {
+        Some(part) => rooms::history(ops, ask, part).await,
+        None => read(ops, ask).await,
+    };
     let bodies = |messages: &[Message]| messages.iter().map(|message| message.body.size()).sum();
     let used = found.as_ref().map_or(0, |(messages, _)| cost(1 + messages.len(), bodies(messages)));
     turn.end(used, is_served(&found));
     Ok(found)
 }
 
-async fn read(ops: &Ops, ask: &ask::History) -> StoreResult<(Vec<Message>, bool)> {
+async fn read(ops: &Ops, ask: &ask::History) -> StoreResult<Page> {
     let (logs, span) = (&ops.store.logs, Span { rows: ask.limit, bytes: PAGE_BYTES });
     let (rows, more) = match ask.from {
         HistoryFrom::Around(seq) => {

@@ -15,6 +15,7 @@ mod receipts;
 mod room_places;
 mod room_rows;
 mod room_sweep;
+mod rooms;
 mod send;
 mod sessions;
 mod signal;
@@ -56,6 +57,8 @@ pub struct Limits {
     pub devices_per_user: usize,
     /// Most rooms that a user may be in.
     pub rooms_per_user: usize,
+    /// How long a device that is online may not have been noted as in use.
+    pub seen_again: Duration,
     /// Requests of services under way at once; more are refused with `unavailable`, retry.
     pub services_under_way: usize,
 }
@@ -157,6 +160,24 @@ impl Ops {
             }
             Ask::EndSession(ask) => {
                 self.spawn(caller, done, async move |ops, caller| end_session::perform(&ops, &caller, ask).await);
+            }
+            Ask::Create(ask)
+            | Ask::Join(ask)
+            | Ask::Leave(ask)
+            | Ask::Invite(ask)
+            | Ask::Kick(ask)
+            | Ask::Role(ask)
+            | Ask::Topic(ask) => {
+                self.spawn(caller, done, async move |ops, caller| rooms::change(&ops, &caller, ask).await);
+            }
+            Ask::Room(ask) => {
+                self.spawn(caller, done, async move |ops, caller| rooms::one(&ops, &caller, ask).await);
+            }
+            Ask::Rooms(ask) => {
+                self.spawn(caller, done, async move |ops, caller| rooms::rooms(&ops, &caller, ask).await);
+            }
+            Ask::Members(ask) => {
+                self.spawn(caller, done, async move |ops, caller| rooms::members(&ops, &caller, ask).await);
             }
             Ask::Unserved(op) => done(Err(unserved(op.word()))),
         }

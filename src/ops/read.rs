@@ -1,9 +1,9 @@
 //! `read`: the caller's read mark is raised, and both sides are told.
 
-use super::{Caller, Ops, counted, fault, receipts};
+use super::{Caller, Ops, counted, fault, receipts, rooms};
 use crate::{
     metrics::StoreOp,
-    model::ReadMark,
+    model::{Parties, ReadMark},
     overload::{Class, cost},
     protocol::{Answer, ErrorCode, Outcome, Refused, ask},
     store::CountsAt,
@@ -12,7 +12,10 @@ use crate::{
 /// A mark above the top is an error and changes nothing (R7). What the session was handed exists: then only what was counted
 /// there is read, one row, and nothing where this node knows it.
 pub(super) async fn perform(ops: &Ops, caller: &Caller, ask: ask::Read) -> Outcome {
-    caller.belongs_to(&ask.conv)?;
+    match ask.conv.parties() {
+        Parties::Room(room) => rooms::member(ops, caller, &room).await.map(drop)?,
+        Parties::Direct(..) => caller.belongs_to(&ask.conv)?,
+    }
     let turn = ops.turn(Class::Fill, cost(2, 0)).await?;
     let done = mark(ops, caller, ask).await;
     turn.end(cost(2, 0), !matches!(&done, Err(refused) if refused.code == ErrorCode::Unavailable));

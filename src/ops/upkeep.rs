@@ -219,6 +219,12 @@ async fn compare(ops: &Ops, device: &Device, (after, scan): Place, cause: Cause,
     turn.end(cost(scanned, 0), is_served(&read));
     let read = counted(&ops.metrics, StoreOp::Gaps, read);
     ops.metrics.reconcile_rows.inc_by(scanned as u64);
+    if after.is_none() && cause == Cause::Sweep {
+        // A device that has been online for weeks logged in longest ago of all, and must not be taken for the one that nobody
+        // uses any more. Failing is no harm, the next sweep tells it.
+        let seen = ops.store.marks.refresh(device, ops.limits.seen_again).await;
+        let _ = counted(&ops.metrics, StoreOp::Devices, seen);
+    }
     UpkeepDone::Compared { cause, page: read.map_err(drop).map(|page| ([page.items, page.level].concat(), page.next)) }
 }
 

@@ -7,7 +7,7 @@ mod blame;
 mod outgoing;
 
 use compact_str::CompactString;
-pub use outgoing::Outgoing;
+pub use outgoing::{Changing, Outgoing};
 
 use super::{
     Ask, Encoding, ErrorCode, Op, Refused,

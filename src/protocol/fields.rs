@@ -41,11 +41,17 @@ pub(super) struct Fields<'a> {
     pub(super) around: Option<u64>,
     pub(super) after: Option<After>,
     pub(super) limit: Option<u64>,
+    pub(super) room: Option<String>,
+    pub(super) user: Option<String>,
+    pub(super) role: Option<String>,
+    pub(super) topic: Option<String>,
+    pub(super) history: Option<String>,
+    pub(super) public: Option<bool>,
     #[serde(rename = "type")]
     pub(super) kind: Option<String>,
 }
 
-/// A seq for `history`, an opaque text for `conversations`.
+/// A seq for `history`, a text for lists.
 #[derive(Deserialize)]
 #[serde(untagged)]
 pub(super) enum After {

@@ -131,10 +131,26 @@ ops! {
     Ping, "ping", limited: true, weight: SMALL;
     /// Who is online. Not served yet.
     Presence, "presence", limited: true, weight: SMALL;
-    /// Enters a room. Not served yet.
-    Join, "join", limited: true, weight: SMALL;
-    /// Leaves a room. Not served yet.
-    Leave, "leave", limited: true, weight: SMALL;
+    /// Makes a room. This and the six below are answered alike.
+    Create, "create", limited: true, weight: SMALL, asks: ask::ChangeRoom, answered: Changed(ask::RoomChanged);
+    /// Enters a room.
+    Join, "join", limited: true, weight: SMALL, asks: ask::ChangeRoom;
+    /// Leaves a room, or declines an invitation.
+    Leave, "leave", limited: true, weight: SMALL, asks: ask::ChangeRoom;
+    /// Lets a user join a room.
+    Invite, "invite", limited: true, weight: SMALL, asks: ask::ChangeRoom;
+    /// Puts a user out of a room.
+    Kick, "kick", limited: true, weight: SMALL, asks: ask::ChangeRoom;
+    /// Gives a member another role.
+    Role, "role", limited: true, weight: SMALL, asks: ask::ChangeRoom;
+    /// Gives a room another topic.
+    Topic, "topic", limited: true, weight: SMALL, asks: ask::ChangeRoom;
+    /// One room.
+    Room, "room", limited: true, weight: SMALL, asks: ask::OneRoom, answered: Room(ask::RoomShown);
+    /// A page of one's rooms.
+    Rooms, "rooms", limited: true, weight: PAGE, asks: ask::Rooms, answered: Rooms(ask::RoomsPage);
+    /// A page of a room's members.
+    Members, "members", limited: true, weight: PAGE, asks: ask::Members, answered: Members(ask::MembersPage);
 }
 
 #[cfg(test)]

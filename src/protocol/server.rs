@@ -6,7 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Body, Encoding, ErrorCode,
-    ask::{ConversationsPage, EndSession, Ended, HistoryPage, Sent, SessionsPage},
+    ask::{
+        ConversationsPage, EndSession, Ended, HistoryPage, MembersPage, RoomChanged, RoomShown, RoomsPage, Sent,
+        SessionsPage,
+    },
 };
 use crate::model::{Cid, ConvId, DeviceId, Kind, Millis, Row, Seq, SessionId, UserId, room::Change};
 
@@ -31,6 +34,14 @@ pub enum ServerFrame {
     Sessions(SessionsPage),
     /// Sessions that were ended.
     Ended(Ended),
+    /// A room was changed as asked.
+    Changed(RoomChanged),
+    /// One room.
+    Room(RoomShown),
+    /// A page of one's rooms.
+    Rooms(RoomsPage),
+    /// A page of a room's members.
+    Members(MembersPage),
     /// How far somebody has received or read a conversation.
     Receipt(Receipt),
     /// A live signal.
@@ -97,6 +108,10 @@ impl ServerFrame {
             | Self::Conversations(ConversationsPage { reference, .. })
             | Self::Sessions(SessionsPage { reference, .. })
             | Self::Ended(Ended { reference, .. })
+            | Self::Changed(RoomChanged { reference, .. })
+            | Self::Room(RoomShown { reference, .. })
+            | Self::Rooms(RoomsPage { reference, .. })
+            | Self::Members(MembersPage { reference, .. })
             | Self::TokenOk { reference, .. }
             | Self::Pong { reference }
             | Self::Error { reference, .. } => *reference,

@@ -138,6 +138,13 @@ fn price(frame: &ClientFrame) -> u32 {
         ClientFrame::Ask(Ask::History(history)) => 1 + small(history.limit / PAGE_ROWS),
         ClientFrame::Ask(Ask::Conversations(list)) => INBOX + small(4 * list.limit / PAGE_ROWS),
         ClientFrame::Ask(Ask::Sessions(_) | Ask::EndSession(_)) => GATHER,
+        ClientFrame::Ask(Ask::Rooms(list)) => INBOX + small(4 * list.limit / PAGE_ROWS),
+        ClientFrame::Ask(Ask::Members(list)) => 2 + small(list.limit / PAGE_ROWS),
+        // The limit of rooms is counted in those that the user is in.
+        ClientFrame::Ask(Ask::Create(_) | Ask::Join(_)) => INBOX,
+        ClientFrame::Ask(
+            Ask::Leave(_) | Ask::Invite(_) | Ask::Kick(_) | Ask::Role(_) | Ask::Topic(_) | Ask::Room(_),
+        ) => 2,
         _ => 1,
     }
 }
@@ -171,7 +178,7 @@ mod tests {
         assert_eq!((behind.code, behind.retry_after_ms), (ErrorCode::RateLimited, Some(0)), "there is room by now");
         assert!(behind.message.contains("\"c3\""), "{behind}");
         assert!(
-            gate.admit(&ClientFrame::Ask(Ask::Unserved(crate::protocol::Op::Join)), 150).is_ok(),
+            gate.admit(&ClientFrame::Ask(Ask::Unserved(crate::protocol::Op::Presence)), 150).is_ok(),
             "only sends wait"
         );
         assert!(gate.admit(&send(3), 200).is_ok());

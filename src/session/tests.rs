@@ -439,7 +439,8 @@ impl World {
             Ask::Conversations(_) => {
                 Answer::Conversations(ask::ConversationsPage { reference: None, items: Vec::new(), next: None })
             }
-            Ask::Read(_) | Ask::Signal(_) | Ask::Unserved(_) | Ask::Sessions(_) | Ask::EndSession(_) => Answer::Done,
+            // The rest changes nothing for a session.
+            _ => Answer::Done,
         }
     }
 
@@ -546,7 +547,7 @@ impl World {
             Kind::History => Ask::History(ask::History { conv: conv(0), from: ask::HistoryFrom::Before(9), limit: 9 }),
             Kind::Conversations => Ask::Conversations(ask::Conversations { after: None, limit: 9 }),
             Kind::Signal => Ask::Signal(ask::Signal { to, kind: "typing".into(), body: None }),
-            Kind::Unserved => Ask::Unserved(Op::Join),
+            Kind::Unserved => Ask::Unserved(Op::Presence),
             Kind::Ping => return self.say(Ok(ClientFrame::Ping), Some(self.next_ref)),
             Kind::Bad => return self.say(Err(Refused::new(ErrorCode::BadFrame, "no map")), Some(self.next_ref)),
         };

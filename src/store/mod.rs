@@ -222,6 +222,10 @@ pub trait Marks: Send + Sync + 'static {
     /// Of two calls at once for a device that is not known each may get a life: that of the larger connection stays.
     fn enter<'a>(&'a self, device: &'a Device, most: usize) -> StoreFuture<'a, Entered>;
 
+    /// A device is in use, in its life, though it did not log in just now: counts as a login does, where it was not seen for
+    /// `within`. Does nothing for one that was retired.
+    fn refresh<'a>(&'a self, device: &'a Device, within: Duration) -> StoreFuture<'a, ()>;
+
     /// The devices of a user, in no order.
     fn devices<'a>(&'a self, user: &'a UserId) -> StoreFuture<'a, Vec<KnownDevice>>;
 
@@ -271,7 +275,7 @@ pub struct Entered {
 pub struct KnownDevice {
     /// Which, with its life.
     pub device: Device,
-    /// When it logged in last, for people.
+    /// When it was last known to be in use, for people.
     pub seen: Millis,
 }
 

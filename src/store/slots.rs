@@ -62,6 +62,14 @@ pub struct Incarnation {
     pub number: u64,
 }
 
+impl Incarnation {
+    /// Reads what `Display` wrote.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (node, number) = text.rsplit_once('/')?;
+        Some(Self { node: node.into(), number: number.parse().ok()? })
+    }
+}
+
 impl fmt::Display for Incarnation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.node, self.number)

@@ -104,6 +104,14 @@ impl Member {
             _ => self.spans.next_after(after),
         }
     }
+
+    /// The last seq before `before` that they may read with `history`, if the log goes so far.
+    pub fn readable_before(&self, before: Seq, reach: Reach) -> Option<Seq> {
+        match (self.role(), reach) {
+            (Some(_), Reach::All) => before.checked_sub(1).filter(|seq| *seq > 0),
+            _ => self.spans.last_before(before),
+        }
+    }
 }
 
 /// How large rooms may become.

@@ -66,6 +66,22 @@ impl Spans {
         past.or(self.open).map(|since| since.max(after) + 1)
     }
 
+    /// The first seq of the part that `seq` lies in.
+    pub fn start_of(&self, seq: Seq) -> Option<Seq> {
+        let past = self.past.iter().find(|(since, until)| *since < seq && seq <= *until).map(|(since, _)| *since);
+        past.or(self.open.filter(|since| *since < seq)).map(|since| since + 1)
+    }
+
+    /// The last seq before `before` that is for them, if the log goes so far.
+    pub fn last_before(&self, before: Seq) -> Option<Seq> {
+        let last = before.checked_sub(1)?;
+        if self.open.is_some_and(|since| since < last) {
+            return Some(last);
+        }
+        let past = self.past.iter().rev().find(|(since, _)| *since < last);
+        past.map(|(_, until)| last.min(*until))
+    }
+
     /// The last seq of the part that `seq` lies in; none where that part is still open.
     pub fn end_of(&self, seq: Seq) -> Option<Seq> {
         self.past.iter().find(|(since, until)| *since < seq && seq <= *until).map(|(_, until)| *until)
@@ -85,6 +101,14 @@ mod tests {
         let held: Vec<Seq> = (0..25).filter(|seq| spans.hold(*seq)).collect();
         assert_eq!(held, [4, 5, 6, 7, 21, 22, 23, 24]);
         assert_eq!([0, 3, 6, 7, 30].map(|seq| spans.next_after(seq)), [4, 4, 7, 21, 31].map(Some));
+        assert_eq!(
+            [0, 4, 5, 9, 21, 22].map(|seq| spans.last_before(seq)),
+            [None, None, Some(4), Some(7), Some(7), Some(21)]
+        );
+        assert_eq!(
+            [3, 4, 7, 8, 21, 99].map(|seq| spans.start_of(seq)),
+            [None, Some(4), Some(4), None, Some(21), Some(21)]
+        );
         assert_eq!([3, 4, 7, 8, 21].map(|seq| spans.end_of(seq)), [None, Some(7), Some(7), None, None]);
         spans.exit(30);
         assert_eq!(spans.next_after(30), None);

@@ -7,6 +7,7 @@
 mod conversations;
 mod history;
 mod read;
+mod rooms;
 mod send;
 mod sessions;
 mod signal;
@@ -15,6 +16,10 @@ pub use self::{
     conversations::{CONVERSATIONS_LIMIT, Conversation, Conversations, ConversationsPage, PeerMarks},
     history::{HISTORY_LIMIT, History, HistoryFrom, HistoryPage},
     read::Read,
+    rooms::{
+        ChangeRoom, Members, MembersPage, OneRoom, ROOMS_LIMIT, RoomChanged, RoomLog, RoomMember, RoomShown, RoomView,
+        Rooms, RoomsPage,
+    },
     send::{Send, Sent},
     sessions::{EndSession, Ended, LiveSession, SeenDevice, Sessions, SessionsPage},
     signal::{Signal, signal_type},

@@ -26,7 +26,7 @@ pub struct SessionsPage {
     /// The request's `ref`.
     #[serde(rename = "ref", default, skip_serializing_if = "Option::is_none")]
     pub reference: Option<u64>,
-    /// Those that are known, the one that logged in last first.
+    /// Those that are known, the one that was in use last first.
     pub devices: Vec<SeenDevice>,
     /// Those of which some node said in time that they live, the latest first.
     pub sessions: Vec<LiveSession>,
@@ -37,7 +37,7 @@ pub struct SessionsPage {
 pub struct SeenDevice {
     /// Its name.
     pub device: DeviceId,
-    /// When it logged in last.
+    /// When it was last known to be in use.
     pub seen: Millis,
 }
 

@@ -12,9 +12,13 @@ use super::FrameError;
 use crate::protocol::{Encoding, ErrorCode, Refused, strict::Text};
 
 /// Fields that are strings, integers, or one of both.
-const TEXTS: [&str; 10] = ["op", "to", "cid", "conv", "token", "device", "session", "client", "since", "type"];
+const TEXTS: [&str; 15] = [
+    "op", "to", "cid", "conv", "token", "device", "session", "client", "since", "type", "room", "user", "role",
+    "topic", "history",
+];
 const NUMBERS: [&str; 6] = ["ref", "seq", "attempt", "before", "around", "limit"];
 const EITHER: [&str; 1] = ["after"];
+const BOOLEANS: [&str; 1] = ["public"];
 
 /// What to answer to a frame that could not be read. `words` are the decoder's own.
 pub(super) fn blame(encoding: Encoding, payload: &[u8], words: &str) -> FrameError {
@@ -36,6 +40,7 @@ enum Kind {
     Nothing,
     Text,
     Number(u64),
+    Boolean,
     Other,
 }
 
@@ -58,12 +63,14 @@ impl Fields {
                 Kind::Nothing => true,
                 Kind::Text => text,
                 Kind::Number(_) => number,
+                Kind::Boolean => BOOLEANS.contains(name),
                 Kind::Other => *name == "body",
             };
             let must = match (text, number) {
                 (true, true) => "a string or an integer of 0 or more",
                 (true, false) => "a string",
-                (false, _) => "an integer of 0 or more",
+                (false, true) => "an integer of 0 or more",
+                (false, false) => "true or false",
             };
             if !fits {
                 return Refused::new(ErrorCode::BadFrame, format!("{name}: must be {must}"));
@@ -78,7 +85,7 @@ impl Fields {
 }
 
 fn known(key: &str) -> Option<&'static str> {
-    TEXTS.iter().chain(&NUMBERS).chain(&EITHER).copied().find(|name| *name == key)
+    TEXTS.iter().chain(&NUMBERS).chain(&EITHER).chain(&BOOLEANS).copied().find(|name| *name == key)
 }
 
 impl<'de> Deserialize<'de> for Fields {
@@ -137,7 +144,7 @@ impl<'de> Visitor<'de> for KindVisitor {
     }
 
     fn visit_bool<E>(self, _: bool) -> Result<Kind, E> {
-        Ok(Kind::Other)
+        Ok(Kind::Boolean)
     }
 
     fn visit_u64<E>(self, value: u64) -> Result<Kind, E> {

@@ -2,7 +2,13 @@
 
 use serde::Serialize;
 
-use crate::{model::Seq, protocol::Body};
+use crate::{
+    model::{
+        Seq,
+        room::{Reach, Role},
+    },
+    protocol::Body,
+};
 
 /// What a client can say, borrowed from wherever it lives: the same frames as [`ClientFrame`](super::ClientFrame).
 #[derive(Debug, Clone, Serialize)]
@@ -87,14 +93,67 @@ pub enum Outgoing<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         watch: Option<bool>,
     },
-    Join {
+    Create {
+        #[serde(flatten)]
+        change: Changing<'a>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        topic: Option<&'a str>,
+        public: bool,
+        history: Reach,
+    },
+    Join(Changing<'a>),
+    Leave(Changing<'a>),
+    Invite {
+        #[serde(flatten)]
+        change: Changing<'a>,
+        user: &'a str,
+    },
+    Kick {
+        #[serde(flatten)]
+        change: Changing<'a>,
+        user: &'a str,
+    },
+    Role {
+        #[serde(flatten)]
+        change: Changing<'a>,
+        user: &'a str,
+        role: Role,
+    },
+    Topic {
+        #[serde(flatten)]
+        change: Changing<'a>,
+        topic: Option<&'a str>,
+    },
+    Room {
         #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
         reference: Option<u64>,
         room: &'a str,
     },
-    Leave {
+    Rooms {
+        #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
+        reference: Option<u64>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        after: Option<&'a str>,
+        limit: usize,
+    },
+    Members {
         #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
         reference: Option<u64>,
         room: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        after: Option<&'a str>,
+        limit: usize,
     },
+}
+
+/// What every change of a room has.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[allow(missing_docs, reason = "the fields are those of ChangeRoom")]
+pub struct Changing<'a> {
+    #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
+    pub reference: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub room: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cid: Option<&'a str>,
 }

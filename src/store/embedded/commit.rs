@@ -223,7 +223,8 @@ impl<'a> Commit<'a> {
 
     /// Writes it all at once. With a message or a new device in it the commit is on the disk when this
     /// returns; cursors, read marks and logins alone only reach the operating system, and the disk with the next such commit.
-    pub(super) fn write(mut self) -> Result<(), Fault> {
+    /// Returns how many rows that were.
+    pub(super) fn write(mut self) -> Result<usize, Fault> {
         let mode = if self.is_durable() { PersistMode::SyncData } else { PersistMode::Buffer };
         for (conv, end) in self.logs {
             let audience = audience_of(&conv)?;
@@ -245,7 +246,9 @@ impl<'a> Commit<'a> {
         }
         self.tables.watermark.raise_ceiling(self.highest).map_err(fjall::Error::Io)?;
         // The memory is ahead of the tables until this succeeds. If it fails, the writer forgets it all.
-        self.tables.commit(self.batch, mode)
+        let rows = self.batch.len();
+        self.tables.commit(self.batch, mode)?;
+        Ok(rows)
     }
 }
 

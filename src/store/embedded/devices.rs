@@ -6,6 +6,7 @@ use fjall::{Readable as _, Slice};
 use super::{
     commit::Commit,
     keys,
+    register::find,
     rows::{self, DeviceRow},
     tables::unavailable,
 };
@@ -62,8 +63,7 @@ impl Commit<'_> {
         if let Some(row) = self.devices.get(key) {
             return Ok(*row);
         }
-        let found = self.tables.devices.get(key).map_err(unavailable)?;
-        found.map(|value| DeviceRow::decode(&value)).transpose()
+        find(self.tables, key)
     }
 
     fn devices_of(&self, user: &UserId) -> StoreResult<Vec<(DeviceId, DeviceRow)>> {

@@ -110,6 +110,8 @@ pub struct Written {
     pub syncs: u64,
     /// Rows that the writer looked up for them: where logs end, cids, cursors.
     pub lookups: u64,
+    /// Rows that were written.
+    pub rows: u64,
 }
 
 /// The store, shared by all nodes of a process.
@@ -163,6 +165,7 @@ impl EmbeddedStore {
             messages: read(&self.shared.messages),
             syncs: read(&self.shared.syncs),
             lookups: read(&self.shared.lookups),
+            rows: read(&self.shared.rows),
         }
     }
 

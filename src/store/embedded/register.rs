@@ -9,6 +9,7 @@
 use std::{
     collections::HashMap,
     sync::{MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use fjall::{Readable as _, Slice};
@@ -18,12 +19,12 @@ use super::{
     EmbeddedStore,
     command::Command,
     keys, reads,
-    rows::{self, InboxValue},
+    rows::{self, DeviceRow, InboxValue},
     tables::{Tables, unavailable},
     too_late,
 };
 use crate::{
-    model::{ConvId, Device, DeviceId, MAX_SEQ, Seq, UserId},
+    model::{ConvId, Device, DeviceId, MAX_SEQ, Seq, UserId, now_millis},
     store::{Entered, STORE_DEADLINE, StoreError, StoreResult},
 };
 
@@ -69,6 +70,19 @@ impl EmbeddedStore {
             self.end_life(life).await;
         }
         Ok(entered)
+    }
+
+    /// [`crate::store::Marks::refresh`].
+    pub(super) async fn refresh_device(&self, device: Device, within: Duration) -> StoreResult<()> {
+        let key = keys::device(&device);
+        let row = self.read(move |tables| find(tables, &key)).await?;
+        let Some(row) = row.filter(|row| row.life == device.life) else { return Ok(()) };
+        if u128::from(now_millis().saturating_sub(row.seen)) < within.as_millis() {
+            return Ok(());
+        }
+        // Life 0: one that is not known any more stays so.
+        let device = Device { life: 0, ..device };
+        self.request(STORE_DEADLINE, |reply| Command::Enter { device, most: usize::MAX, reply }).await.map(drop)
     }
 
     /// [`crate::store::Marks::retire`].
@@ -132,6 +146,12 @@ impl EmbeddedStore {
     fn unfinished(&self) -> MutexGuard<'_, HashMap<Device, Unfinished>> {
         self.unfinished.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The row of a device.
+pub(super) fn find(tables: &Tables, key: &Slice) -> StoreResult<Option<DeviceRow>> {
+    let found = tables.devices.get(key).map_err(unavailable)?;
+    found.map(|value| DeviceRow::decode(&value)).transpose()
 }
 
 fn is_known(tables: &Tables, device: &Device) -> StoreResult<bool> {

@@ -26,7 +26,7 @@ pub(super) fn each_row(
     table.tree.flush_active_memtable(0).map_err(StoreError::unavailable)?;
     let version = table.tree.current_version();
     let mut files: Vec<_> = version.iter_tables().map(|file| (file.id(), file.iter())).collect();
-    // The smallest key first, of equal ones the newest: natter removes no rows, so there is nothing else to know.
+    // The smallest key first, of equal ones the newest; where that is a removal there is no row.
     let mut next = BinaryHeap::new();
     let mut advance = |place: usize, next: &mut BinaryHeap<_>| {
         let (file, rows) = &mut files[place];
@@ -34,7 +34,8 @@ pub(super) fn each_row(
         for read in rows {
             match read {
                 Ok(row) => {
-                    next.push(Reverse((row.key.user_key, Reverse(row.key.seqno), place, row.value)));
+                    let is_removed = row.is_tombstone();
+                    next.push(Reverse((row.key.user_key, Reverse(row.key.seqno), place, is_removed, row.value)));
                     break;
                 }
                 Err(error) => {
@@ -54,10 +55,12 @@ pub(super) fn each_row(
         advance(place, &mut next);
     }
     let mut last: Option<Slice> = None;
-    while let Some(Reverse((key, _, place, value))) = next.pop() {
+    while let Some(Reverse((key, _, place, is_removed, value))) = next.pop() {
         advance(place, &mut next);
         if last.as_ref() != Some(&key) {
-            row(key.clone(), value)?;
+            if !is_removed {
+                row(key.clone(), value)?;
+            }
             last = Some(key);
         }
     }

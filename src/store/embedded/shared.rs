@@ -23,6 +23,8 @@ pub(super) struct Shared {
     pub(super) messages: AtomicU64,
     /// Rows that the writer looked up.
     pub(super) lookups: AtomicU64,
+    /// Rows written.
+    pub(super) rows: AtomicU64,
 }
 
 impl Shared {

@@ -160,6 +160,10 @@ impl Marks for EmbeddedStore {
         Box::pin(self.register(device.clone(), most))
     }
 
+    fn refresh<'a>(&'a self, device: &'a Device, within: Duration) -> StoreFuture<'a, ()> {
+        Box::pin(self.refresh_device(device.clone(), within))
+    }
+
     fn devices<'a>(&'a self, user: &'a UserId) -> StoreFuture<'a, Vec<KnownDevice>> {
         let user = user.clone();
         Box::pin(self.read(move |tables| reads::devices(tables, &user)))

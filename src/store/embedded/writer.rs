@@ -297,7 +297,8 @@ fn down(fault: &Fault) -> String {
 
 fn write_and_count(commit: Commit<'_>, shared: &Shared) -> Result<(), Fault> {
     let (messages, durable) = (commit.messages(), commit.is_durable());
-    commit.write()?;
+    let rows = commit.write()?;
+    shared.rows.fetch_add(rows as u64, Ordering::Relaxed);
     shared.messages.fetch_add(messages as u64, Ordering::Relaxed);
     shared.syncs.fetch_add(u64::from(durable), Ordering::Relaxed);
     Ok(())

@@ -12,7 +12,10 @@
 //! was removed writes at the number after the one it read, so the removal is written [`AHEAD`] of all that were given
 //! out: it hides that one too, whose session ends at its recheck.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
 use aws_lc_rs::digest;
 use compact_str::{CompactString, format_compact};
@@ -82,7 +85,11 @@ impl Statics {
 
 impl Inner {
     pub(super) async fn stamps(&self, device: &Device) -> StoreResult<Stamps> {
-        Ok(self.statics(&device.user).await?.stamps(device))
+        let statics = self.statics(&device.user).await?;
+        if let Err(error) = self.remove_old_stamps(&device.user, &statics.stamps).await {
+            tracing::debug!(user = %device.user, %error, "old stamps stay for now");
+        }
+        Ok(statics.stamps(device))
     }
 
     pub(super) async fn devices(&self, user: &UserId) -> StoreResult<Vec<KnownDevice>> {
@@ -116,6 +123,21 @@ impl Inner {
         }
         let stamps = Stamps { retired: false, ..statics.stamps(device) };
         Ok(Entered { number, life, is_new: known.is_none(), stamps })
+    }
+
+    /// As a login of a device that is known.
+    pub(super) async fn refresh_device(&self, device: &Device, within: Duration) -> StoreResult<()> {
+        let statics = self.statics(&device.user).await?;
+        let entry = statics.devices.get(device.device.as_str());
+        let Some((_, life, seen)) = entry.filter(|(_, life, _)| unsigned(*life) == device.life) else { return Ok(()) };
+        let now = now_millis();
+        if u128::from(now.saturating_sub(unsigned(*seen))) < within.as_millis() {
+            return Ok(());
+        }
+        let number = signed(statics.logins + 1);
+        let entry: Entry = (number, *life, signed(now));
+        self.ask(&self.cql.enter, (number, number, device.device.as_str(), entry, device.user.as_str())).await?;
+        Ok(())
     }
 
     /// Its cursors are written before its entry: whoever finds the device finds them.

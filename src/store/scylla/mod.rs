@@ -1,13 +1,16 @@
 //! The store on ScyllaDB (and, in tests, on Apache Cassandra 5), shared by any number of nodes.
 //!
 //! `traits` bounds each call's time. `homes` appends, and holds the right to; `pages` reads logs, as far as `heads` say
-//! that they are settled; `inbox` reads what a list shows, `registers` cursors and marks, `devices` the users' devices; identical reads share one query
-//! (`shared_query`). `scan` finds all conversations. `schema` makes the tables,
+//! that they are settled; `inbox` reads what a list shows, `registers` cursors and marks, `devices` the users' devices,
+//! `old_stamps` removes what nodes that are gone left there; identical reads share one query (`shared_query`). `scan` finds all conversations. `schema` makes the tables,
 //! `replication` knows their copies.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use scylla::client::session::Session;
@@ -28,6 +31,7 @@ mod inspect;
 mod known;
 mod lwt;
 mod metrics;
+mod old_stamps;
 mod options;
 mod pages;
 mod registers;
@@ -86,6 +90,7 @@ struct Inner {
     pages: SharedQuery<pages::PageKey, StoreResult<Arc<[Row]>>>,
     heads: SharedQuery<ConvId, StoreResult<Head>>,
     counts: SharedQuery<(ConvId, Seq), StoreResult<Counts>>,
+    gone_after: Duration,
     stop_after: Option<Step>,
 }
 
@@ -109,6 +114,7 @@ impl ScyllaStore {
             pages: SharedQuery::default(),
             heads: SharedQuery::default(),
             counts: SharedQuery::default(),
+            gone_after: options.gone_after,
             stop_after: options.stop_after,
         };
         let inner = Arc::new(inner);

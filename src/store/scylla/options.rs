@@ -21,6 +21,9 @@ use scylla::{
 use super::ScyllaError;
 use crate::config;
 
+/// How long this process must have known that an incarnation is fenced before it removes what that left behind.
+pub(super) const GONE_AFTER: Duration = Duration::from_secs(3_600);
+
 /// Where the cluster is and how to speak to it. Made from `[store.scylla]` of the configuration, which holds every
 /// default.
 #[derive(Clone)]
@@ -45,6 +48,9 @@ pub struct ScyllaOptions {
     pub writes_at_once: usize,
     /// Replicas per datacenter. Used only when `migrate` makes the keyspace.
     pub replication_factor: u8,
+    /// For tests: how long it must be known that an incarnation is fenced before its stamps are removed.
+    #[doc(hidden)]
+    pub gone_after: Duration,
     /// For tests: an append ends after this step, as if the node had died there.
     #[doc(hidden)]
     pub stop_after: Option<Step>,
@@ -93,6 +99,7 @@ impl From<&config::Scylla> for ScyllaOptions {
             writes_at_once: scylla.writes_at_once,
             // The configuration allows 15 at most.
             replication_factor: u8::try_from(scylla.replication_factor).unwrap_or(u8::MAX),
+            gone_after: GONE_AFTER,
             stop_after: None,
         }
     }

@@ -1,6 +1,6 @@
 //! The store's traits, implemented by the ScyllaDB engine: each call within the time that any engine may take.
 
-use std::sync::atomic::Ordering;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use futures_util::future::BoxFuture;
 
@@ -12,6 +12,9 @@ use crate::{
         Span, Stamps, StoreFuture, StoreResult, UserMarks,
     },
 };
+
+/// How long the end of an incarnation may hold up that of its process.
+const ENDING: Duration = Duration::from_secs(2);
 
 impl Logs for ScyllaStore {
     /// Bounds its time itself, because each message of a batch has an answer of its own.
@@ -107,6 +110,10 @@ impl Marks for ScyllaStore {
         self.bounded(self.inner.enter_device(device, most))
     }
 
+    fn refresh<'a>(&'a self, device: &'a Device, within: Duration) -> StoreFuture<'a, ()> {
+        self.bounded(self.inner.refresh_device(device, within))
+    }
+
     fn devices<'a>(&'a self, user: &'a UserId) -> StoreFuture<'a, Vec<KnownDevice>> {
         self.bounded(self.inner.devices(user))
     }
@@ -122,8 +129,14 @@ impl Engine for ScyllaStore {
     }
 
     fn close(&self) -> StoreFuture<'_, ()> {
-        // There is nothing to write: every answer given is already durable.
+        // Every answer given is already durable. What is left is to say that nothing more will come of this incarnation: its
+        // stamps would stay for ever, and whoever takes what it was home of would have to ask.
         self.closed.store(true, Ordering::Relaxed);
-        Box::pin(async { Ok(()) })
+        Box::pin(async {
+            if tokio::time::timeout(ENDING, self.inner.end_life()).await.is_err() {
+                tracing::debug!("the incarnation was not fenced by its own word; another node does it when it must");
+            }
+            Ok(())
+        })
     }
 }

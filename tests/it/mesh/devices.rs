@@ -1,8 +1,13 @@
 //! More devices of a user than are kept: the one that logged in longest ago is forgotten, and hears of it.
 
-use natter::protocol::{CloseReason, Encoding};
+use natter::{
+    model::UserId,
+    protocol::{CloseReason, Encoding},
+    store::Store,
+};
 
 use super::{Peer, TestMesh};
+use crate::harness::until;
 
 /// Whether a login is told that its device is new.
 async fn is_new(mesh: &TestMesh, device: &str) -> bool {
@@ -36,6 +41,21 @@ async fn a_device_that_is_retired_is_told_that_it_is_new_and_starts_at_the_read_
     assert!(phone.welcome.as_ref().unwrap().new);
     phone.message(conv.as_str(), 2).await;
     assert_eq!(phone.seqs(conv.as_str()), [1, 2]);
+}
+
+/// Or the one that is online for weeks would be the one that logged in longest ago.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_device_that_stays_online_is_noted_as_in_use() {
+    let mesh = TestMesh::tuned(1, |config| {
+        config.timing.reconcile_secs = 1;
+        config.timing.full_reconcile_secs = 1;
+    })
+    .await;
+    let _phone = mesh.json(0, "bob", "phone").await;
+    let marks = Store::of(mesh.store.clone()).marks;
+    let seen = async || marks.devices(&UserId::new("bob").unwrap()).await.unwrap()[0].seen;
+    let first = seen().await;
+    until("it is seen again", async || seen().await > first).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

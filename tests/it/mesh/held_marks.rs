@@ -1,7 +1,7 @@
 //! Marks behind a gate: devices are entered only while it is open, so that logins are under way for as long as
 //! a test wants.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use natter::{
     model::{ConvId, Device, DeviceId, ReadMark, Seq, UserId},
@@ -56,6 +56,9 @@ impl Marks for HeldMarks {
     }
     fn devices<'a>(&'a self, user: &'a UserId) -> StoreFuture<'a, Vec<KnownDevice>> {
         self.inner.devices(user)
+    }
+    fn refresh<'a>(&'a self, device: &'a Device, within: Duration) -> StoreFuture<'a, ()> {
+        self.inner.refresh(device, within)
     }
     fn retire<'a>(&'a self, user: &'a UserId, device: &'a DeviceId) -> StoreFuture<'a, bool> {
         self.inner.retire(user, device)

@@ -1,7 +1,7 @@
 //! A defect that makes a task panic costs the session that it belongs to, and nothing of it stays behind: no entry in the
 //! registry, no subscription, no place, no count (I8).
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use natter::{
     client::Endpoint,
@@ -78,6 +78,9 @@ impl Marks for Broken {
         self.0.marks.devices(user)
     }
 
+    fn refresh<'a>(&'a self, device: &'a Device, within: Duration) -> StoreFuture<'a, ()> {
+        self.0.marks.refresh(device, within)
+    }
     fn retire<'a>(&'a self, user: &'a UserId, device: &'a DeviceId) -> StoreFuture<'a, bool> {
         self.0.marks.retire(user, device)
     }

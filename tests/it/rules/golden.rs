@@ -5,10 +5,13 @@ use std::{fmt::Write as _, fs, path::PathBuf};
 
 use bytes::Bytes;
 use natter::{
-    model::{Cid, ConvId, DeviceId, Kind, SessionId, UserId, room::Change},
+    model::{
+        Cid, ConvId, DeviceId, Kind, RoomId, SessionId, UserId,
+        room::{Change, Reach, Role, Topic},
+    },
     protocol::{
         Ask, Body, ClientFrame, Encoding, ErrorCode, HistoryFrom, Message, Op, Request, ServerFrame, ask,
-        client::{Hello, Outgoing},
+        client::{Changing, Hello, Outgoing},
         server::{Limits, Receipt, Signal, Welcome},
     },
 };
@@ -163,8 +166,151 @@ fn client_frames() -> Vec<(&'static str, Outgoing<'static>, Request)> {
             Some(11),
             ask(Ask::Unserved(Op::Presence)),
         ),
-        frame("join", Outgoing::Join { reference: Some(12), room: "lobby" }, Some(12), ask(Ask::Unserved(Op::Join))),
-        frame("leave", Outgoing::Leave { reference: None, room: "lobby" }, None, ask(Ask::Unserved(Op::Leave))),
+    ]
+    .into_iter()
+    .chain(room_requests())
+    .collect()
+}
+
+/// What a client asks of rooms.
+fn room_requests() -> Vec<(&'static str, Outgoing<'static>, Request)> {
+    let change = |reference| Changing { reference: Some(reference), room: Some("lobby"), cid: None };
+    let asked = |cid: Option<&str>, change| ask::ChangeRoom {
+        room: Some(RoomId::new("lobby").unwrap()),
+        cid: cid.map(|cid| Cid::new(cid).unwrap()),
+        change,
+    };
+    let (bob, lunch) = (|| user("bob"), || "lunch".parse::<Topic>().unwrap());
+    let frame =
+        |name, out, reference, ask| (name, out, Request { reference: Some(reference), frame: ClientFrame::Ask(ask) });
+    vec![
+        frame(
+            "create",
+            Outgoing::Create {
+                change: Changing { cid: Some("c-9"), ..change(20) },
+                topic: Some("lunch"),
+                public: true,
+                history: Reach::All,
+            },
+            20,
+            Ask::Create(asked(
+                Some("c-9"),
+                Change::Created { topic: Some(lunch()), public: true, history: Reach::All },
+            )),
+        ),
+        frame(
+            "create_any",
+            Outgoing::Create {
+                change: Changing { room: None, cid: Some("c-9"), ..change(20) },
+                topic: None,
+                public: false,
+                history: Reach::Join,
+            },
+            20,
+            Ask::Create(ask::ChangeRoom {
+                room: None,
+                ..asked(Some("c-9"), Change::Created { topic: None, public: false, history: Reach::Join })
+            }),
+        ),
+        frame("join", Outgoing::Join(change(12)), 12, Ask::Join(asked(None, Change::Joined))),
+        frame("leave", Outgoing::Leave(change(12)), 12, Ask::Leave(asked(None, Change::Left))),
+        frame(
+            "invite",
+            Outgoing::Invite { change: change(21), user: "bob" },
+            21,
+            Ask::Invite(asked(None, Change::Invited { user: bob() })),
+        ),
+        frame(
+            "kick",
+            Outgoing::Kick { change: change(22), user: "bob" },
+            22,
+            Ask::Kick(asked(None, Change::Kicked { user: bob() })),
+        ),
+        frame(
+            "role",
+            Outgoing::Role { change: change(23), user: "bob", role: Role::Moderator },
+            23,
+            Ask::Role(asked(None, Change::Role { user: bob(), role: Role::Moderator })),
+        ),
+        frame(
+            "topic",
+            Outgoing::Topic { change: change(24), topic: Some("lunch") },
+            24,
+            Ask::Topic(asked(None, Change::Topic { topic: Some(lunch()) })),
+        ),
+        frame(
+            "topic_none",
+            Outgoing::Topic { change: change(24), topic: None },
+            24,
+            Ask::Topic(asked(None, Change::Topic { topic: None })),
+        ),
+        frame(
+            "room",
+            Outgoing::Room { reference: Some(25), room: "lobby" },
+            25,
+            Ask::Room(ask::OneRoom { room: RoomId::new("lobby").unwrap() }),
+        ),
+        frame(
+            "rooms",
+            Outgoing::Rooms { reference: Some(26), after: Some("lobby"), limit: 30 },
+            26,
+            Ask::Rooms(ask::Rooms { after: Some(RoomId::new("lobby").unwrap()), limit: 30 }),
+        ),
+        frame(
+            "members",
+            Outgoing::Members { reference: Some(27), room: "lobby", after: Some("alice"), limit: 30 },
+            27,
+            Ask::Members(ask::Members { room: RoomId::new("lobby").unwrap(), after: Some(user("alice")), limit: 30 }),
+        ),
+    ]
+}
+
+/// What a node answers of rooms.
+fn room_answers() -> Vec<(&'static str, ServerFrame)> {
+    let (lobby, conv) = (RoomId::new("lobby").unwrap(), ConvId::new("room:lobby").unwrap());
+    let changed = ask::RoomChanged { reference: Some(20), room: lobby.clone(), conv: conv.clone(), seq: Some(3) };
+    let mine = ask::RoomView {
+        room: lobby.clone(),
+        conv: conv.clone(),
+        topic: Some("lunch".parse().unwrap()),
+        public: false,
+        history: Reach::Join,
+        created: 1_700_000_000_123,
+        members: 3,
+        role: Some(Role::Owner),
+        invited: false,
+        log: Some(ask::RoomLog {
+            head: 9,
+            ts: 1_700_000_000_123,
+            read: 4,
+            unread: 5,
+            last: Some(Message { conv, ..message(9) }),
+        }),
+    };
+    let invited = ask::RoomView { topic: None, role: None, invited: true, log: None, ..mine.clone() };
+    let member = ask::RoomMember { user: user("alice"), role: Some(Role::Owner), since: Some(1) };
+    let guest = ask::RoomMember { user: user("bob"), role: None, since: None };
+    vec![
+        ("changed", ServerFrame::Changed(changed.clone())),
+        ("changed_already", ServerFrame::Changed(ask::RoomChanged { seq: None, ..changed })),
+        ("room", ServerFrame::Room(ask::RoomShown { reference: Some(25), view: mine.clone() })),
+        (
+            "rooms",
+            ServerFrame::Rooms(ask::RoomsPage {
+                reference: Some(26),
+                items: vec![mine, invited],
+                next: Some(lobby.clone()),
+            }),
+        ),
+        (
+            "members",
+            ServerFrame::Members(ask::MembersPage {
+                reference: Some(27),
+                room: lobby,
+                items: vec![member, guest],
+                next: Some(user("bob")),
+            }),
+        ),
     ]
 }
 
@@ -266,6 +412,7 @@ fn server_frames() -> Vec<(&'static str, ServerFrame)> {
         ("pong", ServerFrame::Pong { reference: Some(13) }),
         ("token_ok", ServerFrame::TokenOk { reference: Some(10), exp: 1_700_000_600_000 }),
     ];
+    frames.extend(room_answers());
     frames.extend(ErrorCode::ALL.iter().map(|code| (code.word(), refused(*code))));
     frames
 }

@@ -105,3 +105,122 @@ impl<P: FnMut(u64)> Check<'_, P> {
         found.map(|value| room_rows::decode(&value)).transpose()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use fjall::{PersistMode, Slice};
+
+    use super::*;
+    use crate::{
+        model::{
+            Body, Cid, Counts, Kind, NewMessage, UserId,
+            room::{Change, Reach},
+        },
+        store::embedded::{
+            EmbeddedOptions,
+            commit::{Commit, Memory, QueuedMessage},
+            folder::Folder,
+            tables::Tables,
+            verify::verify,
+        },
+    };
+
+    fn user(name: &str) -> UserId {
+        UserId::new(name).unwrap()
+    }
+
+    /// A room of alice, who kicked bob, with some of its rows changed behind the writer's back.
+    fn problems(change: impl Fn(&Tables, &RoomId, &mut fjall::OwnedWriteBatch)) -> Vec<String> {
+        let dir = tempfile::tempdir().unwrap();
+        let tables =
+            Tables::open(Arc::new(Folder::claim(dir.path(), false).unwrap()), EmbeddedOptions::default()).unwrap();
+        let id = RoomId::new("lobby").unwrap();
+        let steps = [
+            ("alice", Change::Created { topic: None, public: true, history: Reach::Join }),
+            ("bob", Change::Joined),
+            ("alice", Change::Kicked { user: user("bob") }),
+        ];
+        let queued = |(n, (sender, change)): (usize, (&str, Change))| {
+            let message = NewMessage::of_user(user(sender), Cid::new(&n.to_string()).unwrap(), 1, change.to_body());
+            let cid = keys::cid(&ConvId::room(&id), &message.sender, &message.cid);
+            QueuedMessage { cid, message: NewMessage { kind: Kind::Event, ..message } }
+        };
+        let mut memory = Memory::new();
+        let mut commit = Commit::new(&tables, &mut memory);
+        let answers = commit.append(&ConvId::room(&id), steps.into_iter().enumerate().map(queued).collect());
+        assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+        commit.write().unwrap();
+        let mut batch = tables.db.batch();
+        change(&tables, &id, &mut batch);
+        tables.commit(batch, PersistMode::SyncAll).unwrap();
+        tables.close_idle();
+        verify(dir.path(), EmbeddedOptions::default(), |_| ()).unwrap().problems
+    }
+
+    fn kept(tables: &Tables, table: &fjall::Keyspace, key: Slice) -> Slice {
+        tables.db.snapshot().get(table, key).unwrap().unwrap()
+    }
+
+    #[test]
+    fn what_the_log_does_not_make_is_reported() {
+        assert_eq!(problems(|_, _, _| ()), [""; 0]);
+        let (alice, bob, eve) = (user("alice"), user("bob"), user("eve"));
+        let back_in = problems(|tables, id, batch| {
+            let of_alice = kept(tables, &tables.members, keys::member(id, &alice));
+            batch.insert(&tables.members, keys::member(id, &bob), of_alice.clone());
+            batch.insert(&tables.rooms_of, keys::room_of(&bob, id), of_alice);
+        });
+        assert!(back_in.len() == 1 && back_in[0].contains("of bob"), "{back_in:?}");
+        let unknown = problems(|tables, id, batch| {
+            let of_alice = kept(tables, &tables.members, keys::member(id, &alice));
+            batch.insert(&tables.members, keys::member(id, &eve), of_alice.clone());
+            batch.insert(&tables.rooms_of, keys::room_of(&eve, id), of_alice);
+        });
+        assert!(unknown.len() == 1 && unknown[0].contains("None of eve"), "{unknown:?}");
+        let gone = problems(|tables, id, batch| {
+            batch.remove(&tables.members, keys::member(id, &bob));
+            batch.remove(&tables.rooms_of, keys::room_of(&bob, id));
+        });
+        assert!(gone.len() == 1 && gone[0].contains("nothing is kept"), "{gone:?}");
+        let one_side = problems(|tables, id, batch| {
+            batch.insert(
+                &tables.rooms_of,
+                keys::room_of(&bob, id),
+                kept(tables, &tables.members, keys::member(id, &alice)),
+            );
+        });
+        assert!(one_side.len() == 1 && one_side[0].contains("among the user's rooms"), "{one_side:?}");
+        let other_side = problems(|tables, id, batch| {
+            batch.insert(
+                &tables.rooms_of,
+                keys::room_of(&eve, id),
+                kept(tables, &tables.members, keys::member(id, &alice)),
+            );
+        });
+        assert!(other_side.len() == 1 && other_side[0].contains("only in the user's rooms"), "{other_side:?}");
+        let another_room = problems(|tables, id, batch| {
+            let room: Room = room_rows::decode(&kept(tables, &tables.rooms, keys::room(id))).unwrap();
+            batch.insert(&tables.rooms, keys::room(id), room_rows::encode(&Room { members: 2, ..room }).unwrap());
+        });
+        assert!(another_room.len() == 1 && another_room[0].contains("the log makes"), "{another_room:?}");
+        let no_log = problems(|tables, id, batch| {
+            let nowhere = RoomId::new("nowhere").unwrap();
+            batch.insert(&tables.rooms, keys::room(&nowhere), kept(tables, &tables.rooms, keys::room(id)));
+        });
+        assert!(no_log.len() == 1 && no_log[0].contains("a room and no event"), "{no_log:?}");
+    }
+
+    #[test]
+    fn a_row_that_its_sender_could_not_write_is_reported() {
+        let by_bob = problems(|tables, id, batch| {
+            let conv = ConvId::room(id);
+            let message = NewMessage::of_user(user("bob"), Cid::new("after").unwrap(), 1, Body::text("hi"));
+            let counts = Counts { first: 1, second: 0 };
+            batch.insert(&tables.messages, keys::message(&conv, 4), rows::encode(&message, counts).unwrap());
+            batch.insert(&tables.cids, keys::cid(&conv, &message.sender, &message.cid), rows::encode_seq(4));
+        });
+        assert!(by_bob.len() == 1 && by_bob[0].contains("bob could not write what stands at 4"), "{by_bob:?}");
+    }
+}

@@ -144,7 +144,9 @@ impl Inner {
                 return Ok(if stops { Done::Stopped } else { done });
             }
             Effect::Raise(raise) => {
-                self.raise(entry, raise).await?;
+                if let Some(fenced) = self.raise(entry, raise).await? {
+                    return Ok(fenced);
+                }
                 if self.stop_after == Some(Step::FirstHead) {
                     return Ok(Done::Stopped);
                 }
@@ -225,7 +227,11 @@ impl Inner {
 
     /// Both users' inbox rows at once, but not that of a service which wrote it all: head and mark of one user are one
     /// partition.
-    async fn raise(self: &Arc<Self>, entry: &Entry, raise: &Raise) -> StoreResult<()> {
+    ///
+    /// Whoever was fenced long ago answers nothing after it: its stamp may have been removed meanwhile, and then nobody
+    /// would look at what was raised (see [`super::super::old_stamps`]).
+    async fn raise(self: &Arc<Self>, entry: &Entry, raise: &Raise) -> StoreResult<Option<Done>> {
+        let me = self.homes.me()?;
         let head = Arc::new(raise.clone());
         let users = entry.audience.users().filter(|user| raise.spared.as_ref() != Some(*user));
         let most = if self.stop_after == Some(Step::FirstHead) { 1 } else { usize::MAX };
@@ -234,8 +240,11 @@ impl Inner {
             self.raise_row(user, &entry.conv, Part { head: Some(head.clone()), mark })
         });
         try_join_all(raising).await.map_err(|_| StoreError::unavailable("the raise of a head was given up"))?;
+        if !self.homes.lives.is_valid_within(&me, self.gone_after / 6) && !self.is_valid(&me).await? {
+            return Ok(Some(Done::Fenced(me.number)));
+        }
         self.know(&entry.conv, raise.upto, Some(raise.counts));
-        Ok(())
+        Ok(None)
     }
 
     /// A cid row alone says nothing: a write that never became part of the log may have left it. The row it names

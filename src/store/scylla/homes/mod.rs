@@ -15,7 +15,7 @@ use std::{
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{oneshot, watch};
 
-use self::{entry::Entry, gathered::Gathering, pulse::Pulse, raiser::Raiser, record::Fenced};
+use self::{entry::Entry, gathered::Gathering, lives::Lives, pulse::Pulse, raiser::Raiser};
 use super::{Inner, shared_query::SharedQuery};
 use crate::{
     model::{ConvId, NewMessage, Seq},
@@ -29,6 +29,7 @@ use crate::{
 mod entry;
 mod gathered;
 mod io;
+mod lives;
 mod pulse;
 mod raiser;
 mod record;
@@ -50,7 +51,7 @@ pub(super) struct Homes {
     pulse: Pulse,
     raiser: Raiser,
     gathering: Gathering,
-    fenced: Fenced,
+    lives: Lives,
     limits: Limits,
 }
 
@@ -84,7 +85,7 @@ impl Homes {
             pulse: Pulse::new(),
             raiser: Raiser::default(),
             gathering: Gathering::new(writes_at_once),
-            fenced: Fenced::default(),
+            lives: Lives::default(),
             limits: Limits::default(),
         }
     }

@@ -2,9 +2,7 @@
 //! lightweight transactions only. An answer that does not come says nothing, so each change is asked for again until
 //! the record shows what became of it.
 
-use std::collections::VecDeque;
-
-use parking_lot::Mutex;
+use std::time::Instant;
 
 use super::Inner;
 use crate::store::{
@@ -17,31 +15,6 @@ use crate::store::{
     },
     slots::{Incarnation, Slot, Term},
 };
-
-/// How many fenced incarnations are remembered.
-const REMEMBERED: usize = 64;
-
-/// Incarnations that were seen fenced at a quorum: none is ever alive again. Whoever takes hundreds of slots of one would
-/// otherwise ask for its row as often, by lightweight transactions that wait for each other.
-#[derive(Debug, Default)]
-pub(super) struct Fenced(Mutex<VecDeque<Incarnation>>);
-
-impl Fenced {
-    fn knows(&self, who: &Incarnation) -> bool {
-        self.0.lock().contains(who)
-    }
-
-    fn note(&self, who: &Incarnation) {
-        let mut known = self.0.lock();
-        if known.contains(who) {
-            return;
-        }
-        if known.len() == REMEMBERED {
-            known.pop_front();
-        }
-        known.push_back(who.clone());
-    }
-}
 
 impl Inner {
     /// A number that no life of this name had (F1).
@@ -58,22 +31,43 @@ impl Inner {
         }
     }
 
-    /// A quorum read (F5).
-    pub(super) async fn is_alive(&self, who: &Incarnation) -> Result<bool, CqlError> {
-        let key = (who.node.as_str(), signed(who.number));
+    /// Whether this process' own incarnation is alive: a quorum read (F5).
+    pub(super) async fn is_alive(&self, me: &Incarnation) -> Result<bool, CqlError> {
+        let asked = Instant::now();
+        let key = (me.node.as_str(), signed(me.number));
         let row = rows::first::<(bool,)>(self.ask(&self.cql.is_fenced, key).await?)?;
-        Ok(row == Some((false,)))
+        let alive = row == Some((false,));
+        if alive {
+            self.homes.lives.note_valid(me, asked);
+        }
+        Ok(alive)
+    }
+
+    /// Whether this process has known for long enough that an incarnation is fenced; looks whether it is, if that is
+    /// not known.
+    pub(in crate::store::scylla) async fn is_long_gone(&self, who: &Incarnation) -> Result<bool, CqlError> {
+        let lives = &self.homes.lives;
+        if let Some(known) = lives.fenced_for(who) {
+            return Ok(known >= self.gone_after);
+        }
+        if *who != self.homes.me.read().who && !lives.was_alive(who) {
+            self.is_fenced_for_good(who).await?;
+            if !lives.is_fenced(who) {
+                lives.note_alive(who);
+            }
+        }
+        Ok(false)
     }
 
     /// A serial read, which also commits at a quorum what it shows (F2).
     pub(super) async fn is_fenced_for_good(&self, who: &Incarnation) -> Result<bool, CqlError> {
         let key = (who.node.as_str(), signed(who.number));
-        if self.homes.fenced.knows(who) {
+        if self.homes.lives.is_fenced(who) {
             return Ok(true);
         }
         let row = rows::first::<(bool,)>(self.ask(&self.cql.is_fenced_serially, key).await?)?;
         if row == Some((true,)) {
-            self.homes.fenced.note(who);
+            self.homes.lives.note_fenced(who);
         }
         Ok(row != Some((false,)))
     }
@@ -82,14 +76,14 @@ impl Inner {
     pub(super) async fn fence_incarnation(&self, who: &Incarnation) {
         let key = (who.node.as_str(), signed(who.number));
         let mut backoff = Backoff::new();
-        while !self.homes.fenced.knows(who) {
+        while !self.homes.lives.is_fenced(who) {
             let done = match self.ask(&self.cql.fence, key).await.and_then(|done| applied(&rows::rows_of(done)?)) {
                 Ok(true) => true,
                 Ok(false) => self.is_fenced_for_good(who).await.unwrap_or(false),
                 Err(_) => false,
             };
             if done {
-                return self.homes.fenced.note(who);
+                return self.homes.lives.note_fenced(who);
             }
             backoff.wait(AFTER_ERROR).await;
         }

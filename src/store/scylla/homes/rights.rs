@@ -188,6 +188,14 @@ impl Inner {
         Err(last)
     }
 
+    /// Ends the incarnation: it is fenced by its own word.
+    pub(in crate::store::scylla) async fn end_life(self: &Arc<Self>) -> StoreResult<()> {
+        let me = self.homes.me()?;
+        self.homes.lose_all(me.number);
+        self.fence_incarnation(&me).await;
+        Ok(())
+    }
+
     /// Takes a new incarnation.
     pub(in crate::store::scylla) async fn begin_life(self: &Arc<Self>) -> StoreResult<()> {
         let node = self.homes.me.read().who.node.clone();

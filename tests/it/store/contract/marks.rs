@@ -1,5 +1,7 @@
 //! Rules of cursors, read marks and devices, and of a store that is closed.
 
+use std::time::Duration;
+
 use natter::store::{Entered, StoreError};
 
 use super::*;
@@ -140,6 +142,31 @@ pub async fn the_device_that_logged_in_longest_ago_is_retired(bed: &mut impl Bed
     assert_eq!(names_of(&*bed.store().marks).await, ["a", "d", "e"]);
     assert_eq!(bed.store().marks.cursor(&back, &conv).await, Ok(5));
     assert_eq!(bed.store().marks.delivered(&bob, &conv).await, Ok(8), "of the user, not of a device");
+}
+
+/// One that is in use counts as one that logged in just now, where it was not seen for long.
+pub async fn a_device_in_use_is_not_the_one_that_is_retired(bed: &mut impl Bed) {
+    let marks = bed.store().marks;
+    let enter = async |name: &str| {
+        let entered = marks.enter(&device("bob", name), 3).await.unwrap();
+        Device { life: entered.life, ..device("bob", name) }
+    };
+    let (old, _, _) = (enter("a").await, enter("b").await, enter("c").await);
+    marks.refresh(&old, Duration::from_secs(3_600)).await.unwrap();
+    enter("d").await;
+    assert_eq!(names_of(&*marks).await, ["b", "c", "d"], "it was seen a moment ago, so that nothing was written");
+    let (back, former) = (enter("a").await, old);
+    assert_eq!(names_of(&*marks).await, ["a", "c", "d"]);
+    enter("c").await;
+    enter("d").await;
+    marks.refresh(&back, Duration::ZERO).await.unwrap();
+    enter("e").await;
+    assert_eq!(names_of(&*marks).await, ["a", "d", "e"], "c logged in longest ago");
+    // What was retired does not come back by that.
+    assert!(marks.retire(&user("bob"), &back.device).await.unwrap());
+    marks.refresh(&back, Duration::ZERO).await.unwrap();
+    marks.refresh(&former, Duration::ZERO).await.unwrap();
+    assert_eq!(names_of(&*marks).await, ["d", "e"]);
 }
 
 async fn names_of(marks: &dyn Marks) -> Vec<String> {

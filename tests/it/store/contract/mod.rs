@@ -73,7 +73,8 @@ macro_rules! store_contract {
                 marks: cursors_never_go_back, read_marks_never_go_back, delivered_is_the_furthest_device,
                     a_device_is_new_once, a_later_connection_has_the_larger_number, a_new_device_starts_at_the_read_marks,
                     a_known_device_keeps_its_cursors, marks_survive_a_restart, a_closed_store_says_so,
-                    the_device_that_logged_in_longest_ago_is_retired, new_devices_at_once_keep_to_the_limit,
+                    the_device_that_logged_in_longest_ago_is_retired, a_device_in_use_is_not_the_one_that_is_retired,
+                    new_devices_at_once_keep_to_the_limit,
                     a_retired_device_is_not_known;
             }
         }

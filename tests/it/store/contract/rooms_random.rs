@@ -5,12 +5,18 @@ use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 
 use super::{rooms::*, *};
 
+const CIDS: u32 = 300;
 const USERS: [&str; 5] = ["alice", "bob", "carol", "dave", "eve"];
 
-/// Something that somebody might ask. Cids come again now and then.
-fn asked(dice: &mut StdRng) -> NewMessage {
+/// Another each time.
+pub fn dice() -> StdRng {
+    StdRng::seed_from_u64(rand::random())
+}
+
+/// Something that somebody might ask. Of few cids some come again now and then.
+pub fn asked(dice: &mut StdRng, cids: u32) -> NewMessage {
     let one = |dice: &mut StdRng| USERS[dice.random_range(0..USERS.len())];
-    let (sender, cid) = (one(dice), format!("c{}", dice.random_range(0..300)));
+    let (sender, cid) = (one(dice), format!("c{}", dice.random_range(0..cids)));
     let about = user(one(dice));
     let change = match dice.random_range(0..20) {
         0 => created(true),
@@ -60,7 +66,7 @@ pub async fn one_after_the_other_as_the_model_says(bed: &mut impl Bed) {
         let (hall, mut model, mut accepted) = (room(&format!("hall{round}")), Model::default(), 0);
         let store = bed.store();
         for _ in 0..40 {
-            let batch: Vec<_> = (0..dice.random_range(1..12)).map(|_| asked(&mut dice)).collect();
+            let batch: Vec<_> = (0..dice.random_range(1..12)).map(|_| asked(&mut dice, CIDS)).collect();
             let expected: Vec<_> = batch.iter().map(|asked| model.answer(asked)).collect();
             accepted += expected.iter().filter(|answer| matches!(answer, Ok((_, true)))).count();
             let answers = store.logs.append(&ConvId::room(&hall), batch.clone()).await;
@@ -79,9 +85,9 @@ pub async fn many_at_once_are_some_order(bed: &mut impl Bed) {
     let writers = (0..6).map(|_| {
         let (store, conv) = (store.clone(), ConvId::room(&hall));
         tokio::spawn(async move {
-            let (mut dice, mut stored) = (StdRng::seed_from_u64(rand::random()), Vec::new());
+            let (mut dice, mut stored) = (dice(), Vec::new());
             for _ in 0..30 {
-                let batch: Vec<_> = (0..dice.random_range(1..6)).map(|_| asked(&mut dice)).collect();
+                let batch: Vec<_> = (0..dice.random_range(1..6)).map(|_| asked(&mut dice, CIDS)).collect();
                 let answers = store.logs.append(&conv, batch.clone()).await;
                 for (asked, answer) in batch.into_iter().zip(answers) {
                     match answer {

@@ -13,8 +13,9 @@ async fn appends_that_wait_together_share_a_sync() {
     for n in 0..10 {
         append(&*store, &dm("alice", "bob"), message("alice", &format!("alone{n}"))).await.unwrap();
     }
-    let Written { messages, syncs, lookups } = store.written();
+    let Written { messages, syncs, lookups, rows } = store.written();
     assert_eq!((messages, syncs), (10, 10), "each was answered after a sync of its own");
+    assert_eq!(rows, 40, "a message, its cid and two heads");
     assert_eq!(lookups, 2 + 10, "the end of a log is looked up once, in two rows, and each cid");
     let convs: Vec<_> = (0..500).map(|n| dm("alice", &format!("peer{n}"))).collect();
     for answer in join_all(convs.iter().map(|conv| append(&*store, conv, message("alice", "together")))).await {

@@ -22,6 +22,7 @@ mod kill;
 mod load;
 mod power;
 mod rooms;
+mod rooms_crash;
 mod synced;
 
 store_contract!(contract, crate::store::embedded::fresh);

@@ -9,6 +9,7 @@ mod edge;
 mod homes;
 mod late;
 mod measure;
+mod old_stamps;
 mod outage;
 mod race;
 mod rules_alone;

@@ -11,7 +11,7 @@ use crate::harness::{
 };
 
 /// A raw session on the server, for what only a test does.
-async fn plain(options: &ScyllaOptions) -> Session {
+pub(super) async fn plain(options: &ScyllaOptions) -> Session {
     SessionBuilder::new().known_nodes(&options.contact_points).build().await.unwrap()
 }
 

@@ -1,0 +1,90 @@
+//! What concerns rooms as such: `change` has one changed at the place where its log is written, `list` shows rooms and
+//! members. Whoever asks sees a room's log only where they may: `history` reads that part.
+
+mod change;
+mod history;
+mod list;
+
+pub(super) use self::{
+    change::perform as change,
+    history::{Part, part, perform as history},
+    list::{members, one, rooms},
+};
+use super::{Caller, Ops, fault};
+use crate::{
+    metrics::StoreOp,
+    model::{
+        RoomId, UserId,
+        room::{Denied, Member},
+    },
+    overload::{Class, Turn, cost},
+    protocol::Refused,
+    store::{RoomRow, StoreError, StoreResult},
+};
+
+/// A room's row and a member's.
+const LOOK: usize = 2;
+
+/// A room, and how a user stands to it.
+pub(super) struct Seen {
+    pub(super) row: RoomRow,
+    pub(super) member: Member,
+}
+
+impl Seen {
+    /// Whether they may know of the room.
+    fn is_known(&self) -> bool {
+        self.row.room.public || self.member.changed > 0
+    }
+}
+
+/// Looks a room up as `user` sees it: its row first, so that the membership is as of that head at least.
+///
+/// # Errors
+/// `no_such_room` also for one that the user may not know of.
+pub(super) async fn look(ops: &Ops, room: &RoomId, user: &UserId) -> Result<Seen, Refused> {
+    let turn = ops.turn(Class::Listing, cost(LOOK, 0)).await?;
+    let found = look_within(ops, room, user).await;
+    ended(turn, &found);
+    let found = super::counted(&ops.metrics, StoreOp::Rooms, found).map_err(|error| fault::refused(&error))?;
+    let no_such = || fault::refused(&StoreError::Denied(Denied::NoSuchRoom));
+    found.filter(Seen::is_known).ok_or_else(no_such)
+}
+
+/// The same for what only members may.
+///
+/// # Errors
+/// `not_member` besides.
+pub(super) async fn member(ops: &Ops, caller: &Caller, room: &RoomId) -> Result<Seen, Refused> {
+    let seen = caller.while_there(look(ops, room, caller.name())).await??;
+    match seen.member.role() {
+        Some(_) => Ok(seen),
+        None => Err(fault::refused(&StoreError::Denied(Denied::NotMember))),
+    }
+}
+
+fn ended<T>(turn: Turn, found: &StoreResult<T>) {
+    turn.end(cost(LOOK, 0), fault::is_served(found));
+}
+
+async fn look_within(ops: &Ops, room: &RoomId, user: &UserId) -> StoreResult<Option<Seen>> {
+    let Some(row) = settled(ops, room).await? else { return Ok(None) };
+    let member = ops.store.rooms.member(room, user).await?;
+    Ok(Some(Seen { row, member }))
+}
+
+/// A room whose changes up to its head are all applied: a home that died between log and tables left that to whoever needs
+/// it next.
+async fn settled(ops: &Ops, room: &RoomId) -> StoreResult<Option<RoomRow>> {
+    let rooms = std::slice::from_ref(room);
+    let read = async || Ok::<_, StoreError>(ops.store.rooms.rooms(rooms).await?.pop().flatten());
+    let Some(row) = read().await? else { return Ok(None) };
+    if row.is_settled() {
+        return Ok(Some(row));
+    }
+    ops.store.logs.mend(&row.conv()).await?;
+    match read().await? {
+        Some(row) if !row.is_settled() => Err(StoreError::unavailable("the room's members are being settled")),
+        row => Ok(row),
+    }
+}
