@@ -128,7 +128,7 @@ impl Node {
             clock,
             metrics: metrics.clone(),
         });
-        let pace = ops::Pace { first: config.timing.recheck_ms, interval: config.timing.reconcile_secs * 1000 };
+        let pace = ops::Pace::new(config.timing.recheck_ms, config.timing.reconcile_secs * 1000);
         let sweep = (ops.clone(), clock, pace);
         let requests = Services { bus: bus.clone(), ops, metrics: metrics.clone() }.listen();
         let watch = Watch { bus: bus.clone(), registry, router, clock, spread: spread(config) };

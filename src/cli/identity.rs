@@ -27,7 +27,7 @@ const CONNECT_TIME: Duration = Duration::from_secs(3);
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct Trust {
     /// On wss://, accept what the authorities in this PEM file signed [default: the system's authorities]
-    #[arg(long, value_name = "FILE", env = "NATTER_CA")]
+    #[arg(long, value_name = "FILE", env = "NATTER_CA", global = true)]
     ca: Option<PathBuf>,
 }
 
@@ -45,15 +45,22 @@ impl Trust {
 pub(super) struct Identity {
     /// The node's address; with several, the next one is tried when one is down [default: the running natter dev, else
     /// ws://127.0.0.1:8080/v1/ws]
-    #[arg(long, value_name = "URL", env = "NATTER_URL", value_delimiter = ',')]
+    #[arg(long, value_name = "URL", env = "NATTER_URL", value_delimiter = ',', global = true)]
     url: Vec<String>,
     #[command(flatten)]
     trust: Trust,
     /// The token that says who you are
-    #[arg(long, value_name = "JWT", env = "NATTER_TOKEN", hide_env_values = true, conflicts_with = "user")]
+    #[arg(
+        long,
+        value_name = "JWT",
+        env = "NATTER_TOKEN",
+        hide_env_values = true,
+        conflicts_with = "user",
+        global = true
+    )]
     token: Option<String>,
     /// Connect as this user, with a token signed on the spot; needs access to the node's secret
-    #[arg(long, value_name = "USER")]
+    #[arg(long, value_name = "USER", global = true)]
     user: Option<UserId>,
     #[command(flatten)]
     signing: Signing,

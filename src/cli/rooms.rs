@@ -33,14 +33,15 @@ pub(super) struct Args {
 
 const EXAMPLES: &str = "\
 Examples:
-  natter rooms --user alice list
-  natter rooms --user alice create lobby --topic \"everybody\" --public
-  natter rooms --user bob join lobby && natter send --user bob --to '#lobby' hello
-  natter rooms --user alice invite board carol
-  natter rooms --user alice role lobby bob moderator
-  natter rooms --user alice members lobby --json | jq -r .user";
+  natter rooms list --user alice
+  natter rooms create lobby --topic \"everybody\" --public --user alice
+  natter rooms join lobby --user bob && natter send --user bob --to '#lobby' hello
+  natter rooms invite board carol --user alice
+  natter rooms role lobby bob moderator --user alice
+  natter rooms members lobby --json --user alice | jq -r .user";
 
 #[derive(Debug, Subcommand)]
+// `user` is whom the command connects as.
 enum What {
     /// The rooms that the user is in, or is invited to
     List,
@@ -83,21 +84,24 @@ enum What {
         /// The room's name
         room: RoomId,
         /// Whom
-        user: UserId,
+        #[arg(value_name = "USER")]
+        whom: UserId,
     },
     /// Put somebody out, or take an invitation back
     Kick {
         /// The room's name
         room: RoomId,
         /// Whom
-        user: UserId,
+        #[arg(value_name = "USER")]
+        whom: UserId,
     },
     /// Give a member another role
     Role {
         /// The room's name
         room: RoomId,
         /// Whose
-        user: UserId,
+        #[arg(value_name = "USER")]
+        whom: UserId,
         /// member, moderator or owner
         #[arg(value_parser = role)]
         role: Role,
@@ -146,9 +150,9 @@ impl What {
             }
             Self::Join { room } => client.join_room(&room).await,
             Self::Leave { room } => client.leave_room(&room).await,
-            Self::Invite { room, user } => client.invite(&room, &user).await,
-            Self::Kick { room, user } => client.kick(&room, &user).await,
-            Self::Role { room, user, role } => client.set_role(&room, &user, role).await,
+            Self::Invite { room, whom } => client.invite(&room, &whom).await,
+            Self::Kick { room, whom } => client.kick(&room, &whom).await,
+            Self::Role { room, whom, role } => client.set_role(&room, &whom, role).await,
             Self::Topic { room, topic } => client.set_topic(&room, topic).await,
         };
         told(&changed?, json)

@@ -16,10 +16,10 @@ use crate::{
 pub(super) struct Signing {
     /// Sign with the secret that natter dev keeps in this data folder [default: the configured secret, or that of the
     /// running natter dev, or of the configured data folder]
-    #[arg(long, value_name = "DIR", conflicts_with = "secret_file")]
+    #[arg(long, value_name = "DIR", conflicts_with = "secret_file", global = true)]
     pub data: Option<PathBuf>,
     /// Sign with the secret in this file
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", global = true)]
     pub secret_file: Option<PathBuf>,
 }
 

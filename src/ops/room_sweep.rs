@@ -30,6 +30,13 @@ pub struct Pace {
     pub interval: Tick,
 }
 
+impl Pace {
+    /// The first look is not later than the next one would be.
+    pub fn new(first: Tick, interval: Tick) -> Self {
+        Self { first: if interval == 0 { first } else { first.min(interval) }, interval }
+    }
+}
+
 impl Ops {
     /// Runs until it is dropped.
     pub async fn sweep_rooms(self: Arc<Self>, clock: Clock, pace: Pace) {

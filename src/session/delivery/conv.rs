@@ -61,7 +61,7 @@ impl Conv {
     /// above it is handed out.
     pub(super) fn close(&mut self) {
         let position = self.position.unwrap_or(0);
-        self.unseen = self.unseen.max(self.want);
+        self.unseen = self.unseen.max(self.want).max(position);
         (self.want, self.heard) = (self.want.min(position), self.heard.min(position));
         (self.closed, self.must_read) = (true, true);
     }

@@ -73,6 +73,49 @@ async fn what_is_sent_is_tailed_once() {
     assert_eq!(other_device.lines().count(), 1, "{other_device}");
 }
 
+/// A room from its making to its messages, and what the lists show of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn rooms_are_made_joined_and_listed() {
+    let shell = Shell::start().await;
+    let [one, other] = shell.urls();
+    let rooms = |user: &'static str, what: &[&'static str]| {
+        [&["rooms", "--user", user][..], what].concat().into_iter().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let run = async |user: &'static str, what: &[&'static str]| {
+        let args = rooms(user, what);
+        let args: Vec<&str> =
+            args.iter().map(String::as_str).chain(["--url", if user == "alice" { &one } else { &other }]).collect();
+        shell.good(&args, "").await
+    };
+    assert_eq!(run("alice", &["create", "lobby", "--topic", "all of us", "--public"]).await, "room:lobby 1\n");
+    assert_eq!(run("bob", &["join", "lobby"]).await, "room:lobby 2\n");
+    assert_eq!(run("bob", &["join", "lobby"]).await, "room:lobby: it is so already\n");
+    assert_eq!(
+        shell.good(&["send", "--user", "alice", "--to", "#lobby", "hello", "--url", &one], "").await,
+        "room:lobby 3\n"
+    );
+    let tailed = shell.good(&["tail", "--user", "bob", "--once", "--url", &other], "").await;
+    assert!(tailed.contains(" room:lobby 3 alice: hello\n"), "{tailed}");
+    let listed = run("bob", &["list"]).await;
+    for word in ["lobby", "member", "all of us", "unread"] {
+        assert!(listed.contains(word), "{word} is missing:\n{listed}");
+    }
+    let members = run("alice", &["members", "lobby", "--json"]).await;
+    let users: Vec<Value> =
+        members.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["user"].clone()).collect();
+    assert_eq!(users, ["alice", "bob"]);
+    let history = shell.good(&["history", "--user", "alice", "room:lobby", "--url", &one, "--json"], "").await;
+    let rows: Vec<Value> = history.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((rows.len(), &rows[0]["body"]["event"], &rows[1]["body"]), (2, &"joined".into(), &"hello".into()));
+    let refused = shell.run(&["rooms", "--user", "bob", "kick", "lobby", "alice", "--url", &other], "").await;
+    assert!(!refused.status.success());
+    let words = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(words.contains("only an owner or a moderator may do that"), "{words}");
+    shell.good(&["send", "--user", "bob", "--to", "@alice", "psst", "--url", &other], "").await;
+    let listed = shell.good(&["conversations", "--user", "alice", "--url", &one], "").await;
+    assert!(listed.contains("dm:alice:bob") && listed.contains("bob: psst"), "{listed}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_message_is_a_failure() {
     let shell = Shell::start().await;

@@ -26,6 +26,7 @@ mod refused;
 mod reload;
 mod replaced;
 pub mod resumed;
+mod room_ops;
 mod rooms;
 mod rules_alone;
 mod scenarios;
@@ -36,7 +37,7 @@ mod slow_reader;
 mod truncated;
 mod walk;
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use natter::{
     auth::Minter,
@@ -89,10 +90,10 @@ impl TestMesh {
     pub async fn bare(tune: impl FnOnce(&mut Config)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let nats = NatsServer::start(ServerOptions::new(folder.path().join("nats"))).await.unwrap();
-        let store = open_store(&folder.path().join("store"));
         let mut config = quiet_config();
         config.nats.password = Some(Secret::new(nats.passwords().node.clone()));
         tune(&mut config);
+        let store = EmbeddedStore::open(&folder.path().join("store"), EmbeddedOptions::from(&config)).unwrap();
         Self { nats, store, config, nodes: Vec::new(), _folder: folder }
     }
 
@@ -150,9 +151,4 @@ pub fn token(user: &str) -> String {
 pub fn token_for(user: &str, ttl: Duration) -> String {
     let minter = Minter::new(&Secret::new(SECRET)).unwrap();
     minter.mint(&UserId::new(user).unwrap(), ttl).unwrap()
-}
-
-fn open_store(folder: &Path) -> Arc<EmbeddedStore> {
-    std::fs::create_dir_all(folder).unwrap();
-    EmbeddedStore::open(folder, EmbeddedOptions::default()).unwrap()
 }
