@@ -121,9 +121,9 @@ pub(super) async fn compare(
         Err(StoreError::Unsupported(_)) => Ok((0, (Vec::new(), None))),
         page => page,
     };
+    let rows = page.as_ref().map_or(0, |(rows, _)| *rows);
     // Also what brings nothing is a read.
-    let rows = page.as_ref().map_or(0, |(rows, _)| *rows).max(1);
-    turn.end(cost(rows, 0), is_served(&page));
+    turn.end(cost(rows.max(1), 0), is_served(&page));
     ops.metrics.reconcile_rows.inc_by(rows as u64);
     let page = counted(&ops.metrics, StoreOp::Rooms, page).map_err(drop).map(|(_, page)| page);
     UpkeepDone::RoomsCompared { cause, page }
