@@ -45,6 +45,13 @@ fn provocation(code: ErrorCode) -> Provocation {
             r#"{"op":"history","conv":"dm:alice:bob","before":2,"around":1}"#,
             r#"{"op":"end_session"}"#,
             r#"{"op":"end_session","session":"a","device":"b"}"#,
+            r#"{"op":"join"}"#,
+            r#"{"op":"create","room":"r","public":"yes"}"#,
+            r#"{"op":"create","room":"r","history":"none"}"#,
+            r#"{"op":"create","room":"r","topic":""}"#,
+            r#"{"op":"role","room":"r","user":"bob","role":"king"}"#,
+            r#"{"op":"members","room":"r","limit":101}"#,
+            r#"{"op":"rooms","after":7}"#,
         ]),
         ErrorCode::UnknownOp => Say(&[r#"{"op":"dance"}"#, r#"{"op":""}"#]),
         ErrorCode::BadName => Say(&[
@@ -54,6 +61,8 @@ fn provocation(code: ErrorCode) -> Provocation {
             r#"{"op":"send","to":"@bob","cid":"","body":1}"#,
             r#"{"op":"ack","conv":"dm:bob:alice","seq":1}"#,
             r#"{"op":"signal","to":"@bob","type":"a b"}"#,
+            r#"{"op":"join","room":"a b"}"#,
+            r#"{"op":"kick","room":"r","user":"b.o.b"}"#,
         ]),
         ErrorCode::NotMember => Say(&[
             r#"{"op":"ack","conv":"dm:bob:carol","seq":1}"#,
@@ -70,21 +79,25 @@ fn provocation(code: ErrorCode) -> Provocation {
             r#"{"op":"read","conv":"dm:alice:bob","seq":1}"#,
         ]),
         ErrorCode::Unauthorized => Say(&[r#"{"op":"token","token":"nonsense"}"#]),
-        ErrorCode::Unsupported => {
-            Say(&[r##"{"op":"send","to":"#lobby","cid":"c","body":1}"##, r#"{"op":"join","room":"lobby"}"#])
-        }
+        ErrorCode::Unsupported => Say(&[r#"{"op":"presence"}"#, r##"{"op":"signal","to":"#lobby","type":"typing"}"##]),
+        ErrorCode::NoSuchRoom => Say(&[
+            r##"{"op":"send","to":"#nowhere","cid":"c","body":1}"##,
+            r#"{"op":"join","room":"nowhere"}"#,
+            r#"{"op":"room","room":"nowhere"}"#,
+            r#"{"op":"members","room":"nowhere"}"#,
+            r#"{"op":"history","conv":"room:nowhere"}"#,
+            r#"{"op":"read","conv":"room:nowhere","seq":1}"#,
+        ]),
         ErrorCode::BadBody | ErrorCode::TooLarge | ErrorCode::CidReused => {
             Test("bodies_that_json_cannot_carry_or_that_are_too_large_are_refused_in_both_encodings")
         }
         ErrorCode::RateLimited => Test("too_many_requests_are_refused_and_the_same_cid_goes_through_later"),
         ErrorCode::Unavailable => Test("without_a_store_everything_is_unavailable_and_nobody_is_thrown_out"),
-        // Rooms and blocks.
-        ErrorCode::NoSuchRoom
-        | ErrorCode::RoomExists
-        | ErrorCode::RoomFull
-        | ErrorCode::NotAllowed
-        | ErrorCode::LastOwner
-        | ErrorCode::Blocked => Nothing,
+        ErrorCode::RoomExists | ErrorCode::NotAllowed | ErrorCode::LastOwner => {
+            Test("mesh::room_ops::everybody_may_do_what_they_may_and_nothing_else")
+        }
+        ErrorCode::RoomFull => Test("mesh::room_ops::nobody_is_in_more_rooms_than_the_limit"),
+        ErrorCode::Blocked => Nothing,
     }
 }
 
@@ -128,7 +141,10 @@ fn every_error_code_has_a_test_or_is_never_said() {
     for code in ErrorCode::ALL {
         let said = says(&format!("ErrorCode::{code:?}"));
         match provocation(*code) {
-            Test(name) => assert!(known.contains(&format!("gateway::error_codes::{name}")), "{code:?}: no test {name}"),
+            Test(name) => {
+                let path = if name.contains("::") { name.to_owned() } else { format!("gateway::error_codes::{name}") };
+                assert!(known.contains(&path), "{code:?}: no test {name}");
+            }
             Say(frames) => assert!(!frames.is_empty(), "{code:?} is provoked by nothing"),
             Nothing => assert!(said.is_empty(), "{code:?} is said by {said:?} and not tested"),
         }
