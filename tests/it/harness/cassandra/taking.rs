@@ -19,7 +19,7 @@ use natter::{
         slots::{Incarnation, Slot, Slots, Take},
     },
 };
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout};
 
 /// All of this process, so that they can ask each other for a slot.
 static ALL: Mutex<Vec<Weak<Taking>>> = Mutex::new(Vec::new());
@@ -104,17 +104,14 @@ impl Taking {
             if open.is_empty() || late {
                 break;
             }
+            if !open.is_empty()
+                && round > 0
+                && let Err(error) = self.take(Slot::of(conv)).await
+            {
+                last = error;
+            }
             let some = open.iter().map(|n| batch[*n].clone()).collect();
-            let step = async {
-                if round > 0
-                    && let Err(error) = self.take(Slot::of(conv)).await
-                {
-                    last = error;
-                }
-                self.store.append(conv, some).await
-            };
-            let Ok(answers) = timeout_at(deadline, step).await else { break };
-            for (n, result) in open.into_iter().zip(answers) {
+            for (n, result) in open.into_iter().zip(self.store.append(conv, some).await) {
                 results[n] = result;
             }
         }

@@ -92,7 +92,8 @@ async fn a_server_that_freezes_and_dies() {
         }
         answered += all.stored.len();
         refused += all.refused;
-        assert!(all.longest < STORE_DEADLINE * 2, "an answer took {:?}", all.longest);
+        // Of the three calls that one append may make here (a try, taking the slot, a try), each keeps to the deadline.
+        assert!(all.longest < STORE_DEADLINE * 3, "an answer took {:?}", all.longest);
     }
     assert!(refused > 0, "ten frozen seconds must have been noticed");
     assert_eq!(rows.len(), answered, "what was stored is what was answered: retries do not double");
