@@ -1,15 +1,19 @@
 //! The embedded store: the contract of all stores, and what only this engine promises about its folder, its disk
 //! and its process.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use natter::store::{
     Engine as _, Store,
-    embedded::{EmbeddedOptions, EmbeddedStore},
+    embedded::{EmbeddedOptions, EmbeddedStore, OpenError},
 };
 use tempfile::TempDir;
 
-use crate::store::contract::Bed;
+use crate::{harness::PATIENCE, store::contract::Bed};
 
 mod backup;
 mod child;
@@ -41,8 +45,16 @@ pub async fn fresh() -> Embedded {
 }
 
 /// Opens the store in `dir`.
+/// Opens the store of a folder. Its last owner in this process may still be writing out on a disk that others keep busy:
+/// closing waits for that, but not for ever.
 fn open(dir: &Path) -> Arc<EmbeddedStore> {
-    EmbeddedStore::open(dir, EmbeddedOptions::default()).unwrap()
+    let begin = Instant::now();
+    loop {
+        match EmbeddedStore::open(dir, EmbeddedOptions::default()) {
+            Err(OpenError::InUse { .. }) if begin.elapsed() < PATIENCE => std::thread::sleep(Duration::from_millis(10)),
+            opened => return opened.unwrap(),
+        }
+    }
 }
 
 impl Bed for Embedded {
