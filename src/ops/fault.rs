@@ -53,12 +53,22 @@ pub(super) fn is_served<T>(result: &StoreResult<T>) -> bool {
     !matches!(result, Err(StoreError::Unavailable(_)))
 }
 
+/// Whether the store failed. What it refuses by the rules is an answer, and no operator's matter.
+pub(super) fn is_failure(error: &StoreError) -> bool {
+    match error {
+        StoreError::Unavailable(_) | StoreError::Damaged(_) | StoreError::NotHome => true,
+        StoreError::CidReused { .. } | StoreError::Denied(_) | StoreError::Unsupported(_) => false,
+    }
+}
+
 /// Counts a failed store call and passes its result on.
 ///
 /// # Errors
 /// Those of the call.
 pub fn counted<T>(metrics: &Metrics, op: StoreOp, result: StoreResult<T>) -> StoreResult<T> {
-    if let Err(error) = &result {
+    if let Err(error) = result.as_ref()
+        && is_failure(error)
+    {
         metrics.store_errors.of(op).inc();
         if is_time_to_say() {
             tracing::warn!(?op, %error, "a store call failed; further ones are counted, and logged once in ten seconds");

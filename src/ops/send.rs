@@ -7,7 +7,7 @@ use crate::{
     metrics::StoreOp,
     model::{Body, ConvId, Kind, NewMessage, Recipient, now_millis},
     protocol::{Answer, ErrorCode, Outcome, Refused, ask},
-    store::{Appended, StoreError, StoreResult},
+    store::{Appended, StoreResult},
 };
 
 /// Checks the message and hands it to the appender, which stores it, calls `done`, and has the router publish it.
@@ -34,7 +34,7 @@ pub(super) fn perform(ops: &Arc<Ops>, caller: &Caller, ask: ask::Send, done: imp
     let (metrics, place, began) = (ops.metrics.clone(), conv.clone(), Instant::now());
     let on_stored = move |result: &StoreResult<Appended>| {
         metrics.observe_append(began.elapsed());
-        if let Err(StoreError::Unavailable(_) | StoreError::Damaged(_)) = result {
+        if result.as_ref().is_err_and(fault::is_failure) {
             metrics.store_errors.of(StoreOp::Append).inc();
         }
         done(match result {

@@ -212,6 +212,10 @@ async fn everybody_may_do_what_they_may_and_nothing_else() {
             }
         }
     }
+    for node in &town.mesh.nodes {
+        let failed = node.metric(r#"natter_store_errors_total{op="append"}"#).await;
+        assert!(failed < 0.5, "{failed} refusals were counted as failures of the store");
+    }
 }
 
 async fn head(town: &Town, room: &RoomId) -> u64 {
