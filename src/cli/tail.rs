@@ -4,7 +4,12 @@ use std::{collections::HashMap, process::ExitCode};
 
 use anyhow::bail;
 
-use super::{Global, identity::Identity, print, table::printable};
+use super::{
+    Global,
+    identity::Identity,
+    print,
+    table::{printable, text_of},
+};
 use crate::{
     client::{Client, ClientOptions, Event},
     model::{
@@ -168,10 +173,7 @@ pub(super) fn line(message: &Message) -> String {
     let Message { conv, seq, from, .. } = message;
     let said = match Change::from_body(&message.body) {
         Ok(change) if message.kind == Kind::Event => format!(" {}", happened(&change)),
-        _ => match message.body.parse::<String>() {
-            Ok(text) => format!(": {text}"),
-            Err(_) => format!(": {}", serde_json::to_string(&message.body).unwrap_or_default()),
-        },
+        _ => format!(": {}", text_of(&message.body)),
     };
     format!("{hour:02}:{minute:02}:{second:02}Z {conv} {seq} {from}{}", printable(&said))
 }

@@ -3,7 +3,7 @@
 
 use super::{
     Client, RequestError,
-    handle::mismatch,
+    handle::{fresh_cid, mismatch},
     requests::{Call, Reply},
 };
 use crate::{
@@ -94,7 +94,7 @@ impl Client {
     }
 
     async fn change(&self, room: Option<RoomId>, change: Change) -> Result<RoomChanged, RequestError> {
-        let cid = Cid::new(&format!("{:016x}{:08x}", rand::random::<u64>(), rand::random::<u32>())).ok();
+        let cid = Cid::new(&fresh_cid()).ok();
         match self.ask(Call::ChangeRoom(ChangeRoom { room, cid, change })).await? {
             Reply::Changed(changed) => Ok(changed),
             other => Err(mismatch(&other)),

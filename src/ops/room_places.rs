@@ -81,7 +81,7 @@ async fn listen(ops: &Ops, me: &Arc<SessionHandle>, rooms: &[RoomId]) -> StoreRe
 }
 
 /// A room whose changes up to its head are all in the tables of members; its head is at `at` or above.
-async fn settled(ops: &Ops, room: &RoomId, at: Seq) -> StoreResult<Option<RoomRow>> {
+pub(super) async fn settled(ops: &Ops, room: &RoomId, at: Seq) -> StoreResult<Option<RoomRow>> {
     let mut backoff = Backoff::new(AGAIN.0, AGAIN.1);
     for _ in 0..TRIES {
         match ops.room_rows.read(std::slice::from_ref(room)).await?.pop() {

@@ -80,46 +80,35 @@ pub trait Rooms: Send + Sync + 'static {
     ) -> StoreFuture<'a, Vec<(RoomId, Seq)>>;
 }
 
-/// An engine that does not serve rooms yet.
-macro_rules! without_rooms {
-    ($engine:ty) => {
-        impl Rooms for $engine {
-            fn rooms<'a>(&'a self, _: &'a [RoomId]) -> StoreFuture<'a, Vec<Option<RoomRow>>> {
-                Box::pin(std::future::ready(Err(StoreError::Unsupported("rooms"))))
-            }
+/// It does not serve rooms yet.
+impl Rooms for super::scylla::ScyllaStore {
+    fn rooms<'a>(&'a self, _: &'a [RoomId]) -> StoreFuture<'a, Vec<Option<RoomRow>>> {
+        Box::pin(std::future::ready(Err(StoreError::Unsupported("rooms"))))
+    }
 
-            fn member<'a>(&'a self, _: &'a RoomId, _: &'a UserId) -> StoreFuture<'a, Member> {
-                Box::pin(std::future::ready(Err(StoreError::Unsupported("rooms"))))
-            }
+    fn member<'a>(&'a self, _: &'a RoomId, _: &'a UserId) -> StoreFuture<'a, Member> {
+        Box::pin(std::future::ready(Err(StoreError::Unsupported("rooms"))))
+    }
 
-            fn members<'a>(
-                &'a self,
-                _: &'a RoomId,
-                _: Option<&'a UserId>,
-                _: usize,
-            ) -> StoreFuture<'a, Vec<(UserId, Member)>> {
-                Box::pin(std::future::ready(Err(StoreError::Unsupported("rooms"))))
-            }
+    fn members<'a>(&'a self, _: &'a RoomId, _: Option<&'a UserId>, _: usize) -> StoreFuture<'a, Vec<(UserId, Member)>> {
+        Box::pin(std::future::ready(Err(StoreError::Unsupported("rooms"))))
+    }
 
-            fn rooms_of<'a>(
-                &'a self,
-                _: &'a UserId,
-                _: Option<&'a RoomId>,
-                _: usize,
-            ) -> StoreFuture<'a, Vec<(RoomId, Member)>> {
-                Box::pin(std::future::ready(Err(StoreError::Unsupported("rooms"))))
-            }
+    fn rooms_of<'a>(
+        &'a self,
+        _: &'a UserId,
+        _: Option<&'a RoomId>,
+        _: usize,
+    ) -> StoreFuture<'a, Vec<(RoomId, Member)>> {
+        Box::pin(std::future::ready(Err(StoreError::Unsupported("rooms"))))
+    }
 
-            fn room_cursors<'a>(
-                &'a self,
-                _: &'a Device,
-                _: Option<&'a RoomId>,
-                _: usize,
-            ) -> StoreFuture<'a, Vec<(RoomId, Seq)>> {
-                Box::pin(std::future::ready(Err(StoreError::Unsupported("rooms"))))
-            }
-        }
-    };
+    fn room_cursors<'a>(
+        &'a self,
+        _: &'a Device,
+        _: Option<&'a RoomId>,
+        _: usize,
+    ) -> StoreFuture<'a, Vec<(RoomId, Seq)>> {
+        Box::pin(std::future::ready(Err(StoreError::Unsupported("rooms"))))
+    }
 }
-
-without_rooms!(super::scylla::ScyllaStore);

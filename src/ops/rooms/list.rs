@@ -3,8 +3,8 @@
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::{
-    super::{Caller, Ops, counted, fault},
-    Seen, look, member, settled,
+    super::{Caller, Ops, counted, fault, room_places::settled},
+    Seen, look, member,
 };
 use crate::{
     metrics::StoreOp,
@@ -119,7 +119,7 @@ async fn some_rooms(ops: &Ops, user: &UserId, mut after: Option<RoomId>, limit: 
 /// A membership was read before its room: where the room is further than that, both are read once more.
 async fn fresh_view(ops: &Ops, user: &UserId, mut seen: Seen) -> StoreResult<Option<RoomView>> {
     if !seen.row.is_settled() || seen.row.event > seen.member.changed {
-        let Some(row) = settled(ops, &seen.row.id).await? else { return Ok(None) };
+        let Some(row) = settled(ops, &seen.row.id, 0).await? else { return Ok(None) };
         let member = ops.store.rooms.member(&row.id, user).await?;
         seen = Seen { row, member };
     }

@@ -2,15 +2,15 @@
 //! members. Whoever asks sees a room's log only where they may: `history` reads that part.
 
 mod change;
-mod history;
 mod list;
+mod part;
 
 pub(super) use self::{
     change::perform as change,
-    history::{Part, part, perform as history},
     list::{members, one, rooms},
+    part::{Part, part},
 };
-use super::{Caller, Ops, fault};
+use super::{Caller, Ops, fault, room_places::settled};
 use crate::{
     metrics::StoreOp,
     model::{
@@ -68,23 +68,7 @@ fn ended<T>(turn: Turn, found: &StoreResult<T>) {
 }
 
 async fn look_within(ops: &Ops, room: &RoomId, user: &UserId) -> StoreResult<Option<Seen>> {
-    let Some(row) = settled(ops, room).await? else { return Ok(None) };
+    let Some(row) = settled(ops, room, 0).await? else { return Ok(None) };
     let member = ops.store.rooms.member(room, user).await?;
     Ok(Some(Seen { row, member }))
-}
-
-/// A room whose changes up to its head are all applied: a home that died between log and tables left that to whoever needs
-/// it next.
-async fn settled(ops: &Ops, room: &RoomId) -> StoreResult<Option<RoomRow>> {
-    let rooms = std::slice::from_ref(room);
-    let read = async || Ok::<_, StoreError>(ops.store.rooms.rooms(rooms).await?.pop().flatten());
-    let Some(row) = read().await? else { return Ok(None) };
-    if row.is_settled() {
-        return Ok(Some(row));
-    }
-    ops.store.logs.mend(&row.conv()).await?;
-    match read().await? {
-        Some(row) if !row.is_settled() => Err(StoreError::unavailable("the room's members are being settled")),
-        row => Ok(row),
-    }
 }
