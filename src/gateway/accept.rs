@@ -67,7 +67,9 @@ async fn serve(
     let metrics = gateway.metrics.clone();
     // Boxed, and gone before the pump runs: what the greeting needs is several times what an idle session does.
     let greeted = Box::pin(async move {
-        let socket = Socket::accept(stream, read_ahead, encoding, gateway.settings.frame_bytes).await;
+        let socket = Socket::new(stream, &read_ahead, encoding, gateway.settings.frame_bytes);
+        // A slice of hyper's whole read buffer: 8 KB, which nobody needs any more.
+        drop(read_ahead);
         // A panic costs this connection only: what it held is given back on the way out.
         AssertUnwindSafe(greet(&gateway, socket, bearer)).catch_unwind().await.unwrap_or(Err(CloseReason::Internal))
     })
