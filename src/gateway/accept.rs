@@ -55,7 +55,7 @@ pub async fn websocket(
     answer
 }
 
-async fn serve(
+pub(super) async fn serve(
     gateway: Arc<Gateway>,
     stream: TcpStream,
     read_ahead: bytes::Bytes,

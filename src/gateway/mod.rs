@@ -223,3 +223,6 @@ impl Gateway {
         Ok((claims.user, Expiry { tick, at }))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -25,7 +25,7 @@ pub(super) enum Arrived<'a> {
     Frame(Cow<'a, [u8]>),
     /// A data frame of the other kind: text where binary was agreed on, or the reverse.
     WrongKind,
-    /// A ping or a pong: the peer lives.
+    /// A ping, a pong, or a fragment of nothing: the peer lives.
     Control,
 }
 

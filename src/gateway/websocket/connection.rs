@@ -38,7 +38,7 @@ pub enum Incoming<'a> {
     Text(Cow<'a, [u8]>),
     /// A binary message.
     Binary(Cow<'a, [u8]>),
-    /// A ping, whose answer is queued, or a pong.
+    /// A ping, whose answer is queued, a pong, or a fragment of nothing: the peer lives.
     Control,
 }
 
@@ -118,7 +118,7 @@ impl Connection {
         Ok(match event {
             Event::Text(payload) => Incoming::Text(at(payload)),
             Event::Binary(payload) => Incoming::Binary(at(payload)),
-            Event::Pong => Incoming::Control,
+            Event::Pong | Event::Nothing => Incoming::Control,
             Event::Ping(payload) => {
                 outgoing.put(stream, OpCode::Pong, &at(payload));
                 Incoming::Control

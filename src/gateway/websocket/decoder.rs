@@ -35,6 +35,8 @@ pub enum Event {
     Ping(Payload),
     /// A pong.
     Pong,
+    /// A fragment of nothing that ends nothing: told, so that somebody counts how many of them a peer sends.
+    Nothing,
     /// The peer closes; with which code, where it says one. Nothing that comes after it means anything.
     Close(Option<u16>),
 }
@@ -194,7 +196,7 @@ impl Decoder {
             return Ok(None);
         }
         if !header.is_final {
-            return Ok(None);
+            return Ok((header.len == 0).then_some(Found::Nothing));
         }
         if !begun.text.is_whole() {
             return Err(Fault::NotUtf8);
@@ -224,6 +226,7 @@ enum Found {
     Data(OpCode, Option<Vec<u8>>),
     Ping(Option<Vec<u8>>),
     Pong,
+    Nothing,
     Close(Option<u16>),
 }
 
@@ -243,6 +246,7 @@ impl Found {
             Self::Data(_, whole) => Event::Binary(at(whole)),
             Self::Ping(whole) => Event::Ping(at(whole)),
             Self::Pong => Event::Pong,
+            Self::Nothing => Event::Nothing,
             Self::Close(code) => Event::Close(code),
         }
     }
