@@ -9,7 +9,6 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::Instant,
 };
 
 use bytes::Bytes;
@@ -19,7 +18,7 @@ use tokio::time::Sleep;
 use super::{Gateway, expected::Expected, heard::Heard, socket::Socket, unwritable};
 use crate::{
     metrics::DeliveryPath,
-    model::{ConvId, Seq},
+    model::{ConvId, Seq, now_millis},
     ops::Caller,
     protocol::{CloseReason, ErrorCode, Message, Op, Refused, ServerFrame, client::FrameError},
     routing::{Mail, SessionHandle},
@@ -73,19 +72,22 @@ impl Pump {
 
     /// Runs the connection to its end, closes it, and writes the cursors that are not written yet.
     pub(super) async fn run(mut self: Box<Self>) -> CloseReason {
-        let begin = Instant::now();
         // A panic costs this session only. What it knows may be half done by then, so its cursors stay as they are.
         let polled = AssertUnwindSafe(std::future::poll_fn(|cx| self.poll(cx))).catch_unwind().await;
         let reason = polled.unwrap_or(CloseReason::Internal);
-        let me = self.handle.identity.clone();
         // Boxed: only connections that end pay for it.
-        Box::pin(self.finish(reason)).await;
-        let (reason_word, seconds) = (reason.label(), begin.elapsed().as_secs());
-        tracing::info!(
-            user = %me.device.user, device = %me.device.device, session = %me.rank.session, reason = reason_word, seconds,
-            "session closed"
-        );
+        Box::pin(self.end(reason)).await;
         reason
+    }
+
+    async fn end(self: Box<Self>, reason: CloseReason) {
+        let handle = self.handle.clone();
+        self.finish(reason).await;
+        let (device, rank) = (&handle.identity.device, &handle.identity.rank);
+        let (reason, seconds) = (reason.label(), now_millis().saturating_sub(handle.since) / 1_000);
+        tracing::info!(
+            user = %device.user, device = %device.device, session = %rank.session, reason, seconds, "session closed"
+        );
     }
 
     async fn finish(mut self: Box<Self>, reason: CloseReason) {

@@ -4,7 +4,7 @@
 
 use tokio::{net::TcpStream, time::Sleep};
 
-use super::{accept::serve, pump::Pump, socket::Socket, websocket::Connection};
+use super::{accept::run, pump::Pump, socket::Socket, websocket::Connection};
 use crate::{
     ops::Caller,
     routing::SessionHandle,
@@ -21,7 +21,7 @@ fn size_of_what_it_gives<T>(_: impl FnOnce() -> T) -> usize {
 
 #[test]
 fn an_idle_session_is_no_larger_than_it_was() {
-    let serving = size_of_what_it_gives(|| serve(never(), never(), never(), never(), never(), never()));
+    let running = size_of_what_it_gives(|| run(never(), never()));
     let sizes = [
         ("the stream, without what tokio keeps of it", size_of::<TcpStream>(), 40),
         ("the WebSocket on it", size_of::<Connection>() - size_of::<TcpStream>(), 88),
@@ -32,7 +32,7 @@ fn an_idle_session_is_no_larger_than_it_was() {
         ("what moves frames between them", size_of::<Pump>(), 872),
         ("its timer", size_of::<Sleep>(), 112),
         ("what the node sees of it, with its mailbox", size_of::<SessionHandle>(), 240),
-        ("the task", serving, 344),
+        ("the task", running, 64),
     ];
     for (what, size, most) in sizes {
         assert!(size <= most, "{what}: {size} bytes, was {most}");
