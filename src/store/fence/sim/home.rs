@@ -6,11 +6,12 @@ use super::{
     world::{CIDS, Cell, Proposal, Replica, Shared, Stored, further},
 };
 use crate::{
-    model::{Body, Cid, ConvId, Kind, NewMessage, Row, Seq, UserId},
+    model::{Body, Cid, ConvId, Kind, NewMessage, Row, Seq, UserId, room::RoomLimits},
     store::fence::{Effect, Epoch, Event, Head, Limits, Placed, Raise, Role, Ticket},
 };
 
-const LIMITS: Limits = Limits { bucket: 4, rows: 2, bytes: 1 << 20, page: 2, cids: 3 };
+const LIMITS: Limits =
+    Limits { bucket: 4, rows: 2, bytes: 1 << 20, page: 2, cids: 3, members: 1, room: RoomLimits { members: 3 } };
 
 /// Who waits.
 #[derive(Debug, Clone, Copy)]
@@ -120,7 +121,13 @@ fn number(cid: &Cid) -> u8 {
 fn row(seq: Seq, stored: Stored) -> Placed {
     let Stored { w, pw, counts, service, cid: number, .. } = stored;
     let (sender, cid, body) = (user(sender(number)), cid(number), Body::text("x"));
-    Placed { row: Row { seq, kind: kind(number), sender, service, cid, ts: 1, body, counts }, w, pw }
+    Placed {
+        row: Row { seq, kind: kind(number), sender, service, cid, ts: 1, body, counts },
+        w,
+        pw,
+        event: 0,
+        made: None,
+    }
 }
 
 impl Home {
@@ -421,7 +428,7 @@ impl Home {
             return self.feed(Event::Written);
         }
         let cells = rows.iter().flat_map(|placed| {
-            let Placed { mut row, mut w, mut pw } = placed.clone();
+            let Placed { mut row, mut w, mut pw, .. } = placed.clone();
             let same = |real: &&Placed| (real.row.seq, &real.row.cid, real.w) == (row.seq, &row.cid, w);
             if let Some(real) = self.forged.iter().find(same) {
                 (pw, row.counts) = (real.pw, real.row.counts);
