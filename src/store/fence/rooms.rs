@@ -4,6 +4,9 @@
 //! A row of an event says itself what it makes of the room and of the member it is about ([`Made`]): so whoever finds rows
 //! that are in no table yet writes exactly what their home would have written, again and again if need be.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashMap;
 
 use super::{Head, Placed};
