@@ -7,7 +7,7 @@ use super::{Batch, Role, Stage, Waiting, Writer};
 use crate::{
     model::{NewMessage, Seq, room::Member},
     store::{
-        Appended, StoreResult,
+        Appended, StoreError, StoreResult,
         fence::{
             Effect, Placed, RoomAt, Ticket,
             recovery::Recovery,
@@ -98,8 +98,14 @@ impl<T: Ticket> Role<T> {
     }
 
     pub(super) fn on_members(&mut self, members: Vec<Member>) {
-        let Stage::Open(_, writer @ Writer::Learning(..)) = &mut self.stage else { return };
+        let Stage::Open(open, writer @ Writer::Learning(..)) = &mut self.stage else { return };
         let Writer::Learning(fresh, users) = mem::replace(writer, Writer::Idle) else { return };
+        if members.iter().any(|member| member.changed > open.top) {
+            // Another home has gone on, and the validation ends this one; or the log has lost what the tables have.
+            let why = "the room's members are ahead of its log";
+            let answers = fresh.into_iter().map(|waiting| (waiting.ticket, Err(StoreError::unavailable(why))));
+            return self.prove_refusals(answers.collect());
+        }
         if let Some(room) = &mut self.room {
             room.learn(users, members);
         }

@@ -192,3 +192,18 @@ fn a_recovery_applies_what_no_table_has() {
     let effects = role.take_effects();
     assert!(matches!(&effects[..], [Effect::Raise(raise)] if raise.room.is_some()), "{effects:?}");
 }
+
+/// Tables that know more than the log: another home has gone on, and this one does not know it yet.
+#[test]
+fn a_home_that_was_overtaken_judges_nobody() {
+    let mut role = empty();
+    role.submit(1, changes("alice", "c", &created()));
+    role.take_effects();
+    let mut spans = crate::model::room::Spans::NONE;
+    spans.enter(1);
+    let standing = Standing::Member(crate::model::room::Role::Owner);
+    role.on(Event::Members(vec![Member { standing, spans, changed: 1 }]));
+    assert!(matches!(role.take_effects()[..], [Effect::Validate]), "whoever was fenced ends here");
+    role.on(Event::Validated);
+    assert!(matches!(role.take_effects()[..], [Effect::Answer(1, Err(StoreError::Unavailable(_)))]));
+}
