@@ -13,7 +13,7 @@ use crate::{
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
-    /// The conversation: dm:<a>:<b> with the smaller name first, or room:<id>
+    /// The conversation, such as dm:alice:bob (the smaller name first) or room:lobby
     #[arg(value_name = "CONVERSATION")]
     conv: ConvId,
     #[command(flatten)]

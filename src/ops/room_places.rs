@@ -29,8 +29,9 @@ use crate::{
 pub(super) const ROOMS: usize = 64;
 /// What one room is taken to cost: cursor, room, member, and all of it again where the session did not listen.
 const ROOM_ROWS: usize = 4;
-/// What a page is taken to cost before it is read: of each room the member twice, the cursor, and the room.
-pub(super) const PAGE_ROWS: usize = 4 * ROOMS;
+/// What a page is taken to cost before it is read. Most users are in few rooms, and only pages that are under way together
+/// share their reads.
+pub(super) const PAGE_ROWS: usize = ROOMS;
 /// A room whose last changes are not in the tables is looked at again after this long at first, and at most …
 const AGAIN: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
 /// … so many times.
@@ -103,12 +104,12 @@ fn place(head: Seq, member: &Member, from: Seq) -> RoomPlace {
     RoomPlace { upto: head, last, start: member.spans.next_after(from).map(|next| next - 1) }
 }
 
-/// One page of the user's rooms. A login, and a session that lost what was published, look at all of them; otherwise the
-/// heads are looked at by the node ([`super::room_sweep`]), and only what the session does not listen on as it should is read.
+/// One page of the user's rooms: `all` of them, or only those on which the session does not listen as it should. The heads of
+/// the others are looked at by the node ([`super::room_sweep`]).
 pub(super) async fn compare(
     ops: &Ops,
     me: &Arc<SessionHandle>,
-    after: Option<ConvId>,
+    (after, all): (Option<ConvId>, bool),
     cause: Cause,
     urgency: Urgency,
 ) -> UpkeepDone {
@@ -116,15 +117,14 @@ pub(super) async fn compare(
     let Ok(turn) = ops.overload.turn(class_of(urgency), cost(PAGE_ROWS, 0)).await else {
         return UpkeepDone::RoomsCompared { cause, page: Err(()) };
     };
-    let all = matches!(cause, Cause::Login | Cause::Lagged);
     let page = match page(ops, me, after.as_ref(), all).await {
         // A store without rooms: nobody is in any.
         Err(StoreError::Unsupported(_)) => Ok((0, (Vec::new(), None))),
         page => page,
     };
+    let rows = page.as_ref().map_or(0, |(rows, _)| *rows);
     // Also what brings nothing is a read.
-    let rows = page.as_ref().map_or(0, |(rows, _)| *rows).max(1);
-    turn.end(cost(rows, 0), is_served(&page));
+    turn.end(cost(rows.max(1), 0), is_served(&page));
     ops.metrics.reconcile_rows.inc_by(rows as u64);
     let page = counted(&ops.metrics, StoreOp::Rooms, page).map_err(drop).map(|(_, page)| page);
     UpkeepDone::RoomsCompared { cause, page }
