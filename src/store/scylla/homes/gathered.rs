@@ -107,7 +107,7 @@ fn add_rows<'a>(
     keys: &'a [String],
 ) {
     let (conv, epoch) = (entry.conv.as_str(), signed(entry.epoch));
-    for (Placed { row, w, pw }, key) in rows.iter().zip(keys) {
+    for (Placed { row, w, pw, .. }, key) in rows.iter().zip(keys) {
         let (bucket, seq) = (signed(bucket_of(row.seq)), signed(row.seq));
         let body = row.body.as_msgpack().as_ref();
         let (sender, cid) = (row.sender.as_str(), row.cid.as_str());

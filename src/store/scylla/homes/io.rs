@@ -153,6 +153,10 @@ impl Inner {
                 Event::Raised
             }
             Effect::Look { asked, top } => Event::Looked(self.look(entry, asked, *top).await?),
+            // Rooms are refused before a role begins.
+            Effect::ReadRoom | Effect::ReadEvents { .. } | Effect::ReadMembers(_) | Effect::Apply(_) => {
+                return Err(StoreError::Unsupported("rooms"));
+            }
             Effect::Answer(..) | Effect::Mended(..) => return Err(StoreError::unavailable("an answer is no work")),
         }))
     }
@@ -173,7 +177,7 @@ impl Inner {
                     return Ok(Event::Rows { rows: found, more: false });
                 }
                 let row = to_row((seq, kind, sender, service, cid, ts, body, first, second))?;
-                found.push(Placed { row, w: unsigned(w), pw: unsigned(pw) });
+                found.push(Placed { row, w: unsigned(w), pw: unsigned(pw), event: 0, made: None });
             }
             let reached = from + found.len() as Seq - 1;
             if found.len() == most {
