@@ -144,3 +144,23 @@ async fn rooms_and_members_are_listed_in_pages() {
         assert_eq!(users, expected);
     }
 }
+
+/// The row of the inbox that holds it has no head: it costs a comparison of direct conversations nothing, and a new device
+/// begins nowhere in a room.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mark_in_a_room_is_in_no_list_of_direct_conversations() {
+    let (store, _) = written().await;
+    let (bar, bob) = (ConvId::room(&id("bar")), user("bob"));
+    for (raised, expected) in [(5, 5), (3, 5), (6, 6)] {
+        store.raise_read_mark(&bob, &bar, mark_at(raised)).await.unwrap();
+        assert_eq!(store.read_mark(&bob, &bar).await, Ok(expected));
+    }
+    let page = store.conversations(&bob, None, 10).await.unwrap();
+    assert_eq!((page.items.len(), page.scanned), (0, 0));
+    let mut phone = phone();
+    assert!(register(&***store, &mut phone).await.unwrap());
+    assert_eq!(store.room_cursors(&phone, None, 10).await, Ok(vec![]));
+    store.raise_cursor(&phone, &bar, 6).await.unwrap();
+    assert_eq!(store.room_cursors(&phone, None, 10).await, Ok(vec![(id("bar"), 6)]));
+    assert_eq!(store.delivered(&bob, &bar).await, Ok(6));
+}
