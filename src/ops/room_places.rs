@@ -103,12 +103,12 @@ fn place(head: Seq, member: &Member, from: Seq) -> RoomPlace {
     RoomPlace { upto: head, last, start: member.spans.next_after(from).map(|next| next - 1) }
 }
 
-/// One page of the user's rooms. A login, and a session that lost what was published, look at all of them; otherwise the
-/// heads are looked at by the node ([`super::room_sweep`]), and only what the session does not listen on as it should is read.
+/// One page of the user's rooms: `all` of them, or only those on which the session does not listen as it should. The heads of
+/// the others are looked at by the node ([`super::room_sweep`]).
 pub(super) async fn compare(
     ops: &Ops,
     me: &Arc<SessionHandle>,
-    after: Option<ConvId>,
+    (after, all): (Option<ConvId>, bool),
     cause: Cause,
     urgency: Urgency,
 ) -> UpkeepDone {
@@ -116,7 +116,6 @@ pub(super) async fn compare(
     let Ok(turn) = ops.overload.turn(class_of(urgency), cost(PAGE_ROWS, 0)).await else {
         return UpkeepDone::RoomsCompared { cause, page: Err(()) };
     };
-    let all = matches!(cause, Cause::Login | Cause::Lagged);
     let page = match page(ops, me, after.as_ref(), all).await {
         // A store without rooms: nobody is in any.
         Err(StoreError::Unsupported(_)) => Ok((0, (Vec::new(), None))),

@@ -227,8 +227,10 @@ impl World {
 
     fn answer(&mut self, number: usize, asked: Tick) {
         let served = self.is_up(asked) && self.is_up(self.now);
-        let Some(Asked { class, taken, .. }) = &self.works[number] else { return };
-        self.lines.end(*class, *taken, *taken, Some(served), self.now);
+        let Some(Asked { class, taken, work, .. }) = &self.works[number] else { return };
+        // Nobody is in a room: no more was read than that.
+        let cost = if matches!(work, Work::Rooms { .. }) { 1 } else { *taken };
+        self.lines.end(*class, *taken, cost, Some(served), self.now);
         self.finish(number, served);
         self.call();
     }

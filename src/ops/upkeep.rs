@@ -78,9 +78,10 @@ impl Ops {
                         done(compared);
                     }
                 }
-                Upkeep::CompareRooms { after, cause, urgency } => {
+                Upkeep::CompareRooms { after, all, cause, urgency } => {
                     let caller = Caller::session(me.clone());
-                    let compared = caller.while_there(room_places::compare(&ops, &me, after, cause, urgency)).await;
+                    let compared =
+                        caller.while_there(room_places::compare(&ops, &me, (after, all), cause, urgency)).await;
                     if let Ok(compared) = compared {
                         done(compared);
                     }

@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use self::{compare::Compare, conv::Conv, rested::Rested, stamps::Seen};
+use self::{compare::Compare, conv::Conv, rested::Rested, rooms::Due, stamps::Seen};
 use super::{Cause, Effect, Rules, Tick};
 use crate::{
     model::{ConvId, Seq, UserId},
@@ -67,6 +67,10 @@ pub struct Delivery {
     /// A first comparison came to its end.
     compared: bool,
     caught_up: bool,
+    /// What the next comparison does about rooms.
+    rooms_due: Due,
+    /// What the one under way does.
+    rooms_read: Due,
     /// Whose session it is: an event about this user may put it out of a room.
     me: Option<UserId>,
     /// At least this long between two writes of a cursor in a room.
@@ -100,6 +104,8 @@ impl Default for Delivery {
             login_left: 0,
             compared: false,
             caught_up: false,
+            rooms_due: Due::All,
+            rooms_read: Due::Nothing,
             me: None,
             room_coalesce: 0,
             acked_at: 0,

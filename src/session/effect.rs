@@ -171,6 +171,8 @@ pub enum Upkeep {
     CompareRooms {
         /// Where the page before ended.
         after: Option<ConvId>,
+        /// Heads and cursors as well; otherwise only where the session does not listen as it should.
+        all: bool,
         /// Why.
         cause: Cause,
         /// How soon.

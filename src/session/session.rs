@@ -309,6 +309,10 @@ impl Session {
             return out.push(Effect::Close(CloseReason::Retired));
         }
         self.delivery.on_stamps(stamps, At { rules: &self.rules, now }, out);
+        if !self.delivery.is_comparing() {
+            self.retry.reset();
+        }
+        self.after_delivery(out);
     }
 
     /// A page of the user's rooms.

@@ -1,6 +1,6 @@
 //! Comparing heads with cursors, page by page: at the start, whenever the bus may have lost notices, and slowly all the time.
 
-use super::{At, Conv, Delivery, Out};
+use super::{At, Conv, Delivery, Out, rooms::Due};
 use crate::{
     model::{ConvId, Gap},
     session::{Cause, Effect, GAPS, Upkeep, Urgency},
@@ -43,6 +43,7 @@ impl Delivery {
     /// Compares all heads with the cursors, unless the stamps say that none has changed; when a comparison is under way,
     /// once more after it.
     pub fn compare(&mut self, cause: Cause, out: &mut Out) {
+        self.rooms_due = self.rooms_due.max(Due::by(cause));
         if self.backing_off {
             // The one that waits for its retry stands in for this one.
             return;
@@ -73,6 +74,9 @@ impl Delivery {
     /// [`Delivery::end_back_off`]. Returns for which cause it then compares again.
     #[must_use]
     pub fn on_compare_failed(&mut self, cause: Cause) -> Cause {
+        if matches!(self.compare, Compare::Rooms) {
+            self.rooms_due = self.rooms_due.max(Due::by(cause)).max(self.rooms_read);
+        }
         self.compare = Compare::Idle;
         self.backing_off = true;
         self.on_not_compared();
@@ -123,7 +127,7 @@ impl Delivery {
         };
         if self.compare == Compare::Idle {
             self.on_compared(at);
-            self.read_rooms(None, out);
+            self.begin_rooms(out);
         }
         self.fill(at, out);
         self.resume_compare(at, out);

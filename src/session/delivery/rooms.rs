@@ -9,15 +9,47 @@ use super::{At, Compare, Conv, Delivery, Out};
 use crate::{
     model::{ConvId, Seq},
     protocol::ServerFrame,
-    session::{Effect, RoomPlace, Upkeep},
+    session::{Cause, Effect, RoomPlace, Upkeep},
 };
 
+/// What a comparison does about rooms, each more than the one before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Due {
+    /// Nothing: the node looks at heads, and whoever changes a membership tells its user.
+    Nothing,
+    /// Which rooms the user is in: hints may have been lost.
+    Listening,
+    /// Heads and cursors too: nothing is known, or what was published was lost here.
+    All,
+}
+
+impl Due {
+    pub(super) fn by(cause: Cause) -> Self {
+        match cause {
+            Cause::Sweep => Self::Nothing,
+            Cause::Recheck | Cause::Reconnect | Cause::SlowConsumer => Self::Listening,
+            Cause::Login | Cause::Lagged => Self::All,
+        }
+    }
+}
+
 impl Delivery {
+    /// The direct conversations are compared: the rooms are next, where something is due there.
+    pub(super) fn begin_rooms(&mut self, out: &mut Out) {
+        self.rooms_read = std::mem::replace(&mut self.rooms_due, Due::Nothing);
+        if self.rooms_read == Due::Nothing {
+            self.compare = Compare::Idle;
+            self.compared = true;
+        } else {
+            self.read_rooms(None, out);
+        }
+    }
+
     /// Asks for a page of the user's rooms, the first or the one after `after`.
     pub(super) fn read_rooms(&mut self, after: Option<ConvId>, out: &mut Out) {
         self.compare = Compare::Rooms;
-        let (cause, urgency) = (self.cause, self.cause.urgency());
-        out.push(Effect::Upkeep(Upkeep::CompareRooms { after, cause, urgency }));
+        let (all, cause, urgency) = (self.rooms_read == Due::All, self.cause, self.cause.urgency());
+        out.push(Effect::Upkeep(Upkeep::CompareRooms { after, all, cause, urgency }));
     }
 
     /// One page of rooms, and where the next one starts. Returns how many turned out to be behind.

@@ -1,7 +1,7 @@
 //! Whether heads need to be compared at all: the stamps of the user's inbox are read first, one row, and equal to those of
 //! the last whole comparison they say that nothing changed (R12). Used by [`super::Delivery`].
 
-use super::{At, Compare, Delivery, Out};
+use super::{At, Compare, Delivery, Out, rooms::Due};
 use crate::{
     model::{Since, UserId},
     session::{Effect, Rules, Stamped, Tick},
@@ -41,7 +41,11 @@ impl Delivery {
         let is_known = now.is_some() && now == self.seen.at;
         if is_known && at.now < self.seen.full_at {
             out.push(Effect::CompareSkipped { cause: self.cause });
-            return self.read_rooms(None, out);
+            self.begin_rooms(out);
+            return self.resume_compare(at, out);
+        }
+        if at.now >= self.seen.full_at {
+            self.rooms_due = self.rooms_due.max(Due::Listening);
         }
         self.seen.next = now;
         self.read_heads(None, out);
