@@ -42,7 +42,7 @@ impl Rooms for ScyllaStore {
     ) -> StoreFuture<'a, Vec<(UserId, Member)>> {
         self.bounded(async move {
             let values = (room.as_str(), after.map_or("", UserId::as_str), at_most(limit));
-            self.inner.memberships(&self.inner.cql.members, values, |name| UserId::new(name)).await
+            self.inner.memberships(&self.inner.cql.members, values, UserId::new).await
         })
     }
 
@@ -54,7 +54,7 @@ impl Rooms for ScyllaStore {
     ) -> StoreFuture<'a, Vec<(RoomId, Member)>> {
         self.bounded(async move {
             let values = (user.as_str(), after.map_or("", RoomId::as_str), at_most(limit));
-            self.inner.memberships(&self.inner.cql.rooms_of, values, |name| RoomId::new(name)).await
+            self.inner.memberships(&self.inner.cql.rooms_of, values, RoomId::new).await
         })
     }
 
