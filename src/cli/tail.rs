@@ -7,7 +7,10 @@ use anyhow::bail;
 use super::{Global, identity::Identity, print, table::printable};
 use crate::{
     client::{Client, ClientOptions, Event},
-    model::{ConvId, Seq},
+    model::{
+        ConvId, Kind, Seq,
+        room::{Change, Role},
+    },
     protocol::{HistoryFrom, Message},
 };
 
@@ -162,12 +165,36 @@ fn notice(event: &Event) {
 pub(super) fn line(message: &Message) -> String {
     let secs = message.ts / 1000 % 86_400;
     let (hour, minute, second) = (secs / 3600, secs / 60 % 60, secs % 60);
-    let body = match message.body.parse::<String>() {
-        Ok(text) => text,
-        Err(_) => serde_json::to_string(&message.body).unwrap_or_default(),
-    };
     let Message { conv, seq, from, .. } = message;
-    format!("{hour:02}:{minute:02}:{second:02}Z {conv} {seq} {from}: {}", printable(&body))
+    let said = match Change::from_body(&message.body) {
+        Ok(change) if message.kind == Kind::Event => format!(" {}", happened(&change)),
+        _ => match message.body.parse::<String>() {
+            Ok(text) => format!(": {text}"),
+            Err(_) => format!(": {}", serde_json::to_string(&message.body).unwrap_or_default()),
+        },
+    };
+    format!("{hour:02}:{minute:02}:{second:02}Z {conv} {seq} {from}{}", printable(&said))
+}
+
+/// What somebody did in a room.
+fn happened(change: &Change) -> String {
+    match change {
+        Change::Created { .. } => "made the room".into(),
+        Change::Joined => "joined".into(),
+        Change::Left => "left".into(),
+        Change::Invited { user } => format!("invited {user}"),
+        Change::Kicked { user } => format!("put {user} out"),
+        Change::Role { user, role } => {
+            let role = match role {
+                Role::Owner => "an owner",
+                Role::Moderator => "a moderator",
+                Role::Member => "a member",
+            };
+            format!("made {user} {role}")
+        }
+        Change::Topic { topic: Some(topic) } => format!("set the topic: {topic}"),
+        Change::Topic { topic: None } => "removed the topic".into(),
+    }
 }
 
 #[cfg(test)]
@@ -189,5 +216,9 @@ mod tests {
         assert_eq!(line(&message), "01:02:03Z dm:alice:bob 3 alice: hä\\u{1b}[2J\\nnext");
         let object = Message { body: serde_json::from_str(r#"{"a":[1]}"#).unwrap(), ..message };
         assert!(line(&object).ends_with(r#"alice: {"a":[1]}"#));
+        let kicked = Change::Kicked { user: UserId::new("bob").unwrap() };
+        let event = Message { kind: Kind::Event, body: kicked.to_body(), ..object.clone() };
+        assert!(line(&event).ends_with("3 alice put bob out"), "{}", line(&event));
+        assert!(line(&Message { body: event.body, ..object }).ends_with(r#"alice: {"event":"kicked","user":"bob"}"#));
     }
 }

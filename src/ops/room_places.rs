@@ -29,8 +29,9 @@ use crate::{
 pub(super) const ROOMS: usize = 64;
 /// What one room is taken to cost: cursor, room, member, and all of it again where the session did not listen.
 const ROOM_ROWS: usize = 4;
-/// What a page is taken to cost before it is read: of each room the member twice, the cursor, and the room.
-pub(super) const PAGE_ROWS: usize = 4 * ROOMS;
+/// What a page is taken to cost before it is read. Most users are in few rooms, and only pages that are under way together
+/// share their reads.
+pub(super) const PAGE_ROWS: usize = ROOMS;
 /// A room whose last changes are not in the tables is looked at again after this long at first, and at most …
 const AGAIN: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
 /// … so many times.
@@ -121,9 +122,9 @@ pub(super) async fn compare(
         Err(StoreError::Unsupported(_)) => Ok((0, (Vec::new(), None))),
         page => page,
     };
+    let rows = page.as_ref().map_or(0, |(rows, _)| *rows);
     // Also what brings nothing is a read.
-    let rows = page.as_ref().map_or(0, |(rows, _)| *rows).max(1);
-    turn.end(cost(rows, 0), is_served(&page));
+    turn.end(cost(rows.max(1), 0), is_served(&page));
     ops.metrics.reconcile_rows.inc_by(rows as u64);
     let page = counted(&ops.metrics, StoreOp::Rooms, page).map_err(drop).map(|(_, page)| page);
     UpkeepDone::RoomsCompared { cause, page }

@@ -16,6 +16,7 @@ const on = {
     $("who").textContent = `${frame.user} on ${frame.node}`;
     sendAll();
     listAgain();
+    listRooms();
     if (current && !current.loaded) loadOlder(current);
   },
   message(frame) {
@@ -66,7 +67,7 @@ function keepOutbox() {
 function compose(text) {
   if (!current || !canWrite()) return; // the composer is off then, but a script can still submit it
   const limit = welcome?.limits.body ?? 65_536;
-  const item = { to: `@${current.peer}`, cid: randomId(), body: { text: text.toWellFormed() } };
+  const item = { to: current.to, cid: randomId(), body: { text: text.toWellFormed() } };
   const size = new TextEncoder().encode(JSON.stringify(item.body)).length;
   if (size > limit) return notice(`the message is too long: ${size} bytes, the limit is ${limit}`);
   outbox.push(item);
@@ -101,7 +102,7 @@ function settle(cid) {
 
 function giveUp(item, why) {
   settle(item.cid);
-  const message = conversation(idWith(item.to.slice(1))).pending.get(item.cid);
+  const message = conversation(idOf(item.to)).pending.get(item.cid);
   if (!message) return;
   message.failed = why;
   showTick(message);
@@ -112,14 +113,18 @@ function giveUp(item, why) {
 const convs = new Map();
 let current = null;
 
-const idWith = (peer) => `dm:${[me, peer].sort().join(":")}`;
+/** The conversation behind `@user` or `#room`. */
+const idOf = (to) => (isRoom(to) ? `room:${to.slice(1)}` : `dm:${[me, to.slice(1)].sort().join(":")}`);
+
+const isRoom = (to) => to.startsWith("#");
 
 function conversation(id) {
   let conv = convs.get(id);
   if (!conv) {
-    const [one, other] = id.split(":").slice(1);
+    const [kind, one, other] = id.split(":");
+    const to = kind === "room" ? `#${one}` : `@${one === me ? other : one}`;
     conv = {
-      id, peer: one === me ? other : one, messages: new Map(), pending: new Map(), // by seq; by cid
+      id, to, peer: isRoom(to) ? to : to.slice(1), messages: new Map(), pending: new Map(), // by seq; by cid
       low: Infinity, top: 0, head: 0, ts: 0, // lowest and highest seq here; highest there
       read: 0, asked: 0, peerMarks: { delivered: 0, read: 0 }, // `asked`: a read mark on its way
       loaded: false, more: false, typingUntil: 0,
@@ -130,7 +135,7 @@ function conversation(id) {
 }
 
 /** A message that is in the log, from whatever frame. One that is here already changes nothing. */
-function take(conv, { seq, from, ts, cid, body }) {
+function take(conv, { seq, kind, from, ts, cid, body }) {
   conv.head = Math.max(conv.head, seq);
   conv.ts = Math.max(conv.ts, ts);
   if (from === me) conv.read = Math.max(conv.read, seq);
@@ -139,7 +144,7 @@ function take(conv, { seq, from, ts, cid, body }) {
   // Others may choose the same cid: only one's own message is the one that was on its way.
   const message = (from === me && conv.pending.get(cid)) || { conv };
   if (from === me) conv.pending.delete(cid);
-  Object.assign(message, { seq, from, ts, cid, body });
+  Object.assign(message, { seq, kind, from, ts, cid, body });
   conv.messages.set(seq, message);
   conv.low = Math.min(conv.low, seq);
   conv.top = Math.max(conv.top, seq);
@@ -198,6 +203,30 @@ async function listPage(after) {
   return answer.next;
 }
 
+/** The rooms one is in, as far as one page goes; and those one is invited to, which show nothing yet. */
+async function listRooms() {
+  const answer = await ask({ op: "rooms", limit: LIST_PAGE });
+  if (answer.op !== "rooms") return;
+  for (const { conv: id, log } of answer.items) {
+    const conv = conversation(id);
+    const { head = 0, ts = Date.now(), read = 0 } = log ?? {};
+    Object.assign(conv, { head: Math.max(conv.head, head), ts: Math.max(conv.ts, ts), read: Math.max(conv.read, read) });
+  }
+  showList(convs, current, open);
+}
+
+/** Enters a room; where there is none, makes it if the person wants that. */
+async function enter(to) {
+  const room = to.slice(1);
+  let answer = await ask({ op: "join", room, cid: randomId() });
+  if (answer.code === "no_such_room" && confirm(`There is no room ${to} that you may enter. Make it, open to everybody?`)) {
+    answer = await ask({ op: "create", room, public: true, cid: randomId() });
+  }
+  if (answer.op === "changed") return true;
+  if (answer !== GONE) notice(answer.message);
+  return false;
+}
+
 /** After a connection: all pages that are shown, since what was read on other devices meanwhile is told by the list alone. */
 async function listAgain() {
   let after;
@@ -220,12 +249,17 @@ function ended(after) {
 }
 
 /** Whom one can write to. `null` and `undefined` are what a script writes into a link when it has no name. */
-const isPeer = (name) => isName(name) && name !== "null" && name !== "undefined";
+const isPeer = (name) => {
+  const bare = isRoom(name ?? "") ? name.slice(1) : name;
+  return isName(bare) && bare !== "null" && bare !== "undefined";
+};
 
-function open(peer) {
+/** Opens the conversation with somebody, or `#room`, which is entered first. */
+async function open(peer) {
   if (!isPeer(peer)) return notice(`nobody can be called ${JSON.stringify(peer)}: 1 to 64 letters, digits, _ and -`);
+  if (isRoom(peer) && welcome && !(await enter(peer))) return;
   sessionStorage.setItem("natter.peer", peer);
-  current = conversation(idWith(peer));
+  current = conversation(idOf(isRoom(peer) ? peer : `@${peer}`));
   showConversation(current);
   showList(convs, current, open);
   if (!current.loaded) loadOlder(current);
@@ -255,9 +289,9 @@ function listen() {
     $("compose").requestSubmit();
   });
   $("text").addEventListener("input", () => {
-    if (!welcome || !current || current.peer === me || Date.now() - typedAt < 3000) return;
+    if (!welcome || !current || isRoom(current.to) || current.peer === me || Date.now() - typedAt < 3000) return;
     typedAt = Date.now();
-    say({ op: "signal", to: `@${current.peer}`, type: "typing" });
+    say({ op: "signal", to: current.to, type: "typing" });
   });
   $("older").addEventListener("click", () => loadOlder(current));
   $("more").addEventListener("click", listMore);
@@ -293,9 +327,9 @@ async function start() {
   if (!token) return showState("no token");
   await prepare(token, on, showState);
   // Earlier pages could write to `null`: what they left unsent goes nowhere.
-  outbox = JSON.parse(sessionStorage.getItem(`natter.outbox.${me}`) ?? "[]").filter(({ to }) => isPeer(to.slice(1)));
+  outbox = JSON.parse(sessionStorage.getItem(`natter.outbox.${me}`) ?? "[]").filter(({ to }) => isPeer(to.replace(/^@/, "")));
   keepOutbox();
-  for (const item of outbox) pend(conversation(idWith(item.to.slice(1))), item);
+  for (const item of outbox) pend(conversation(idOf(item.to)), item);
   setInterval(showWait, 1000);
   connect();
   const peer = sessionStorage.getItem("natter.peer");

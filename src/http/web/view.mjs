@@ -55,6 +55,21 @@ export function showWait() {
 
 const textOf = (body) => (typeof body === "string" ? body : typeof body?.text === "string" ? body.text : JSON.stringify(body));
 
+/** What happened in a room, in words. */
+function wordsOf({ from, body }) {
+  const roles = { owner: "an owner", moderator: "a moderator", member: "a member" };
+  switch (body?.event) {
+    case "created": return `${from} made the room`;
+    case "joined": return `${from} joined`;
+    case "left": return `${from} left`;
+    case "invited": return `${from} invited ${body.user}`;
+    case "kicked": return `${from} put ${body.user} out`;
+    case "role": return `${from} made ${body.user} ${roles[body.role] ?? body.role}`;
+    case "topic": return body.topic ? `${from} set the topic: ${body.topic}` : `${from} removed the topic`;
+    default: return textOf(body);
+  }
+}
+
 function element(name, className, text = "") {
   const made = document.createElement(name);
   made.className = className;
@@ -65,12 +80,14 @@ function element(name, className, text = "") {
 function showMessage(message) {
   const when = new Date(message.ts);
   const today = when.toDateString() === new Date().toDateString();
-  const item = message.item ?? element("li", message.from === me ? "own" : "other");
+  const isEvent = message.kind === "event";
+  const item = message.item ?? element("li", isEvent ? "event" : message.from === me ? "own" : "other");
   const time = element("time", "", when.toLocaleString([], { dateStyle: today ? undefined : "medium", timeStyle: "short" }));
   time.dateTime = when.toISOString();
   const meta = element("div", "meta");
-  meta.append(element("span", "only-read", message.from), " ", time, " ", element("span", "tick"));
-  item.replaceChildren(element("div", "text", textOf(message.body)), meta);
+  const sender = element("span", message.conv.to.startsWith("#") ? "from" : "only-read", isEvent ? "" : message.from);
+  meta.append(sender, " ", time, " ", element("span", "tick"));
+  item.replaceChildren(element("div", "text", isEvent ? wordsOf(message) : textOf(message.body)), meta);
   message.item = item;
   item.message = message;
   showTick(message);
@@ -79,7 +96,7 @@ function showMessage(message) {
 const TICKS = { sending: "…", sent: "✓", delivered: "✓✓", read: "✓✓" };
 
 export function showTick(message) {
-  if (!message.item || message.from !== me) return;
+  if (!message.item || message.from !== me || message.kind === "event") return;
   const { seq, failed, conv } = message;
   const reached = (mark) => seq <= conv.peerMarks[mark];
   const state = failed ? "failed" : seq === Infinity ? "sending" : reached("read") ? "read" : reached("delivered") ? "delivered" : "sent";

@@ -338,7 +338,7 @@ impl World {
                 // Counted in the same commit as the heads, as the embedded store does.
                 let count = u128::from(tops[..FIRST_ROOM].iter().sum::<Seq>());
                 let stamps = Stamped { since: Since::new(count.to_be_bytes()), clean: true, retired: false };
-                let _ = self.session.on_stamps(stamps, At { rules: &rules, now }, &mut out);
+                self.session.on_stamps(stamps, At { rules: &rules, now }, &mut out);
             }
             Request::Compare { after } => {
                 let gap = |i: usize| Gap { conv: conv(i), head: tops[i], cursor: cursors[i] };

@@ -1,6 +1,6 @@
 //! Appends to rooms within a commit: who may, with the room and its members as of the seq before, and what a change makes of
 //! them. Called by the writer thread, the only place that gives out seqs: so nothing can come between the decision and the
-//! row (R21).
+//! row (R22).
 
 use super::{
     commit::{Commit, QueuedMessage, answer_retry},

@@ -211,3 +211,34 @@ async fn older_messages_are_loaded_in_their_place() {
     }
     alice.until("document.querySelector('#older').hidden", true).await;
 }
+
+#[tokio::test]
+async fn people_meet_in_a_room() {
+    let Some(_turn) = turn().await else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let mesh = Dev::start(folder.path(), 2, 0).await;
+    let mut browser = Browser::start().await;
+    let mut alice = open_live(&mut browser, &mesh.link(0, "alice", "bob")).await;
+    let mut bob = open_live(&mut browser, &mesh.link(1, "bob", "alice")).await;
+    let title = "document.querySelector('#title').textContent";
+    alice.eval("confirm = () => true").await;
+    alice.enter("#peer", "#lobby").await;
+    alice.until(title, "#lobby").await;
+    bob.enter("#peer", "#lobby").await;
+    bob.until(title, "#lobby").await;
+    alice.until(TEXTS, json!(["bob joined"])).await;
+    alice.enter("#text", "hello all").await;
+    bob.until(TEXTS, json!(["hello all"])).await;
+    bob.enter("#text", "hello alice").await;
+    alice.until(TEXTS, json!(["bob joined", "hello all", "hello alice"])).await;
+    let names = "[...document.querySelectorAll('#messages .from')].map((name) => name.textContent)";
+    alice.until(names, json!(["", "alice", "bob"])).await;
+    // Another tab of the same person finds the room in the list.
+    let mut again = open_live(&mut browser, &mesh.link(1, "bob", "alice")).await;
+    again
+        .until(
+            "[...document.querySelectorAll('#conversations .name')].some((name) => name.textContent === '#lobby')",
+            true,
+        )
+        .await;
+}

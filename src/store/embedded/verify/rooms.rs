@@ -1,4 +1,4 @@
-//! Whether the tables of rooms hold what the logs make of them: membership is a fold of the log (R21).
+//! Whether the tables of rooms hold what the logs make of them: membership is a fold of the log (R22).
 
 use std::collections::btree_map::Entry;
 

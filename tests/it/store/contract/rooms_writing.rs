@@ -3,6 +3,7 @@
 use futures_util::future::join_all;
 
 use super::{rooms::*, *};
+use crate::harness::until;
 
 pub async fn only_members_write(bed: &mut impl Bed) {
     use Denied::{NoSuchRoom, NotMember};
@@ -153,9 +154,7 @@ pub async fn no_row_of_the_kicked_stands_above_the_kick(bed: &mut impl Bed) {
         let writers: Vec<_> = writers.collect();
         let conv = ConvId::room(&hall);
         // In the middle of it: when some are stored, however fast the engine is.
-        while store.logs.top(&conv).await.unwrap() < 10 {
-            tokio::task::yield_now().await;
-        }
+        until("some are stored", async || store.logs.top(&conv).await.unwrap() >= 10).await;
         let kick = change(&store, &hall, "alice", &kicked("bob")).await.unwrap();
         for answers in join_all(writers).await {
             for answer in answers.unwrap() {
