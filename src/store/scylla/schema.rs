@@ -19,8 +19,11 @@ use super::{
 use crate::model::now_millis;
 
 /// All migrations, the oldest first; a file's place in this list is its version. Files are added, never changed.
-const MIGRATIONS: &[&str] =
-    &[include_str!("../../../schema/001_logs.cql"), include_str!("../../../schema/002_homes.cql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../../../schema/001_logs.cql"),
+    include_str!("../../../schema/002_homes.cql"),
+    include_str!("../../../schema/003_rooms.cql"),
+];
 
 /// Schema changes take seconds on a loaded cluster.
 const DDL_TIMEOUT: Duration = Duration::from_secs(60);
@@ -330,6 +333,9 @@ mod tests {
             ("messages", "SizeTieredCompactionStrategy"),
             ("inbox", "LeveledCompactionStrategy"),
             ("cursors", "LeveledCompactionStrategy"),
+            ("rooms", "LeveledCompactionStrategy"),
+            ("members", "LeveledCompactionStrategy"),
+            ("rooms_of", "LeveledCompactionStrategy"),
         ] {
             let made = format!("CREATE TABLE IF NOT EXISTS {table} (");
             let statement = all.iter().find(|statement| statement.starts_with(&made)).unwrap();

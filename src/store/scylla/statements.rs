@@ -61,17 +61,29 @@ pub(super) struct Statements {
     pub(super) remove_device: PreparedStatement,
     /// Removes all cursors of a device's life.
     pub(super) forget_cursors: PreparedStatement,
-    /// A user's heads after a conversation.
+    /// A user's heads in direct conversations after one of them.
     pub(super) inbox: PreparedStatement,
     /// One cursor.
     pub(super) cursor: PreparedStatement,
     /// A device's cursors in a range of conversations.
     pub(super) cursors_between: PreparedStatement,
+    /// A device's cursors in rooms after one of them.
+    pub(super) room_cursors: PreparedStatement,
+    /// Some rooms, whole.
+    pub(super) rooms: PreparedStatement,
+    /// A room's head.
+    pub(super) room_head: PreparedStatement,
+    /// How a user stands to a room.
+    pub(super) member: PreparedStatement,
+    /// Whom a room has heard of, after a user.
+    pub(super) members: PreparedStatement,
+    /// The rooms that have heard of a user, after a room.
+    pub(super) rooms_of: PreparedStatement,
     /// Raises a cursor.
     pub(super) raise_cursor: PreparedStatement,
     /// One read mark.
     pub(super) read_mark: PreparedStatement,
-    /// All read marks of a user.
+    /// All read marks of a user in direct conversations.
     pub(super) read_marks: PreparedStatement,
     /// Raises a read mark.
     pub(super) raise_read_mark: PreparedStatement,
@@ -195,18 +207,36 @@ impl Statements {
                 "DELETE FROM $.cursors USING TIMESTAMP {MAX_SEQ} WHERE user = ? AND device = ? AND life = ?"
             ))
             .await?,
-            inbox: registers("SELECT conv, head, ts FROM $.inbox WHERE user = ? AND conv > ? LIMIT ?").await?,
+            inbox: registers(
+                "SELECT conv, head, ts FROM $.inbox WHERE user = ? AND conv > ? AND conv < 'room:' LIMIT ?",
+            )
+            .await?,
             cursor: plain("SELECT seq FROM $.cursors WHERE user = ? AND device = ? AND life = ? AND conv = ?").await?,
             cursors_between: registers(
                 "SELECT conv, seq FROM $.cursors WHERE user = ? AND device = ? AND life = ? AND conv > ? AND conv <= ?",
             )
             .await?,
+            // ';' follows ':': behind all rooms.
+            room_cursors: registers(
+                "SELECT conv, seq FROM $.cursors \
+                 WHERE user = ? AND device = ? AND life = ? AND conv > ? AND conv < 'room;' LIMIT ?",
+            )
+            .await?,
+            rooms: plain(
+                "SELECT room, state, head, ts, sender, cid, row_kind, preview, head_count, event \
+                 FROM $.rooms WHERE room IN ?",
+            )
+            .await?,
+            room_head: plain("SELECT head, head_count FROM $.rooms WHERE room = ?").await?,
+            member: plain("SELECT member FROM $.members WHERE room = ? AND user = ?").await?,
+            members: registers("SELECT user, member FROM $.members WHERE room = ? AND user > ? LIMIT ?").await?,
+            rooms_of: registers("SELECT room, member FROM $.rooms_of WHERE user = ? AND room > ? LIMIT ?").await?,
             raise_cursor: plain(
                 "INSERT INTO $.cursors (user, device, life, conv, seq) VALUES (?, ?, ?, ?, ?) USING TIMESTAMP ?",
             )
             .await?,
             read_mark: plain("SELECT read FROM $.inbox WHERE user = ? AND conv = ?").await?,
-            read_marks: plain("SELECT conv, read FROM $.inbox WHERE user = ? AND conv > ''").await?,
+            read_marks: plain("SELECT conv, read FROM $.inbox WHERE user = ? AND conv > '' AND conv < 'room:'").await?,
             raise_read_mark: plain(&format!(
                 "INSERT INTO $.inbox (user, conv, {read}) VALUES ({}) USING TIMESTAMP ?",
                 marks(5)

@@ -12,6 +12,7 @@ mod measure;
 mod old_stamps;
 mod outage;
 mod race;
+mod rooms;
 mod rules_alone;
 mod schema;
 mod tls;
