@@ -157,6 +157,8 @@ pub struct Stamps {
     pub clean: bool,
     /// The device that was asked for is not known in this life any more: its cursors are gone or going.
     pub retired: bool,
+    /// A room may have heard of the user: only then is there anything to compare in rooms.
+    pub in_rooms: bool,
 }
 
 /// Listings of a user's conversations, in the order of their ids, in pages.

@@ -48,6 +48,11 @@ pub struct Placed {
 }
 
 impl Placed {
+    /// Its seq and what it made, if it is an event of a room.
+    fn made(&self) -> Option<(Seq, &Made)> {
+        Some((self.row.seq, self.made.as_deref()?))
+    }
+
     /// The seq of the last event of its room at or below it.
     fn last_event(&self) -> Seq {
         if self.made.is_some() { self.row.seq } else { self.event }
@@ -68,7 +73,7 @@ pub enum Effect<T> {
     ReadHeads,
     /// Instead of [`Effect::ReadHeads`], of a room: a quorum read of its row.
     ReadRoom,
-    /// Quorum reads of the rows of events above `above`, by their way back from the one at `last`: the oldest first, at most
+    /// Quorum reads of what the events above `above` made, by their way back from the one at `last`: the oldest first, at most
     /// [`Limits::page`].
     ReadEvents {
         /// The newest.
@@ -162,8 +167,8 @@ pub enum Event {
     Heads(Head),
     /// The room's row.
     Room(RoomAt),
-    /// Rows of events, oldest first; none where the first one is lost.
-    Events(Vec<Placed>),
+    /// What events made, by their seqs, oldest first; nothing where the newest is lost.
+    Events(Vec<(Seq, Made)>),
     /// How the users stand to the room, in the order of the question.
     Members(Vec<Member>),
     /// The members are acknowledged.

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::{Effect, Epoch, Head, Limits, Placed};
+use super::{Effect, Epoch, Head, Limits, Made, Placed};
 use crate::model::{Counts, Row, Seq};
 
 /// Where a recovery stands.
@@ -25,7 +25,7 @@ pub(super) enum Recovery {
     /// The events that no table has are being read.
     CatchingUp(End),
     /// What these made is being written.
-    Applying(End, Vec<Placed>),
+    Applying(End, Vec<(Seq, Made)>),
     /// The heads are being raised to the end.
     Announcing(End),
 }

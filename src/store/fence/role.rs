@@ -260,7 +260,7 @@ impl<T: Ticket> Role<T> {
             self.heads.placed(row, read_upto);
         }
         if let Some(room) = &mut self.room {
-            room.apply(&batch.rows);
+            room.apply(batch.rows.iter().filter_map(Placed::made));
         }
         if let (Stage::Open(open, _), Some(last)) = (&mut self.stage, batch.rows.last()) {
             let (top, counts, event) = (last.row.seq, last.row.counts, last.last_event());

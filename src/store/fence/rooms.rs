@@ -9,7 +9,9 @@ mod tests;
 
 use std::collections::HashMap;
 
-use super::{Head, Placed};
+use serde::{Deserialize, Serialize};
+
+use super::Head;
 use crate::{
     model::{
         Kind, NewMessage, Seq, UserId,
@@ -19,7 +21,7 @@ use crate::{
 };
 
 /// What an event makes of its room, as it stands in the event's row.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Made {
     /// The room.
     pub room: Room,
@@ -70,9 +72,9 @@ impl RoomState {
         self.applied = self.applied.max(upto);
     }
 
-    /// These rows are in the log, and what they make is in the members' tables.
-    pub(super) fn apply(&mut self, rows: &[Placed]) {
-        for (seq, made) in rows.iter().filter_map(|placed| Some((placed.row.seq, placed.made.as_deref()?))) {
+    /// These events are in the log, and what they make is in the members' tables.
+    pub(super) fn apply<'a>(&mut self, events: impl Iterator<Item = (Seq, &'a Made)>) {
+        for (seq, made) in events {
             self.room = Some(made.room.clone());
             self.applied = seq;
             if let Some((user, member)) = &made.member {
@@ -162,9 +164,9 @@ impl Draft {
     }
 }
 
-/// Whom these rows change, each once, as the last of them leaves them.
-pub(super) fn members_of(rows: &[Placed]) -> Vec<(UserId, Member)> {
+/// Whom these events change, each once, as the last of them leaves them.
+pub(super) fn members_of<'a>(events: impl Iterator<Item = (Seq, &'a Made)>) -> Vec<(UserId, Member)> {
     let mut draft = Draft::default();
-    rows.iter().filter_map(|placed| placed.made.as_deref()).for_each(|made| draft.take(made));
+    events.for_each(|(_, made)| draft.take(made));
     draft.members
 }

@@ -110,7 +110,7 @@ impl ScyllaStore {
         let inner = Inner {
             cql: Statements::prepare(&session, &options.keyspace, &lwt).await?,
             session,
-            homes: Homes::new(&options.node, options.writes_at_once),
+            homes: Homes::new(&options.node, options.writes_at_once, options.rooms),
             heads_seen: HeadsSeen::default(),
             pages: SharedQuery::default(),
             heads: SharedQuery::default(),

@@ -3,8 +3,7 @@
 use std::collections::HashMap;
 
 use futures_util::future::try_join_all;
-use scylla::{serialize::row::SerializeRow, statement::prepared::PreparedStatement};
-use serde::de::DeserializeOwned;
+use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
     Inner, ScyllaStore,
@@ -42,7 +41,7 @@ impl Rooms for ScyllaStore {
     ) -> StoreFuture<'a, Vec<(UserId, Member)>> {
         self.bounded(async move {
             let values = (room.as_str(), after.map_or("", UserId::as_str), at_most(limit));
-            self.inner.memberships(&self.inner.cql.members, values, UserId::new).await
+            self.inner.members(values).await
         })
     }
 
@@ -52,10 +51,7 @@ impl Rooms for ScyllaStore {
         after: Option<&'a RoomId>,
         limit: usize,
     ) -> StoreFuture<'a, Vec<(RoomId, Member)>> {
-        self.bounded(async move {
-            let values = (user.as_str(), after.map_or("", RoomId::as_str), at_most(limit));
-            self.inner.memberships(&self.inner.cql.rooms_of, values, RoomId::new).await
-        })
+        self.bounded(async move { self.inner.rooms_of(user, after, limit).await })
     }
 
     fn room_cursors<'a>(
@@ -117,8 +113,15 @@ fn to_room(columns: Columns) -> Result<Option<(RoomRow, bool)>, CqlError> {
     Ok(Some((row, is_large)))
 }
 
-/// A room or a member as it is stored.
-fn decode<T: DeserializeOwned>(stored: &[u8]) -> Result<T, CqlError> {
+/// A room, a member, or what an event made, as it is stored.
+pub(super) fn encode(kept: &impl Serialize) -> StoreResult<Vec<u8>> {
+    let mut value = vec![VERSION];
+    rmp_serde::encode::write(&mut value, kept).map_err(CqlError::new)?;
+    Ok(value)
+}
+
+/// Of what [`encode`] wrote.
+pub(super) fn decode<T: DeserializeOwned>(stored: &[u8]) -> Result<T, CqlError> {
     let kept = stored.strip_prefix(&[VERSION]).ok_or_else(|| CqlError::new("a room of a version that is not known"))?;
     rmp_serde::from_slice(kept).map_err(CqlError::new)
 }
@@ -149,19 +152,41 @@ impl Inner {
         Ok(found.map(|(member,)| decode(&member)).transpose()?.unwrap_or(Member::STRANGER))
     }
 
-    /// Members by the names of their users or rooms.
-    async fn memberships<T, E: std::fmt::Display>(
-        &self,
-        statement: &PreparedStatement,
-        values: impl SerializeRow,
-        read: impl Fn(&str) -> Result<T, E>,
-    ) -> StoreResult<Vec<(T, Member)>> {
-        let found: Vec<(String, Vec<u8>)> = self.all_pages(statement, values).await?;
+    async fn members(&self, values: (&str, &str, i32)) -> StoreResult<Vec<(UserId, Member)>> {
+        let found: Vec<(String, Vec<u8>)> = self.all_pages(&self.cql.members, values).await?;
         let named = found.into_iter().map(|(name, member)| {
-            let name = read(&name).map_err(CqlError::new)?;
+            let name = UserId::new(&name).map_err(CqlError::new)?;
             Ok((name, decode(&member)?))
         });
         named.collect()
+    }
+
+    /// A row of which only the read mark is known belongs to no room that has heard of the user: the page goes on behind it.
+    async fn rooms_of(
+        &self,
+        user: &UserId,
+        after: Option<&RoomId>,
+        limit: usize,
+    ) -> StoreResult<Vec<(RoomId, Member)>> {
+        let mut from = after.map_or_else(|| "room:".to_owned(), |room| ConvId::room(room).as_str().to_owned());
+        let mut rooms = Vec::new();
+        loop {
+            let values = (user.as_str(), from.as_str(), at_most(limit - rooms.len()));
+            let found: Vec<(String, Option<Vec<u8>>)> = self.all_pages(&self.cql.rooms_of, values).await?;
+            let is_last = found.len() < limit - rooms.len();
+            if let Some((conv, _)) = found.last() {
+                from = conv.clone();
+            }
+            for (conv, member) in found {
+                let room = ConvId::new(&conv).map_err(CqlError::new)?.as_room();
+                if let (Some(room), Some(member)) = (room, member) {
+                    rooms.push((room, decode(&member)?));
+                }
+            }
+            if is_last || rooms.len() == limit {
+                return Ok(rooms);
+            }
+        }
     }
 
     async fn room_cursors(
@@ -191,11 +216,8 @@ mod tests {
     use super::*;
     use crate::model::room::{Reach, Role, Spans, Standing};
 
-    /// A row as it is stored.
-    fn encode(kept: &impl serde::Serialize) -> Vec<u8> {
-        let mut value = vec![VERSION];
-        rmp_serde::encode::write(&mut value, kept).unwrap();
-        value
+    fn encode(kept: &impl Serialize) -> Vec<u8> {
+        super::encode(kept).unwrap()
     }
 
     fn room() -> Room {

@@ -40,27 +40,27 @@ impl<T: Ticket> Role<T> {
     }
 
     /// The events that no table has.
-    pub(super) fn on_events(&mut self, rows: Vec<Placed>) {
+    pub(super) fn on_events(&mut self, events: Vec<(Seq, Made)>) {
         let Stage::Recovering(Recovery::CatchingUp(end)) = &self.stage else { return };
         let end = end.clone();
-        if rows.iter().all(|placed| placed.made.is_none()) {
+        if events.is_empty() {
             if let Some(room) = &mut self.room {
                 room.skip(end.event);
             }
             self.stage = Stage::Recovering(Recovery::Announcing(end));
             return;
         }
-        self.effects.push(Effect::Apply(members_of(&rows)));
-        self.stage = Stage::Recovering(Recovery::Applying(end, rows));
+        self.effects.push(Effect::Apply(members_of(by_seq(&events))));
+        self.stage = Stage::Recovering(Recovery::Applying(end, events));
     }
 
     /// What events made is in the members' tables.
     pub(super) fn on_applied(&mut self) {
         match &mut self.stage {
-            Stage::Recovering(Recovery::Applying(end, rows)) => {
-                let (end, rows) = (end.clone(), mem::take(rows));
+            Stage::Recovering(Recovery::Applying(end, events)) => {
+                let (end, events) = (end.clone(), mem::take(events));
                 if let Some(room) = &mut self.room {
-                    room.apply(&rows);
+                    room.apply(by_seq(&events));
                 }
                 self.stage = Stage::Recovering(Recovery::Announcing(end));
             }
@@ -75,7 +75,7 @@ impl<T: Ticket> Role<T> {
 
     /// A validated batch: what it makes of members is written before anybody may see its rows.
     pub(super) fn apply(&mut self, batch: Batch<T>) {
-        let members = if self.room.is_some() { members_of(&batch.rows) } else { Vec::new() };
+        let members = members_of(batch.rows.iter().filter_map(Placed::made));
         if members.is_empty() {
             self.settle(batch);
         } else {
@@ -129,4 +129,8 @@ impl<T: Ticket> Role<T> {
         let rows = Arc::from(Vec::new());
         self.set_writer(Writer::Proving(Batch { rows, read_upto: Vec::new(), answers }));
     }
+}
+
+fn by_seq(events: &[(Seq, Made)]) -> impl Iterator<Item = (Seq, &Made)> {
+    events.iter().map(|(seq, made)| (*seq, made))
 }

@@ -8,7 +8,7 @@ use crate::{
     },
     store::{
         Appended,
-        fence::{Effect, Event, Limits, Role},
+        fence::{Effect, Event, Limits, Placed, Role},
     },
 };
 
@@ -186,7 +186,8 @@ fn a_recovery_applies_what_no_table_has() {
     role.on(Event::Validated);
     let effects = role.take_effects();
     assert!(matches!(effects[..], [Effect::ReadEvents { last, above: 0 }] if last == rows.len() as Seq), "{effects:?}");
-    role.on(Event::Events(rows.to_vec()));
+    let events = rows.iter().filter_map(Placed::made).map(|(seq, made)| (seq, made.clone()));
+    role.on(Event::Events(events.collect()));
     assert!(matches!(&role.take_effects()[..], [Effect::Apply(members)] if members.len() == rows.len()));
     role.on(Event::Applied);
     let effects = role.take_effects();

@@ -612,8 +612,9 @@ fn read(what: &Question, sample: &mut Option<(usize, Sample)>, incarnation: u64,
             let mut at = *last;
             while at > *above
                 && let Some(stored) = merged.rows.get(&at)
+                && let Some(made) = &stored.made
             {
-                found.push(row(at, stored.clone()));
+                found.push((at, (**made).clone()));
                 at = stored.event;
             }
             found.reverse();

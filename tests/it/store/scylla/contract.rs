@@ -28,13 +28,4 @@ async fn bed() -> ScyllaBed {
 }
 
 store_contract!(scylla, super::bed);
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nobody_writes_to_a_room_for_now() {
-    crate::store::contract::appending::nobody_writes_to_a_room_for_now(&mut bed().await).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn cursors_in_rooms_are_paged_and_forgotten() {
-    crate::store::contract::rooms_listing::cursors_in_rooms_are_paged_and_forgotten(&mut bed().await).await;
-}
+room_contract!(rooms, super::bed);

@@ -13,6 +13,7 @@ mod old_stamps;
 mod outage;
 mod race;
 mod rooms;
+mod rooms_crash;
 mod rules_alone;
 mod schema;
 mod tls;

@@ -68,8 +68,9 @@ impl Writer {
     async fn member(&self, name: &str, user: &str, member: &Member) {
         let at = i64::try_from(member.changed).unwrap();
         let values = (name, user, encoded(member), at);
-        self.run("INSERT INTO $.members (room, user, member) VALUES (?, ?, ?) USING TIMESTAMP ?", values.clone()).await;
-        self.run("INSERT INTO $.rooms_of (room, user, member) VALUES (?, ?, ?) USING TIMESTAMP ?", values).await;
+        self.run("INSERT INTO $.members (room, user, member) VALUES (?, ?, ?) USING TIMESTAMP ?", values).await;
+        let of_user = (format!("room:{name}"), user, encoded(member), at);
+        self.run("INSERT INTO $.inbox (conv, user, member) VALUES (?, ?, ?) USING TIMESTAMP ?", of_user).await;
     }
 }
 
@@ -160,6 +161,8 @@ async fn a_mark_in_a_room_is_in_no_list_of_direct_conversations() {
     let mut phone = phone();
     assert!(register(&***store, &mut phone).await.unwrap());
     assert_eq!(store.room_cursors(&phone, None, 10).await, Ok(vec![]));
+    assert_eq!(store.rooms_of(&bob, None, 10).await, Ok(vec![]), "a mark makes nobody a member");
+    assert!(!store.stamps(&phone).await.unwrap().in_rooms, "no room has heard of bob");
     store.raise_cursor(&phone, &bar, 6).await.unwrap();
     assert_eq!(store.room_cursors(&phone, None, 10).await, Ok(vec![(id("bar"), 6)]));
     assert_eq!(store.delivered(&bob, &bar).await, Ok(6));
