@@ -381,7 +381,7 @@ pub struct Span {
 /// Whose inbox rows a message of the conversation concerns.
 ///
 /// # Errors
-/// [`StoreError::Unsupported`] for a room: engines ask here before they do anything with a conversation.
+/// [`StoreError::Unsupported`] for a room, whose messages are in no inbox.
 fn audience_of(conv: &ConvId) -> StoreResult<Audience> {
     Audience::of(conv).ok_or(StoreError::Unsupported("rooms"))
 }

@@ -94,6 +94,9 @@ impl<T> Held<T> {
     }
 }
 
+/// Senders whose read marks are remembered.
+const MARKED: usize = 64;
+
 impl<T> Default for Heads<T> {
     fn default() -> Self {
         Self {
@@ -178,6 +181,10 @@ impl<T> Heads<T> {
         self.raised = self.raised.max(raise.upto);
         self.shown = raise.room.map_or(self.shown, |room| room.applied);
         let (upto, marks) = (raise.upto, raise.marks);
+        if self.marked.len() > MARKED {
+            // Many write to a room; whoever is forgotten has its mark written once more.
+            self.marked.clear();
+        }
         marks.iter().for_each(|(user, mark)| self::raise(&mut self.marked, user, *mark));
         effects.extend(held.into_iter().map(|held| held.answer(upto)));
     }

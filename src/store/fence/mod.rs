@@ -74,7 +74,7 @@ pub enum Effect<T> {
     /// Instead of [`Effect::ReadHeads`], of a room: a quorum read of its row.
     ReadRoom,
     /// Quorum reads of what the events above `above` made, by their way back from the one at `last`: the oldest first, at most
-    /// [`Limits::page`].
+    /// [`Limits::events`].
     ReadEvents {
         /// The newest.
         last: Seq,
@@ -210,6 +210,8 @@ pub struct Limits {
     pub page: usize,
     /// Cids that a recovery loads.
     pub cids: usize,
+    /// Events of a room that a recovery applies at once.
+    pub events: usize,
     /// Members that a room keeps in memory.
     pub members: usize,
     /// How large a room may become.
@@ -240,6 +242,7 @@ impl Default for Limits {
             bytes: 256 * 1024,
             page: 64,
             cids: 512,
+            events: 4096,
             members: 1024,
             room: RoomLimits { members: 10_000 },
         }

@@ -15,8 +15,16 @@ use crate::{
     store::fence::{Effect, Epoch, Event, Head, Limits, Placed, Raise, Role, RoomAt, Ticket},
 };
 
-pub(super) const LIMITS: Limits =
-    Limits { bucket: 4, rows: 2, bytes: 1 << 20, page: 2, cids: 3, members: 1, room: RoomLimits { members: 3 } };
+pub(super) const LIMITS: Limits = Limits {
+    bucket: 4,
+    rows: 2,
+    bytes: 1 << 20,
+    page: 2,
+    cids: 3,
+    events: 2,
+    members: 1,
+    room: RoomLimits { members: 3 },
+};
 
 /// Who waits.
 #[derive(Debug, Clone, Copy)]
@@ -618,7 +626,7 @@ fn read(what: &Question, sample: &mut Option<(usize, Sample)>, incarnation: u64,
                 at = stored.event;
             }
             found.reverse();
-            found.truncate(LIMITS.page);
+            found.truncate(LIMITS.events);
             Done::Event(Event::Events(found))
         }
         Question::Rows(from) => {

@@ -1,6 +1,6 @@
 //! What the role of a room wants done, as CQL: its row, its members, and what its events make of them. Called by `io`.
 
-use std::sync::Arc;
+use std::{collections::VecDeque, sync::Arc};
 
 use futures_util::future::try_join_all;
 
@@ -114,22 +114,21 @@ impl Inner {
 
     /// The way back from event to event: they are few, and each is one row.
     async fn events(&self, entry: &Entry, last: Seq, above: Seq) -> StoreResult<Vec<(Seq, Made)>> {
-        let (mut found, mut at) = (Vec::new(), last);
+        let (mut found, mut at) = (VecDeque::new(), last);
         while at > above {
             let values = (entry.conv.as_str(), signed(bucket_of(at)), signed(at));
             let row = rows::first::<(Option<i64>, Option<Vec<u8>>)>(self.ask(&self.cql.made, values).await?)?;
             let Some((Some(before), Some(made))) = row else { break };
             // Lost: what is above it is applied, what is below it cannot be found.
             let Some(made) = decode_made(&made)? else { break };
-            found.push((at, made));
-            if found.len() > self.homes.limits.page {
-                // The oldest count: the rest is read when these are applied.
-                found.remove(0);
+            found.push_front((at, made));
+            if found.len() > self.homes.limits.events {
+                // The newest is read again when the older ones are applied.
+                found.pop_back();
             }
             at = unsigned(before);
         }
-        found.reverse();
-        Ok(found)
+        Ok(found.into())
     }
 
     async fn members_named(&self, room: &RoomId, users: &[UserId]) -> StoreResult<Vec<Member>> {
