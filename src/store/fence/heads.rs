@@ -169,7 +169,7 @@ impl<T> Heads<T> {
         // Somebody must have a head, or nobody finds the log.
         let spared = spared.filter(|service| conv.peer_of(service).is_some_and(|peer| peer != *service));
         let (last, marks) = (end.row.cloned(), std::mem::take(&mut self.marks));
-        let room = end.room.filter(|room| again || room.applied > self.shown).cloned();
+        let room = end.room.filter(|room| again || room.applied > self.shown).cloned().map(Box::new);
         let raise = Raise { upto: top, last, counts: end.counts, spared, marks, event: end.event, room };
         effects.push(Effect::Raise(raise.clone()));
         self.under_way = Some((raise, held));

@@ -148,7 +148,7 @@ pub struct Raise {
     pub event: Seq,
     /// The room as of there, unless this epoch has written it: together with the head or not at all, so that a head shows
     /// no event that is not in it.
-    pub room: Option<Room>,
+    pub room: Option<Box<Room>>,
 }
 
 /// A head as it was read: the seq, and the counts of the log there.

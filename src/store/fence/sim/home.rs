@@ -519,7 +519,7 @@ impl Home {
         let users = (0..2).filter(|number| spared != Some(user(*number)));
         let mut cells: Vec<Cell> = users.map(|user| Cell::Head(user, head)).collect();
         if shared.rooms {
-            let mut at = RoomAt { head, event: raise.event, room: raise.room.clone() };
+            let mut at = RoomAt { head, event: raise.event, room: raise.room.as_deref().cloned() };
             if shared.is(Mutant::HeadWithoutRoom) {
                 let room = RoomAt { room: at.room.take(), ..RoomAt::default() };
                 (0..3).for_each(|replica| shared.later(replica, Cell::Room(room.clone())));
