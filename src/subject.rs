@@ -57,6 +57,12 @@ impl Subject {
         self.0.starts_with("natter.room.")
     }
 
+    /// Where nodes tell that a user's first session on them began, or the last one ended; those whose sessions watch the
+    /// user listen.
+    pub fn presence(user: &UserId) -> Self {
+        Self(format_compact!("natter.presence.{user}"))
+    }
+
     /// What a service publishes to, to have a message stored and delivered.
     pub fn send_user(service: &UserId, user: &UserId) -> Self {
         Self(format_compact!("natter.send.{service}.user.{user}"))
