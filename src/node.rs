@@ -114,6 +114,7 @@ impl Node {
         let clock = Clock::new();
         let blocks = Blocks::new(store.people.clone(), overload.clone(), metrics.clone(), blocks_known(config));
         let presence = Presence::new(presence::Parts {
+            node: config.node.name.to_string(),
             registry: registry.clone(),
             bus: bus.clone(),
             people: store.people.clone(),

@@ -99,6 +99,16 @@ impl Subject {
         Self::node("*", "here")
     }
 
+    /// Where a node tells which groups of users are watched on it; `*`: where all do.
+    pub fn watched(node: &str) -> Self {
+        Self::node(node, "watched")
+    }
+
+    /// Which node told that on a subject.
+    pub fn watched_of(subject: &str) -> Option<UserId> {
+        UserId::new(subject.strip_prefix("natter.node.")?.strip_suffix(".watched")?).ok()
+    }
+
     /// Which node announced itself on a subject.
     pub fn here_of(subject: &str) -> Option<UserId> {
         UserId::new(subject.strip_prefix("natter.node.")?.strip_suffix(".here")?).ok()

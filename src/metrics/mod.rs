@@ -167,6 +167,8 @@ pub struct Metrics {
     pub watched_users: Gauge,
     /// Times that other nodes were told of a user's first session here, or of the end of the last.
     pub presence_published: Counter,
+    /// Times that they were not, because nobody watches the user.
+    pub presence_unpublished: Counter,
     /// Times that other nodes were asked whether a user is there.
     pub presence_probes: Counter,
     /// Those that nobody answered in time: the user may be there or not.
@@ -251,6 +253,7 @@ impl Metrics {
             subscriptions: m.plain("subscriptions", "NATS subscriptions held now"),
             watched_users: m.plain("watched_users", "Users that sessions here watch now"),
             presence_published: m.plain("presence_published", "Times that other nodes were told of a user's first session here, or of the end of the last"),
+            presence_unpublished: m.plain("presence_unpublished", "Times that they were not told, because nobody watches the user"),
             presence_probes: m.plain("presence_probes", "Times that other nodes were asked whether a user is there"),
             presence_probes_failed: m.plain("presence_probes_failed", "Those that nobody answered in time, so that the user may be there or not"),
             presence_told: m.plain("presence_told", "Times that a session was told of a user who came or went"),

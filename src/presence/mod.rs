@@ -7,27 +7,36 @@
 //! queues.
 
 mod changes;
+mod interest;
 mod probes;
 mod run;
 mod seen;
 mod watches;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore};
 
 use self::{
     changes::Changes,
+    interest::{Interest, group},
     watches::{NotWatched, Room, State, Told, Watches},
 };
 use crate::{
     blocks::Blocks,
-    bus::{Bus, OnMessage},
+    bus::{Bus, OnMessage, Subscription},
     metrics::Metrics,
     model::{UserId, now_millis},
     overload::Overload,
-    protocol::{ErrorCode, Refused, ServerFrame, SharedFrame, ask::Seen, people::decode_coming},
+    protocol::{
+        ErrorCode, Refused, ServerFrame, SharedFrame,
+        ask::Seen,
+        people::{decode_coming, decode_watched, encode_watched},
+    },
     routing::{Clock, Comings, Mail, Registry, SessionHandle},
     session::Tick,
     store::People,
@@ -56,6 +65,8 @@ pub struct Settings {
 
 /// What it is built from.
 pub struct Parts {
+    /// The node's name.
+    pub node: String,
     /// The sessions here.
     pub registry: Arc<Registry>,
     /// The way to other nodes.
@@ -79,6 +90,7 @@ pub struct Parts {
 pub struct Presence(Arc<Inner>);
 
 struct Inner {
+    node: String,
     registry: Arc<Registry>,
     bus: Arc<dyn Bus>,
     people: Arc<dyn People>,
@@ -89,8 +101,11 @@ struct Inner {
     settings: Settings,
     changes: Mutex<Changes>,
     watches: Mutex<Watches>,
+    interest: Mutex<Interest>,
     looks: Semaphore,
     wake: Notify,
+    /// Held for its drop.
+    hears: OnceLock<Subscription>,
 }
 
 impl std::fmt::Debug for Presence {
@@ -137,8 +152,9 @@ impl Ear {
 impl Presence {
     /// Puts the parts together, and hears of the registry's sessions from now on.
     pub fn new(parts: Parts) -> Self {
-        let Parts { registry, bus, people, blocks, overload, metrics, clock, settings } = parts;
+        let Parts { node, registry, bus, people, blocks, overload, metrics, clock, settings } = parts;
         let inner = Arc::new(Inner {
+            node,
             registry,
             bus,
             people,
@@ -149,9 +165,14 @@ impl Presence {
             settings,
             changes: Mutex::default(),
             watches: Mutex::default(),
+            interest: Mutex::default(),
             looks: Semaphore::new(LOOKS),
             wake: Notify::new(),
+            hears: OnceLock::new(),
         });
+        let hears = inner.bus.subscribe(&Subject::watched("*"), inner.on_watched());
+        // Just made: nothing was set before.
+        let _ = inner.hears.set(hears);
         inner.registry.tell_comings(Box::new(Ear(Arc::downgrade(&inner))));
         Self(inner)
     }
@@ -173,6 +194,9 @@ impl Presence {
             let grown = watches.len() - before;
             drop(watches);
             inner.metrics.watched_users.inc_by(i64::try_from(grown).unwrap_or(0));
+            if grown > 0 {
+                inner.bus.publish(&Subject::watched(&inner.node), encode_watched(false, &[group(user)]));
+            }
             added.map_err(|why| refused(why, room))?;
         }
         inner.wake.notify_one();
@@ -217,6 +241,40 @@ impl Inner {
                 }
             }
         })
+    }
+
+    fn on_watched(self: &Arc<Self>) -> OnMessage {
+        let inner = Arc::downgrade(self);
+        Arc::new(move |message| {
+            let (Some(inner), Some(node)) = (inner.upgrade(), Subject::watched_of(&message.subject)) else { return };
+            match decode_watched(&message.payload) {
+                Ok((all, groups)) => {
+                    let (now, round) = (inner.clock.now(), inner.settings.probe);
+                    inner.interest.lock().on_told(node.as_str(), all, &groups, now, round);
+                }
+                Err(error) => {
+                    tracing::warn!(subject = %message.subject, error, "not a node's payload on a node's subject")
+                }
+            }
+        })
+    }
+
+    /// Tells the other nodes which groups of users are watched here. Where there are none and were none, nothing.
+    fn tell_watched(&self, told: &mut bool) {
+        let mut groups = self.watches.lock().groups();
+        if groups.is_empty() && !*told {
+            return;
+        }
+        *told = !groups.is_empty();
+        groups.sort_unstable();
+        groups.dedup();
+        self.bus.publish(&Subject::watched(&self.node), encode_watched(true, &groups));
+    }
+
+    /// Whether somebody may watch the user on another node.
+    fn may_be_watched(&self, user: &UserId) -> bool {
+        let (generation, now) = (self.bus.connected(), self.clock.now());
+        self.interest.lock().may_be_in(user, generation, now, self.settings.probe)
     }
 
     /// A user came to some node, or left one.

@@ -39,6 +39,7 @@ impl Presence {
         let mut work: FuturesUnordered<BoxFuture<'static, ()>> = FuturesUnordered::new();
         let mut round = Round::new(PARTS, inner.settings.last_seen, inner.clock.now());
         let per_slice = u64::from(inner.settings.probes_per_sec) * SLICE / 1_000;
+        let (mut tell_at, mut has_told) = (0, false);
         let mut pace = Pace { since: 0, taken: 0, most: usize::try_from(per_slice).unwrap_or(LOOKS).max(1) };
         loop {
             let now = inner.clock.now();
@@ -55,7 +56,12 @@ impl Presence {
             if let Some(part) = round.take_due(now) {
                 work.push(whole(inner.clone().note_part(part)));
             }
-            let next = inner.next(&mut pace, &round, work.len() >= LOOKS);
+            if tell_at <= now {
+                inner.tell_watched(&mut has_told);
+                let wait = inner.settings.probe;
+                tell_at = now.saturating_add(wait / 2 + rand::random_range(0..=wait / 2));
+            }
+            let next = inner.next(&mut pace, &round, work.len() >= LOOKS).min(tell_at);
             tokio::select! {
                 () = sleep_until(inner.clock.instant(next)) => {}
                 () = inner.wake.notified() => {}

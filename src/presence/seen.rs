@@ -105,10 +105,15 @@ impl Inner {
         }
     }
 
-    /// Tells those who watch the user, here and elsewhere: a node does not hear itself.
+    /// Tells those who watch the user, here and elsewhere: a node does not hear itself. Nothing is published where nobody
+    /// watches.
     fn publish(self: &Arc<Self>, user: &UserId, came: bool) {
         self.on_coming(user, came);
-        self.metrics.presence_published.inc();
-        self.bus.publish(&Subject::presence(user), encode_coming(came));
+        if self.may_be_watched(user) {
+            self.metrics.presence_published.inc();
+            self.bus.publish(&Subject::presence(user), encode_coming(came));
+        } else {
+            self.metrics.presence_unpublished.inc();
+        }
     }
 }

@@ -6,6 +6,7 @@ use std::{
     sync::Arc,
 };
 
+use super::interest::{Group, group};
 use crate::{
     bus::Subscription,
     model::{Millis, SessionId, UserId},
@@ -175,6 +176,11 @@ impl Watches {
     /// When somebody is to be looked at.
     pub(super) fn next(&self) -> Option<Tick> {
         self.queue.first().map(|(due, _)| *due)
+    }
+
+    /// The groups of all watched users, some more than once.
+    pub(super) fn groups(&self) -> Vec<Group> {
+        self.users.keys().map(group).collect()
     }
 
     /// How many users are watched.

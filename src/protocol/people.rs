@@ -16,6 +16,7 @@ enum Out<'a> {
     Probe,
     Came,
     Gone,
+    Watched { all: bool, groups: &'a [u16] },
     Blocked { user: &'a UserId, other: &'a UserId },
     RoomSignal { except: &'a [UserId], signal: &'a Signal },
 }
@@ -38,6 +39,25 @@ pub fn encode_blocked(user: &UserId, other: &UserId) -> Bytes {
 /// The payload that carries a signal to a room's nodes, for all members there but some.
 pub fn encode_room_signal(except: &[UserId], signal: &Signal) -> Bytes {
     Encoding::MsgPack.encode(&Out::RoomSignal { except, signal })
+}
+
+/// The payload that tells the other nodes of groups of users that are watched here; `all`: and of no others.
+pub fn encode_watched(all: bool, groups: &[u16]) -> Bytes {
+    Encoding::MsgPack.encode(&Out::Watched { all, groups })
+}
+
+/// Whether those are all, and the groups.
+///
+/// # Errors
+/// What is wrong with the payload.
+pub fn decode_watched(payload: &[u8]) -> Result<(bool, Vec<u16>), String> {
+    #[derive(Deserialize)]
+    struct Watched {
+        all: bool,
+        groups: Vec<u16>,
+    }
+    let Watched { all, groups } = Encoding::sniff(payload).decode(payload)?;
+    Ok((all, groups))
 }
 
 /// What a payload on a user's presence subject says: whether a first session began; else a last one ended.

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use futures_util::FutureExt as _;
+use futures_util::{FutureExt as _, future::join_all};
 use natter::{
     bus::RequestError,
     client::{Client, ClientOptions, Event},
@@ -151,6 +151,37 @@ async fn the_interest_of_a_killed_node_is_gone() {
     assert_eq!(next(&alice).await.online, Some(true));
     serve.process.kill9();
     until("nobody listens", async || !interest().await).await;
+}
+
+/// Nothing is published for those whom nobody watches, once the nodes have told each other whom that is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_published_for_those_whom_nobody_watches() {
+    let mesh = TestMesh::tuned(2, |config| {
+        looked_at(config);
+        config.presence.probe_ms = 1_000;
+    })
+    .await;
+    let alice = client(mesh.nodes[0].url(), "alice").await;
+    alice.watch(vec![user("bob")]).await.unwrap();
+    let unpublished = async || mesh.nodes[1].metric("natter_presence_unpublished_total").await as u64;
+    let mut number = 0;
+    until("the second node knows whom nobody watches", async || {
+        number += 1;
+        let peer = mesh.json(1, &format!("early{number}"), "phone").await;
+        let before = (published(&mesh, 1).await, unpublished().await);
+        until("the peer is quiet", async || (published(&mesh, 1).await, unpublished().await) != before).await;
+        drop(peer);
+        unpublished().await > before.1
+    })
+    .await;
+    let before = published(&mesh, 1).await;
+    let names: Vec<_> = (0..50).map(|n| format!("nobody{n}")).collect();
+    let _crowd = join_all(names.iter().map(|name| mesh.json(1, name, "phone"))).await;
+    until("all are quiet", async || unpublished().await >= 50).await;
+    assert_eq!(published(&mesh, 1).await, before);
+    let _bob = mesh.json(1, "bob", "phone").await;
+    until("bob is told of", async || published(&mesh, 1).await == before + 1).await;
+    assert_eq!(next(&alice).await.online, Some(true));
 }
 
 /// The client asks again after a reconnect, and hears what has changed meanwhile.
