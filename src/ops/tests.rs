@@ -412,9 +412,3 @@ fn without_the_pace_the_same_outage_ends_in_a_storm() {
     let (usual, most) = outage(&config);
     assert!(most > 2 * usual, "{most} requests in a second, usual are {usual}: the test above proves nothing");
 }
-
-#[test]
-fn what_a_store_does_not_serve_is_unsupported() {
-    let refused = super::refused(&crate::store::StoreError::Unsupported("that"));
-    assert_eq!(refused.code, crate::protocol::ErrorCode::Unsupported);
-}

@@ -48,7 +48,7 @@ impl Plan {
             bail!("there must be at least one --url and one second of --duration");
         }
         let pairs = args.pairs.get() as usize;
-        limits::check_own(args.idle.map_or(pairs * 2, |idle| idle.get() as usize))?;
+        limits::check_own(args.idle.or(args.presence).map_or(pairs * 2, |users| users.get() as usize))?;
         Ok(Self {
             urls: args.url.clone(),
             authorities: args.trust.authorities(),

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use natter::{
     protocol::{Body, ErrorCode, ServerFrame},
-    store::Engine as _,
+    store::{Engine as _, StoreError},
 };
 
 use crate::{
@@ -88,7 +88,7 @@ fn provocation(code: ErrorCode) -> Provocation {
             r#"{"op":"read","conv":"dm:alice:bob","seq":1}"#,
         ]),
         ErrorCode::Unauthorized => Say(&[r#"{"op":"token","token":"nonsense"}"#]),
-        ErrorCode::Unsupported => Test("ops::tests::what_a_store_does_not_serve_is_unsupported"),
+        ErrorCode::Unsupported => Test("what_a_store_does_not_serve_is_unsupported"),
         ErrorCode::NoSuchRoom => Say(&[
             r##"{"op":"send","to":"#nowhere","cid":"c","body":1}"##,
             r##"{"op":"signal","to":"#nowhere","type":"typing"}"##,
@@ -159,6 +159,12 @@ fn every_error_code_has_a_test_or_is_never_said() {
             Nothing => assert!(said.is_empty(), "{code:?} is said by {said:?} and not tested"),
         }
     }
+}
+
+#[test]
+fn what_a_store_does_not_serve_is_unsupported() {
+    let refused = natter::ops::refused(&StoreError::Unsupported("that"));
+    assert_eq!((refused.code, refused.code.retry()), (ErrorCode::Unsupported, false));
 }
 
 async fn refuses(peer: &Peer, to: &str, cid: &str, body: &Body, code: ErrorCode) {

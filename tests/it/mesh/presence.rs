@@ -167,8 +167,8 @@ async fn nothing_is_published_for_those_whom_nobody_watches() {
     let mut number = 0;
     until("the second node knows whom nobody watches", async || {
         number += 1;
-        let peer = mesh.json(1, &format!("early{number}"), "phone").await;
         let before = (published(&mesh, 1).await, unpublished().await);
+        let peer = mesh.json(1, &format!("early{number}"), "phone").await;
         until("the peer is quiet", async || (published(&mesh, 1).await, unpublished().await) != before).await;
         drop(peer);
         unpublished().await > before.1
