@@ -13,7 +13,7 @@ fn placed(seq: Seq) -> Placed {
     let (sender, cid) = (UserId::new("alice").unwrap(), Cid::new(&seq.to_string()).unwrap());
     let counts = Counts { first: seq, second: 0 };
     let row = Row { seq, kind: Kind::Message, sender, service: false, cid, ts: 1, body: Body::text("hi"), counts };
-    Placed { row, w: 1, pw: if seq == 1 { 0 } else { 1 } }
+    Placed { row, w: 1, pw: if seq == 1 { 0 } else { 1 }, event: 0, made: None }
 }
 
 fn conv() -> ConvId {

@@ -31,6 +31,7 @@ mod replaced;
 pub mod resumed;
 mod room_ops;
 mod rooms;
+mod rooms_large;
 mod rules_alone;
 mod scenarios;
 mod scylla;
