@@ -68,6 +68,9 @@ pub(super) enum Call {
     Room { room: RoomId },
     Rooms { after: Option<RoomId>, limit: usize },
     Members { room: RoomId, after: Option<UserId>, limit: usize },
+    Presence { users: Vec<UserId>, watch: Option<bool> },
+    Block { user: UserId, on: bool },
+    Blocks { after: Option<UserId>, limit: usize },
     Token { token: String },
     Ping,
 }
@@ -84,6 +87,9 @@ pub(super) enum Reply {
     Room(Box<ask::RoomView>),
     Rooms(ask::RoomsPage),
     Members(ask::MembersPage),
+    Presences(ask::Presences),
+    Blocking,
+    Blocks(ask::BlocksPage),
     Token(Millis),
     Pong,
 }
@@ -186,6 +192,9 @@ impl Requests {
             ServerFrame::Room(ask::RoomShown { view, .. }) => Ok(Reply::Room(Box::new(view))),
             ServerFrame::Rooms(page) => Ok(Reply::Rooms(ask::RoomsPage { reference: None, ..page })),
             ServerFrame::Members(page) => Ok(Reply::Members(ask::MembersPage { reference: None, ..page })),
+            ServerFrame::Presences(found) => Ok(Reply::Presences(ask::Presences { reference: None, ..found })),
+            ServerFrame::Blocking(_) => Ok(Reply::Blocking),
+            ServerFrame::Blocks(page) => Ok(Reply::Blocks(ask::BlocksPage { reference: None, ..page })),
             ServerFrame::TokenOk { exp, .. } => Ok(Reply::Token(exp)),
             ServerFrame::Pong { .. } => Ok(Reply::Pong),
             ServerFrame::Error { retry: true, retry_after_ms, .. } => {
@@ -271,6 +280,15 @@ impl Call {
             Self::Members { room, after, limit } => {
                 let after = after.as_ref().map(UserId::as_str);
                 write(&Outgoing::Members { reference, room: room.as_str(), after, limit: *limit })
+            }
+            Self::Presence { users, watch } => {
+                let users: Vec<&str> = users.iter().map(UserId::as_str).collect();
+                write(&Outgoing::Presence { reference, users: &users, watch: *watch })
+            }
+            Self::Block { user, on: true } => write(&Outgoing::Block { reference, user: user.as_str() }),
+            Self::Block { user, on: false } => write(&Outgoing::Unblock { reference, user: user.as_str() }),
+            Self::Blocks { after, limit } => {
+                write(&Outgoing::Blocks { reference, after: after.as_ref().map(UserId::as_str), limit: *limit })
             }
             Self::Token { token } => write(&Outgoing::Token { reference, token }),
             Self::Ping => write(&Outgoing::Ping { reference }),

@@ -129,8 +129,8 @@ ops! {
     Token, "token", limited: true, weight: SMALL;
     /// A sign of life.
     Ping, "ping", limited: true, weight: SMALL;
-    /// Who is online. Not served yet.
-    Presence, "presence", limited: true, weight: SMALL;
+    /// Who is online.
+    Presence, "presence", limited: true, weight: PAGE, asks: ask::Presence, answered: Presences(ask::Presences);
     /// Makes a room. This and the six below are answered alike.
     Create, "create", limited: true, weight: SMALL, asks: ask::ChangeRoom, answered: Changed(ask::RoomChanged);
     /// Enters a room.
@@ -151,6 +151,12 @@ ops! {
     Rooms, "rooms", limited: true, weight: PAGE, asks: ask::Rooms, answered: Rooms(ask::RoomsPage);
     /// A page of a room's members.
     Members, "members", limited: true, weight: PAGE, asks: ask::Members, answered: Members(ask::MembersPage);
+    /// Takes nothing more from a user. This and the next are answered alike.
+    Block, "block", limited: true, weight: SMALL, asks: ask::Block, answered: Blocking(ask::Blocking);
+    /// Takes it again.
+    Unblock, "unblock", limited: true, weight: SMALL, asks: ask::Block;
+    /// A page of those whom one has blocked.
+    Blocks, "blocks", limited: true, weight: PAGE, asks: ask::Blocks, answered: Blocks(ask::BlocksPage);
 }
 
 #[cfg(test)]

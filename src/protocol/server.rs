@@ -7,9 +7,10 @@ use serde::{Deserialize, Serialize};
 use super::{
     Body, Encoding, ErrorCode,
     ask::{
-        ConversationsPage, EndSession, Ended, HistoryPage, MembersPage, RoomChanged, RoomShown, RoomsPage, Sent,
-        SessionsPage,
+        Blocking, BlocksPage, ConversationsPage, EndSession, Ended, HistoryPage, MembersPage, Presences, RoomChanged,
+        RoomShown, RoomsPage, Seen, Sent, SessionsPage,
     },
+    people,
 };
 use crate::model::{Cid, ConvId, DeviceId, Kind, Millis, Row, Seq, SessionId, UserId, room::Change};
 
@@ -42,6 +43,14 @@ pub enum ServerFrame {
     Rooms(RoomsPage),
     /// A page of a room's members.
     Members(MembersPage),
+    /// Who is online.
+    Presences(Presences),
+    /// A user is blocked, or not, as asked.
+    Blocking(Blocking),
+    /// A page of those whom one has blocked.
+    Blocks(BlocksPage),
+    /// Somebody whom the session watches came or went.
+    Presence(Seen),
     /// How far somebody has received or read a conversation.
     Receipt(Receipt),
     /// A live signal.
@@ -112,6 +121,9 @@ impl ServerFrame {
             | Self::Room(RoomShown { reference, .. })
             | Self::Rooms(RoomsPage { reference, .. })
             | Self::Members(MembersPage { reference, .. })
+            | Self::Presences(Presences { reference, .. })
+            | Self::Blocking(Blocking { reference, .. })
+            | Self::Blocks(BlocksPage { reference, .. })
             | Self::TokenOk { reference, .. }
             | Self::Pong { reference }
             | Self::Error { reference, .. } => *reference,
@@ -119,6 +131,7 @@ impl ServerFrame {
             | Self::Member(_)
             | Self::Receipt(_)
             | Self::Signal(_)
+            | Self::Presence(_)
             | Self::CaughtUp { .. }
             | Self::Truncated { .. }
             | Self::Goodbye { .. } => None,
@@ -303,6 +316,22 @@ pub enum OnBus {
     Who(Asked),
     /// A node ends sessions.
     End(Asked, EndSession),
+    /// A node asks whether the user is here: the reply goes where a request's does.
+    Probe,
+    /// One of the two blocked the other, or unblocked: what is known of that is to be read again.
+    Blocked {
+        /// Who did it.
+        user: UserId,
+        /// Whom it is about.
+        other: UserId,
+    },
+    /// A signal to a room.
+    RoomSignal {
+        /// Who is not to get it.
+        except: Vec<UserId>,
+        /// The signal.
+        signal: Signal,
+    },
 }
 
 /// Where a node wants its answer.
@@ -348,6 +377,7 @@ impl OnBus {
             ("head", Some(conv), Some(seq)) => Ok(Self::Head { conv, seq }),
             ("receipt" | "signal", ..) => Ok(Self::Passing),
             ("session", ..) => encoding.decode(payload).map(Self::Session),
+            ("probe" | "blocked" | "room_signal", ..) => people::read(peek.op, encoding, payload),
             (op, ..) => Err(format!("unexpected op {op:?} on a user's subject")),
         }
     }

@@ -20,11 +20,13 @@ mod error;
 pub mod fence;
 mod holes;
 mod level;
+pub mod people;
 pub mod rooms;
 pub mod scylla;
 pub mod slots;
 
 pub use error::{StoreError, StoreResult};
+pub use people::{People, Tie};
 pub use rooms::{RoomRow, Rooms};
 
 /// The longest any engine may let a caller wait before it says [`StoreError::Unavailable`].
@@ -49,6 +51,8 @@ pub struct Store {
     pub marks: Arc<dyn Marks>,
     /// Rooms and their members.
     pub rooms: Arc<dyn Rooms>,
+    /// Who was seen when, and who blocks whom.
+    pub people: Arc<dyn People>,
     /// The engine itself.
     pub engine: Arc<dyn Engine>,
     /// Who may append to what, where several nodes share the store.
@@ -57,19 +61,20 @@ pub struct Store {
 
 impl Store {
     /// A store whose parts are all this engine.
-    pub fn of(engine: Arc<impl Logs + Inbox + Marks + Rooms + Engine>) -> Self {
+    pub fn of(engine: Arc<impl Logs + Inbox + Marks + Rooms + People + Engine>) -> Self {
         Self {
             logs: engine.clone(),
             inbox: engine.clone(),
             marks: engine.clone(),
             rooms: engine.clone(),
+            people: engine.clone(),
             engine,
             slots: None,
         }
     }
 
     /// The same for an engine that several nodes share.
-    pub fn shared(engine: Arc<impl Logs + Inbox + Marks + Rooms + Engine + slots::Slots>) -> Self {
+    pub fn shared(engine: Arc<impl Logs + Inbox + Marks + Rooms + People + Engine + slots::Slots>) -> Self {
         Self { slots: Some(engine.clone()), ..Self::of(engine) }
     }
 }

@@ -4,8 +4,10 @@
 //! Every door (WebSocket frames, services' requests over NATS) turns its input into an ask and an [`Outcome`] into its own
 //! kind of answer; `ops` carries the ask out.
 
+mod blocks;
 mod conversations;
 mod history;
+mod presence;
 mod read;
 mod rooms;
 mod send;
@@ -13,8 +15,10 @@ mod sessions;
 mod signal;
 
 pub use self::{
+    blocks::{BLOCKS_LIMIT, Block, Blocking, Blocks, BlocksPage},
     conversations::{CONVERSATIONS_LIMIT, Conversation, Conversations, ConversationsPage, PeerMarks},
     history::{HISTORY_LIMIT, History, HistoryFrom, HistoryPage},
+    presence::{PRESENCE_LIMIT, Presence, Presences, Seen},
     read::Read,
     rooms::{
         ChangeRoom, Members, MembersPage, OneRoom, ROOMS_LIMIT, RoomChanged, RoomLog, RoomMember, RoomShown, RoomView,

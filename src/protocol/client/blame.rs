@@ -18,7 +18,8 @@ const TEXTS: [&str; 15] = [
 ];
 const NUMBERS: [&str; 6] = ["ref", "seq", "attempt", "before", "around", "limit"];
 const EITHER: [&str; 1] = ["after"];
-const BOOLEANS: [&str; 1] = ["public"];
+const BOOLEANS: [&str; 2] = ["public", "watch"];
+const LISTS: [&str; 1] = ["users"];
 
 /// What to answer to a frame that could not be read. `words` are the decoder's own.
 pub(super) fn blame(encoding: Encoding, payload: &[u8], words: &str) -> FrameError {
@@ -41,6 +42,7 @@ enum Kind {
     Text,
     Number(u64),
     Boolean,
+    List,
     Other,
 }
 
@@ -64,9 +66,11 @@ impl Fields {
                 Kind::Text => text,
                 Kind::Number(_) => number,
                 Kind::Boolean => BOOLEANS.contains(name),
+                Kind::List => LISTS.contains(name),
                 Kind::Other => *name == "body",
             };
             let must = match (text, number) {
+                _ if LISTS.contains(name) => "a list of strings",
                 (true, true) => "a string or an integer of 0 or more",
                 (true, false) => "a string",
                 (false, true) => "an integer of 0 or more",
@@ -85,7 +89,7 @@ impl Fields {
 }
 
 fn known(key: &str) -> Option<&'static str> {
-    TEXTS.iter().chain(&NUMBERS).chain(&EITHER).chain(&BOOLEANS).copied().find(|name| *name == key)
+    TEXTS.iter().chain(&NUMBERS).chain(&EITHER).chain(&BOOLEANS).chain(&LISTS).copied().find(|name| *name == key)
 }
 
 impl<'de> Deserialize<'de> for Fields {
@@ -168,8 +172,11 @@ impl<'de> Visitor<'de> for KindVisitor {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Kind, A::Error> {
-        while items.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Kind::Other)
+        let mut texts = true;
+        while let Some(kind) = items.next_element::<Kind>()? {
+            texts &= kind == Kind::Text;
+        }
+        Ok(if texts { Kind::List } else { Kind::Other })
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Kind, A::Error> {

@@ -28,7 +28,7 @@ use std::{
 use super::{open_error::OpenError, rescue};
 
 /// The version of keys and rows that this build reads and writes.
-pub const FORMAT: u32 = 4;
+pub const FORMAT: u32 = 5;
 
 const FORMAT_FILE: &str = "FORMAT";
 const FORMAT_NEW: &str = "FORMAT.new";

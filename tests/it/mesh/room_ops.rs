@@ -1,8 +1,9 @@
 //! Every op that touches a room, by everybody: whoever must not gets the code that says why, in both encodings, and nothing
 //! changes. And what the Rust client makes of rooms.
 
+use futures_util::FutureExt as _;
 use natter::{
-    client::{Client, ClientOptions, NewRoom},
+    client::{Client, ClientOptions, Event, NewRoom},
     model::{
         ConvId, RoomId, UserId,
         room::{Reach, Role},
@@ -58,6 +59,7 @@ fn tried(op: Op, room: &str, reference: u64) -> Option<String> {
         Op::Send => {
             format!(r##"{{"op":"send","ref":{reference},"to":"#{room}","cid":"c-{reference}","body":"hi"}}"##)
         }
+        Op::Signal => format!(r##"{{"op":"signal","ref":{reference},"to":"#{room}","type":"typing"}}"##),
         Op::History => conv(r#","after":0"#),
         Op::Read => conv(&format!(r#","seq":{FURNISHED}"#)),
         Op::Ack => conv(r#","seq":1000"#),
@@ -66,11 +68,13 @@ fn tried(op: Op, room: &str, reference: u64) -> Option<String> {
         | Op::Conversations
         | Op::Sessions
         | Op::EndSession
-        | Op::Signal
         | Op::Token
         | Op::Ping
         | Op::Presence
-        | Op::Rooms => return None,
+        | Op::Rooms
+        | Op::Block
+        | Op::Unblock
+        | Op::Blocks => return None,
     })
 }
 
@@ -87,7 +91,9 @@ fn expected(op: Op) -> [[Option<ErrorCode>; 6]; 2] {
         Op::Invite => [[None, None, LESS, NO, NO, NONE], [None, None, None, NO, NO, NO]],
         Op::Kick | Op::Topic => [[None, None, LESS, NO, NO, NONE], [None, None, LESS, NO, NO, NO]],
         Op::Role => [[None, LESS, LESS, NO, NO, NONE], [None, LESS, LESS, NO, NO, NO]],
-        Op::Send | Op::Members | Op::Read => [[None, None, None, NO, NO, NONE], [None, None, None, NO, NO, NO]],
+        Op::Send | Op::Members | Op::Read | Op::Signal => {
+            [[None, None, None, NO, NO, NONE], [None, None, None, NO, NO, NO]]
+        }
         Op::Room => [[None, None, None, None, None, NONE], [None; 6]],
         Op::History => [[None, None, None, NO, None, NONE], [None, None, None, NO, None, NO]],
         // The log does not go so far.
@@ -163,6 +169,9 @@ async fn try_it(town: &Town, peer: &Peer, (op, who): (Op, Who), room: &RoomId) -
         ServerFrame::Error { code, reference: Some(of), .. } if *of == reference => Some(*code),
         _ => None,
     };
+    if op == Op::Signal {
+        return try_signal(town, peer, who, room, refused).await;
+    }
     if op != Op::Read {
         let answer = peer.wait(op.word(), |frames| {
             frames.iter().find(|frame| frame.reference() == Some(reference) || refused(frame).is_some()).cloned()
@@ -176,6 +185,26 @@ async fn try_it(town: &Town, peer: &Peer, (op, who): (Op, Who), room: &RoomId) -
     until(&format!("{} has read or is refused", who.name()), async || {
         code = peer.frames().iter().find_map(refused);
         code.is_some() || marks.read_mark(&user, &conv).await.unwrap() == FURNISHED
+    })
+    .await;
+    code
+}
+
+/// It says nothing where it is done: another member hears it.
+async fn try_signal(
+    town: &Town,
+    peer: &Peer,
+    who: Who,
+    room: &RoomId,
+    refused: impl Fn(&ServerFrame) -> Option<ErrorCode>,
+) -> Option<ErrorCode> {
+    let (other, conv) = (&town.people[EVERYBODY.len()], ConvId::room(room));
+    let mut code = None;
+    until(&format!("{} has signalled or is refused", who.name()), async || {
+        code = peer.frames().iter().find_map(&refused);
+        let events = std::iter::from_fn(|| other.next().now_or_never().flatten());
+        let is_it = |event| matches!(event, Event::Signal(signal) if signal.conv.as_ref() == Some(&conv));
+        code.is_some() || events.map(is_it).fold(false, |found, is| found || is)
     })
     .await;
     code
