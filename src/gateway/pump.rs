@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     metrics::DeliveryPath,
-    model::{ConvId, Seq},
+    model::{ConvId, Seq, now_millis},
     ops::Caller,
     protocol::{CloseReason, ErrorCode, Message, Op, Refused, Request, ServerFrame, client::FrameError},
     routing::{Mail, SessionHandle},
@@ -312,7 +312,7 @@ impl Pump {
                 Effect::HandRow(conv, row) => {
                     self.trace(&conv, row.seq);
                     self.gateway.metrics.delivered.of(DeliveryPath::Fill).inc();
-                    let (seq, message) = (row.seq, ServerFrame::Message(Message::of(&conv, row)));
+                    let (seq, message) = (row.seq, ServerFrame::Message(Message::of(&conv, row, now_millis())));
                     self.hand(&conv, seq, self.handle.encoding.try_encode(&message).ok())?;
                 }
                 Effect::Frame(frame) => self.write(&frame)?,

@@ -4,6 +4,7 @@
 //! Called by the gateway for sessions and by `services` for requests over NATS, with a callback instead of a future: a
 //! `send` costs no task.
 
+mod about;
 mod caller;
 mod change;
 mod conversations;
@@ -145,6 +146,9 @@ impl Ops {
         };
         match ask {
             Ask::Send(ask) => send::perform(self, caller, ask, done),
+            Ask::Edit(ask) | Ask::Delete(ask) | Ask::React(ask) | Ask::Unreact(ask) => {
+                self.spawn(caller, done, async move |ops, caller| about::perform(&ops, &caller, ask).await);
+            }
             Ask::Signal(ask) => done(signal::perform(self, caller, ask)),
             Ask::Read(ask) => {
                 self.spawn(caller, done, async move |ops, caller| read::perform(&ops, &caller, ask).await)

@@ -380,7 +380,7 @@ impl World {
 fn row(seq: Seq) -> Row {
     let (sender, cid) = (UserId::new("peer").unwrap(), crate::model::Cid::new("c").unwrap());
     let (kind, counts) = (Kind::Message, Counts::default());
-    Row { seq, kind, sender, service: false, cid, ts: 0, body: Body::text("hi"), counts }
+    Row { seq, kind, sender, service: false, cid, ts: 0, body: Body::text("hi"), counts, refs: None }
 }
 
 /// Plays an outage; returns the load before it, and the most in any second after it.

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     bus::{Bus, BusError, BusMessage, OnMessage},
     metrics::Metrics,
-    model::{ConvId, NewMessage, RoomId, Seq, UserId, room::Change},
+    model::{ConvId, Kind, NewMessage, RoomId, Seq, UserId, room::Change},
     protocol::{
         Encoding, LiveMessage, Message, ServerFrame, SharedFrame,
         server::{Announcement, Asked, OnBus, encode_head},
@@ -177,15 +177,9 @@ impl Router {
 
 impl Inner {
     fn publish(&self, conv: &ConvId, message: &NewMessage, appended: &Appended) {
-        let shown = Message {
-            conv: conv.clone(),
-            seq: appended.seq,
-            kind: message.kind,
-            from: message.sender.clone(),
-            ts: appended.ts,
-            cid: Some(message.cid.clone()),
-            body: message.body.clone(),
-        };
+        let NewMessage { kind, sender, cid, body, refs, .. } = message;
+        let shown = Message::new(conv.clone(), appended.seq, sender.clone(), appended.ts, body.clone());
+        let shown = Message { kind: *kind, cid: Some(cid.clone()), ..shown }.with_refs(refs.clone(), appended.ts);
         let change = Change::of_row(message.kind, &message.body);
         let target = change.as_ref().and_then(|change| change.concerns(&message.sender)).cloned();
         let puts_out = change.and_then(|change| change.puts_out(&message.sender));
@@ -200,7 +194,8 @@ impl Inner {
             self.registry.rooms().note(subject, live.seq);
             told &= match recipient {
                 // A retry is published (R3), but nobody is told a second time that its recipient is away.
-                Some(user) if appended.fresh => {
+                // Push services are told of messages, not of what is about them.
+                Some(user) if appended.fresh && message.kind == Kind::Message => {
                     let tag = tag_of(user, &message.sender, conv, appended.seq);
                     self.bus.publish_tagged(subject, payload.clone(), &tag)
                 }

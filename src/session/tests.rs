@@ -57,7 +57,17 @@ fn identity(attempt: u64) -> Identity {
 
 fn row(seq: Seq) -> Row {
     let (sender, cid, body) = (user("peer"), Cid::new("c").unwrap(), Body::text("hi"));
-    Row { seq, kind: crate::model::Kind::Message, sender, service: false, cid, ts: 0, body, counts: Counts::default() }
+    Row {
+        seq,
+        kind: crate::model::Kind::Message,
+        sender,
+        service: false,
+        cid,
+        ts: 0,
+        body,
+        counts: Counts::default(),
+        refs: None,
+    }
 }
 
 /// Something under way, with what the store knew when it was asked.
@@ -435,6 +445,7 @@ impl World {
                 conv: ask.conv.clone(),
                 messages: Vec::new(),
                 more: false,
+                next: None,
             }),
             Ask::Conversations(_) => {
                 Answer::Conversations(ask::ConversationsPage { reference: None, items: Vec::new(), next: None })
@@ -542,9 +553,17 @@ impl World {
         self.next_ref += 1;
         let to = Recipient::User(user("peer0"));
         let frame = match kind {
-            Kind::Send => Ask::Send(ask::Send { to, cid: Cid::new("c").unwrap(), body: Body::text("hi"), handed: 0 }),
+            Kind::Send => Ask::Send(ask::Send {
+                to,
+                cid: Cid::new("c").unwrap(),
+                body: Body::text("hi"),
+                handed: 0,
+                options: ask::SendOptions::default(),
+            }),
             Kind::Read => Ask::Read(ask::Read { conv: conv(0), seq: 0, handed: 0 }),
-            Kind::History => Ask::History(ask::History { conv: conv(0), from: ask::HistoryFrom::Before(9), limit: 9 }),
+            Kind::History => {
+                Ask::History(ask::History { conv: conv(0), from: ask::HistoryFrom::Before(9), limit: 9, raw: false })
+            }
             Kind::Conversations => Ask::Conversations(ask::Conversations { after: None, limit: 9 }),
             Kind::Signal => Ask::Signal(ask::Signal { to, kind: "typing".into(), body: None }),
             Kind::Unserved => Ask::Unserved(Op::Presence),

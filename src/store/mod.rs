@@ -10,14 +10,15 @@ use compact_str::CompactString;
 use futures_util::future::BoxFuture;
 
 use crate::model::{
-    Audience, Body, Cid, ConvId, Counts, Device, DeviceId, Gap, Kind, MAX_SEQ, Millis, NewMessage, ReadMark, Row, Seq,
-    UserId,
+    Audience, Body, Cid, ConvId, Counts, Device, DeviceId, Folded, Gap, Kind, MAX_SEQ, Millis, NewMessage, ReadMark,
+    Refs, Row, Seq, UserId,
 };
 
 pub mod appender;
 pub mod embedded;
 mod error;
 pub mod fence;
+mod folds;
 mod holes;
 mod level;
 pub mod rooms;
@@ -25,6 +26,7 @@ pub mod scylla;
 pub mod slots;
 
 pub use error::{StoreError, StoreResult};
+pub use folds::{Behind, Folds};
 pub use rooms::{RoomRow, Rooms};
 
 /// The longest any engine may let a caller wait before it says [`StoreError::Unavailable`].
@@ -49,6 +51,8 @@ pub struct Store {
     pub marks: Arc<dyn Marks>,
     /// Rooms and their members.
     pub rooms: Arc<dyn Rooms>,
+    /// What stands beside the messages.
+    pub folds: Arc<dyn Folds>,
     /// The engine itself.
     pub engine: Arc<dyn Engine>,
     /// Who may append to what, where several nodes share the store.
@@ -57,19 +61,20 @@ pub struct Store {
 
 impl Store {
     /// A store whose parts are all this engine.
-    pub fn of(engine: Arc<impl Logs + Inbox + Marks + Rooms + Engine>) -> Self {
+    pub fn of(engine: Arc<impl Logs + Inbox + Marks + Rooms + Folds + Engine>) -> Self {
         Self {
             logs: engine.clone(),
             inbox: engine.clone(),
             marks: engine.clone(),
             rooms: engine.clone(),
+            folds: engine.clone(),
             engine,
             slots: None,
         }
     }
 
     /// The same for an engine that several nodes share.
-    pub fn shared(engine: Arc<impl Logs + Inbox + Marks + Rooms + Engine + slots::Slots>) -> Self {
+    pub fn shared(engine: Arc<impl Logs + Inbox + Marks + Rooms + Folds + Engine + slots::Slots>) -> Self {
         Self { slots: Some(engine.clone()), ..Self::of(engine) }
     }
 }
@@ -310,7 +315,7 @@ pub struct InboxDetail {
     pub head: Seq,
     /// The time of the message at the head.
     pub ts: Millis,
-    /// The message there; `None` where it is lost.
+    /// The newest message; `None` where it is lost.
     pub last: Option<Preview>,
     /// What was counted at the head.
     pub counts: Counts,
@@ -318,9 +323,13 @@ pub struct InboxDetail {
     pub read: ReadMark,
 }
 
-/// What a list shows of a message.
+/// What a list shows of a message, or of an event: of the newest one. Edits, deletions and reactions are in it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Preview {
+    /// Its place.
+    pub seq: Seq,
+    /// When a node took it.
+    pub ts: Millis,
     /// What it is.
     pub kind: Kind,
     /// Who wrote it.
@@ -329,12 +338,16 @@ pub struct Preview {
     pub cid: Cid,
     /// What it says.
     pub body: Body,
+    /// What it refers to.
+    pub refs: Option<Box<Refs>>,
+    /// What was made of it.
+    pub folded: Folded,
 }
 
 impl From<Row> for Preview {
     fn from(row: Row) -> Self {
-        let Row { kind, sender, cid, body, .. } = row;
-        Self { kind, sender, cid, body }
+        let Row { seq, kind, sender, cid, ts, body, refs, .. } = row;
+        Self { seq, ts, kind, sender, cid, body, refs, folded: Folded::default() }
     }
 }
 

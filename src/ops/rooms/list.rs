@@ -3,7 +3,7 @@
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::{
-    super::{Caller, Ops, counted, fault, room_places::settled},
+    super::{Caller, Ops, conversations::shown as preview, counted, fault, room_places::settled},
     Seen, look, member,
 };
 use crate::{
@@ -14,10 +14,10 @@ use crate::{
     },
     overload::{Class, cost},
     protocol::{
-        Answer, Message, Outcome, Refused,
+        Answer, Outcome, Refused,
         ask::{Members, MembersPage, OneRoom, RoomLog, RoomMember, RoomShown, RoomView, Rooms, RoomsPage},
     },
-    store::{CountsAt, Preview, RoomRow, StoreResult},
+    store::{CountsAt, RoomRow, StoreResult},
 };
 
 /// Rooms that a read of the store takes at once.
@@ -159,15 +159,7 @@ async fn log(ops: &Ops, user: &UserId, conv: &ConvId, row: &RoomRow, since: Seq)
         CountsAt::Known(counts) => counts,
         CountsAt::AboveTop(_) => row.counts,
     };
-    let last = row.last.clone().map(|Preview { kind, sender, cid, body }| Message {
-        conv: conv.clone(),
-        seq: row.head,
-        kind,
-        from: sender,
-        ts: row.ts,
-        cid: Some(cid),
-        body,
-    });
+    let last = row.last.clone().map(|last| preview(conv, last));
     let unread = row.counts.unread(counts, conv, user);
     Ok(RoomLog { head: row.head, ts: row.ts, read, unread, last })
 }

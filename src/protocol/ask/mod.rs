@@ -4,6 +4,7 @@
 //! Every door (WebSocket frames, services' requests over NATS) turns its input into an ask and an [`Outcome`] into its own
 //! kind of answer; `ops` carries the ask out.
 
+mod about;
 mod conversations;
 mod history;
 mod read;
@@ -13,6 +14,7 @@ mod sessions;
 mod signal;
 
 pub use self::{
+    about::{About, Say},
     conversations::{CONVERSATIONS_LIMIT, Conversation, Conversations, ConversationsPage, PeerMarks},
     history::{HISTORY_LIMIT, History, HistoryFrom, HistoryPage},
     read::Read,
@@ -20,7 +22,7 @@ pub use self::{
         ChangeRoom, Members, MembersPage, OneRoom, ROOMS_LIMIT, RoomChanged, RoomLog, RoomMember, RoomShown, RoomView,
         Rooms, RoomsPage,
     },
-    send::{Send, Sent},
+    send::{Send, SendOptions, Sent},
     sessions::{EndSession, Ended, LiveSession, SeenDevice, Sessions, SessionsPage},
     signal::{Signal, signal_type},
 };

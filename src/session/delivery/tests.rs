@@ -43,7 +43,7 @@ fn live(index: usize, seq: Seq) -> Arc<LiveMessage> {
 
 fn row(seq: Seq) -> Row {
     let (sender, cid, body) = (UserId::new("peer").unwrap(), Cid::new("c").unwrap(), Body::text("hi"));
-    Row { seq, kind: Kind::Message, sender, service: false, cid, ts: 0, body, counts: Counts::default() }
+    Row { seq, kind: Kind::Message, sender, service: false, cid, ts: 0, body, counts: Counts::default(), refs: None }
 }
 
 fn rules() -> Rules {

@@ -22,6 +22,7 @@ use crate::{
     store::{StoreError, StoreResult, audience_of},
 };
 
+mod beside;
 mod rooms;
 
 /// More problems than anybody reads: the rest is counted.
@@ -150,7 +151,8 @@ impl<P: FnMut(u64)> Check<'_, P> {
         self.each(&tables.inbox, |check, key, value| check.inbox(key, value))?;
         self.each(&tables.cursors, |_, _, value| rows::decode_seq(value).map(drop))?;
         self.each(&tables.devices, |_, _, value| DeviceRow::decode(value).map(drop))?;
-        self.rooms()
+        self.rooms()?;
+        self.tables_beside()
     }
 
     /// Reads a table; a row that `row` cannot take is a problem like a block that cannot be read.
@@ -192,6 +194,9 @@ impl<P: FnMut(u64)> Check<'_, P> {
         }
         if !seen.take(seq, &row) {
             self.report.problem(format!("{conv}: the counts of {seq} do not follow from those before"));
+        }
+        if let Some(seen) = log.as_ref() {
+            self.beside(&row, value, seen)?;
         }
         let cid = message.cid_key(&conv).ok_or_else(rows::unreadable)?;
         let known =

@@ -326,13 +326,13 @@ impl<T: Ticket> Role<T> {
                 answers.push((ticket, if same { Ok(stored) } else { Err(StoreError::CidReused { seq: twin.seq }) }));
                 continue;
             }
-            let NewMessage { kind, sender, service, cid, ts, body, read_upto: handed } = message;
+            let NewMessage { kind, sender, service, cid, ts, body, read_upto: handed, refs } = message;
             let seq = top + 1 + rows.len() as Seq;
             self.cids.add(&sender, &cid, seq);
             read_upto.push(handed);
             answers.push((ticket, Ok(Appended { seq, ts, fresh: true })));
             counts = counts.with(kind, &self.conv, &sender);
-            let row = Row { seq, kind, sender, service, cid, ts, body, counts };
+            let row = Row { seq, kind, sender, service, cid, ts, body, counts, refs };
             rows.push(Placed { row, w: self.epoch, pw: w });
             w = self.epoch;
         }

@@ -28,7 +28,9 @@ enum Who {
 use Who::{Invited, Kicked, Member, Moderator, Owner, Stranger};
 
 /// The rows of a room that was furnished.
-const FURNISHED: u64 = 12;
+const FURNISHED: u64 = 13;
+/// The one that is a message, of the member.
+const MESSAGE: u64 = 11;
 
 const EVERYBODY: [Who; 6] = [Owner, Moderator, Member, Invited, Kicked, Stranger];
 
@@ -58,6 +60,9 @@ fn tried(op: Op, room: &str, reference: u64) -> Option<String> {
         Op::Send => {
             format!(r##"{{"op":"send","ref":{reference},"to":"#{room}","cid":"c-{reference}","body":"hi"}}"##)
         }
+        Op::Edit => conv(&format!(r#","re":{MESSAGE},"cid":"c-{reference}","body":"ho""#)),
+        Op::Delete => conv(&format!(r#","re":{MESSAGE},"cid":"c-{reference}""#)),
+        Op::React | Op::Unreact => conv(&format!(r#","re":{MESSAGE},"cid":"c-{reference}","reaction":"+1""#)),
         Op::History => conv(r#","after":0"#),
         Op::Read => conv(&format!(r#","seq":{FURNISHED}"#)),
         Op::Ack => conv(r#","seq":1000"#),
@@ -87,7 +92,10 @@ fn expected(op: Op) -> [[Option<ErrorCode>; 6]; 2] {
         Op::Invite => [[None, None, LESS, NO, NO, NONE], [None, None, None, NO, NO, NO]],
         Op::Kick | Op::Topic => [[None, None, LESS, NO, NO, NONE], [None, None, LESS, NO, NO, NO]],
         Op::Role => [[None, LESS, LESS, NO, NO, NONE], [None, LESS, LESS, NO, NO, NO]],
-        Op::Send | Op::Members | Op::Read => [[None, None, None, NO, NO, NONE], [None, None, None, NO, NO, NO]],
+        Op::Edit => [[LESS, LESS, None, NO, NO, NONE], [LESS, LESS, None, NO, NO, NO]],
+        Op::Send | Op::Members | Op::Read | Op::Delete | Op::React | Op::Unreact => {
+            [[None, None, None, NO, NO, NONE], [None, None, None, NO, NO, NO]]
+        }
         Op::Room => [[None, None, None, None, None, NONE], [None; 6]],
         Op::History => [[None, None, None, NO, None, NONE], [None, None, None, NO, None, NO]],
         // The log does not go so far.
@@ -135,6 +143,7 @@ impl Town {
         for person in [self.of(Moderator), self.of(Member), self.of(Kicked), &self.people[EVERYBODY.len()]] {
             person.join_room(room).await.unwrap();
         }
+        self.of(Member).send(&format!("#{room}"), Body::text("hi")).await.unwrap();
         owner.set_role(room, &user("moderator"), Role::Moderator).await.unwrap();
         owner.kick(room, &user("kicked")).await.unwrap();
     }

@@ -120,7 +120,7 @@ fn number(cid: &Cid) -> u8 {
 fn row(seq: Seq, stored: Stored) -> Placed {
     let Stored { w, pw, counts, service, cid: number, .. } = stored;
     let (sender, cid, body) = (user(sender(number)), cid(number), Body::text("x"));
-    Placed { row: Row { seq, kind: kind(number), sender, service, cid, ts: 1, body, counts }, w, pw }
+    Placed { row: Row { seq, kind: kind(number), sender, service, cid, ts: 1, body, counts, refs: None }, w, pw }
 }
 
 impl Home {

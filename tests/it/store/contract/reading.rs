@@ -22,8 +22,8 @@ pub async fn rows_come_back_as_they_were(bed: &mut impl Bed) {
     store.logs.append(&conv, sent.clone()).await;
     let counts = [(1, 0), (1, 1), (1, 1)].map(|(first, second)| Counts { first, second });
     let whole = |((m, counts), seq): ((NewMessage, Counts), Seq)| {
-        let NewMessage { kind, sender, service, cid, ts, body, .. } = m;
-        Row { seq, kind, sender, service, cid, ts, body, counts }
+        let NewMessage { kind, sender, service, cid, ts, body, refs, .. } = m;
+        Row { seq, kind, sender, service, cid, ts, body, counts, refs }
     };
     let expected: Vec<_> = sent.into_iter().zip(counts).zip(1..).map(whole).collect();
     assert_eq!(log(&*store.logs, &conv).await, expected);
