@@ -71,6 +71,7 @@ pub(super) enum Call {
     Room { room: RoomId },
     Rooms { after: Option<RoomId>, limit: usize },
     Members { room: RoomId, after: Option<UserId>, limit: usize },
+    Readers(ask::Readers),
     Token { token: String },
     Ping,
 }
@@ -87,6 +88,7 @@ pub(super) enum Reply {
     Room(Box<ask::RoomView>),
     Rooms(ask::RoomsPage),
     Members(ask::MembersPage),
+    Readers(ask::ReadersPage),
     Token(Millis),
     Pong,
 }
@@ -189,6 +191,7 @@ impl Requests {
             ServerFrame::Room(ask::RoomShown { view, .. }) => Ok(Reply::Room(Box::new(view))),
             ServerFrame::Rooms(page) => Ok(Reply::Rooms(ask::RoomsPage { reference: None, ..page })),
             ServerFrame::Members(page) => Ok(Reply::Members(ask::MembersPage { reference: None, ..page })),
+            ServerFrame::Readers(page) => Ok(Reply::Readers(ask::ReadersPage { reference: None, ..page })),
             ServerFrame::TokenOk { exp, .. } => Ok(Reply::Token(exp)),
             ServerFrame::Pong { .. } => Ok(Reply::Pong),
             ServerFrame::Error { retry: true, retry_after_ms, .. } => {
@@ -278,6 +281,10 @@ impl Call {
             Self::Members { room, after, limit } => {
                 let after = after.as_ref().map(UserId::as_str);
                 write(&Outgoing::Members { reference, room: room.as_str(), after, limit: *limit })
+            }
+            Self::Readers(ask::Readers { room, seq, after, limit }) => {
+                let after = after.as_ref().map(UserId::as_str);
+                write(&Outgoing::Readers { reference, room: room.as_str(), seq: *seq, after, limit: *limit })
             }
             Self::Token { token } => write(&Outgoing::Token { reference, token }),
             Self::Ping => write(&Outgoing::Ping { reference }),

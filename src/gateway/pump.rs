@@ -307,7 +307,7 @@ impl Pump {
                     let path = if live.from_bus { DeliveryPath::Bus } else { DeliveryPath::Local };
                     self.gateway.metrics.delivered.of(path).inc();
                     self.trace(&live.conv, live.seq);
-                    self.hand(&live.conv, live.seq, live.frame.bytes(self.handle.encoding))?;
+                    self.hand(&live.conv, live.seq, live.bytes(self.handle.encoding, now_millis))?;
                 }
                 Effect::HandRow(conv, row) => {
                     self.trace(&conv, row.seq);

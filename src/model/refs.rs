@@ -16,6 +16,7 @@ pub struct Target {
     seq: Seq,
     author: UserId,
     service: bool,
+    expires: Option<Millis>,
     gone: Option<Gone>,
 }
 
@@ -38,7 +39,8 @@ impl Target {
             Some(Folded { deleted: Some(_), .. }) => Some(Gone::Deleted),
             _ => row.is_expired(now).then_some(Gone::Expired),
         };
-        Some(Self { seq: row.seq, author: row.sender.clone(), service: row.service, gone })
+        let expires = row.refs.as_ref().and_then(|refs| refs.expires);
+        Some(Self { seq: row.seq, author: row.sender.clone(), service: row.service, expires, gone })
     }
 
     /// Its place.
@@ -56,7 +58,7 @@ pub struct Refs {
     pub reply_to: Option<Seq>,
     /// Of a message: whom it mentions.
     pub mentions: Vec<UserId>,
-    /// Of a message: from then on nobody is shown its body.
+    /// From then on nobody is shown its body. An edit expires with its message.
     pub expires: Option<Millis>,
 }
 
@@ -66,7 +68,8 @@ impl Refs {
 
     /// About a message.
     pub fn about(target: Target) -> Box<Self> {
-        Box::new(Self { re: Some(target), ..Self::default() })
+        let expires = target.expires;
+        Box::new(Self { re: Some(target), expires, ..Self::default() })
     }
 
     /// In a box, if there is anything in it.

@@ -19,8 +19,8 @@ use crate::{
 const PAGE: usize = 8_192;
 /// How many of them a list is taken to read before it is read.
 const USUAL: usize = 1_000;
-/// Rows read for each conversation of the page: the user's and the other side's.
-const READS: usize = 2;
+/// Rows read for each conversation of the page: the user's, the other side's, and what is behind the mark.
+const READS: usize = 3;
 /// The other sides' rows that are read at the same time.
 const AT_ONCE: usize = 8;
 
@@ -99,6 +99,7 @@ async fn describe(ops: &Ops, user: &UserId, detail: InboxDetail) -> StoreResult<
         None => None,
     };
     let last = last.map(|last| shown(&conv, last));
-    let unread = counts.unread(read.counts, &conv, user);
-    Ok(Conversation { conv, head, ts, read: read.seq, unread, last, peer })
+    let behind = ops.store.folds.behind(user, &conv, read.seq, now_millis()).await?;
+    let unread = counts.unread(read.counts, &conv, user).saturating_sub(behind.expired);
+    Ok(Conversation { conv, head, ts, read: read.seq, unread, mentions: behind.mentions, last, peer })
 }

@@ -183,6 +183,9 @@ impl Ops {
             Ask::Members(ask) => {
                 self.spawn(caller, done, async move |ops, caller| rooms::members(&ops, &caller, ask).await);
             }
+            Ask::Readers(ask) => {
+                self.spawn(caller, done, async move |ops, caller| rooms::readers(&ops, &caller, ask).await);
+            }
             Ask::Unserved(op) => done(Err(unserved(op.word()))),
         }
     }

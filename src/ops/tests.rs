@@ -298,7 +298,14 @@ impl World {
                 let seq = self.tops[number];
                 for of in [by, by ^ 1] {
                     let frame = SharedFrame::encoded(vec![0; 100].into());
-                    let live = Arc::new(LiveMessage { conv: conv(of), seq, puts_out: None, frame, from_bus: false });
+                    let live = Arc::new(LiveMessage {
+                        conv: conv(of),
+                        seq,
+                        puts_out: None,
+                        expires: None,
+                        frame,
+                        from_bus: false,
+                    });
                     self.step(of, |session, now, out| session.on_live(live, now, out));
                 }
             } else {

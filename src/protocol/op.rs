@@ -159,6 +159,8 @@ ops! {
     Rooms, "rooms", limited: true, weight: PAGE, asks: ask::Rooms, answered: Rooms(ask::RoomsPage);
     /// A page of a room's members.
     Members, "members", limited: true, weight: PAGE, asks: ask::Members, answered: Members(ask::MembersPage);
+    /// Who has read a room up to a seq.
+    Readers, "readers", limited: true, weight: PAGE, asks: ask::Readers, answered: Readers(ask::ReadersPage);
 }
 
 #[cfg(test)]

@@ -7,8 +7,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::{
     Body, Encoding, ErrorCode,
     ask::{
-        ConversationsPage, EndSession, Ended, HistoryPage, MembersPage, RoomChanged, RoomShown, RoomsPage, Sent,
-        SessionsPage,
+        ConversationsPage, EndSession, Ended, HistoryPage, MembersPage, ReadersPage, RoomChanged, RoomShown, RoomsPage,
+        Sent, SessionsPage,
     },
 };
 use crate::model::{
@@ -44,6 +44,8 @@ pub enum ServerFrame {
     Rooms(RoomsPage),
     /// A page of a room's members.
     Members(MembersPage),
+    /// A page of those who have read a room up to a seq.
+    Readers(ReadersPage),
     /// How far somebody has received or read a conversation.
     Receipt(Receipt),
     /// A live signal.
@@ -114,6 +116,7 @@ impl ServerFrame {
             | Self::Room(RoomShown { reference, .. })
             | Self::Rooms(RoomsPage { reference, .. })
             | Self::Members(MembersPage { reference, .. })
+            | Self::Readers(ReadersPage { reference, .. })
             | Self::TokenOk { reference, .. }
             | Self::Pong { reference }
             | Self::Error { reference, .. } => *reference,
@@ -365,6 +368,8 @@ pub enum OnBus {
         seq: Seq,
         /// Whom it puts out of its room.
         puts_out: Option<UserId>,
+        /// From then on nobody is shown its body.
+        expires: Option<Millis>,
     },
     /// What the user is in a room was changed by the event there; the payload itself goes to the clients.
     Member {
@@ -410,6 +415,7 @@ impl OnBus {
             seq: Option<Seq>,
             #[serde(default)]
             kind: Kind,
+            expires: Option<Millis>,
             reply: Option<CompactString>,
             which: Option<EndSession>,
         }
@@ -427,9 +433,11 @@ impl OnBus {
                 let Message { from, body, .. } = encoding.decode(payload)?;
                 let change = body.as_ref().and_then(|body| Change::of_row(peek.kind, body));
                 let puts_out = change.and_then(|change| change.puts_out(&from));
-                Ok(Self::Message { conv, seq, puts_out })
+                Ok(Self::Message { conv, seq, puts_out, expires: None })
             }
-            ("message", Some(conv), Some(seq)) => Ok(Self::Message { conv, seq, puts_out: None }),
+            ("message", Some(conv), Some(seq)) => {
+                Ok(Self::Message { conv, seq, puts_out: None, expires: peek.expires })
+            }
             ("member", Some(conv), Some(seq)) => Ok(Self::Member { conv, seq }),
             ("head", Some(conv), Some(seq)) => Ok(Self::Head { conv, seq }),
             ("receipt" | "signal", ..) => Ok(Self::Passing),

@@ -146,6 +146,7 @@ fn price(frame: &ClientFrame) -> u32 {
         ClientFrame::Ask(Ask::Sessions(_) | Ask::EndSession(_)) => GATHER,
         ClientFrame::Ask(Ask::Rooms(list)) => INBOX + small(4 * list.limit / PAGE_ROWS),
         ClientFrame::Ask(Ask::Members(list)) => 2 + small(list.limit / PAGE_ROWS),
+        ClientFrame::Ask(Ask::Readers(list)) => 2 + small(2 * list.limit / PAGE_ROWS),
         // The limit of rooms is counted in those that the user is in.
         ClientFrame::Ask(Ask::Create(_) | Ask::Join(_)) => INBOX,
         ClientFrame::Ask(

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     metrics::StoreOp,
     model::{
-        ConvId, RoomId, Seq, UserId,
+        ConvId, RoomId, Seq, UserId, now_millis,
         room::{Member, Standing},
     },
     overload::{Class, cost},
@@ -160,6 +160,7 @@ async fn log(ops: &Ops, user: &UserId, conv: &ConvId, row: &RoomRow, since: Seq)
         CountsAt::AboveTop(_) => row.counts,
     };
     let last = row.last.clone().map(|last| preview(conv, last));
-    let unread = row.counts.unread(counts, conv, user);
-    Ok(RoomLog { head: row.head, ts: row.ts, read, unread, last })
+    let behind = ops.store.folds.behind(user, conv, read, now_millis()).await?;
+    let unread = row.counts.unread(counts, conv, user).saturating_sub(behind.expired);
+    Ok(RoomLog { head: row.head, ts: row.ts, read, unread, mentions: behind.mentions, last })
 }

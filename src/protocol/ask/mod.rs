@@ -8,6 +8,7 @@ mod about;
 mod conversations;
 mod history;
 mod read;
+mod readers;
 mod rooms;
 mod send;
 mod sessions;
@@ -18,6 +19,7 @@ pub use self::{
     conversations::{CONVERSATIONS_LIMIT, Conversation, Conversations, ConversationsPage, PeerMarks},
     history::{HISTORY_LIMIT, History, HistoryFrom, HistoryPage},
     read::Read,
+    readers::{Reader, Readers, ReadersPage},
     rooms::{
         ChangeRoom, Members, MembersPage, OneRoom, ROOMS_LIMIT, RoomChanged, RoomLog, RoomMember, RoomShown, RoomView,
         Rooms, RoomsPage,

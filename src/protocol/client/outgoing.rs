@@ -160,6 +160,15 @@ pub enum Outgoing<'a> {
         after: Option<&'a str>,
         limit: usize,
     },
+    Readers {
+        #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
+        reference: Option<u64>,
+        room: &'a str,
+        seq: Seq,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        after: Option<&'a str>,
+        limit: usize,
+    },
     Members {
         #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
         reference: Option<u64>,

@@ -4,7 +4,7 @@
 use natter::{
     client::{Client, ClientOptions, Event, NewRoom},
     model::{ConvId, Kind, Reacting, RoomId, Seq, UserId, room::Role},
-    protocol::{Body, HistoryFrom, Message},
+    protocol::{Body, HistoryFrom, Message, ask::SendOptions},
 };
 
 use super::{TestMesh, token};
@@ -164,4 +164,116 @@ async fn a_moderator_deletes_what_others_wrote() {
     assert_eq!((&shown.deleted, &shown.body), (&Some(user("bob")), &None));
     let log = bob.room(&room).await.unwrap().log.unwrap();
     assert_eq!((log.head, log.unread), (deleted, 1));
+}
+
+fn options(names: &[&str]) -> SendOptions {
+    SendOptions { mentions: names.iter().map(|name| user(name)).collect(), ..SendOptions::default() }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mentions_are_counted_until_they_are_read_on_any_device() {
+    let mesh = TestMesh::start(2).await;
+    let (alice, bob) = (client(&mesh, 0, "alice").await, client(&mesh, 1, "bob").await);
+    let phone = ClientOptions::new(mesh.nodes[0].url(), token("bob"), "phone");
+    let phone = Client::connect(phone).await.unwrap();
+    let room = RoomId::new("lobby").unwrap();
+    alice.create_room(NewRoom { room: Some(room.clone()), public: true, ..NewRoom::default() }).await.unwrap();
+    bob.join_room(&room).await.unwrap();
+    let conv = ConvId::room(&room);
+    let first = alice.send("#lobby", Body::text("plain")).await.unwrap().seq;
+    let reply = SendOptions { reply_to: Some(first), ..options(&["bob", "eve"]) };
+    let second = alice.send_with("#lobby", "c2", Body::text("bob!"), reply).await.unwrap().seq;
+    alice.send_with("#lobby", "c3", Body::text("bob?"), options(&["bob", "alice"])).await.unwrap();
+    until("bob has heard of it", async || {
+        let Some(Event::Message(message)) = bob.next().await else { return false };
+        message.seq == second && message.reply_to == Some(first) && message.mentions == [user("bob"), user("eve")]
+    })
+    .await;
+    let counts = async |client: &Client| {
+        let log = client.rooms(None, 9).await.unwrap().items.remove(0).log.unwrap();
+        (log.unread, log.mentions)
+    };
+    assert_eq!((counts(&bob).await, counts(&alice).await.1), ((3, 2), 0));
+    phone.read(&conv, second).await.unwrap();
+    until("it is read on the other device, too", async || counts(&bob).await == (1, 1)).await;
+    let direct = alice.send_with("@bob", "d", Body::text("hi"), options(&["bob"])).await.unwrap();
+    let listed = bob.conversations(None, 9).await.unwrap().items.remove(0);
+    assert_eq!((&listed.conv, listed.unread, listed.mentions), (&direct.conv, 1, 1));
+    let hidden = SendOptions { reply_to: Some(2), ..SendOptions::default() };
+    let refused = alice.send_with("#lobby", "c4", Body::text("to nothing"), hidden).await.unwrap_err().to_string();
+    assert!(refused.contains("bad_ref") && refused.contains("reply_to"), "an event is no message: {refused}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_has_expired_is_in_no_answer() {
+    let mesh = TestMesh::start(2).await;
+    let alice = client(&mesh, 0, "alice").await;
+    let conv = ConvId::direct(&user("alice"), &user("bob"));
+    alice.send("@bob", Body::text("stays")).await.unwrap();
+    let soon = SendOptions { expires: Some(1), ..SendOptions::default() };
+    alice.send_with("@bob", "c2", Body::text("secret"), soon).await.unwrap();
+    alice.edit(&conv, 2, Body::text("other secret")).await.unwrap();
+    let is_gone = async || {
+        let page = alice.history(&conv, HistoryFrom::After(1), 9).await.unwrap();
+        page.messages[0].expired
+    };
+    until("it has expired", is_gone).await;
+    // Only now: everything that bob gets comes from the store.
+    let bob = client(&mesh, 1, "bob").await;
+    let rows = heard(&bob, 3).await;
+    assert_eq!((rows[0].body.as_ref(), rows[0].expired), (Some(&Body::text("stays")), false));
+    for row in &rows[1..] {
+        assert!(row.expired && row.body.is_none() && row.expires.is_some(), "{row:?}");
+    }
+    for page in [
+        bob.history(&conv, HistoryFrom::After(1), 9).await.unwrap(),
+        bob.raw_history(&conv, HistoryFrom::Around(2), 2).await.unwrap(),
+    ] {
+        let shown = page.messages.iter().find(|message| message.seq == 2).unwrap();
+        assert!(shown.expired && shown.body.is_none(), "{shown:?}");
+    }
+    let listed = bob.conversations(None, 9).await.unwrap().items.remove(0);
+    let last = listed.last.unwrap();
+    assert_eq!((last.seq, last.expired, last.body), (2, true, None));
+    assert_eq!(listed.unread, 1, "nobody can read it any more");
+    let refused = bob.react(&conv, 2, "+1".parse().unwrap()).await.unwrap_err().to_string();
+    assert!(refused.contains("bad_ref") && refused.contains("expired"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_may_ask_who_has_read() {
+    let mesh = TestMesh::start(2).await;
+    let (alice, bob) = (client(&mesh, 0, "alice").await, client(&mesh, 1, "bob").await);
+    let (carol, eve) = (client(&mesh, 0, "carol").await, client(&mesh, 1, "eve").await);
+    let room = RoomId::new("lobby").unwrap();
+    alice.create_room(NewRoom { room: Some(room.clone()), public: true, ..NewRoom::default() }).await.unwrap();
+    let conv = ConvId::room(&room);
+    bob.join_room(&room).await.unwrap();
+    carol.join_room(&room).await.unwrap();
+    let seq = alice.send("#lobby", Body::text("hi")).await.unwrap().seq;
+    let end = alice.send("#lobby", Body::text("ho")).await.unwrap().seq;
+    let named = async |seq, limit| {
+        let (mut names, mut after) = (Vec::new(), None);
+        loop {
+            let page = alice.readers(&room, seq, after, limit).await.unwrap();
+            names.extend(page.items.into_iter().map(|reader| (reader.user.to_string(), reader.read)));
+            after = page.next;
+            if after.is_none() {
+                return names;
+            }
+        }
+    };
+    alice.read(&conv, end).await.unwrap();
+    bob.read(&conv, seq).await.unwrap();
+    let expected = vec![("alice".to_owned(), end), ("bob".to_owned(), seq)];
+    until("both have read", async || named(seq, 100).await == expected).await;
+    assert_eq!(named(seq, 1).await, expected, "page by page");
+    assert_eq!(named(end, 9).await, [("alice".to_owned(), end)]);
+    eve.join_room(&room).await.unwrap();
+    let refused = eve.readers(&room, seq, None, 9).await.unwrap_err().to_string();
+    assert!(refused.contains("bad_ref"), "what eve may not read: {refused}");
+    let refused = alice.readers(&room, 99, None, 9).await.unwrap_err().to_string();
+    assert!(refused.contains("bad_ref") && refused.contains("seq"), "{refused}");
+    alice.kick(&room, &user("bob")).await.unwrap();
+    assert_eq!(named(seq, 9).await, [("alice".to_owned(), end)], "those who are there");
 }

@@ -53,6 +53,7 @@ fn tried(op: Op, room: &str, reference: u64) -> Option<String> {
     let conv = |more: &str| format!(r#"{{"op":"{}","ref":{reference},"conv":"room:{room}"{more}}}"#, op.word());
     Some(match op {
         Op::Create | Op::Join | Op::Leave | Op::Room | Op::Members => change(""),
+        Op::Readers => change(&format!(r#","seq":{FURNISHED}"#)),
         Op::Invite => change(r#","user":"new""#),
         Op::Kick => change(r#","user":"other""#),
         Op::Role => change(r#","user":"other","role":"moderator""#),
@@ -93,7 +94,7 @@ fn expected(op: Op) -> [[Option<ErrorCode>; 6]; 2] {
         Op::Kick | Op::Topic => [[None, None, LESS, NO, NO, NONE], [None, None, LESS, NO, NO, NO]],
         Op::Role => [[None, LESS, LESS, NO, NO, NONE], [None, LESS, LESS, NO, NO, NO]],
         Op::Edit => [[LESS, LESS, None, NO, NO, NONE], [LESS, LESS, None, NO, NO, NO]],
-        Op::Send | Op::Members | Op::Read | Op::Delete | Op::React | Op::Unreact => {
+        Op::Send | Op::Members | Op::Readers | Op::Read | Op::Delete | Op::React | Op::Unreact => {
             [[None, None, None, NO, NO, NONE], [None, None, None, NO, NO, NO]]
         }
         Op::Room => [[None, None, None, None, None, NONE], [None; 6]],

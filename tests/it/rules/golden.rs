@@ -315,6 +315,17 @@ fn room_requests() -> Vec<(&'static str, Outgoing<'static>, Request)> {
             Ask::Rooms(ask::Rooms { after: Some(RoomId::new("lobby").unwrap()), limit: 30 }),
         ),
         frame(
+            "readers",
+            Outgoing::Readers { reference: Some(28), room: "lobby", seq: 7, after: Some("alice"), limit: 30 },
+            28,
+            Ask::Readers(ask::Readers {
+                room: RoomId::new("lobby").unwrap(),
+                seq: 7,
+                after: Some(user("alice")),
+                limit: 30,
+            }),
+        ),
+        frame(
             "members",
             Outgoing::Members { reference: Some(27), room: "lobby", after: Some("alice"), limit: 30 },
             27,
@@ -342,6 +353,7 @@ fn room_answers() -> Vec<(&'static str, ServerFrame)> {
             ts: 1_700_000_000_123,
             read: 4,
             unread: 5,
+            mentions: 1,
             last: Some(Message { conv, ..message(9) }),
         }),
     };
@@ -349,6 +361,16 @@ fn room_answers() -> Vec<(&'static str, ServerFrame)> {
     let member = ask::RoomMember { user: user("alice"), role: Some(Role::Owner), since: Some(1) };
     let guest = ask::RoomMember { user: user("bob"), role: None, since: None };
     vec![
+        (
+            "readers",
+            ServerFrame::Readers(ask::ReadersPage {
+                reference: Some(28),
+                room: lobby.clone(),
+                seq: 7,
+                items: vec![ask::Reader { user: user("alice"), read: 9 }],
+                next: Some(user("alice")),
+            }),
+        ),
         ("changed", ServerFrame::Changed(changed.clone())),
         ("changed_already", ServerFrame::Changed(ask::RoomChanged { seq: None, ..changed })),
         ("room", ServerFrame::Room(ask::RoomShown { reference: Some(25), view: mine.clone() })),
@@ -408,6 +430,7 @@ fn conversations() -> ServerFrame {
         ts: 1_700_000_000_123,
         read: 4,
         unread: 5,
+        mentions: 2,
         last: Some(message(9)),
         peer: Some(ask::PeerMarks { delivered: 8, read: 7 }),
     };

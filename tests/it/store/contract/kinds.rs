@@ -11,7 +11,7 @@ use super::{rooms::*, *};
 pub const NOW: u64 = 1_000_000;
 
 /// What was made of the whole log.
-pub async fn made(store: &Store, conv: &ConvId) -> BTreeMap<Seq, natter::model::Folded> {
+pub async fn folds(store: &Store, conv: &ConvId) -> BTreeMap<Seq, natter::model::Folded> {
     let FoldedPart { of, scanned } = store.folds.folded(conv, 0, Seq::MAX - 1).await.unwrap();
     assert!(scanned >= of.len());
     of
@@ -87,7 +87,7 @@ pub async fn rows_about_a_message_stand_in_the_log_and_beside_it(bed: &mut impl 
         let rows = log(&*store.logs, &conv).await;
         assert_eq!(rows.len(), 9, "everything is in the log");
         assert_eq!(rows[8].counts, Counts { first: 3, second: 0 }, "messages only are counted");
-        let made = made(&store, &conv).await;
+        let made = folds(&store, &conv).await;
         assert_eq!(made, by_hand(&rows));
         let of_second = &made[&2];
         assert_eq!(of_second.edited.as_ref().map(|edit| (edit.seq, &edit.body)), Some((4, &rows[3].body)));
@@ -110,7 +110,7 @@ pub async fn rows_about_a_message_stand_in_the_log_and_beside_it(bed: &mut impl 
 pub async fn only_who_may_writes_about_a_message(bed: &mut impl Bed) {
     let store = bed.store();
     let lobby = lobby(&store, &["mod", "bob", "carol"]).await;
-    change(&store, &lobby, "alice", &super::rooms::made("mod", Role::Moderator)).await.unwrap();
+    change(&store, &lobby, "alice", &made("mod", Role::Moderator)).await.unwrap();
     let conv = ConvId::room(&lobby);
     let less = || denied::<Seq>(Denied::Role(Role::Moderator));
     for (n, name) in ["alice", "mod", "carol", "bob"].into_iter().enumerate() {
@@ -140,7 +140,7 @@ pub async fn only_who_may_writes_about_a_message(bed: &mut impl Bed) {
         assert_eq!(put(&store, &direct, bare).await, denied(Denied::NoTarget));
     }
     let rows = checked(&store, &lobby).await;
-    assert_eq!(made(&store, &conv).await, by_hand(&rows));
+    assert_eq!(folds(&store, &conv).await, by_hand(&rows));
 }
 
 /// The order of the log decides; what was seen to be gone is refused, and a second try is answered all the same.
@@ -158,7 +158,7 @@ pub async fn what_is_gone_takes_no_more(bed: &mut impl Bed) {
     assert_eq!(put(&store, &conv, reaction("bob", "r", &after, "+1", true)).await, gone);
     let again = NewMessage { refs: Some(Refs::about(after.clone())), ..edit.clone() };
     assert_eq!(put(&store, &conv, again).await, Ok(2), "what is stored is answered");
-    assert_eq!(made(&store, &conv).await[&1].deleted, Some(user("alice")));
+    assert_eq!(folds(&store, &conv).await[&1].deleted, Some(user("alice")));
     put(&store, &conv, message("alice", "m2")).await.unwrap();
     let other = target(&store, &conv, 5).await;
     let moved = NewMessage { refs: Some(Refs::about(other)), ..edit.clone() };
@@ -179,10 +179,10 @@ pub async fn many_react_and_some_are_named(bed: &mut impl Bed) {
     let mut batch: Vec<_> = names.iter().map(|name| reaction(name, "set", &target, "+1", true)).collect();
     batch.extend(names.iter().take(10).map(|name| reaction(name, "back", &target, "+1", false)));
     assert!(store.logs.append(&conv, batch).await.iter().all(Result::is_ok));
-    let of = &made(&store, &conv).await[&re];
+    let of = &folds(&store, &conv).await[&re];
     assert_eq!((of.reactions[0].count, of.reactions[0].who.len()), (60, Reacted::WHO));
     assert_eq!(of.reactions[0].who[0], user("user10"), "by name");
-    assert_eq!(made(&store, &conv).await, by_hand(&checked(&store, &lobby).await));
+    assert_eq!(folds(&store, &conv).await, by_hand(&checked(&store, &lobby).await));
 }
 
 /// Whatever people do to each other's messages in whatever batches: the fold is that of the log.
@@ -226,7 +226,7 @@ pub async fn any_life_is_folded_as_by_hand(bed: &mut impl Bed) {
                 bed.reopen().await;
             }
             let store = bed.store();
-            assert_eq!(made(&store, &conv).await, by_hand(&log(&*store.logs, &conv).await));
+            assert_eq!(folds(&store, &conv).await, by_hand(&log(&*store.logs, &conv).await));
         }
     }
     checked(&bed.store(), &lobby).await;

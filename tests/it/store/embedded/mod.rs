@@ -23,6 +23,7 @@ mod devices;
 mod faults;
 mod folder;
 mod kill;
+mod kinds;
 mod load;
 mod power;
 mod rooms;
