@@ -16,6 +16,7 @@ mod plan;
 mod processes;
 mod receiver;
 mod report;
+mod room;
 mod run_state;
 mod sender;
 mod stats;
@@ -72,6 +73,9 @@ pub(super) struct Args {
     /// The same for this process and everything it has started
     #[arg(long, value_name = "PID")]
     pid_of_children: Option<u32>,
+    /// One room of N members, on all nodes, instead of pairs: the first --pairs of them write to all
+    #[arg(long, value_name = "N", conflicts_with_all = ["idle", "mixed"])]
+    room: Option<NonZeroU32>,
     /// Open N idle connections and report what each costs; sends no messages
     #[arg(long, value_name = "N")]
     idle: Option<NonZeroU32>,
@@ -85,6 +89,7 @@ Examples:
   natter bench                                     beside a running natter dev
   natter bench --rate 2000 --duration 30           latency at a steady 2,000 messages per second
   natter bench --pairs 200 --in-flight 32 --encoding msgpack --pid-of-children $(pidof -s natter)
+  natter bench --room 2000 --pairs 4 --in-flight 1 a message to a room of 2,000, again and again
   natter bench --idle 10000 --pid-of-children $(pidof -s natter) --json
   natter bench --url ws://10.0.0.1:8080/v1/ws,ws://10.0.0.2:8080/v1/ws --secret-file hs256.secret";
 

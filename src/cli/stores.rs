@@ -11,6 +11,7 @@ use super::backup;
 use crate::{
     config::{self, Config, StoreKind},
     metrics::Metrics,
+    model::room::RoomLimits,
     store::{
         Store,
         embedded::{EmbeddedOptions, EmbeddedStore, OpenError},
@@ -37,7 +38,8 @@ pub(super) async fn open(
 
 async fn open_scylla(config: &Config, migrating: bool, metrics: &Metrics) -> anyhow::Result<Store> {
     let scylla = &config.store.scylla;
-    let options = ScyllaOptions { node: config.node.name.to_string(), ..ScyllaOptions::from(scylla) };
+    let rooms = RoomLimits { members: config.limits.members_per_room };
+    let options = ScyllaOptions { node: config.node.name.to_string(), rooms, ..ScyllaOptions::from(scylla) };
     if migrating {
         migrate(&options).await?;
     }

@@ -91,7 +91,7 @@ fn session(of: usize, rules: &Arc<Rules>, now: Tick) -> (Session, Vec<Effect>) {
     let expiry = Expiry { tick: 10 * END, at: 10 * END };
     let entering = introduced.on_token(Some(Ok((device.user, expiry))), SessionId::random()).unwrap();
     let phase = (of % 1_000) as u64;
-    let stamps = Stamped { since: Since::new([0; 16]), clean: false, retired: false };
+    let stamps = Stamped { since: Since::new([0; 16]), clean: false, retired: false, in_rooms: true };
     let arrival = Arrival { rules: rules.clone(), node: "n".into(), ts: 0, now, phase, is_new: false, stamps };
     entering.on_entered(1, 1).on_registered(arrival)
 }
@@ -248,7 +248,8 @@ impl World {
             Work::Append { conv } => self.appended(conv, served),
             Work::Stamps { of, cause } => {
                 let since = Since::new(u128::from(self.tops[of / 2]).to_be_bytes());
-                let stamps = if served { Ok(Stamped { since, clean: true, retired: false }) } else { Err(()) };
+                let stamps =
+                    if served { Ok(Stamped { since, clean: true, retired: false, in_rooms: true }) } else { Err(()) };
                 self.upkeep(of, UpkeepDone::StampsRead { cause, stamps });
             }
             Work::Compare { of, cause } => {

@@ -192,7 +192,8 @@ async fn read_stamps(ops: &Ops, device: &Device, cause: Cause, urgency: Urgency)
 }
 
 fn stamped(stamps: &Stamps, device: &Device) -> Stamped {
-    Stamped { since: since(stamps, device), clean: stamps.clean, retired: stamps.retired }
+    let Stamps { clean, retired, in_rooms, .. } = *stamps;
+    Stamped { since: since(stamps, device), clean, retired, in_rooms }
 }
 
 /// The stamps as a session remembers them and a client brings them back: small, and of no use to another user or device,

@@ -69,6 +69,8 @@ pub struct Delivery {
     caught_up: bool,
     /// What the next comparison does about rooms.
     rooms_due: Due,
+    /// No room had ever heard of the user when the stamps of the comparison under way were read.
+    roomless: bool,
     /// What the one under way does.
     rooms_read: Due,
     /// Whose session it is: an event about this user may put it out of a room.
@@ -105,6 +107,7 @@ impl Default for Delivery {
             compared: false,
             caught_up: false,
             rooms_due: Due::All,
+            roomless: false,
             rooms_read: Due::Nothing,
             me: None,
             room_coalesce: 0,

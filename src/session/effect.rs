@@ -227,6 +227,8 @@ pub struct Stamped {
     pub clean: bool,
     /// The session's device was retired: there are no cursors any more that it could go by.
     pub retired: bool,
+    /// A room may have heard of the user.
+    pub in_rooms: bool,
 }
 
 /// A page of conversations with head above cursor and some others, and where the next page starts.

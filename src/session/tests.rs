@@ -81,7 +81,12 @@ struct Asked {
 
 /// What the store says of its stamp: even once it is settled.
 fn stamped(stamp: u64) -> Stamped {
-    Stamped { since: Since::new(u128::from(stamp).to_be_bytes()), clean: stamp.is_multiple_of(2), retired: false }
+    Stamped {
+        since: Since::new(u128::from(stamp).to_be_bytes()),
+        clean: stamp.is_multiple_of(2),
+        retired: false,
+        in_rooms: true,
+    }
 }
 
 #[derive(Debug)]

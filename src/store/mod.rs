@@ -162,6 +162,8 @@ pub struct Stamps {
     pub clean: bool,
     /// The device that was asked for is not known in this life any more: its cursors are gone or going.
     pub retired: bool,
+    /// A room may have heard of the user: only then is there anything to compare in rooms.
+    pub in_rooms: bool,
 }
 
 /// Listings of a user's conversations, in the order of their ids, in pages.
@@ -392,7 +394,7 @@ pub struct Span {
 /// Whose inbox rows a message of the conversation concerns.
 ///
 /// # Errors
-/// [`StoreError::Unsupported`] for a room: engines ask here before they do anything with a conversation.
+/// [`StoreError::Unsupported`] for a room, whose messages are in no inbox.
 fn audience_of(conv: &ConvId) -> StoreResult<Audience> {
     Audience::of(conv).ok_or(StoreError::Unsupported("rooms"))
 }

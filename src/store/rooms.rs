@@ -4,7 +4,7 @@
 //! engine keeps what the changes make of the room and of its members. Read by `ops` and by sessions; written only by the
 //! appends of the engine itself.
 
-use super::{Preview, StoreError, StoreFuture};
+use super::{Preview, StoreFuture};
 use crate::model::{
     ConvId, Counts, Device, Millis, RoomId, Seq, UserId,
     room::{Member, Room},
@@ -78,37 +78,4 @@ pub trait Rooms: Send + Sync + 'static {
         after: Option<&'a RoomId>,
         limit: usize,
     ) -> StoreFuture<'a, Vec<(RoomId, Seq)>>;
-}
-
-/// It does not serve rooms yet.
-impl Rooms for super::scylla::ScyllaStore {
-    fn rooms<'a>(&'a self, _: &'a [RoomId]) -> StoreFuture<'a, Vec<Option<RoomRow>>> {
-        Box::pin(std::future::ready(Err(StoreError::Unsupported("rooms"))))
-    }
-
-    fn member<'a>(&'a self, _: &'a RoomId, _: &'a UserId) -> StoreFuture<'a, Member> {
-        Box::pin(std::future::ready(Err(StoreError::Unsupported("rooms"))))
-    }
-
-    fn members<'a>(&'a self, _: &'a RoomId, _: Option<&'a UserId>, _: usize) -> StoreFuture<'a, Vec<(UserId, Member)>> {
-        Box::pin(std::future::ready(Err(StoreError::Unsupported("rooms"))))
-    }
-
-    fn rooms_of<'a>(
-        &'a self,
-        _: &'a UserId,
-        _: Option<&'a RoomId>,
-        _: usize,
-    ) -> StoreFuture<'a, Vec<(RoomId, Member)>> {
-        Box::pin(std::future::ready(Err(StoreError::Unsupported("rooms"))))
-    }
-
-    fn room_cursors<'a>(
-        &'a self,
-        _: &'a Device,
-        _: Option<&'a RoomId>,
-        _: usize,
-    ) -> StoreFuture<'a, Vec<(RoomId, Seq)>> {
-        Box::pin(std::future::ready(Err(StoreError::Unsupported("rooms"))))
-    }
 }

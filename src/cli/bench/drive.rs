@@ -19,6 +19,7 @@ use super::{
     processes::{self, Sample},
     receiver::Receiver,
     report::{LoadReport, Usage},
+    room,
     run_state::{Phase, RunState},
     sender::Sender,
     track::Seqs,
@@ -36,8 +37,14 @@ const CLOSE_TIME: Duration = Duration::from_secs(2);
 /// Runs a load.
 pub(super) async fn run(plan: Plan) -> anyhow::Result<LoadReport> {
     let shared = Rc::new(RunState::new(plan)?);
-    let mut lanes = start_lanes(&shared);
     let bar = progress(&shared.plan);
+    let mut lanes = match shared.plan.room {
+        Some(members) => {
+            let joined = room::join(&shared.plan, members, &bar).await?;
+            room::start_lanes(&shared, members, joined)
+        }
+        None => start_lanes(&shared),
+    };
     connect(&shared, &bar).await?;
     let usage = load(&shared, &bar).await;
     drain(&shared, &bar).await;
@@ -66,7 +73,7 @@ fn start_lanes(shared: &Rc<RunState>) -> JoinSet<()> {
     for pair in 0..shared.plan.pairs {
         let (a, b) = (shared.plan.user("a", pair), shared.plan.user("b", pair));
         let (at_a, at_b) = shared.plan.urls_of(pair);
-        let sender = Sender::new(shared.clone(), pair, &b);
+        let sender = Sender::new(shared.clone(), pair, format!("@{b}"));
         let receiver = Receiver { shared: shared.clone(), pair };
         lanes.spawn_local(lane(shared, pair * 2, (&a, &b), at_a, sender).run(gate.clone()));
         lanes.spawn_local(lane(shared, pair * 2 + 1, (&b, &a), at_b, receiver).run(gate.clone()));
@@ -75,11 +82,12 @@ fn start_lanes(shared: &Rc<RunState>) -> JoinSet<()> {
 }
 
 fn lane<S: Side>(shared: &Rc<RunState>, number: usize, (user, peer): (&str, &str), url: &str, side: S) -> Lane<S> {
+    let (first, second) = if user <= peer { (user, peer) } else { (peer, user) };
     Lane {
         shared: shared.clone(),
         number,
         user: user.to_owned(),
-        peer: peer.to_owned(),
+        conv: format!("dm:{first}:{second}"),
         url: url.to_owned(),
         side,
         seqs: Seqs::default(),
@@ -89,7 +97,7 @@ fn lane<S: Side>(shared: &Rc<RunState>, number: usize, (user, peer): (&str, &str
 }
 
 async fn connect(shared: &RunState, bar: &ProgressBar) -> anyhow::Result<()> {
-    let (all, deadline) = (shared.plan.pairs * 2, Instant::now() + CONNECT_TIME);
+    let (all, deadline) = (shared.plan.lanes(), Instant::now() + CONNECT_TIME);
     while shared.ready.get() < all {
         if let Some(error) = shared.fatal.borrow_mut().take() {
             return Err(error.context("a connection of the bench"));

@@ -45,7 +45,8 @@ pub(super) struct Lane<S> {
     pub(super) shared: Rc<RunState>,
     pub(super) number: usize,
     pub(super) user: String,
-    pub(super) peer: String,
+    /// The one conversation of this lane.
+    pub(super) conv: String,
     pub(super) url: String,
     pub(super) side: S,
     pub(super) seqs: Seqs,
@@ -159,14 +160,9 @@ impl<S: Side> Lane<S> {
         if connection.poll_ready(cx)?.is_ready()
             && let Some(seq) = self.seqs.ack(batch)
         {
-            connection.queue(&Outgoing::Ack { conv: &self.conv(), seq })?;
+            connection.queue(&Outgoing::Ack { conv: &self.conv, seq })?;
         }
         let _ = connection.poll_flush(cx)?;
         Ok(())
-    }
-
-    fn conv(&self) -> String {
-        let (a, b) = if self.user <= self.peer { (&self.user, &self.peer) } else { (&self.peer, &self.user) };
-        format!("dm:{a}:{b}")
     }
 }

@@ -27,6 +27,8 @@ pub(super) struct Plan {
     pub(super) authorities: Authorities,
     pub(super) mixed: bool,
     pub(super) pairs: usize,
+    /// Members of one room, instead of pairs; the first `pairs` of them write.
+    pub(super) room: Option<usize>,
     pub(super) load: Load,
     pub(super) warmup: Duration,
     pub(super) duration: Duration,
@@ -48,12 +50,17 @@ impl Plan {
             bail!("there must be at least one --url and one second of --duration");
         }
         let pairs = args.pairs.get() as usize;
-        limits::check_own(args.idle.map_or(pairs * 2, |idle| idle.get() as usize))?;
+        let room = args.room.map(|members| members.get() as usize);
+        if room.is_some_and(|members| members < pairs) {
+            bail!("--pairs must be at most the members of the --room, of whom so many write: is {pairs}");
+        }
+        limits::check_own(args.idle.map_or(room.unwrap_or(pairs * 2), |idle| idle.get() as usize))?;
         Ok(Self {
             urls: args.url.clone(),
             authorities: args.trust.authorities(),
             mixed: args.mixed,
             pairs,
+            room,
             load: args.rate.map_or(Load::InFlight(args.in_flight.get() as usize), |rate| Load::Rate(rate.get())),
             warmup: Duration::from_secs(args.warmup),
             duration: Duration::from_secs(args.duration),
@@ -74,6 +81,16 @@ impl Plan {
     pub(super) fn token(&self, user: &str) -> anyhow::Result<String> {
         let user = UserId::new(user).context("a user of the bench")?;
         Ok(self.minter.mint(&user, TTL)?)
+    }
+
+    /// How many connections there are.
+    pub(super) fn lanes(&self) -> usize {
+        self.room.unwrap_or(self.pairs * 2)
+    }
+
+    /// The one room of a run.
+    pub(super) fn room_id(&self) -> String {
+        self.prefix.clone()
     }
 
     /// Where the sender and the receiver of a pair connect.

@@ -44,6 +44,8 @@ struct Setup {
     urls: Vec<String>,
     pairs: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
+    room: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     in_flight: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     rate: Option<u32>,
@@ -101,6 +103,7 @@ impl Setup {
         Self {
             urls: plan.urls.clone(),
             pairs: plan.pairs,
+            room: plan.room,
             in_flight,
             rate,
             seconds: plan.duration.as_secs(),
@@ -142,7 +145,11 @@ impl LoadReport {
             (_, rate) => format!("{} messages per second in total", rate.unwrap_or(0)),
         };
         let Setup { pairs, seconds, body_bytes, encoding, .. } = &self.setup;
-        format!("{pairs} pairs, {load}, {body_bytes}-byte bodies, {encoding}, {seconds} s")
+        let who = match self.setup.room {
+            Some(members) => format!("a room of {members}, {pairs} of whom write"),
+            None => format!("{pairs} pairs"),
+        };
+        format!("{who}, {load}, {body_bytes}-byte bodies, {encoding}, {seconds} s")
     }
 
     fn rates(&self) -> String {

@@ -33,6 +33,21 @@ pub(super) struct Pair {
     pub(super) received: Seen,
 }
 
+/// A run in one room: its log is dense, so how far each member has come says what is missing.
+#[derive(Debug, Default)]
+pub(super) struct RoomState {
+    /// The highest seq that was answered.
+    pub(super) top: Cell<u64>,
+    /// How far each member has received it, in order.
+    pub(super) reached: RefCell<Vec<u64>>,
+}
+
+impl RoomState {
+    fn missing(&self) -> u64 {
+        self.reached.borrow().iter().map(|reached| self.top.get().saturating_sub(*reached)).sum()
+    }
+}
+
 /// A run under way.
 pub(super) struct RunState {
     pub(super) plan: Plan,
@@ -48,12 +63,13 @@ pub(super) struct RunState {
     pub(super) fatal: RefCell<Option<anyhow::Error>>,
     pub(super) stats: RefCell<Stats>,
     pub(super) pairs: Vec<RefCell<Pair>>,
+    pub(super) room: RoomState,
     wakers: RefCell<Vec<Option<Waker>>>,
 }
 
 impl RunState {
     pub(super) fn new(plan: Plan) -> anyhow::Result<Self> {
-        let pairs = plan.pairs;
+        let (pairs, lanes, members) = (plan.pairs, plan.lanes(), plan.room.unwrap_or(0));
         Ok(Self {
             plan,
             start: Instant::now(),
@@ -64,7 +80,8 @@ impl RunState {
             fatal: RefCell::new(None),
             stats: RefCell::new(Stats::new()?),
             pairs: (0..pairs).map(|_| RefCell::default()).collect(),
-            wakers: RefCell::new(vec![None; pairs * 2]),
+            wakers: RefCell::new(vec![None; lanes]),
+            room: RoomState { reached: RefCell::new(vec![0; members]), ..RoomState::default() },
         })
     }
 
@@ -105,14 +122,20 @@ impl RunState {
 
     /// Whether everything that was due has been answered, and everything answered has been received.
     pub(super) fn drained(&self) -> bool {
-        self.pairs.iter().all(|pair| {
+        let is_room = self.plan.room.is_some();
+        let pairs = self.pairs.iter().all(|pair| {
             let pair = pair.borrow();
-            pair.due.is_empty() && pair.unanswered == 0 && pair.received.count >= pair.answered.count
-        })
+            let received = is_room || pair.received.count >= pair.answered.count;
+            pair.due.is_empty() && pair.unanswered == 0 && received
+        });
+        pairs && self.room.missing() == 0
     }
 
     /// The promises, with the losses counted as of now.
     pub(super) fn integrity(&self) -> Integrity {
+        if self.plan.room.is_some() {
+            return Integrity { lost: self.room.missing(), ..self.stats.borrow().integrity };
+        }
         let lost = self.pairs.iter().map(|pair| {
             let pair = pair.borrow();
             pair.answered.iter().filter(|number| !pair.received.contains(*number)).count() as u64

@@ -33,11 +33,12 @@ pub(super) struct Sender {
 }
 
 impl Sender {
-    pub(super) fn new(shared: Rc<RunState>, pair: usize, peer: &str) -> Self {
+    /// `to` as a send names it.
+    pub(super) fn new(shared: Rc<RunState>, pair: usize, to: String) -> Self {
         Self {
             shared,
             pair,
-            to: format!("@{peer}"),
+            to,
             next: 0,
             unanswered: VecDeque::new(),
             first: 0,

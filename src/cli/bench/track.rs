@@ -22,6 +22,11 @@ pub(super) struct Seqs {
 }
 
 impl Seqs {
+    /// Everything up to `seq` is acknowledged at the first occasion.
+    pub(super) fn behind(seq: u64) -> Self {
+        Self { last: seq, ..Self::default() }
+    }
+
     pub(super) fn on_seq(&mut self, seq: u64) -> Order {
         // Of what came before a reconnect, the node may leave out what was acknowledged again in the meantime.
         let order = match seq {

@@ -36,6 +36,13 @@ impl Due {
 impl Delivery {
     /// The direct conversations are compared: the rooms are next, where something is due there.
     pub(super) fn begin_rooms(&mut self, out: &mut Out) {
+        if self.roomless {
+            // What became due since the stamps were read has a comparison of its own, with stamps of its own.
+            self.rooms_due = if self.again.is_some() { self.rooms_due } else { Due::Nothing };
+            self.compare = Compare::Idle;
+            self.compared = true;
+            return;
+        }
         self.rooms_read = std::mem::replace(&mut self.rooms_due, Due::Nothing);
         if self.rooms_read == Due::Nothing {
             self.compare = Compare::Idle;

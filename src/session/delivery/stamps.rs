@@ -37,6 +37,7 @@ impl Delivery {
         if self.compare != Compare::Stamps {
             return;
         }
+        self.roomless = !stamps.in_rooms;
         let now = stamps.clean.then_some(stamps.since);
         let is_known = now.is_some() && now == self.seen.at;
         if is_known && at.now < self.seen.full_at {

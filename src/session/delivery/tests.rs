@@ -337,7 +337,8 @@ impl World {
             Request::Stamps => {
                 // Counted in the same commit as the heads, as the embedded store does.
                 let count = u128::from(tops[..FIRST_ROOM].iter().sum::<Seq>());
-                let stamps = Stamped { since: Since::new(count.to_be_bytes()), clean: true, retired: false };
+                let stamps =
+                    Stamped { since: Since::new(count.to_be_bytes()), clean: true, retired: false, in_rooms: true };
                 self.session.on_stamps(stamps, At { rules: &rules, now }, &mut out);
             }
             Request::Compare { after } => {

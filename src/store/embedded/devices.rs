@@ -33,7 +33,7 @@ impl Commit<'_> {
             retired = self.retire_beyond(&device.user, most, &device.device)?;
         }
         // Whoever asked puts in the stamps: they are no rows.
-        let stamps = Stamps { value: "".into(), clean: false, retired: false };
+        let stamps = Stamps { value: "".into(), clean: false, retired: false, in_rooms: true };
         Ok((Entered { number, life, is_new: known.is_none(), stamps }, retired))
     }
 

@@ -47,7 +47,7 @@ impl Counters {
     pub(super) fn of(&self, user: &UserId) -> Stamps {
         let count = self.counter(user).load(Ordering::Acquire);
         let life = self.life.load(Ordering::Acquire);
-        Stamps { value: format_compact!("{life:x}.{count:x}"), clean: true, retired: false }
+        Stamps { value: format_compact!("{life:x}.{count:x}"), clean: true, retired: false, in_rooms: true }
     }
 }
 

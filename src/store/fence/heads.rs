@@ -3,7 +3,7 @@
 
 use super::{Effect, Raise};
 use crate::{
-    model::{ConvId, Counts, ReadMark, Row, Seq, Side, UserId, moves_mark},
+    model::{ConvId, Counts, ReadMark, Row, Seq, Side, UserId, moves_mark, room::Room},
     store::{Appended, StoreResult},
 };
 
@@ -12,6 +12,8 @@ use crate::{
 pub(super) struct Heads<T> {
     /// Quorums have heads at least here.
     raised: Seq,
+    /// The room's row has the events up to here.
+    shown: Seq,
     /// Who wrote what is placed and not raised yet; what a recovery found is in no such list.
     authors: Authors,
     /// Read marks that quorums have, by sender.
@@ -31,6 +33,9 @@ pub(super) struct Top<'a> {
     /// `None` where it is lost.
     pub(super) row: Option<&'a Row>,
     pub(super) counts: Counts,
+    /// The last event of a room there or below.
+    pub(super) event: Seq,
+    pub(super) room: Option<&'a Room>,
 }
 
 impl Top<'_> {
@@ -89,10 +94,14 @@ impl<T> Held<T> {
     }
 }
 
+/// Senders whose read marks are remembered.
+const MARKED: usize = 64;
+
 impl<T> Default for Heads<T> {
     fn default() -> Self {
         Self {
             raised: 0,
+            shown: 0,
             authors: Authors::Unknown,
             marked: Vec::new(),
             under_way: None,
@@ -160,7 +169,8 @@ impl<T> Heads<T> {
         // Somebody must have a head, or nobody finds the log.
         let spared = spared.filter(|service| conv.peer_of(service).is_some_and(|peer| peer != *service));
         let (last, marks) = (end.row.cloned(), std::mem::take(&mut self.marks));
-        let raise = Raise { upto: top, last, counts: end.counts, spared, marks };
+        let room = end.room.filter(|room| again || room.applied > self.shown).cloned().map(Box::new);
+        let raise = Raise { upto: top, last, counts: end.counts, spared, marks, event: end.event, room };
         effects.push(Effect::Raise(raise.clone()));
         self.under_way = Some((raise, held));
     }
@@ -169,7 +179,12 @@ impl<T> Heads<T> {
     pub(super) fn on_raised(&mut self, effects: &mut Vec<Effect<T>>) {
         let Some((raise, held)) = self.under_way.take() else { return };
         self.raised = self.raised.max(raise.upto);
-        let Raise { upto, marks, .. } = raise;
+        self.shown = raise.room.map_or(self.shown, |room| room.applied);
+        let (upto, marks) = (raise.upto, raise.marks);
+        if self.marked.len() > MARKED {
+            // Many write to a room; whoever is forgotten has its mark written once more.
+            self.marked.clear();
+        }
         marks.iter().for_each(|(user, mark)| self::raise(&mut self.marked, user, *mark));
         effects.extend(held.into_iter().map(|held| held.answer(upto)));
     }

@@ -6,23 +6,28 @@
 //! when the slot is lost. The simulation in `sim` does so too, on three replicas that do the worst they may.
 //!
 //! `role` is the way of a message, `recovery` finds the end of the log, `cids` recognises what was stored before, and
-//! `heads` raises the heads and answers.
+//! `heads` raises the heads and answers. `rooms` is what a room needs beside: who may append, and what its events make.
 
 use std::sync::Arc;
 
 use super::{Appended, StoreResult};
-use crate::model::{Cid, Counts, NewMessage, ReadMark, Row, Seq, UserId};
+use crate::model::{
+    Cid, Counts, NewMessage, ReadMark, Row, Seq, UserId,
+    room::{Member, Room, RoomLimits},
+};
 
 mod cids;
 mod heads;
 mod recovery;
 mod role;
+mod rooms;
 #[cfg(test)]
 mod sim;
 #[cfg(test)]
 mod tests;
 
 pub use role::Role;
+pub use rooms::{Made, RoomAt};
 
 /// The number of a home's term of a slot.
 pub type Epoch = u64;
@@ -36,6 +41,22 @@ pub struct Placed {
     pub w: Epoch,
     /// The `w` of the row before it; 0 at seq 1.
     pub pw: Epoch,
+    /// The seq of the last event below it, in a room; 0 elsewhere. So events are found without the messages between them.
+    pub event: Seq,
+    /// What it makes of its room, if it is an event of a room.
+    pub made: Option<Box<Made>>,
+}
+
+impl Placed {
+    /// Its seq and what it made, if it is an event of a room.
+    fn made(&self) -> Option<(Seq, &Made)> {
+        Some((self.row.seq, self.made.as_deref()?))
+    }
+
+    /// The seq of the last event of its room at or below it.
+    fn last_event(&self) -> Seq {
+        if self.made.is_some() { self.row.seq } else { self.event }
+    }
 }
 
 /// Who waits for the answer to a send or a mend.
@@ -50,6 +71,21 @@ pub trait Ticket {
 pub enum Effect<T> {
     /// A quorum read of the heads there are: the larger one (a service may have none).
     ReadHeads,
+    /// Instead of [`Effect::ReadHeads`], of a room: a quorum read of its row.
+    ReadRoom,
+    /// Quorum reads of what the events above `above` made, by their way back from the one at `last`: the oldest first, at most
+    /// [`Limits::events`].
+    ReadEvents {
+        /// The newest.
+        last: Seq,
+        /// These and those below are known.
+        above: Seq,
+    },
+    /// Quorum reads of how these users stand to the room; strangers where it never heard of them.
+    ReadMembers(Vec<UserId>),
+    /// Writes how these users stand to the room, at the timestamps of their last changes, until quorums have acknowledged
+    /// all of it.
+    Apply(Vec<(UserId, Member)>),
     /// A quorum read of the rows from `from` on, as far as they are dense, at most [`Limits::page`].
     ReadRows {
         /// The first.
@@ -108,6 +144,11 @@ pub struct Raise {
     pub spared: Option<UserId>,
     /// Read marks of senders, at their own messages.
     pub marks: Vec<(UserId, ReadMark)>,
+    /// The seq of the last event at or below `upto`, in a room.
+    pub event: Seq,
+    /// The room as of there, unless this epoch has written it: together with the head or not at all, so that a head shows
+    /// no event that is not in it.
+    pub room: Option<Box<Room>>,
 }
 
 /// A head as it was read: the seq, and the counts of the log there.
@@ -124,6 +165,14 @@ pub struct Head {
 pub enum Event {
     /// The larger head.
     Heads(Head),
+    /// The room's row.
+    Room(RoomAt),
+    /// What events made, by their seqs, oldest first; nothing where the newest is lost.
+    Events(Vec<(Seq, Made)>),
+    /// How the users stand to the room, in the order of the question.
+    Members(Vec<Member>),
+    /// The members are acknowledged.
+    Applied,
     /// Rows from the one that was asked for on; `more` when the page was full.
     Rows {
         /// Dense, oldest first.
@@ -161,6 +210,12 @@ pub struct Limits {
     pub page: usize,
     /// Cids that a recovery loads.
     pub cids: usize,
+    /// Events of a room that a recovery applies at once.
+    pub events: usize,
+    /// Members that a room keeps in memory.
+    pub members: usize,
+    /// How large a room may become.
+    pub room: RoomLimits,
 }
 
 impl Limits {
@@ -181,7 +236,16 @@ impl Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { bucket: 4096, rows: 64, bytes: 256 * 1024, page: 64, cids: 512 }
+        Self {
+            bucket: 4096,
+            rows: 64,
+            bytes: 256 * 1024,
+            page: 64,
+            cids: 512,
+            events: 4096,
+            members: 1024,
+            room: RoomLimits { members: 10_000 },
+        }
     }
 }
 

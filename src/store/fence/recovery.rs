@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::{Effect, Epoch, Head, Limits, Placed};
+use super::{Effect, Epoch, Head, Limits, Made, Placed};
 use crate::model::{Counts, Row, Seq};
 
 /// Where a recovery stands.
@@ -22,6 +22,10 @@ pub(super) enum Recovery {
     Adopting(End, bool),
     /// Everything adopted is acknowledged; the incarnation is being read.
     Proving(End),
+    /// The events that no table has are being read.
+    CatchingUp(End),
+    /// What these made is being written.
+    Applying(End, Vec<(Seq, Made)>),
     /// The heads are being raised to the end.
     Announcing(End),
 }
@@ -36,6 +40,8 @@ pub(super) struct End {
     pub(super) last: Option<Row>,
     /// What was counted there: the row says it, or the head where the row is lost.
     pub(super) counts: Counts,
+    /// The seq of the last event there or below.
+    pub(super) event: Seq,
     /// Rows from here on are adopted.
     head: Seq,
     adopted: bool,
@@ -43,9 +49,9 @@ pub(super) struct End {
 
 impl End {
     /// Before the rows are read: the head's own row comes first.
-    pub(super) fn at_head(head: Head) -> Self {
+    pub(super) fn at_head(head: Head, event: Seq) -> Self {
         let Head { seq: head, counts } = head;
-        Self { top: head.saturating_sub(1), w: 0, last: None, counts, head, adopted: false }
+        Self { top: head.saturating_sub(1), w: 0, last: None, counts, event, head, adopted: false }
     }
 
     pub(super) fn next(&self) -> Seq {
@@ -74,6 +80,7 @@ impl End {
                 break;
             }
             (self.top, self.w, self.counts) = (seq, placed.w, placed.row.counts);
+            self.event = placed.last_event();
             self.last = Some(placed.row.clone());
             if seq > self.head {
                 adopted.push(placed);

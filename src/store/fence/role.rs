@@ -11,11 +11,14 @@ use super::{
     cids::{Cids, Place},
     heads::{Heads, Top},
     recovery::{End, Recovery},
+    rooms::{Draft, RoomState},
 };
 use crate::{
     model::{Cid, ConvId, Counts, NewMessage, Row, Seq, UserId},
     store::{Appended, StoreError, StoreResult},
 };
+
+mod rooms;
 
 /// The shortest queue that is looked through.
 const CROWDED: usize = 64;
@@ -32,6 +35,8 @@ pub struct Role<T> {
     crowded: usize,
     heads: Heads<T>,
     cids: Cids,
+    /// Of a room.
+    room: Option<Box<RoomState>>,
     /// The recovery's cids are not there yet.
     loading: bool,
     effects: Vec<Effect<T>>,
@@ -48,14 +53,20 @@ struct Open {
     w: Epoch,
     last: Option<Row>,
     counts: Counts,
+    /// The seq of the last event, in a room.
+    event: Seq,
 }
 
 enum Writer<T> {
     Idle,
     /// Asking the store about some of the messages: for each message whether it was asked about.
     Looking(Vec<Waiting<T>>, Vec<bool>),
+    /// Asking the store how these users stand to the room.
+    Learning(Vec<Waiting<T>>, Vec<UserId>),
     Writing(Batch<T>),
     Proving(Batch<T>),
+    /// What the batch makes of the room's members is being written.
+    Applying(Batch<T>),
 }
 
 struct Batch<T> {
@@ -70,7 +81,9 @@ impl<T: Ticket> Role<T> {
     pub fn new(conv: ConvId, epoch: Epoch, limits: Limits) -> Self {
         let stage = Stage::Recovering(Recovery::Fresh);
         let (queue, heads, cids) = (VecDeque::new(), Heads::default(), Cids::default());
-        Self { conv, limits, epoch, stage, queue, crowded: CROWDED, heads, cids, loading: false, effects: Vec::new() }
+        let room = conv.is_room().then(Box::default);
+        let (crowded, effects) = (CROWDED, Vec::new());
+        Self { conv, limits, epoch, stage, queue, crowded, heads, cids, room, loading: false, effects }
     }
 
     /// Takes a send; it is answered exactly once, unless the role is dropped.
@@ -107,9 +120,9 @@ impl<T: Ticket> Role<T> {
         self.queue.len()
     }
 
-    /// How many cids it holds: most of its memory.
+    /// How many cids it holds, and members: most of its memory.
     pub fn cids(&self) -> usize {
-        self.cids.len()
+        self.cids.len() + self.room.as_ref().map_or(0, |room| room.len())
     }
 
     /// Ends it: everybody who waits hears that this is not the home any more. What was written may be adopted by
@@ -118,10 +131,10 @@ impl<T: Ticket> Role<T> {
         let Self { stage, queue, mut heads, .. } = self;
         let mut tickets: Vec<T> = heads.abandon().collect();
         match stage {
-            Stage::Open(_, Writer::Looking(taken, _)) => {
+            Stage::Open(_, Writer::Looking(taken, _) | Writer::Learning(taken, _)) => {
                 tickets.extend(taken.into_iter().map(|waiting| waiting.ticket))
             }
-            Stage::Open(_, Writer::Writing(batch) | Writer::Proving(batch)) => {
+            Stage::Open(_, Writer::Writing(batch) | Writer::Proving(batch) | Writer::Applying(batch)) => {
                 tickets.extend(batch.answers.into_iter().map(|(ticket, _)| ticket));
             }
             _ => {}
@@ -133,7 +146,12 @@ impl<T: Ticket> Role<T> {
     /// The answer to an effect.
     pub fn on(&mut self, event: Event) {
         match event {
-            Event::Heads(head) => self.on_heads(head),
+            Event::Heads(head) if matches!(self.stage, Stage::Recovering(Recovery::Heads)) => self.on_heads(head, 0),
+            Event::Heads(_) => {}
+            Event::Room(at) => self.on_room(at),
+            Event::Events(rows) => self.on_events(rows),
+            Event::Members(members) => self.on_members(members),
+            Event::Applied => self.on_applied(),
             Event::Rows { rows, more } => self.on_rows(rows, more),
             Event::Cids { found, from } => self.on_cids(&found, from),
             Event::Written => self.on_written(),
@@ -145,13 +163,18 @@ impl<T: Ticket> Role<T> {
     }
 
     fn advance(&mut self) {
+        if !self.is_caught_up() {
+            return;
+        }
+        let room = self.room.as_ref().and_then(|room| room.room());
         match &self.stage {
             Stage::Recovering(Recovery::Fresh) if !self.queue.is_empty() || !self.heads.is_quiet() => {
                 self.stage = Stage::Recovering(Recovery::Heads);
-                self.effects.push(Effect::ReadHeads);
+                let is_room = self.room.is_some();
+                self.effects.push(if is_room { Effect::ReadRoom } else { Effect::ReadHeads });
             }
             Stage::Recovering(Recovery::Announcing(end)) => {
-                let top = Top { seq: end.top, row: end.last.as_ref(), counts: end.counts };
+                let top = Top { seq: end.top, row: end.last.as_ref(), counts: end.counts, event: end.event, room };
                 self.heads.advance(&self.conv, top, &mut self.effects);
                 if self.heads.is_quiet() && !self.loading {
                     self.open();
@@ -159,7 +182,7 @@ impl<T: Ticket> Role<T> {
                 }
             }
             Stage::Open(open, _) => {
-                let top = Top { seq: open.top, row: open.last.as_ref(), counts: open.counts };
+                let top = Top { seq: open.top, row: open.last.as_ref(), counts: open.counts, event: open.event, room };
                 self.heads.advance(&self.conv, top, &mut self.effects);
                 self.next_batch();
             }
@@ -167,11 +190,8 @@ impl<T: Ticket> Role<T> {
         }
     }
 
-    fn on_heads(&mut self, head: Head) {
-        if !matches!(self.stage, Stage::Recovering(Recovery::Heads)) {
-            return;
-        }
-        let (end, head) = (End::at_head(head), head.seq);
+    fn on_heads(&mut self, head: Head, event: Seq) {
+        let (end, head) = (End::at_head(head, event), head.seq);
         self.effects.push(Effect::ReadRows { from: end.next() });
         if head > 0 {
             // Rows up to a head are settled: their cids can be read beside the rows above.
@@ -201,7 +221,8 @@ impl<T: Ticket> Role<T> {
 
     fn open(&mut self) {
         let Stage::Recovering(Recovery::Announcing(end)) = &self.stage else { return };
-        let open = Open { top: end.top, w: end.w, last: end.last.clone(), counts: end.counts };
+        let End { top, w, counts, event, .. } = *end;
+        let open = Open { top, w, last: end.last.clone(), counts, event };
         self.stage = Stage::Open(open, Writer::Idle);
     }
 
@@ -225,20 +246,28 @@ impl<T: Ticket> Role<T> {
             Stage::Recovering(Recovery::Proving(end)) => {
                 self.stage = Stage::Recovering(Recovery::Announcing(end.clone()));
             }
-            Stage::Open(open, writer @ Writer::Proving(_)) => {
+            Stage::Open(_, writer @ Writer::Proving(_)) => {
                 let Writer::Proving(batch) = mem::replace(writer, Writer::Idle) else { return };
-                for (Placed { row, .. }, read_upto) in batch.rows.iter().zip(batch.read_upto) {
-                    self.heads.placed(row, read_upto);
-                }
-                if let Some(last) = batch.rows.last() {
-                    let (top, counts) = (last.row.seq, last.row.counts);
-                    *open = Open { top, w: last.w, last: Some(last.row.clone()), counts };
-                }
-                for (ticket, result) in batch.answers {
-                    self.heads.answer_later(ticket, result);
-                }
+                self.apply(batch);
             }
             _ => {}
+        }
+    }
+
+    /// The batch is in the log for ever.
+    fn settle(&mut self, batch: Batch<T>) {
+        for (Placed { row, .. }, read_upto) in batch.rows.iter().zip(batch.read_upto) {
+            self.heads.placed(row, read_upto);
+        }
+        if let Some(room) = &mut self.room {
+            room.apply(batch.rows.iter().filter_map(Placed::made));
+        }
+        if let (Stage::Open(open, _), Some(last)) = (&mut self.stage, batch.rows.last()) {
+            let (top, counts, event) = (last.row.seq, last.row.counts, last.last_event());
+            *open = Open { top, w: last.w, last: Some(last.row.clone()), counts, event };
+        }
+        for (ticket, result) in batch.answers {
+            self.heads.answer_later(ticket, result);
         }
     }
 
@@ -257,7 +286,7 @@ impl<T: Ticket> Role<T> {
                 None => fresh.push(waiting),
             }
         }
-        self.write(fresh);
+        self.learn_then_write(fresh);
     }
 
     /// The message is stored: it is answered when the heads are at or above it (R3).
@@ -293,7 +322,7 @@ impl<T: Ticket> Role<T> {
             looks.extend(at.map(|at| Look { sender: sender.clone(), cid: cid.clone(), at }));
         }
         if looks.is_empty() {
-            self.write(taken);
+            self.learn_then_write(taken);
         } else {
             self.effects.push(Effect::Look { asked: looks, top });
             self.set_writer(Writer::Looking(taken, asked));
@@ -315,7 +344,8 @@ impl<T: Ticket> Role<T> {
     /// Places messages that are not stored, each cid once.
     fn write(&mut self, fresh: Vec<Waiting<T>>) {
         let Stage::Open(open, _) = &self.stage else { return };
-        let (top, mut w, mut counts) = (open.top, open.w, open.counts);
+        let (top, mut w, mut counts, mut event) = (open.top, open.w, open.counts, open.event);
+        let mut draft = Draft::default();
         let mut rows: Vec<Placed> = Vec::with_capacity(fresh.len());
         let mut answers = Vec::with_capacity(fresh.len());
         let mut read_upto = Vec::with_capacity(fresh.len());
@@ -326,18 +356,26 @@ impl<T: Ticket> Role<T> {
                 answers.push((ticket, if same { Ok(stored) } else { Err(StoreError::CidReused { seq: twin.seq }) }));
                 continue;
             }
-            let NewMessage { kind, sender, service, cid, ts, body, read_upto: handed, refs } = message;
             let seq = top + 1 + rows.len() as Seq;
+            let made = match self.admit(&mut draft, &message, seq) {
+                Ok(made) => made,
+                Err(refused) => {
+                    answers.push((ticket, Err(refused)));
+                    continue;
+                }
+            };
+            let NewMessage { kind, sender, service, cid, ts, body, read_upto: handed, refs } = message;
             self.cids.add(&sender, &cid, seq);
             read_upto.push(handed);
             answers.push((ticket, Ok(Appended { seq, ts, fresh: true })));
             counts = counts.with(kind, &self.conv, &sender);
             let row = Row { seq, kind, sender, service, cid, ts, body, counts, refs };
-            rows.push(Placed { row, w: self.epoch, pw: w });
-            w = self.epoch;
+            let placed = Placed { row, w: self.epoch, pw: w, event, made };
+            (w, event) = (self.epoch, placed.last_event());
+            rows.push(placed);
         }
         if rows.is_empty() {
-            self.set_writer(Writer::Idle);
+            self.prove_refusals(answers);
             return;
         }
         let next = top + 1;

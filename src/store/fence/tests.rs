@@ -23,7 +23,7 @@ fn placed(seq: Seq) -> Placed {
         counts,
         refs: None,
     };
-    Placed { row, w: 1, pw: if seq == 1 { 0 } else { 1 } }
+    Placed { row, w: 1, pw: if seq == 1 { 0 } else { 1 }, event: 0, made: None }
 }
 
 fn conv() -> ConvId {

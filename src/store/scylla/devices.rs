@@ -41,7 +41,7 @@ const AHEAD: u64 = 1 << 20;
 
 /// Number, life, time of the last login.
 type Entry = (i64, i64, i64);
-type Stored = (Option<BTreeMap<String, i64>>, Option<i64>, Option<HashMap<String, Entry>>);
+type Stored = (Option<BTreeMap<String, i64>>, Option<i64>, Option<HashMap<String, Entry>>, Option<bool>);
 
 /// The static columns of an inbox.
 #[derive(Default)]
@@ -49,6 +49,7 @@ struct Statics {
     stamps: BTreeMap<String, i64>,
     logins: u64,
     devices: HashMap<String, Entry>,
+    in_rooms: bool,
 }
 
 impl Statics {
@@ -60,8 +61,9 @@ impl Statics {
     fn stamps(&self, device: &Device) -> Stamps {
         let clean = self.stamps.values().all(|stamp| stamp % 2 == 0);
         let retired = self.life_of(&device.device) != Some(device.life);
+        let in_rooms = self.in_rooms;
         if self.stamps.is_empty() {
-            return Stamps { value: CompactString::default(), clean, retired };
+            return Stamps { value: CompactString::default(), clean, retired, in_rooms };
         }
         let mut digest = digest::Context::new(&digest::SHA256);
         for (life, stamp) in &self.stamps {
@@ -70,7 +72,7 @@ impl Statics {
             digest.update(&stamp.to_be_bytes());
         }
         let value = digest.finish().as_ref()[..16].iter().map(|byte| format_compact!("{byte:02x}")).collect();
-        Stamps { value, clean, retired }
+        Stamps { value, clean, retired, in_rooms }
     }
 
     /// Those beyond `most` that logged in longest ago. The same for everybody who sees the same, so two that retire at
@@ -186,11 +188,12 @@ impl Inner {
 
     async fn statics(&self, user: &UserId) -> StoreResult<Statics> {
         let row = rows::first::<Stored>(self.ask(&self.cql.statics, (user.as_str(),)).await?)?;
-        let (stamps, logins, devices) = row.unwrap_or_default();
+        let (stamps, logins, devices, in_rooms) = row.unwrap_or_default();
         Ok(Statics {
             stamps: stamps.unwrap_or_default(),
             logins: logins.map_or(0, unsigned),
             devices: devices.unwrap_or_default(),
+            in_rooms: in_rooms.unwrap_or(false),
         })
     }
 }

@@ -7,7 +7,7 @@ use futures_util::future::{BoxFuture, try_join_all};
 
 use super::{BUCKET, Inner, bucket_of, known::Seen, pages::to_counts, rows, shutting_down, signed, unsigned};
 use crate::{
-    model::{ConvId, Counts, Seq, Side, UserId},
+    model::{ConvId, Counts, RoomId, Seq, Side, UserId},
     store::{CountsAt, StoreResult, audience_of, fence::Head},
 };
 
@@ -37,6 +37,9 @@ impl Inner {
 
     /// A head is raised when every row up to it is acknowledged and validated, so any head will do.
     pub(super) async fn read_heads(&self, conv: &ConvId) -> StoreResult<Head> {
+        if let Some(room) = conv.as_room() {
+            return self.read_room_head(&room).await;
+        }
         let audience = audience_of(conv)?;
         let heads = try_join_all(audience.users().map(|user| self.read_head(user, conv))).await?;
         Ok(heads.into_iter().max_by_key(|head| head.seq).unwrap_or_default())
@@ -50,8 +53,18 @@ impl Inner {
         Ok(Head { seq: seq.map_or(0, unsigned), counts: to_counts(number(first), number(second)) })
     }
 
+    /// A room has one head for all.
+    async fn read_room_head(&self, room: &RoomId) -> StoreResult<Head> {
+        let row = rows::first::<(Option<i64>, Option<i64>)>(self.ask(&self.cql.room_head, (room.as_str(),)).await?)?;
+        let (seq, count) = row.unwrap_or_default();
+        Ok(Head { seq: seq.map_or(0, unsigned), counts: to_counts(count.unwrap_or(0), 0) })
+    }
+
     /// The lowest of a conversation's heads, 0 where one is missing. A service need not have any for what it wrote itself.
     pub(super) async fn lowest_head(&self, conv: &ConvId) -> StoreResult<Seq> {
+        if let Some(room) = conv.as_room() {
+            return Ok(self.read_room_head(&room).await?.seq);
+        }
         let audience = audience_of(conv)?;
         let heads = try_join_all(audience.users().map(|user| self.read_head(user, conv))).await?;
         let top = heads.iter().copied().max_by_key(|head| head.seq).unwrap_or_default();
@@ -71,7 +84,6 @@ impl Inner {
     /// What the log has counted at `seq`, without asking for the heads where it is known to go that far: `known` is a seq
     /// that the caller knows to exist.
     pub(super) async fn counts_at(self: &Arc<Self>, conv: &ConvId, seq: Seq, known: Seq) -> StoreResult<CountsAt> {
-        audience_of(conv)?;
         let mut seen = self.heads_seen.get(conv);
         if seq > seen.head.max(known) {
             seen = self.load_heads(conv).await?;

@@ -2,7 +2,7 @@
 //!
 //! `traits` bounds each call's time. `homes` appends, and holds the right to; `pages` reads logs, as far as `heads` say
 //! that they are settled; `inbox` reads what a list shows, `registers` cursors and marks, `devices` the users' devices,
-//! `old_stamps` removes what nodes that are gone left there; identical reads share one query (`shared_query`). `scan` finds all conversations. `schema` makes the tables,
+//! `rooms` what is known of rooms, `old_stamps` removes what nodes that are gone left there; identical reads share one query (`shared_query`). `scan` finds all conversations. `schema` makes the tables,
 //! `replication` knows their copies.
 
 use std::{
@@ -37,6 +37,7 @@ mod pages;
 mod registers;
 mod replication;
 mod retry;
+mod rooms;
 mod rows;
 mod scan;
 mod schema;
@@ -109,7 +110,7 @@ impl ScyllaStore {
         let inner = Inner {
             cql: Statements::prepare(&session, &options.keyspace, &lwt).await?,
             session,
-            homes: Homes::new(&options.node, options.writes_at_once),
+            homes: Homes::new(&options.node, options.writes_at_once, options.rooms),
             heads_seen: HeadsSeen::default(),
             pages: SharedQuery::default(),
             heads: SharedQuery::default(),

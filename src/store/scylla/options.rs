@@ -19,7 +19,7 @@ use scylla::{
 };
 
 use super::ScyllaError;
-use crate::config;
+use crate::{config, model::room::RoomLimits};
 
 /// How long this process must have known that an incarnation is fenced before it removes what that left behind.
 pub(super) const GONE_AFTER: Duration = Duration::from_secs(3_600);
@@ -48,6 +48,8 @@ pub struct ScyllaOptions {
     pub writes_at_once: usize,
     /// Replicas per datacenter. Used only when `migrate` makes the keyspace.
     pub replication_factor: u8,
+    /// How large rooms may become.
+    pub rooms: RoomLimits,
     /// For tests: how long it must be known that an incarnation is fenced before its stamps are removed.
     #[doc(hidden)]
     pub gone_after: Duration,
@@ -68,6 +70,10 @@ pub enum Step {
     Validated,
     /// One of the two heads is raised.
     FirstHead,
+    /// Of those whom a batch changes in a room, the first is written.
+    FirstMember,
+    /// All of them are, and the room is not.
+    Applied,
 }
 
 /// PEM files for TLS.
@@ -99,6 +105,7 @@ impl From<&config::Scylla> for ScyllaOptions {
             writes_at_once: scylla.writes_at_once,
             // The configuration allows 15 at most.
             replication_factor: u8::try_from(scylla.replication_factor).unwrap_or(u8::MAX),
+            rooms: RoomLimits { members: config::Limits::default().members_per_room },
             gone_after: GONE_AFTER,
             stop_after: None,
         }

@@ -19,8 +19,11 @@ use super::{
 use crate::model::now_millis;
 
 /// All migrations, the oldest first; a file's place in this list is its version. Files are added, never changed.
-const MIGRATIONS: &[&str] =
-    &[include_str!("../../../schema/001_logs.cql"), include_str!("../../../schema/002_homes.cql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../../../schema/001_logs.cql"),
+    include_str!("../../../schema/002_homes.cql"),
+    include_str!("../../../schema/003_rooms.cql"),
+];
 
 /// Schema changes take seconds on a loaded cluster.
 const DDL_TIMEOUT: Duration = Duration::from_secs(60);
@@ -185,7 +188,9 @@ impl Migration<'_> {
         for (version, text) in (1..).zip(MIGRATIONS).filter(|(version, _)| *version > from) {
             for statement in statements(text) {
                 self.renew(owner).await?;
-                self.ddl(&statement).await?;
+                if !self.has_column_of(&statement).await? {
+                    self.ddl(&statement).await?;
+                }
             }
             let done = format!("INSERT INTO {ks}.schema_version (id, version, applied_at) VALUES (0, ?, ?)");
             let at = i64::try_from(now_millis()).unwrap_or(i64::MAX);
@@ -195,6 +200,15 @@ impl Migration<'_> {
         }
         replication::record_first(self.session, ks).await?;
         Ok(Migrated { from, to: from.max(wanted()) })
+    }
+
+    /// Whether an `ALTER TABLE … ADD …` was carried out by a node that died before it had recorded the version: ScyllaDB knows
+    /// no `IF NOT EXISTS` there.
+    async fn has_column_of(&self, statement: &str) -> Result<bool, ScyllaError> {
+        let Some((table, column)) = added_column(statement) else { return Ok(false) };
+        let cql = "SELECT column_name FROM system_schema.columns \
+                   WHERE keyspace_name = ? AND table_name = ? AND column_name = ?";
+        rows_exist(self.session, cql, (&self.options.keyspace, table, column)).await
     }
 
     /// One statement; the driver then waits until all servers agree on the schema.
@@ -309,6 +323,12 @@ fn statements(text: &str) -> Vec<String> {
     code.split(";\n").map(|s| s.trim().trim_end_matches(';').to_owned()).filter(|s| !s.is_empty()).collect()
 }
 
+/// Table and column of an `ALTER TABLE … ADD …`.
+fn added_column(statement: &str) -> Option<(&str, &str)> {
+    let (table, column) = statement.strip_prefix("ALTER TABLE ")?.split_once(" ADD ")?;
+    Some((table, column.split_whitespace().next()?))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -317,9 +337,21 @@ mod tests {
     fn files_split_into_whole_statements() {
         for file in MIGRATIONS {
             let all = statements(file);
-            assert_eq!(all.len(), file.matches("\nCREATE TABLE").count(), "{all:#?}");
-            assert!(all.iter().all(|s| s.starts_with("CREATE TABLE IF NOT EXISTS ") && !s.contains(';')), "{all:#?}");
+            assert_eq!(
+                all.len(),
+                file.matches("\nCREATE TABLE").count() + file.matches("\nALTER TABLE").count(),
+                "{all:#?}"
+            );
+            let only_adds = |s: &String| s.starts_with("CREATE TABLE IF NOT EXISTS ") || added_column(s).is_some();
+            assert!(all.iter().all(|s| only_adds(s) && !s.contains(';')), "{all:#?}");
         }
+    }
+
+    #[test]
+    fn an_added_column_is_read_from_its_statement() {
+        assert_eq!(added_column("ALTER TABLE inbox ADD in_rooms boolean static"), Some(("inbox", "in_rooms")));
+        assert_eq!(added_column("CREATE TABLE IF NOT EXISTS rooms (room text PRIMARY KEY)"), None);
+        assert_eq!(added_column("ALTER TABLE inbox DROP head"), None);
     }
 
     /// What a server takes by default differs between ScyllaDB, Cassandra and their files of settings.
@@ -330,6 +362,8 @@ mod tests {
             ("messages", "SizeTieredCompactionStrategy"),
             ("inbox", "LeveledCompactionStrategy"),
             ("cursors", "LeveledCompactionStrategy"),
+            ("rooms", "LeveledCompactionStrategy"),
+            ("members", "LeveledCompactionStrategy"),
         ] {
             let made = format!("CREATE TABLE IF NOT EXISTS {table} (");
             let statement = all.iter().find(|statement| statement.starts_with(&made)).unwrap();

@@ -61,17 +61,47 @@ pub(super) struct Statements {
     pub(super) remove_device: PreparedStatement,
     /// Removes all cursors of a device's life.
     pub(super) forget_cursors: PreparedStatement,
-    /// A user's heads after a conversation.
+    /// A user's heads in direct conversations after one of them.
     pub(super) inbox: PreparedStatement,
     /// One cursor.
     pub(super) cursor: PreparedStatement,
     /// A device's cursors in a range of conversations.
     pub(super) cursors_between: PreparedStatement,
+    /// A device's cursors in rooms after one of them.
+    pub(super) room_cursors: PreparedStatement,
+    /// Some rooms, whole.
+    pub(super) rooms: PreparedStatement,
+    /// A room's head.
+    pub(super) room_head: PreparedStatement,
+    /// How a user stands to a room.
+    pub(super) member: PreparedStatement,
+    /// Whom a room has heard of, after a user.
+    pub(super) members: PreparedStatement,
+    /// The rooms that have heard of a user, after a room.
+    pub(super) rooms_of: PreparedStatement,
+    /// Writes a message row of a room.
+    pub(super) write_room_message: PreparedStatement,
+    /// What an event made.
+    pub(super) made: PreparedStatement,
+    /// A room with its head, as its home needs it.
+    pub(super) room_at: PreparedStatement,
+    /// Raises a room's head.
+    pub(super) raise_room: PreparedStatement,
+    /// Writes a room.
+    pub(super) room_state: PreparedStatement,
+    /// How these users stand to a room.
+    pub(super) members_named: PreparedStatement,
+    /// Writes how a user stands to a room, at the room.
+    pub(super) write_member: PreparedStatement,
+    /// The same, at the user.
+    pub(super) write_room_of: PreparedStatement,
+    /// Notes that a room has heard of a user.
+    pub(super) in_rooms: PreparedStatement,
     /// Raises a cursor.
     pub(super) raise_cursor: PreparedStatement,
     /// One read mark.
     pub(super) read_mark: PreparedStatement,
-    /// All read marks of a user.
+    /// All read marks of a user in direct conversations.
     pub(super) read_marks: PreparedStatement,
     /// Raises a read mark.
     pub(super) raise_read_mark: PreparedStatement,
@@ -149,7 +179,17 @@ impl Statements {
                  VALUES (?, ?, 1, 0, ?, ?) USING TIMESTAMP ?",
             )
             .await?,
-            placed_from: bodies(&format!("SELECT {row}, w, pw {in_bucket} AND kind = 0 AND seq >= ? LIMIT ?")).await?,
+            write_room_message: plain(
+                "INSERT INTO $.messages (conv, bucket, kind, seq, cid_key, row_kind, sender, service, cid, ts, body, \
+                 count_first, count_second, w, pw, event, made) \
+                 VALUES (?, ?, 0, ?, '', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?",
+            )
+            .await?,
+            placed_from: bodies(&format!(
+                "SELECT {row}, w, pw, event, made {in_bucket} AND kind = 0 AND seq >= ? LIMIT ?"
+            ))
+            .await?,
+            made: plain(&format!("SELECT event, made {in_bucket} AND kind = 0 AND seq = ? AND cid_key = ''")).await?,
             cids_until: plain(&format!(
                 "SELECT seq, sender, cid {in_bucket} AND kind = 0 AND seq <= ? ORDER BY kind DESC, seq DESC LIMIT ?"
             ))
@@ -186,7 +226,7 @@ impl Statements {
             raise_delivered: plain("INSERT INTO $.inbox (user, conv, delivered) VALUES (?, ?, ?) USING TIMESTAMP ?")
                 .await?,
             stamp: plain("UPDATE $.inbox USING TIMESTAMP ? SET stamps[?] = ? WHERE user = ?").await?,
-            statics: plain("SELECT stamps, logins, devices FROM $.inbox WHERE user = ? LIMIT 1").await?,
+            statics: plain("SELECT stamps, logins, devices, in_rooms FROM $.inbox WHERE user = ? LIMIT 1").await?,
             enter: plain("UPDATE $.inbox USING TIMESTAMP ? SET logins = ?, devices[?] = ? WHERE user = ?").await?,
             count_login: plain("UPDATE $.inbox USING TIMESTAMP ? SET logins = ? WHERE user = ?").await?,
             remove_device: plain("DELETE devices[?] FROM $.inbox USING TIMESTAMP ? WHERE user = ?").await?,
@@ -195,18 +235,52 @@ impl Statements {
                 "DELETE FROM $.cursors USING TIMESTAMP {MAX_SEQ} WHERE user = ? AND device = ? AND life = ?"
             ))
             .await?,
-            inbox: registers("SELECT conv, head, ts FROM $.inbox WHERE user = ? AND conv > ? LIMIT ?").await?,
+            inbox: registers(
+                "SELECT conv, head, ts FROM $.inbox WHERE user = ? AND conv > ? AND conv < 'room:' LIMIT ?",
+            )
+            .await?,
             cursor: plain("SELECT seq FROM $.cursors WHERE user = ? AND device = ? AND life = ? AND conv = ?").await?,
             cursors_between: registers(
                 "SELECT conv, seq FROM $.cursors WHERE user = ? AND device = ? AND life = ? AND conv > ? AND conv <= ?",
             )
             .await?,
+            // ';' follows ':': behind all rooms.
+            room_cursors: registers(
+                "SELECT conv, seq FROM $.cursors \
+                 WHERE user = ? AND device = ? AND life = ? AND conv > ? AND conv < 'room;' LIMIT ?",
+            )
+            .await?,
+            rooms: plain(
+                "SELECT room, state, head, ts, sender, cid, row_kind, preview, head_count, event \
+                 FROM $.rooms WHERE room IN ?",
+            )
+            .await?,
+            room_head: plain("SELECT head, head_count FROM $.rooms WHERE room = ?").await?,
+            member: plain("SELECT member FROM $.members WHERE room = ? AND user = ?").await?,
+            members: registers("SELECT user, member FROM $.members WHERE room = ? AND user > ? LIMIT ?").await?,
+            rooms_of: registers(
+                "SELECT conv, member FROM $.inbox WHERE user = ? AND conv > ? AND conv < 'room;' LIMIT ?",
+            )
+            .await?,
+            room_at: plain("SELECT head, head_count, event, state FROM $.rooms WHERE room = ?").await?,
+            raise_room: plain(&format!(
+                "INSERT INTO $.rooms (room, head, ts, sender, cid, row_kind, preview, head_count, event) \
+                 VALUES ({}) USING TIMESTAMP ?",
+                marks(9)
+            ))
+            .await?,
+            room_state: plain("INSERT INTO $.rooms (room, state) VALUES (?, ?) USING TIMESTAMP ?").await?,
+            members_named: plain("SELECT user, member FROM $.members WHERE room = ? AND user IN ?").await?,
+            write_member: plain("INSERT INTO $.members (room, user, member) VALUES (?, ?, ?) USING TIMESTAMP ?")
+                .await?,
+            write_room_of: plain("INSERT INTO $.inbox (user, conv, member) VALUES (?, ?, ?) USING TIMESTAMP ?").await?,
+            in_rooms: plain("UPDATE $.inbox USING TIMESTAMP 1 SET in_rooms = true WHERE user = ?").await?,
             raise_cursor: plain(
                 "INSERT INTO $.cursors (user, device, life, conv, seq) VALUES (?, ?, ?, ?, ?) USING TIMESTAMP ?",
             )
             .await?,
             read_mark: plain("SELECT read FROM $.inbox WHERE user = ? AND conv = ?").await?,
-            read_marks: plain("SELECT conv, read FROM $.inbox WHERE user = ? AND conv > ''").await?,
+            read_marks: plain("SELECT conv, read FROM $.inbox WHERE user = ? AND conv > '' AND conv < 'room:'").await?,
             raise_read_mark: plain(&format!(
                 "INSERT INTO $.inbox (user, conv, {read}) VALUES ({}) USING TIMESTAMP ?",
                 marks(5)

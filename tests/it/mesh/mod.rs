@@ -29,6 +29,7 @@ mod replaced;
 pub mod resumed;
 mod room_ops;
 mod rooms;
+mod rooms_large;
 mod rules_alone;
 mod scenarios;
 mod scylla;

@@ -54,7 +54,7 @@ impl Alone {
         let gaps = gaps.into_iter().map(|(index, head, cursor)| Gap { conv: conv(index), head, cursor }).collect();
         self.step(|session, at, out| {
             session.compare_at_login();
-            let stamps = Stamped { since: Since::new([1; 16]), clean: true, retired: false };
+            let stamps = Stamped { since: Since::new([1; 16]), clean: true, retired: false, in_rooms: true };
             session.on_stamps(stamps, at, out);
             session.on_gaps(gaps, None, at, out);
             session.on_rooms(Vec::new(), None, at, out);

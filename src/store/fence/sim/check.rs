@@ -2,6 +2,7 @@
 
 use super::{
     home::{conv, kind, sender, user},
+    rooms::Folded,
     world::{CID_BASE, Replica, Stored, further},
 };
 use crate::model::{Counts, Seq};
@@ -17,9 +18,17 @@ pub(super) struct Promises {
     sent: Vec<(u8, Seq)>,
     /// Where the last mend said that all heads are.
     mended: Seq,
+    /// The conversation is a room.
+    rooms: bool,
+    /// What the visible rows make of it.
+    pub(super) folded: Folded,
 }
 
 impl Promises {
+    pub(super) fn of(rooms: bool) -> Self {
+        Self { rooms, ..Self::default() }
+    }
+
     /// A send was answered.
     pub(super) fn on_sent(&mut self, cid: u8, seq: Seq) -> Result<(), String> {
         if let Some((_, before)) = self.sent.iter().find(|(sent, before)| *sent == cid && *before != seq) {
@@ -59,6 +68,9 @@ impl Promises {
                         self.see(seq, row.cid)?;
                         if seq <= head {
                             self.check_counts(seq, &row)?;
+                            if self.rooms {
+                                self.folded.see(seq, &row)?;
+                            }
                         }
                     }
                     None if seq > head => {}
@@ -67,6 +79,9 @@ impl Promises {
             }
         }
         self.check_heads(replicas)?;
+        if self.rooms {
+            self.folded.check(replicas, head)?;
+        }
         for (a, b) in [(0, 1), (0, 2), (1, 2)] {
             let shown = |user: usize| further(replicas[a].heads[user], replicas[b].heads[user]).seq;
             let behind = |user: usize| shown(user) < self.concerned(user, self.mended, services);
@@ -112,7 +127,7 @@ impl Promises {
             self.counted.push(Counts::default());
         }
         if self.counted.len() == at {
-            self.counted.push(self.counted[at - 1].with(kind(row.cid), &conv(), &user(sender(row.cid))));
+            self.counted.push(self.counted[at - 1].with(kind(row.cid), &conv(self.rooms), &user(sender(row.cid))));
         }
         if row.counts == self.counted[at] { Ok(()) } else { Err(format!("the row at seq {seq} counts wrong")) }
     }
@@ -144,5 +159,5 @@ impl Promises {
 /// What a quorum of these two shows.
 pub(super) fn newest(a: &Replica, b: &Replica, seq: Seq) -> Option<Stored> {
     let (a, b) = (a.rows.get(&seq), b.rows.get(&seq));
-    a.into_iter().chain(b).max_by_key(|row| (row.timestamp, row.cid)).copied()
+    a.into_iter().chain(b).max_by_key(|row| (row.timestamp, row.cid)).cloned()
 }

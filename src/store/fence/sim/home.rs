@@ -3,20 +3,34 @@
 use super::{
     Mutant,
     check::newest,
-    world::{CIDS, Cell, Proposal, Replica, Shared, Stored, further},
+    rooms::{change, room_id},
+    world::{Cell, Proposal, Replica, Shared, Stored, further, take_member},
 };
 use crate::{
-    model::{Body, Cid, ConvId, Kind, NewMessage, Row, Seq, UserId},
-    store::fence::{Effect, Epoch, Event, Head, Limits, Placed, Raise, Role, Ticket},
+    model::{
+        Body, Cid, ConvId, Kind, NewMessage, Row, Seq, UserId,
+        room::{self, Member, RoomLimits, Standing},
+    },
+    store::StoreError,
+    store::fence::{Effect, Epoch, Event, Head, Limits, Placed, Raise, Role, RoomAt, Ticket},
 };
 
-const LIMITS: Limits = Limits { bucket: 4, rows: 2, bytes: 1 << 20, page: 2, cids: 3 };
+pub(super) const LIMITS: Limits = Limits {
+    bucket: 4,
+    rows: 2,
+    bytes: 1 << 20,
+    page: 2,
+    cids: 3,
+    events: 2,
+    members: 1,
+    room: RoomLimits { members: 3 },
+};
 
 /// Who waits.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Asker {
-    /// A client's send: which message.
-    Send(u8),
+    /// A client's send: which message, and the last seq that was answered when it came.
+    Send(u8, Seq),
     /// A mend, and the last seq that was answered when it came.
     Mend(Seq),
 }
@@ -60,6 +74,9 @@ enum Work {
 #[derive(Debug, Clone)]
 enum Question {
     Heads,
+    Room,
+    Events(Seq, Seq),
+    Members(Vec<usize>),
     Rows(Seq),
     Cids(Seq, Seq),
     Validate,
@@ -89,11 +106,15 @@ pub(super) struct Home {
     forged: Vec<Placed>,
     /// The last write was an adoption.
     adopting: bool,
+    /// Something was written since the last validation.
+    wrote: bool,
+    /// What is applied next was found by a recovery.
+    catching_up: bool,
 }
 
 /// Message 4 is none: something that happened, which is not counted.
 pub(super) fn kind(cid: u8) -> Kind {
-    if cid == 4 { Kind::Event } else { Kind::Message }
+    if cid == 4 || change(cid).is_some() { Kind::Event } else { Kind::Message }
 }
 
 /// Who writes a message.
@@ -101,8 +122,8 @@ pub(super) fn sender(cid: u8) -> usize {
     usize::from(cid % 2)
 }
 
-pub(super) fn conv() -> ConvId {
-    ConvId::direct(&user(0), &user(1))
+pub(super) fn conv(rooms: bool) -> ConvId {
+    if rooms { ConvId::room(&room_id()) } else { ConvId::direct(&user(0), &user(1)) }
 }
 
 pub(super) fn user(number: usize) -> UserId {
@@ -117,10 +138,20 @@ fn number(cid: &Cid) -> u8 {
     cid.as_str().parse().unwrap()
 }
 
+fn body(number: u8) -> Body {
+    change(number).map_or_else(|| Body::text("x"), |change| change.to_body())
+}
+
 fn row(seq: Seq, stored: Stored) -> Placed {
-    let Stored { w, pw, counts, service, cid: number, .. } = stored;
-    let (sender, cid, body) = (user(sender(number)), cid(number), Body::text("x"));
-    Placed { row: Row { seq, kind: kind(number), sender, service, cid, ts: 1, body, counts, refs: None }, w, pw }
+    let Stored { w, pw, counts, service, cid: number, event, made, .. } = stored;
+    let (sender, cid, body) = (user(sender(number)), cid(number), body(number));
+    Placed {
+        row: Row { seq, kind: kind(number), sender, service, cid, ts: 1, body, counts, refs: None },
+        w,
+        pw,
+        event,
+        made,
+    }
 }
 
 impl Home {
@@ -135,6 +166,8 @@ impl Home {
             seen_alive: false,
             forged: Vec::new(),
             adopting: false,
+            wrote: false,
+            catching_up: false,
         }
     }
 
@@ -171,7 +204,7 @@ impl Home {
             let Work::Write { cells, sent, .. } = work else { continue };
             for (replica, sent) in sent.iter().enumerate() {
                 let missing = cells.iter().zip(sent).filter(|(_, sent)| !**sent);
-                missing.for_each(|(cell, _)| shared.later(replica, *cell));
+                missing.for_each(|(cell, _)| shared.later(replica, cell.clone()));
             }
         }
         self.role = None;
@@ -235,19 +268,19 @@ impl Home {
     fn serve(&mut self, epoch: Epoch, shared: &mut Shared) -> Result<(), String> {
         match shared.random.below(14) {
             0..=2 => {
-                let message = shared.random.below(CIDS) as u8;
+                let message = shared.some_message();
                 let name = self.name;
                 shared.note(|| format!("{name} gets message {message}"));
                 let new = NewMessage {
                     kind: kind(message),
                     service: shared.is_of_service(message),
-                    ..NewMessage::of_user(user(sender(message)), cid(message), 1, Body::text("x"))
+                    ..NewMessage::of_user(user(sender(message)), cid(message), 1, body(message))
                 };
-                let role = self.role.get_or_insert_with(|| (epoch, Role::new(conv(), epoch, LIMITS)));
-                role.1.submit(Asker::Send(message), new);
+                let role = self.role.get_or_insert_with(|| (epoch, Role::new(conv(shared.rooms), epoch, LIMITS)));
+                role.1.submit(Asker::Send(message, shared.promises.last()), new);
             }
             5 if shared.mends => {
-                let role = self.role.get_or_insert_with(|| (epoch, Role::new(conv(), epoch, LIMITS)));
+                let role = self.role.get_or_insert_with(|| (epoch, Role::new(conv(shared.rooms), epoch, LIMITS)));
                 role.1.mend(Asker::Mend(shared.promises.last()));
             }
             3 if shared.random.one_in(8) => self.hand_over(epoch, shared),
@@ -316,6 +349,19 @@ impl Home {
                 return shared.promises.on_mended(asked, seq);
             }
             Done::Event(Event::Rows { rows, more }) => self.tamper_rows(rows, more, shared),
+            Done::Event(Event::Members(mut members)) => {
+                if shared.is(Mutant::AnybodyIsMember) {
+                    members.iter_mut().for_each(|member| member.standing = Standing::Member(room::Role::Member));
+                }
+                Event::Members(members)
+            }
+            Done::Event(Event::Events(mut rows)) => {
+                self.catching_up = true;
+                if shared.is(Mutant::LastEventOnly) {
+                    rows.drain(..rows.len().saturating_sub(1));
+                }
+                Event::Events(rows)
+            }
             Done::Event(event) => event,
         };
         if matches!(event, Event::Validated) {
@@ -368,13 +414,29 @@ impl Home {
     fn start(&mut self, effect: Effect<Asker>, epoch: Epoch, shared: &mut Shared) -> Result<(), String> {
         let what = match effect {
             Effect::ReadHeads => Question::Heads,
+            Effect::ReadRoom => Question::Room,
+            Effect::ReadEvents { last, above } => Question::Events(last, above),
+            Effect::ReadMembers(users) => {
+                Question::Members(users.iter().map(|asked| usize::from(*asked == user(1))).collect())
+            }
+            Effect::Apply(members) => {
+                self.start_apply(&members, shared);
+                return Ok(());
+            }
             Effect::ReadRows { from } => Question::Rows(from),
             Effect::ReadCids { upto, down_to } => Question::Cids(upto, down_to),
             Effect::Validate if self.skips_validation(shared) => {
                 self.feed(Event::Validated);
                 return Ok(());
             }
-            Effect::Validate => Question::Validate,
+            Effect::Validate if shared.is(Mutant::RefusalNotValidated) && !self.wrote => {
+                self.feed(Event::Validated);
+                return Ok(());
+            }
+            Effect::Validate => {
+                self.wrote = false;
+                Question::Validate
+            }
             Effect::Look { asked, top } => {
                 Question::Look(asked.iter().map(|look| (number(&look.cid), look.at)).collect(), top)
             }
@@ -386,10 +448,17 @@ impl Home {
                 self.start_raise(&raise, shared);
                 return Ok(());
             }
-            Effect::Answer(Asker::Send(message), result) => {
+            Effect::Answer(Asker::Send(message, asked), result) => {
                 let name = self.name;
                 shared.note(|| format!("{name} answers {message}: {result:?}"));
-                return result.map_or(Ok(()), |appended| shared.promises.on_sent(message, appended.seq));
+                return match result {
+                    Ok(appended) => shared.promises.on_sent(message, appended.seq),
+                    Err(StoreError::Denied(denied)) => {
+                        shared.promises.folded.on_denied(message, asked, denied);
+                        Ok(())
+                    }
+                    Err(_) => Ok(()),
+                };
             }
             Effect::Mended(Asker::Mend(asked), seq) if shared.is(Mutant::MendNotValidated) => {
                 return shared.promises.on_mended(asked, seq);
@@ -417,11 +486,18 @@ impl Home {
         let adoption = rows.iter().any(|placed| placed.w != epoch);
         shared.adopted += usize::from(adoption);
         self.adopting = adoption;
+        self.wrote = true;
+        self.catching_up = false;
+        if shared.is(Mutant::ApplyUnvalidated) {
+            for (user, member) in rows.iter().filter_map(|placed| placed.made.as_deref()?.member.clone()) {
+                (0..3).for_each(|replica| shared.later(replica, member_cell(&user, &member)));
+            }
+        }
         if adoption && shared.is(Mutant::NoAdoption) {
             return self.feed(Event::Written);
         }
         let cells = rows.iter().flat_map(|placed| {
-            let Placed { mut row, mut w, mut pw } = placed.clone();
+            let Placed { mut row, mut w, mut pw, event, made } = placed.clone();
             let same = |real: &&Placed| (real.row.seq, &real.row.cid, real.w) == (row.seq, &row.cid, w);
             if let Some(real) = self.forged.iter().find(same) {
                 (pw, row.counts) = (real.pw, real.row.counts);
@@ -431,7 +507,8 @@ impl Home {
             }
             let cid = number(&row.cid);
             let Row { seq, counts, service, .. } = row;
-            [Cell::Row(seq, Stored { timestamp: epoch, cid, w, pw, counts, service }), Cell::Cid(cid, epoch, seq)]
+            let stored = Stored { timestamp: epoch, cid, w, pw, counts, service, event, made };
+            [Cell::Row(seq, stored), Cell::Cid(cid, epoch, seq)]
         });
         let cells: Vec<Cell> = cells.collect();
         let name = self.name;
@@ -446,25 +523,48 @@ impl Home {
         };
         let head = Head { seq: raise.upto, counts: raise.counts };
         let users = (0..2).filter(|number| spared != Some(user(*number)));
-        let cells: Vec<Cell> = users.map(|user| Cell::Head(user, head)).collect();
+        let mut cells: Vec<Cell> = users.map(|user| Cell::Head(user, head)).collect();
+        if shared.rooms {
+            let mut at = RoomAt { head, event: raise.event, room: raise.room.as_deref().cloned() };
+            if shared.is(Mutant::HeadWithoutRoom) {
+                let room = RoomAt { room: at.room.take(), ..RoomAt::default() };
+                (0..3).for_each(|replica| shared.later(replica, Cell::Room(room.clone())));
+            }
+            cells = vec![Cell::Room(at)];
+        }
         if shared.is(Mutant::AnswerBeforeHeads) {
             self.feed(Event::Raised);
             for replica in 0..3 {
-                cells.iter().for_each(|cell| shared.later(replica, *cell));
+                cells.iter().for_each(|cell| shared.later(replica, cell.clone()));
             }
             return;
         }
         let needed = if shared.is(Mutant::OneHead) { 1 } else { cells.len() };
         for cell in &cells[needed..] {
-            (0..3).for_each(|replica| shared.later(replica, *cell));
+            (0..3).for_each(|replica| shared.later(replica, cell.clone()));
         }
         self.push_write(cells[..needed].to_vec(), Event::Raised);
+    }
+
+    fn start_apply(&mut self, members: &[(UserId, Member)], shared: &mut Shared) {
+        let cells: Vec<Cell> = members.iter().map(|(user, member)| member_cell(user, member)).collect();
+        let skips = self.catching_up && shared.is(Mutant::CatchUpNotWritten);
+        if skips || shared.is(Mutant::ApplyNotAwaited) {
+            self.feed(Event::Applied);
+            cells.iter().for_each(|cell| (0..3).for_each(|replica| shared.later(replica, cell.clone())));
+            return;
+        }
+        self.push_write(cells, Event::Applied);
     }
 
     fn push_write(&mut self, cells: Vec<Cell>, done: Event) {
         let sent = std::array::from_fn(|_| vec![false; cells.len()]);
         self.work.push(Work::Write { cells, sent, done });
     }
+}
+
+fn member_cell(of: &UserId, member: &Member) -> Cell {
+    Cell::Member(usize::from(*of == user(1)), member.clone())
 }
 
 /// What became of a piece of work.
@@ -482,7 +582,7 @@ fn write(cells: &[Cell], sent: &mut [Vec<bool>; 3], done: &Event, shared: &mut S
     let torn = shared.random.one_in(3);
     for (cell, sent) in cells.iter().zip(&mut sent[replica]) {
         if !torn || shared.random.one_in(2) {
-            shared.replicas[replica].take(*cell);
+            shared.replicas[replica].take(cell.clone());
             *sent = true;
         }
     }
@@ -494,7 +594,7 @@ fn write(cells: &[Cell], sent: &mut [Vec<bool>; 3], done: &Event, shared: &mut S
 fn leave_the_rest(cells: &[Cell], sent: &[Vec<bool>; 3], shared: &mut Shared) {
     for (replica, sent) in sent.iter().enumerate() {
         let missing = cells.iter().zip(sent).filter(|(_, sent)| !**sent);
-        missing.for_each(|(cell, _)| shared.later(replica, *cell));
+        missing.for_each(|(cell, _)| shared.later(replica, cell.clone()));
     }
 }
 
@@ -516,6 +616,25 @@ fn read(what: &Question, sample: &mut Option<(usize, Sample)>, incarnation: u64,
         Question::Confirm(asked, seq) => Done::Confirmed(*asked, *seq),
         Question::Validate => Done::Event(Event::Validated),
         Question::Heads => Done::Event(Event::Heads(merged.head())),
+        Question::Room => Done::Event(Event::Room(merged.room)),
+        Question::Members(users) => {
+            let member = |user: &usize| merged.members[*user].clone().unwrap_or(Member::STRANGER);
+            Done::Event(Event::Members(users.iter().map(member).collect()))
+        }
+        Question::Events(last, above) => {
+            let mut found = Vec::new();
+            let mut at = *last;
+            while at > *above
+                && let Some(stored) = merged.rows.get(&at)
+                && let Some(made) = &stored.made
+            {
+                found.push((at, (**made).clone()));
+                at = stored.event;
+            }
+            found.reverse();
+            found.truncate(LIMITS.events);
+            Done::Event(Event::Events(found))
+        }
         Question::Rows(from) => {
             let rows = dense(&merged, *from, LIMITS.page);
             let more = rows.len() == LIMITS.page;
@@ -524,7 +643,8 @@ fn read(what: &Question, sample: &mut Option<(usize, Sample)>, incarnation: u64,
         Question::Cids(upto, down_to) => {
             let all: Vec<_> = (*down_to..=*upto).rev().take(LIMITS.cids).collect();
             let from = if all.len() < LIMITS.cids { *down_to } else { *all.last().unwrap_or(upto) };
-            let found = all.iter().filter_map(|seq| merged.rows.get(seq).map(|stored| (*seq, row(*seq, *stored))));
+            let found =
+                all.iter().filter_map(|seq| merged.rows.get(seq).map(|stored| (*seq, row(*seq, stored.clone()))));
             let found = found.map(|(seq, placed)| (seq, placed.row.sender, placed.row.cid)).collect();
             let nothing = Event::Cids { found: Vec::new(), from: 0 };
             Done::Event(if shared.is(Mutant::NoDedupe) { nothing } else { Event::Cids { found, from } })
@@ -542,15 +662,15 @@ fn look(cid: u8, at: Option<Seq>, top: Seq, merged: &Replica, shared: &Shared) -
     let at = at.or_else(|| merged.cids.get(&cid).map(|(_, seq)| *seq))?;
     if shared.is(Mutant::CidRowAlone) {
         let (counts, service) = Default::default();
-        return Some(row(at, Stored { timestamp: 0, cid, w: 0, pw: 0, counts, service }).row);
+        let stored = Stored { timestamp: 0, cid, w: 0, pw: 0, counts, service, event: 0, made: None };
+        return Some(row(at, stored).row);
     }
     let stored = merged.rows.get(&at).filter(|stored| at <= top && stored.cid == cid)?;
-    Some(row(at, *stored).row)
+    Some(row(at, stored.clone()).row)
 }
 
 fn copy(replica: &Replica) -> Replica {
-    let Replica { rows, cids, heads, fenced } = replica;
-    Replica { rows: rows.clone(), cids: cids.clone(), heads: *heads, fenced: fenced.clone() }
+    replica.clone()
 }
 
 fn merge(a: &Replica, b: &Replica) -> Replica {
@@ -564,11 +684,15 @@ fn merge(a: &Replica, b: &Replica) -> Replica {
         let at = merged.cids.entry(*cid).or_insert(*place);
         *at = (*at).max(*place);
     }
+    merged.room.take(b.room.clone());
+    for (at, member) in merged.members.iter_mut().zip(b.members.clone()) {
+        member.into_iter().for_each(|member| take_member(at, member));
+    }
     merged.heads = [further(a.heads[0], b.heads[0]), further(a.heads[1], b.heads[1])];
     merged
 }
 
 /// The rows from `from` on, as far as none is missing.
 fn dense(replica: &Replica, from: Seq, most: usize) -> Vec<Placed> {
-    (from..).map_while(|seq| replica.rows.get(&seq).map(|stored| row(seq, *stored))).take(most).collect()
+    (from..).map_while(|seq| replica.rows.get(&seq).map(|stored| row(seq, stored.clone()))).take(most).collect()
 }

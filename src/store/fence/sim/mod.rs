@@ -7,6 +7,7 @@
 
 mod check;
 mod home;
+mod rooms;
 mod world;
 
 use world::World;
@@ -60,6 +61,20 @@ pub(crate) enum Mutant {
     SpareService,
     /// A mend is answered though the incarnation was fenced meanwhile.
     MendNotValidated,
+    /// F10: whoever the store is asked about is a member.
+    AnybodyIsMember,
+    /// F10: a refusal is answered though the incarnation was fenced meanwhile.
+    RefusalNotValidated,
+    /// F10: the heads are raised before the members are at quorums.
+    ApplyNotAwaited,
+    /// F10: members are written before the row is validated.
+    ApplyUnvalidated,
+    /// F10: a recovery does not write what no table has.
+    CatchUpNotWritten,
+    /// F10: a recovery applies the last event only.
+    LastEventOnly,
+    /// F10: the head is written without the room as of there.
+    HeadWithoutRoom,
 }
 
 impl Mutant {
@@ -90,6 +105,19 @@ impl Mutant {
     ];
 }
 
+impl Mutant {
+    /// The rules of rooms.
+    const OF_ROOMS: [Self; 7] = [
+        Self::AnybodyIsMember,
+        Self::RefusalNotValidated,
+        Self::ApplyNotAwaited,
+        Self::ApplyUnvalidated,
+        Self::CatchUpNotWritten,
+        Self::LastEventOnly,
+        Self::HeadWithoutRoom,
+    ];
+}
+
 /// A small generator: a schedule is its seed.
 #[derive(Debug, Clone)]
 pub(crate) struct Random(u64);
@@ -115,14 +143,14 @@ impl Random {
 const STEPS: usize = 160;
 
 /// Runs one schedule: what was broken, and what happened.
-fn run(seed: u64, mutant: Option<Mutant>) -> Option<String> {
-    let mut world = World::new(seed, mutant);
+fn run(seed: u64, mutant: Option<Mutant>, rooms: bool) -> Option<String> {
+    let mut world = World::new(seed, mutant, rooms);
     (0..STEPS).find_map(|_| world.step().err()).map(|fault| format!("{fault}\n{}", world.history()))
 }
 
 /// Runs schedules until one breaks a promise.
-fn search(mutant: Option<Mutant>, schedules: u64) -> Option<(u64, String)> {
-    (1..=schedules).find_map(|seed| run(seed, mutant).map(|fault| (seed, fault)))
+fn search(mutant: Option<Mutant>, schedules: u64, rooms: bool) -> Option<(u64, String)> {
+    (1..=schedules).find_map(|seed| run(seed, mutant, rooms).map(|fault| (seed, fault)))
 }
 
 /// As many as the environment says: for a long run of a release build.
@@ -132,7 +160,7 @@ fn schedules(default: u64) -> u64 {
 
 #[test]
 fn nothing_is_lost_doubled_or_changed_whatever_happens() {
-    if let Some((seed, fault)) = search(None, schedules(20_000)) {
+    if let Some((seed, fault)) = search(None, schedules(20_000), false) {
         panic!("schedule {seed}: {fault}");
     }
 }
@@ -141,7 +169,7 @@ fn nothing_is_lost_doubled_or_changed_whatever_happens() {
 fn schedules_get_somewhere() {
     let (mut answered, mut epochs, mut adopted, mut mended) = (0, 0, 0, 0);
     for seed in 1..=500 {
-        let mut world = World::new(seed, None);
+        let mut world = World::new(seed, None, false);
         (0..STEPS).for_each(|_| world.step().unwrap());
         answered += world.answered();
         epochs += world.epochs();
@@ -160,9 +188,45 @@ const RARE: [(Mutant, u64); 2] = [(Mutant::GrowingEpochsFollow, 77_944), (Mutant
 #[test]
 fn every_rule_is_needed() {
     let is_caught = |mutant: Mutant| {
-        let known = RARE.iter().find(|(rare, _)| *rare == mutant).and_then(|(_, seed)| run(*seed, Some(mutant)));
-        known.is_some() || search(Some(mutant), schedules(400_000)).is_some()
+        let known = RARE.iter().find(|(rare, _)| *rare == mutant).and_then(|(_, seed)| run(*seed, Some(mutant), false));
+        known.is_some() || search(Some(mutant), schedules(400_000), false).is_some()
     };
     let missed: Vec<_> = Mutant::ALL.into_iter().filter(|mutant| !is_caught(*mutant)).collect();
+    assert!(missed.is_empty(), "the simulation does not see these broken: {missed:?}");
+}
+
+#[test]
+fn nobody_writes_to_a_room_who_may_not_whatever_happens() {
+    if let Some((seed, fault)) = search(None, schedules(20_000), true) {
+        panic!("schedule {seed}: {fault}");
+    }
+}
+
+#[test]
+fn schedules_of_rooms_get_somewhere() {
+    let (mut answered, mut denied, mut adopted) = (0, 0, 0);
+    for seed in 1..=500 {
+        let mut world = World::new(seed, None, true);
+        (0..STEPS).for_each(|_| world.step().unwrap());
+        answered += world.answered();
+        denied += world.denied();
+        adopted += world.adopted();
+    }
+    assert!(
+        answered > 200 && denied > 300 && adopted > 50,
+        "{answered} answers, {denied} refusals, {adopted} adoptions"
+    );
+}
+
+#[test]
+fn every_rule_of_rooms_is_needed() {
+    let is_caught = |mutant| {
+        let found = search(Some(mutant), schedules(100_000), true);
+        if let Some((seed, fault)) = &found {
+            println!("{mutant:?}, schedule {seed}: {}", fault.lines().next().unwrap_or_default());
+        }
+        found.is_some()
+    };
+    let missed: Vec<_> = Mutant::OF_ROOMS.into_iter().filter(|mutant| !is_caught(*mutant)).collect();
     assert!(missed.is_empty(), "the simulation does not see these broken: {missed:?}");
 }

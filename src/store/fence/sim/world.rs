@@ -6,10 +6,11 @@ use super::{
     Mutant, Random,
     check::Promises,
     home::{Home, Phase, sender},
+    rooms::ROOM_CIDS,
 };
 use crate::{
-    model::{Counts, Seq},
-    store::fence::{Epoch, Head},
+    model::{Counts, Seq, room::Member},
+    store::fence::{Epoch, Head, Made, RoomAt},
 };
 
 /// Message 0 is called 'a'.
@@ -20,7 +21,7 @@ pub(super) const CIDS: usize = 5;
 pub(super) const HOMES: usize = 3;
 
 /// A row on a replica.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Stored {
     pub(super) timestamp: Epoch,
     pub(super) cid: u8,
@@ -28,25 +29,32 @@ pub(super) struct Stored {
     pub(super) pw: Epoch,
     pub(super) counts: Counts,
     pub(super) service: bool,
+    pub(super) event: Seq,
+    pub(super) made: Option<Box<Made>>,
 }
 
 /// One copy of everything.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Replica {
     pub(super) rows: BTreeMap<Seq, Stored>,
     /// Cid rows: timestamp and seq.
     pub(super) cids: BTreeMap<u8, (Epoch, Seq)>,
     pub(super) heads: [Head; 2],
+    /// The room's row; its head is the one of both users.
+    pub(super) room: RoomAt,
+    pub(super) members: [Option<Member>; 2],
     pub(super) fenced: Vec<u64>,
 }
 
 /// One cell on its way to one replica.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) enum Cell {
     Row(Seq, Stored),
     Cid(u8, Epoch, Seq),
     Head(usize, Head),
     Fence(u64),
+    Room(RoomAt),
+    Member(usize, Member),
 }
 
 /// The larger head; a register keeps the first of two equal ones, which must be the same.
@@ -63,7 +71,7 @@ impl Replica {
     pub(super) fn take(&mut self, cell: Cell) {
         match cell {
             Cell::Row(seq, row) => {
-                let at = self.rows.entry(seq).or_insert(row);
+                let at = self.rows.entry(seq).or_insert_with(|| row.clone());
                 if (row.timestamp, row.cid) > (at.timestamp, at.cid) {
                     *at = row;
                 }
@@ -74,7 +82,32 @@ impl Replica {
             }
             Cell::Head(user, head) => self.heads[user] = further(self.heads[user], head),
             Cell::Fence(incarnation) => self.fenced.push(incarnation),
+            Cell::Room(at) => {
+                self.heads = self.heads.map(|head| further(head, at.head));
+                self.room.take(at);
+            }
+            Cell::Member(user, member) => take_member(&mut self.members[user], member),
         }
+    }
+}
+
+impl RoomAt {
+    /// A copy's columns: each is the one with the higher timestamp.
+    pub(super) fn take(&mut self, other: Self) {
+        if other.head.seq > self.head.seq {
+            (self.head, self.event) = (other.head, other.event);
+        }
+        let applied = |at: &Self| at.room.as_ref().map_or(0, |room| room.applied);
+        if applied(&other) > applied(self) {
+            self.room = other.room;
+        }
+    }
+}
+
+/// A member's row is the one with the higher timestamp; of two with the same one keeps the first, which must be the same.
+pub(super) fn take_member(at: &mut Option<Member>, member: Member) {
+    if at.as_ref().is_none_or(|at| at.changed < member.changed) {
+        *at = Some(member);
     }
 }
 
@@ -104,6 +137,8 @@ pub(super) struct Shared {
     pub(super) mended: usize,
     /// In every fourth schedule the second user is a service.
     services: bool,
+    /// The conversation is a room.
+    pub(super) rooms: bool,
     history: Vec<String>,
 }
 
@@ -119,6 +154,11 @@ impl Shared {
     /// Whether a service writes this message.
     pub(super) fn is_of_service(&self, cid: u8) -> bool {
         self.services && sender(cid) == 1
+    }
+
+    /// Any message that clients send.
+    pub(super) fn some_message(&mut self) -> u8 {
+        if self.rooms { ROOM_CIDS[self.random.below(ROOM_CIDS.len())] } else { self.random.below(CIDS) as u8 }
     }
 
     pub(super) fn new_incarnation(&mut self) -> u64 {
@@ -157,7 +197,7 @@ pub(super) struct World {
 }
 
 impl World {
-    pub(super) fn new(seed: u64, mutant: Option<Mutant>) -> Self {
+    pub(super) fn new(seed: u64, mutant: Option<Mutant>, rooms: bool) -> Self {
         let mut shared = Shared {
             random: Random::new(seed),
             mutant,
@@ -166,11 +206,12 @@ impl World {
             slot: (1, 1),
             proposals: Vec::new(),
             incarnations: 0,
-            promises: Promises::default(),
+            promises: Promises::of(rooms),
             adopted: 0,
             mends: seed % 2 == 1,
             mended: 0,
-            services: seed % 4 == 3,
+            services: !rooms && seed % 4 == 3,
+            rooms,
             history: Vec::new(),
         };
         let mut homes: Vec<Home> = (0..HOMES).map(|name| Home::new(name, shared.new_incarnation())).collect();
@@ -184,6 +225,10 @@ impl World {
 
     pub(super) fn answered(&self) -> usize {
         self.shared.promises.answered()
+    }
+
+    pub(super) fn denied(&self) -> usize {
+        self.shared.promises.folded.denied()
     }
 
     pub(super) fn epochs(&self) -> u64 {

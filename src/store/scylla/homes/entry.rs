@@ -11,7 +11,7 @@ use tokio::sync::{Notify, oneshot};
 
 use super::{Inner, io::Done};
 use crate::{
-    model::{Audience, ConvId, NewMessage, Seq},
+    model::{ConvId, NewMessage, Seq},
     store::{
         Appended, StoreResult,
         fence::{Effect, Epoch, Limits, Role, Ticket},
@@ -38,7 +38,6 @@ impl Ticket for Caller {
 /// A conversation in one epoch of its slot.
 pub(super) struct Entry {
     pub(super) conv: ConvId,
-    pub(super) audience: Audience,
     pub(super) slot: Slot,
     pub(super) epoch: Epoch,
     state: Mutex<State>,
@@ -55,10 +54,10 @@ struct State {
 }
 
 impl Entry {
-    pub(super) fn new(conv: ConvId, audience: Audience, slot: Slot, epoch: Epoch, limits: Limits) -> Self {
+    pub(super) fn new(conv: ConvId, slot: Slot, epoch: Epoch, limits: Limits) -> Self {
         let state = State { role: Some(Role::new(conv.clone(), epoch, limits)), driven: false, used: 0 };
         let (state, cids, wake) = (Mutex::new(state), AtomicUsize::new(0), Notify::new());
-        Self { conv, audience, slot, epoch, state, cids, wake }
+        Self { conv, slot, epoch, state, cids, wake }
     }
 
     /// Takes sends; true when nothing drives the conversation: the caller must.

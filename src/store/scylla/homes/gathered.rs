@@ -20,9 +20,10 @@ use super::{
     entry::Entry,
     io::{Values, key_of},
     raiser::{Raise, head_values},
+    rooms::{RoomRaise, encode_made},
 };
 use crate::{
-    model::{ConvId, Device, ReadMark, Seq, UserId},
+    model::{ConvId, Device, ReadMark, RoomId, Seq, UserId},
     store::{
         StoreError, StoreResult,
         fence::Placed,
@@ -48,6 +49,8 @@ pub(super) enum Write {
         rows: Arc<[Placed]>,
         /// The `cid_key` of each.
         keys: Vec<String>,
+        /// In a room, what each made of it.
+        made: Vec<Vec<u8>>,
     },
     /// Rows of an inbox, with their stamp.
     Raise(Arc<Raise>),
@@ -57,27 +60,46 @@ pub(super) enum Write {
     Cursor { device: Device, conv: ConvId, seq: Seq },
     /// How far the furthest of a user's devices has.
     Delivered { user: UserId, conv: ConvId, seq: Seq },
+    /// A room, and its head.
+    Room(Box<RoomRaise>),
+    /// How far a user has read a room.
+    Mark { user: UserId, conv: ConvId, mark: ReadMark },
+    /// How a user stands to a room, encoded, as of the event at `at`: for the room.
+    Member { room: RoomId, user: UserId, member: Vec<u8>, at: i64 },
+    /// The same for the user.
+    RoomOf { user: UserId, conv: ConvId, member: Vec<u8>, at: i64 },
 }
 
 impl Write {
-    pub(super) fn rows(entry: &Arc<Entry>, rows: &Arc<[Placed]>) -> Self {
+    pub(super) fn rows(entry: &Arc<Entry>, rows: &Arc<[Placed]>) -> StoreResult<Self> {
         let keys = rows.iter().map(|placed| key_of(placed.row.sender.as_str(), placed.row.cid.as_str())).collect();
-        Self::Rows { entry: entry.clone(), rows: rows.clone(), keys }
+        let made =
+            if entry.conv.is_room() { rows.iter().map(encode_made).collect::<Result<_, _>>()? } else { Vec::new() };
+        Ok(Self::Rows { entry: entry.clone(), rows: rows.clone(), keys, made })
     }
 
     fn bytes(&self) -> usize {
         match self {
-            Self::Rows { rows, .. } => rows.iter().map(|placed| placed.row.body.size() + ROW).sum(),
+            Self::Rows { rows, made, .. } => {
+                let bodies: usize = rows.iter().map(|placed| placed.row.body.size() + ROW).sum();
+                bodies + made.iter().map(Vec::len).sum::<usize>()
+            }
             Self::Raise(raise) => {
                 REGISTER + raise.parts.values().map(|part| part.preview().len() + HEAD).sum::<usize>()
             }
-            Self::Settle { .. } | Self::Cursor { .. } | Self::Delivered { .. } => REGISTER,
+            Self::Room(raise) => HEAD + raise.size(),
+            Self::Settle { .. }
+            | Self::Cursor { .. }
+            | Self::Delivered { .. }
+            | Self::Mark { .. }
+            | Self::Member { .. }
+            | Self::RoomOf { .. } => REGISTER,
         }
     }
 
     fn add<'a>(&'a self, cql: &Statements, batch: &mut Batch, values: &mut Vec<Values<'a>>) {
         match self {
-            Self::Rows { entry, rows, keys } => add_rows(cql, batch, values, entry, rows, keys),
+            Self::Rows { entry, rows, keys, made } => add_rows(cql, batch, values, entry, rows, (keys, made)),
             Self::Raise(raise) => add_raise(cql, batch, values, raise),
             Self::Settle { user, life, number } => {
                 let stamp = signed(number * 2);
@@ -94,6 +116,29 @@ impl Write {
                 batch.append_statement(cql.raise_delivered.clone());
                 values.push(Values::Delivered((user.as_str(), conv.as_str(), signed(*seq), signed(*seq))));
             }
+            Self::Room(raise) => {
+                batch.append_statement(cql.raise_room.clone());
+                values.push(Values::RoomHead(raise.head()));
+                if let Some(state) = raise.state() {
+                    batch.append_statement(cql.room_state.clone());
+                    values.push(Values::RoomState(state));
+                }
+            }
+            Self::Mark { user, conv, mark: ReadMark { seq, counts } } => {
+                let (read, first, second) = (signed(*seq), signed(counts.first), signed(counts.second));
+                batch.append_statement(cql.raise_read_mark.clone());
+                values.push(Values::Mark((user.as_str(), conv.as_str(), read, first, second, read)));
+            }
+            Self::Member { room, user, member, at } => {
+                batch.append_statement(cql.write_member.clone());
+                values.push(Values::Member((room.as_str(), user.as_str(), member, *at)));
+            }
+            Self::RoomOf { user, conv, member, at } => {
+                batch.append_statement(cql.write_room_of.clone());
+                values.push(Values::Member((user.as_str(), conv.as_str(), member, *at)));
+                batch.append_statement(cql.in_rooms.clone());
+                values.push(Values::InRooms((user.as_str(),)));
+            }
         }
     }
 }
@@ -104,19 +149,43 @@ fn add_rows<'a>(
     values: &mut Vec<Values<'a>>,
     entry: &'a Entry,
     rows: &'a [Placed],
-    keys: &'a [String],
+    (keys, made): (&'a [String], &'a [Vec<u8>]),
 ) {
     let (conv, epoch) = (entry.conv.as_str(), signed(entry.epoch));
-    for (Placed { row, w, pw }, key) in rows.iter().zip(keys) {
+    for (n, (Placed { row, w, pw, event, .. }, key)) in rows.iter().zip(keys).enumerate() {
         let (bucket, seq) = (signed(bucket_of(row.seq)), signed(row.seq));
         let body = row.body.as_msgpack().as_ref();
         let (sender, cid) = (row.sender.as_str(), row.cid.as_str());
-        batch.append_statement(cql.write_message.clone());
         let (w, pw) = (signed(*w), signed(*pw));
         let (kind, ts, service) = (row.kind.byte().cast_signed(), signed(row.ts), row.service);
         let (first, second) = (signed(row.counts.first), signed(row.counts.second));
-        let row = (conv, bucket, seq, kind, sender, service, cid, ts, body, first, second, w, pw, epoch);
-        values.push(Values::Message(row));
+        if let Some(made) = made.get(n) {
+            batch.append_statement(cql.write_room_message.clone());
+            let event = signed(*event);
+            let row = (
+                conv,
+                bucket,
+                seq,
+                kind,
+                sender,
+                service,
+                cid,
+                ts,
+                body,
+                first,
+                second,
+                w,
+                pw,
+                event,
+                made.as_slice(),
+                epoch,
+            );
+            values.push(Values::RoomMessage(row));
+        } else {
+            batch.append_statement(cql.write_message.clone());
+            let row = (conv, bucket, seq, kind, sender, service, cid, ts, body, first, second, w, pw, epoch);
+            values.push(Values::Message(row));
+        }
         batch.append_statement(cql.write_cid.clone());
         values.push(Values::Cid((conv, bucket, key, seq, epoch)));
     }

@@ -17,11 +17,12 @@ use super::{
     gathered::Write,
     pulse::SLOW,
     raiser::{HeadAndMarkValues, HeadValues, Part},
+    rooms::{RoomHeadValues, decode_made},
 };
 use crate::{
     model::{Cid, Row, Seq, UserId},
     store::{
-        StoreError, StoreResult,
+        StoreError, StoreResult, audience_of,
         fence::{Effect, Event, Look, Placed, Raise},
         scylla::{
             BUCKET, bucket_of,
@@ -45,10 +46,14 @@ pub(super) enum Done {
 }
 
 /// ScyllaDB takes at most 100 keys in an IN.
-const MAX_IN: usize = 64;
+pub(super) const MAX_IN: usize = 64;
 
 /// A message row: conversation, bucket, seq, kind, sender, whether that is a service, cid, time, body, counts, `w`, `pw`, epoch.
 type MessageValues<'a> = (&'a str, i64, i64, i8, &'a str, bool, &'a str, i64, &'a [u8], i64, i64, i64, i64, i64);
+
+/// The same of a room, with the last event below it and what it made, if it is one, before the epoch.
+type RoomMessageValues<'a> =
+    (&'a str, i64, i64, i8, &'a str, bool, &'a str, i64, &'a [u8], i64, i64, i64, i64, i64, &'a [u8], i64);
 
 /// The values of the kinds of statement in a batch.
 pub(super) enum Values<'a> {
@@ -60,6 +65,11 @@ pub(super) enum Values<'a> {
     Stamp((i64, &'a str, i64, &'a str)),
     Cursor((&'a str, &'a str, i64, &'a str, i64, i64)),
     Delivered((&'a str, &'a str, i64, i64)),
+    RoomMessage(RoomMessageValues<'a>),
+    RoomHead(RoomHeadValues<'a>),
+    RoomState((&'a str, &'a [u8], i64)),
+    Member((&'a str, &'a str, &'a [u8], i64)),
+    InRooms((&'a str,)),
 }
 
 impl SerializeRow for Values<'_> {
@@ -73,6 +83,11 @@ impl SerializeRow for Values<'_> {
             Self::Stamp(values) => values.serialize(ctx, writer),
             Self::Cursor(values) => values.serialize(ctx, writer),
             Self::Delivered(values) => values.serialize(ctx, writer),
+            Self::RoomMessage(values) => values.serialize(ctx, writer),
+            Self::RoomHead(values) => values.serialize(ctx, writer),
+            Self::RoomState(values) => values.serialize(ctx, writer),
+            Self::Member(values) => values.serialize(ctx, writer),
+            Self::InRooms(values) => values.serialize(ctx, writer),
         }
     }
 
@@ -81,8 +96,8 @@ impl SerializeRow for Values<'_> {
     }
 }
 
-/// A row with what chains it: the columns of a message row, `w`, `pw`.
-type Chained = (i64, i8, String, bool, String, i64, Vec<u8>, i64, i64, i64, i64);
+/// A row with what chains it: the columns of a message row, `w`, `pw`, and in a room the last event below it and what it made.
+type Chained = (i64, i8, String, bool, String, i64, Vec<u8>, i64, i64, i64, i64, Option<i64>, Option<Vec<u8>>);
 
 /// The `cid_key` of a message's cid row. A sender's name has no '/'.
 pub(super) fn key_of(sender: &str, cid: &str) -> String {
@@ -126,12 +141,15 @@ impl Inner {
     }
 
     async fn try_once(self: &Arc<Self>, entry: &Arc<Entry>, effect: &Effect<Caller>, again: bool) -> StoreResult<Done> {
+        if let Some(done) = self.try_of_room(entry, effect, again).await? {
+            return Ok(done);
+        }
         Ok(Done::Event(match effect {
             Effect::ReadHeads => Event::Heads(self.read_heads(&entry.conv).await?),
             Effect::ReadRows { from } => self.rows_from(entry, *from).await?,
             Effect::ReadCids { upto, down_to } => self.cids_below(entry, *upto, *down_to).await?,
             Effect::Write(rows) => {
-                self.write(Write::rows(entry, rows), again).await?;
+                self.write(Write::rows(entry, rows)?, again).await?;
                 let adopted = rows.iter().any(|placed| placed.w != entry.epoch);
                 if self.stop_after == Some(Step::Written) || (adopted && self.stop_after == Some(Step::Adopted)) {
                     return Ok(Done::Stopped);
@@ -153,6 +171,9 @@ impl Inner {
                 Event::Raised
             }
             Effect::Look { asked, top } => Event::Looked(self.look(entry, asked, *top).await?),
+            Effect::ReadRoom | Effect::ReadEvents { .. } | Effect::ReadMembers(_) | Effect::Apply(_) => {
+                return Err(StoreError::unavailable("a direct conversation is no room"));
+            }
             Effect::Answer(..) | Effect::Mended(..) => return Err(StoreError::unavailable("an answer is no work")),
         }))
     }
@@ -168,12 +189,14 @@ impl Inner {
             let answer = self.ask(&self.cql.placed_from, values).await?;
             let rows = rows::all::<Chained>(answer)?;
             let before = found.len();
-            for (seq, kind, sender, service, cid, ts, body, first, second, w, pw) in rows {
+            for (seq, kind, sender, service, cid, ts, body, first, second, w, pw, event, made) in rows {
                 if unsigned(seq) != from + found.len() as Seq {
                     return Ok(Event::Rows { rows: found, more: false });
                 }
                 let row = to_row((seq, kind, sender, service, cid, ts, body, first, second))?;
-                found.push(Placed { row, w: unsigned(w), pw: unsigned(pw) });
+                let made = decode_made(&made.unwrap_or_default())?.map(Box::new);
+                let event = event.map_or(0, unsigned);
+                found.push(Placed { row, w: unsigned(w), pw: unsigned(pw), event, made });
             }
             let reached = from + found.len() as Seq - 1;
             if found.len() == most {
@@ -233,7 +256,8 @@ impl Inner {
     async fn raise(self: &Arc<Self>, entry: &Entry, raise: &Raise) -> StoreResult<Option<Done>> {
         let me = self.homes.me()?;
         let head = Arc::new(raise.clone());
-        let users = entry.audience.users().filter(|user| raise.spared.as_ref() != Some(*user));
+        let audience = audience_of(&entry.conv)?;
+        let users = audience.users().filter(|user| raise.spared.as_ref() != Some(*user));
         let most = if self.stop_after == Some(Step::FirstHead) { 1 } else { usize::MAX };
         let raising = users.take(most).map(|user| {
             let mark = raise.marks.iter().find(|(marked, _)| marked == user).map(|(_, mark)| *mark).unwrap_or_default();

@@ -18,9 +18,9 @@ use tokio::sync::{oneshot, watch};
 use self::{entry::Entry, gathered::Gathering, lives::Lives, pulse::Pulse, raiser::Raiser};
 use super::{Inner, shared_query::SharedQuery};
 use crate::{
-    model::{ConvId, NewMessage, Seq},
+    model::{ConvId, NewMessage, Seq, room::RoomLimits},
     store::{
-        Appended, STORE_DEADLINE, StoreError, StoreResult, audience_of,
+        Appended, STORE_DEADLINE, StoreError, StoreResult,
         fence::{Epoch, Limits},
         slots::{Incarnation, SLOTS, Slot},
     },
@@ -34,6 +34,7 @@ mod pulse;
 mod raiser;
 mod record;
 mod rights;
+mod rooms;
 
 /// Conversations that a slot keeps in memory while none of them is in use.
 const KEPT: usize = 128;
@@ -75,7 +76,7 @@ struct Held {
 }
 
 impl Homes {
-    pub(super) fn new(node: &str, writes_at_once: usize) -> Self {
+    pub(super) fn new(node: &str, writes_at_once: usize, rooms: RoomLimits) -> Self {
         Self {
             me: RwLock::new(Me { who: Incarnation { node: node.into(), number: 0 }, alive: false }),
             slots: (0..SLOTS).map(|_| Mutex::default()).collect(),
@@ -86,7 +87,7 @@ impl Homes {
             raiser: Raiser::default(),
             gathering: Gathering::new(writes_at_once),
             lives: Lives::default(),
-            limits: Limits::default(),
+            limits: Limits { room: rooms, ..Limits::default() },
         }
     }
 
@@ -198,13 +199,12 @@ impl Inner {
 
     /// Gives work to the conversation's entry, which is made where there is none, and has it driven.
     fn enter<T>(self: &Arc<Self>, conv: &ConvId, give: impl FnOnce(&Entry, u64) -> (T, bool)) -> StoreResult<T> {
-        let audience = audience_of(conv)?;
         let slot = Slot::of(conv);
         let mut held = self.homes.slot(slot).lock();
         let Some(epoch) = held.epoch.filter(|_| !held.leaving) else { return Err(StoreError::NotHome) };
         let limits = self.homes.limits;
         let known = held.entries.get(conv).cloned();
-        let entry = known.unwrap_or_else(|| Arc::new(Entry::new(conv.clone(), audience, slot, epoch, limits)));
+        let entry = known.unwrap_or_else(|| Arc::new(Entry::new(conv.clone(), slot, epoch, limits)));
         let (answers, idle) = give(&entry, self.homes.clock.fetch_add(1, Ordering::Relaxed));
         held.entries.insert(conv.clone(), entry.clone());
         held.forget_some();

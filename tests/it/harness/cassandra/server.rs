@@ -234,8 +234,8 @@ fn spawn(dir: &Path) -> Process {
     if std::env::var_os("NATTER_FIGURES").is_none() {
         java.arg("-XX:TieredStopAtLevel=1");
     }
-    // One server holds the tables of a hundred tests' keyspaces by the end.
-    java.args(["-Xms384M", "-Xmx1G", "-XX:+UseSerialGC", "-XX:MaxDirectMemorySize=128M"]);
+    // The one that tests share holds the tables of two hundred keyspaces by the end, 5 MB each: in 1 GB it came to a halt.
+    java.args(["-Xms384M", "-Xmx3G", "-XX:+UseSerialGC", "-XX:MaxDirectMemorySize=128M"]);
     java.args(["-Djdk.attach.allowAttachSelf=true", "-Dio.netty.tryReflectionSetAccessible=true"]);
     for (flag, list) in [("--add-exports", EXPORTS), ("--add-opens", OPENS)] {
         java.args(list.split_whitespace().map(|package| format!("{flag}={package}=ALL-UNNAMED")));

@@ -10,6 +10,7 @@ mod logins;
 mod outage;
 mod people;
 mod repair;
+mod rooms;
 mod routes;
 mod storm;
 mod traffic;

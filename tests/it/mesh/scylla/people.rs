@@ -64,6 +64,19 @@ impl Person {
         patiently(&format!("{} has {wanted} messages", self.name()), heard).await;
     }
 
+    /// Waits until what has arrived of a conversation is these, in this order.
+    pub async fn hears_in(&self, conv: &str, wanted: &[Seq]) {
+        let what = format!("{} has its {} rows of {conv}", self.name(), wanted.len());
+        until_ok(LONG, &what, async || {
+            let heard = self.heard.lock();
+            let got: Vec<Seq> = heard.get(conv).into_iter().flatten().map(|place| place.0).collect();
+            let same = wanted.iter().zip(&got).take_while(|(a, b)| a == b).count();
+            let (next, instead) = (wanted.get(same), got.get(same));
+            if got == wanted { Ok(()) } else { Err(format!("{same} in order, then {instead:?}, not {next:?}")) }
+        })
+        .await;
+    }
+
     /// Who this is, for the messages of failed tests.
     pub fn name(&self) -> String {
         format!("{}/{}", self.user, self.device)

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use natter::{
-    model::{ConvId, RoomId, Seq},
-    store::{Appended, StoreError},
+    model::{ConvId, Seq},
+    store::Appended,
 };
 
 use super::*;
@@ -189,16 +189,4 @@ pub async fn conversations_do_not_mix(bed: &mut impl Bed) {
         assert_eq!(rows.len(), number % 4 + 1, "{one} and {other}");
         assert!(rows.iter().all(|row| row.cid.as_str().starts_with(&format!("{number}-"))), "{rows:?}");
     }
-}
-
-pub async fn rooms_are_refused_for_now(bed: &mut impl Bed) {
-    let (store, room) = (bed.store(), ConvId::room(&RoomId::new("lobby").unwrap()));
-    let refused = StoreError::Unsupported("rooms");
-    let answers = store.logs.append(&room, messages("alice", "m", 2)).await;
-    assert_eq!(answers, [Err(refused.clone()), Err(refused.clone())]);
-    assert_eq!(store.logs.read_after(&room, 0, WHOLE).await, Err(refused.clone()));
-    assert_eq!(store.logs.read_before(&room, 9, WHOLE).await, Err(refused.clone()));
-    assert_eq!(store.logs.top(&room).await, Err(refused.clone()));
-    assert_eq!(store.marks.raise_cursor(&device("alice", "phone"), &room, 1).await, Err(refused.clone()));
-    assert_eq!(store.marks.raise_read_mark(&user("alice"), &room, mark_at(1)).await, Err(refused));
 }

@@ -80,9 +80,14 @@ pub async fn one_after_the_other_as_the_model_says(bed: &mut impl Bed) {
 }
 
 pub async fn many_at_once_are_some_order(bed: &mut impl Bed) {
-    let (store, hall) = (bed.store(), room("hall"));
-    change(&store, &hall, "alice", &created(true)).await.unwrap();
-    let writers = (0..6).map(|_| {
+    many_at_once(&[bed.store()]).await;
+}
+
+/// Six writers, over these nodes by turns.
+pub async fn many_at_once(stores: &[Store]) {
+    let (store, hall) = (&stores[0], room("hall"));
+    change(store, &hall, "alice", &created(true)).await.unwrap();
+    let writers = stores.iter().cycle().take(6).map(|store| {
         let (store, conv) = (store.clone(), ConvId::room(&hall));
         tokio::spawn(async move {
             let (mut dice, mut stored) = (dice(), Vec::new());
@@ -105,7 +110,7 @@ pub async fn many_at_once_are_some_order(bed: &mut impl Bed) {
     for writer in writers {
         stored.extend(writer.await.unwrap());
     }
-    let rows = checked(&store, &hall).await;
+    let rows = checked(store, &hall).await;
     for (seq, asked) in stored {
         let row = &rows[seq as usize - 1];
         assert_eq!((&row.sender, &row.cid, &row.body), (&asked.sender, &asked.cid, &asked.body));

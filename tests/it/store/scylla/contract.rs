@@ -28,11 +28,7 @@ async fn bed() -> ScyllaBed {
 }
 
 store_contract!(scylla, super::bed);
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn rooms_are_refused_for_now() {
-    crate::store::contract::appending::rooms_are_refused_for_now(&mut bed().await).await;
-}
+room_contract!(rooms, super::bed);
 
 /// In one place, message by message: what stands beside them in a batch is stored.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -12,6 +12,8 @@ mod measure;
 mod old_stamps;
 mod outage;
 mod race;
+mod rooms;
+mod rooms_crash;
 mod rules_alone;
 mod schema;
 mod tls;

@@ -127,7 +127,7 @@ fn caught_up_waits_for_the_rooms() {
     alone.credit(64 << 10);
     alone.step(|session, at, out| {
         session.compare_at_login();
-        session.on_stamps(Stamped { since, clean: true, retired: false }, at, out);
+        session.on_stamps(Stamped { since, clean: true, retired: false, in_rooms: true }, at, out);
     });
     let asked = alone.needs();
     assert!(matches!(asked[..], [Upkeep::CompareRooms { after: None, .. }]), "{asked:?}");
