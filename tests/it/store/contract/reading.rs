@@ -18,7 +18,7 @@ pub async fn rows_come_back_as_they_were(bed: &mut impl Bed) {
     sent[1].body = serde_json::from_str(r#"{"a": [0, -1, 2.5, true, null], "ä\u0000": {"": "\n\u0001"}}"#).unwrap();
     sent[2].body = serde_json::from_str("null").unwrap();
     sent[2].ts = 0;
-    (sent[1].service, sent[2].kind) = (true, Kind::Reaction);
+    (sent[1].service, sent[2].kind) = (true, Kind::Event);
     store.logs.append(&conv, sent.clone()).await;
     let counts = [(1, 0), (1, 1), (1, 1)].map(|(first, second)| Counts { first, second });
     let whole = |((m, counts), seq): ((NewMessage, Counts), Seq)| {
