@@ -29,7 +29,9 @@ enum Who {
 use Who::{Invited, Kicked, Member, Moderator, Owner, Stranger};
 
 /// The rows of a room that was furnished.
-const FURNISHED: u64 = 12;
+const FURNISHED: u64 = 13;
+/// The one that is a message, of the member.
+const MESSAGE: u64 = 11;
 
 const EVERYBODY: [Who; 6] = [Owner, Moderator, Member, Invited, Kicked, Stranger];
 
@@ -52,6 +54,7 @@ fn tried(op: Op, room: &str, reference: u64) -> Option<String> {
     let conv = |more: &str| format!(r#"{{"op":"{}","ref":{reference},"conv":"room:{room}"{more}}}"#, op.word());
     Some(match op {
         Op::Create | Op::Join | Op::Leave | Op::Room | Op::Members => change(""),
+        Op::Readers => change(&format!(r#","seq":{FURNISHED}"#)),
         Op::Invite => change(r#","user":"new""#),
         Op::Kick => change(r#","user":"other""#),
         Op::Role => change(r#","user":"other","role":"moderator""#),
@@ -59,6 +62,9 @@ fn tried(op: Op, room: &str, reference: u64) -> Option<String> {
         Op::Send => {
             format!(r##"{{"op":"send","ref":{reference},"to":"#{room}","cid":"c-{reference}","body":"hi"}}"##)
         }
+        Op::Edit => conv(&format!(r#","re":{MESSAGE},"cid":"c-{reference}","body":"ho""#)),
+        Op::Delete => conv(&format!(r#","re":{MESSAGE},"cid":"c-{reference}""#)),
+        Op::React | Op::Unreact => conv(&format!(r#","re":{MESSAGE},"cid":"c-{reference}","reaction":"+1""#)),
         Op::Signal => format!(r##"{{"op":"signal","ref":{reference},"to":"#{room}","type":"typing"}}"##),
         Op::History => conv(r#","after":0"#),
         Op::Read => conv(&format!(r#","seq":{FURNISHED}"#)),
@@ -91,7 +97,8 @@ fn expected(op: Op) -> [[Option<ErrorCode>; 6]; 2] {
         Op::Invite => [[None, None, LESS, NO, NO, NONE], [None, None, None, NO, NO, NO]],
         Op::Kick | Op::Topic => [[None, None, LESS, NO, NO, NONE], [None, None, LESS, NO, NO, NO]],
         Op::Role => [[None, LESS, LESS, NO, NO, NONE], [None, LESS, LESS, NO, NO, NO]],
-        Op::Send | Op::Members | Op::Read | Op::Signal => {
+        Op::Edit => [[LESS, LESS, None, NO, NO, NONE], [LESS, LESS, None, NO, NO, NO]],
+        Op::Send | Op::Members | Op::Readers | Op::Read | Op::Signal | Op::Delete | Op::React | Op::Unreact => {
             [[None, None, None, NO, NO, NONE], [None, None, None, NO, NO, NO]]
         }
         Op::Room => [[None, None, None, None, None, NONE], [None; 6]],
@@ -141,6 +148,7 @@ impl Town {
         for person in [self.of(Moderator), self.of(Member), self.of(Kicked), &self.people[EVERYBODY.len()]] {
             person.join_room(room).await.unwrap();
         }
+        self.of(Member).send(&format!("#{room}"), Body::text("hi")).await.unwrap();
         owner.set_role(room, &user("moderator"), Role::Moderator).await.unwrap();
         owner.kick(room, &user("kicked")).await.unwrap();
     }
