@@ -71,7 +71,8 @@ async fn a_block_holds_on_both_nodes_until_it_is_taken_off() {
     hers.block(&user("bob")).await.unwrap();
     until("bob's node knows", async || try_send(&bob, "@alice", "blocked").await == Some(ErrorCode::Blocked)).await;
     let stored = bob.history(CONV, None, Some(0), 10).await.0.len() as u64;
-    (alice.forget(), bob.forget());
+    alice.forget();
+    bob.forget();
     signal(&bob, "@alice", "blocked");
     signal(&alice, "@bob", "blocked");
     assert_eq!(presence(&his, "alice").await.refused, [user("alice")]);

@@ -212,7 +212,7 @@ async fn try_signal(
         code = peer.frames().iter().find_map(&refused);
         let events = std::iter::from_fn(|| other.next().now_or_never().flatten());
         let is_it = |event| matches!(event, Event::Signal(signal) if signal.conv.as_ref() == Some(&conv));
-        code.is_some() || events.map(is_it).fold(false, |found, is| found || is)
+        code.is_some() || events.map(is_it).any(|is| is)
     })
     .await;
     code
