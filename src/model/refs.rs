@@ -79,11 +79,15 @@ impl Refs {
 
     /// Whether a second try says the same as the first one, which was stored: the time is that of the first.
     pub fn is_retry_of(again: Option<&Self>, first: Option<&Self>) -> bool {
-        fn parts(refs: Option<&Refs>) -> Option<(Option<Seq>, Option<Seq>, &[UserId], bool)> {
-            let Refs { re, reply_to, mentions, expires } = refs?;
-            Some((re.as_ref().map(Target::seq), *reply_to, mentions, expires.is_some()))
-        }
-        parts(again) == parts(first)
+        let (again, first) = match (again, first) {
+            (Some(again), Some(first)) => (again, first),
+            (again, first) => return again.is_none() && first.is_none(),
+        };
+        let re = |refs: &Self| refs.re.as_ref().map(Target::seq);
+        re(again) == re(first)
+            && again.reply_to == first.reply_to
+            && again.mentions == first.mentions
+            && again.expires.is_some() == first.expires.is_some()
     }
 }
 

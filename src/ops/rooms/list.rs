@@ -159,7 +159,7 @@ async fn log(ops: &Ops, user: &UserId, conv: &ConvId, row: &RoomRow, since: Seq)
         CountsAt::Known(counts) => counts,
         CountsAt::AboveTop(_) => row.counts,
     };
-    let last = row.last.clone().map(|last| preview(conv, last));
+    let last = row.last.clone().map(|last| Box::new(preview(conv, last)));
     let behind = ops.store.folds.behind(user, conv, read, now_millis()).await?;
     let unread = row.counts.unread(counts, conv, user).saturating_sub(behind.expired);
     Ok(RoomLog { head: row.head, ts: row.ts, read, unread, mentions: behind.mentions, last })

@@ -189,7 +189,7 @@ pub struct RoomLog {
     pub mentions: u64,
     /// The last row; absent when it could not be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last: Option<Message>,
+    pub last: Option<Box<Message>>,
 }
 
 /// One room.

@@ -409,7 +409,7 @@ fn room_answers() -> Vec<(&'static str, ServerFrame)> {
             read: 4,
             unread: 5,
             mentions: 1,
-            last: Some(Message { conv, ..message(9) }),
+            last: Some(Box::new(Message { conv, ..message(9) })),
         }),
     };
     let invited = ask::RoomView { topic: None, role: None, invited: true, log: None, ..mine.clone() };

@@ -68,7 +68,7 @@ impl<P: FnMut(u64)> Check<'_, P> {
             rows::decode_seq(value)?;
             let (user, conv, seq) = keys::mention_of(key).ok_or_else(rows::unreadable)?;
             check.refers(&conv, seq, "a mention", |row| {
-                row.refs.as_ref().is_some_and(|refs| refs.mentions.iter().any(|mentioned| *mentioned == user))
+                row.refs.as_ref().is_some_and(|refs| refs.mentions.contains(&user))
             })
         })?;
         self.each(&tables.expiring, |check, key, value| {
