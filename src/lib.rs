@@ -7,7 +7,7 @@
 //! Imports go down only, and a test holds them to it:
 //!
 //! ```text
-//! cli → node → http → gateway, services → ops → routing → homes → bus, store, client
+//! cli → node → http → gateway, services → ops → presence → routing → homes, blocks → bus, store, client
 //!     → metrics, auth, descriptors → session, config, overload → protocol, subject → model, proc, backoff
 //! ```
 //!
@@ -28,6 +28,8 @@ pub mod client;
 
 #[cfg(feature = "server")]
 pub mod auth;
+#[cfg(feature = "server")]
+pub mod blocks;
 #[cfg(feature = "server")]
 pub mod bus;
 #[cfg(feature = "server")]
@@ -52,6 +54,8 @@ pub mod node;
 pub mod ops;
 #[cfg(feature = "server")]
 pub mod overload;
+#[cfg(feature = "server")]
+pub mod presence;
 #[cfg(feature = "server")]
 mod proc;
 #[cfg(feature = "server")]

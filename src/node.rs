@@ -9,6 +9,7 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
     auth::{AuthError, Verifier},
+    blocks::Blocks,
     bus::{self, Bus, BusError, BusEvent, NatsOptions, Subscription, claim::Claim},
     config::{self, Config},
     gateway::{self, Gateway},
@@ -20,6 +21,7 @@ use crate::{
     metrics::Metrics,
     ops::{self, Ops},
     overload::{self, LineLimits, Overload},
+    presence::{self, Presence},
     routing::{Capacity, Clock, Registry, Router, Watch, watch},
     services::Services,
     session::{self, Rate, Rules},
@@ -63,6 +65,7 @@ pub struct Node {
     homes: Option<Homes>,
     services: config::Services,
     sweep: (Arc<ops::Ops>, Clock, ops::Pace),
+    presence: Presence,
 }
 
 /// Changes a running node: what can be taken from a configuration that was read again.
@@ -108,7 +111,22 @@ impl Node {
         let router = Router::new(config.node.name.as_str(), bus.clone(), registry.clone(), metrics.clone());
         let overload = Overload::new(work_limits(config), metrics.clone());
         let rules_of_services = config::Services::new(config.services.clone());
+        let clock = Clock::new();
+        let blocks = Blocks::new(store.people.clone(), overload.clone(), metrics.clone(), blocks_known(config));
+        let presence = Presence::new(presence::Parts {
+            node: config.node.name.to_string(),
+            registry: registry.clone(),
+            bus: bus.clone(),
+            people: store.people.clone(),
+            blocks: blocks.clone(),
+            overload: overload.clone(),
+            metrics: metrics.clone(),
+            clock,
+            settings: presence_settings(config),
+        });
         let ops = Ops::new(ops::Parts {
+            presence: presence.clone(),
+            blocks,
             store: store.clone(),
             router: router.clone(),
             metrics: metrics.clone(),
@@ -116,7 +134,6 @@ impl Node {
             limits: limits(config),
             services: rules_of_services.clone(),
         });
-        let clock = Clock::new();
         let gateway = Gateway::new(gateway::Parts {
             settings: settings(config),
             rules: rules(config),
@@ -149,7 +166,7 @@ impl Node {
             homes.start();
         }
         let shown = Shown { gateway, store, bus, metrics, frame_ancestors };
-        Ok(Self { shown, watch, patience, requests, claim, homes, services: rules_of_services, sweep })
+        Ok(Self { shown, watch, patience, requests, claim, homes, services: rules_of_services, sweep, presence })
     }
 
     /// Its connections: for tests that count them.
@@ -170,11 +187,12 @@ impl Node {
     /// Serves until `shutdown`, is not ready but serves on for `timing.drain_min_secs`, then drains. True when everything
     /// under way ended within the drain time.
     pub async fn run(self, listener: TcpListener, shutdown: CancellationToken) -> bool {
-        let Self { shown, watch: watched, patience, requests, claim, homes, services: _, sweep } = self;
+        let Self { shown, watch: watched, patience, requests, claim, homes, services: _, sweep, presence } = self;
         let (gateway, bus) = (shown.gateway.clone(), shown.bus.clone());
         // Ends with this future, also when that is dropped in the middle: it holds the bus.
         let watching = AbortOnDropHandle::new(tokio::spawn(watch(watched)));
         let sweeping = AbortOnDropHandle::new(tokio::spawn(async move { sweep.0.sweep_rooms(sweep.1, sweep.2).await }));
+        let looking = AbortOnDropHandle::new(tokio::spawn(presence.clone().run()));
         let claiming = AbortOnDropHandle::new(tokio::spawn(claim_again(claim, bus.clone())));
         let stopping = async {
             shutdown.cancelled().await;
@@ -186,11 +204,12 @@ impl Node {
         // From here on a successor may take the name.
         drop(claiming);
         let clean = gateway.drain().await;
+        presence.finish().await;
         // While NATS carries it: the others need not wait until they find out.
         if let Some(homes) = &homes {
             homes.leave().await;
         }
-        drop((watching, sweeping, homes));
+        drop((watching, sweeping, looking, homes));
         bus.close().await;
         clean
     }
@@ -260,6 +279,23 @@ pub(crate) fn capacity(config: &Config) -> Capacity {
     Capacity { sessions: limits.sessions_per_node as usize, per_user: limits.sessions_per_user as usize }
 }
 
+/// What was read of blocks is believed for so long.
+pub(crate) fn blocks_known(config: &Config) -> Duration {
+    Duration::from_millis(config.timing.blocks_known_ms)
+}
+
+pub(crate) fn presence_settings(config: &Config) -> presence::Settings {
+    let of = &config.presence;
+    presence::Settings {
+        quiet: of.quiet_ms,
+        probe: of.probe_ms,
+        probes_per_sec: of.probes_per_sec,
+        last_seen: of.last_seen_secs * 1000,
+        per_session: of.watches_per_session as usize,
+        users: of.watches_per_node as usize,
+    }
+}
+
 pub(crate) fn limits(config: &Config) -> ops::Limits {
     ops::Limits {
         body_bytes: config.limits.body_bytes,
@@ -267,6 +303,8 @@ pub(crate) fn limits(config: &Config) -> ops::Limits {
         waiting_bytes: config.limits.waiting_bytes,
         devices_per_user: config.limits.devices_per_user as usize,
         rooms_per_user: config.limits.rooms_per_user as usize,
+        blocks_per_user: config.limits.blocks_per_user as usize,
+        presence_of_everybody: config.presence.everybody,
         seen_again: Duration::from_secs(config.timing.full_reconcile_secs / 2),
         services_under_way: SERVICES_UNDER_WAY,
     }

@@ -57,6 +57,12 @@ impl Subject {
         self.0.starts_with("natter.room.")
     }
 
+    /// Where nodes tell that a user's first session on them began, or the last one ended; those whose sessions watch the
+    /// user listen.
+    pub fn presence(user: &UserId) -> Self {
+        Self(format_compact!("natter.presence.{user}"))
+    }
+
     /// What a service publishes to, to have a message stored and delivered.
     pub fn send_user(service: &UserId, user: &UserId) -> Self {
         Self(format_compact!("natter.send.{service}.user.{user}"))
@@ -91,6 +97,16 @@ impl Subject {
     /// Where all nodes announce themselves.
     pub fn all_here() -> Self {
         Self::node("*", "here")
+    }
+
+    /// Where a node tells which groups of users are watched on it; `*`: where all do.
+    pub fn watched(node: &str) -> Self {
+        Self::node(node, "watched")
+    }
+
+    /// Which node told that on a subject.
+    pub fn watched_of(subject: &str) -> Option<UserId> {
+        UserId::new(subject.strip_prefix("natter.node.")?.strip_suffix(".watched")?).ok()
     }
 
     /// Which node announced itself on a subject.

@@ -13,6 +13,7 @@ mod link;
 mod pace;
 mod payload;
 mod plan;
+mod presence;
 mod processes;
 mod receiver;
 mod report;
@@ -79,6 +80,13 @@ pub(super) struct Args {
     /// Open N idle connections and report what each costs; sends no messages
     #[arg(long, value_name = "N")]
     idle: Option<NonZeroU32>,
+    /// Have N users come, stay and go, of whom some are watched, and report what is published for it; sends no messages.
+    /// The nodes need presence.everybody
+    #[arg(long, value_name = "N", conflicts_with = "idle")]
+    presence: Option<NonZeroU32>,
+    /// How many of them are watched
+    #[arg(long, value_name = "N", default_value_t = 100, requires = "presence")]
+    watched: u32,
     /// Print the report as JSON
     #[arg(long)]
     json: bool,
@@ -91,6 +99,8 @@ Examples:
   natter bench --pairs 200 --in-flight 32 --encoding msgpack --pid-of-children $(pidof -s natter)
   natter bench --room 2000 --pairs 4 --in-flight 1 a message to a room of 2,000, again and again
   natter bench --idle 10000 --pid-of-children $(pidof -s natter) --json
+  NATTER_PRESENCE__EVERYBODY=true natter dev       and beside it:
+  natter bench --presence 10000 --watched 100
   natter bench --url ws://10.0.0.1:8080/v1/ws,ws://10.0.0.2:8080/v1/ws --secret-file hs256.secret";
 
 /// The two nodes of `natter dev`.
@@ -127,13 +137,17 @@ pub(super) async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode>
     let minter = Minter::from_config(&args.signing.auth(&global.load()?.config)?)?;
     let plan = plan::Plan::new(&args, minter)?;
     let (idle, json) = (args.idle, args.json);
+    let (presence, watched) = (args.presence, args.watched as usize);
     // One thread costs less in total than two that wake each other.
     let bench = move || -> anyhow::Result<(String, bool)> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let local = tokio::task::LocalSet::new();
-        let report: Box<dyn report::Report> = match idle {
-            Some(count) => Box::new(local.block_on(&runtime, idle::run(plan, count.get() as usize))?),
-            None => Box::new(local.block_on(&runtime, drive::run(plan))?),
+        let report: Box<dyn report::Report> = match (idle, presence) {
+            (Some(count), _) => Box::new(local.block_on(&runtime, idle::run(plan, count.get() as usize))?),
+            (None, Some(users)) => {
+                Box::new(local.block_on(&runtime, presence::run(plan, users.get() as usize, watched))?)
+            }
+            (None, None) => Box::new(local.block_on(&runtime, drive::run(plan))?),
         };
         // Sockets that are still open close when the program ends.
         runtime.shutdown_timeout(Duration::from_millis(100));

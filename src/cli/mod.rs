@@ -32,6 +32,7 @@ mod history;
 mod identity;
 pub mod logging;
 mod migrate;
+mod presence;
 mod reload;
 mod repair;
 pub mod report;
@@ -137,6 +138,8 @@ enum Command {
     Conversations(conversations::Args),
     /// List a user's rooms, make one, join, invite …
     Rooms(rooms::Args),
+    /// Show who is online, or watch who comes and goes
+    Presence(presence::Args),
     /// Measure throughput, latency and memory, and check that nothing is lost
     Bench(bench::Args),
     /// Show the configuration in force, or a documented example
@@ -161,6 +164,7 @@ impl Command {
             Self::History(args) => history::run(args, global).await,
             Self::Conversations(args) => conversations::run(args, global).await,
             Self::Rooms(args) => rooms::run(args, global).await,
+            Self::Presence(args) => presence::run(args, global).await,
             Self::Bench(args) => bench::run(args, global).await,
             Self::Config(args) => config::run(args, global).await,
         }

@@ -69,7 +69,8 @@ pub(super) async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode>
     done.map(|()| ExitCode::SUCCESS)
 }
 
-async fn interrupted() {
+/// Somebody, or something, ends the command.
+pub(super) async fn interrupted() {
     let terminated = async {
         match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
             Ok(mut signal) => drop(signal.recv().await),

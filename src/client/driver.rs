@@ -16,7 +16,8 @@ use super::{
     places::Places,
     pump::{Ended, Pump},
     refusals::Refusals,
-    requests::{PendingCall, Requests},
+    requests::{Call, PendingCall, Requests},
+    watched::Watched,
 };
 use crate::{
     backoff::Backoff,
@@ -52,6 +53,7 @@ pub(super) struct Driver {
     pub(super) requests: Requests,
     pub(super) places: Places,
     pub(super) marks: Marks,
+    pub(super) watched: Watched,
     pub(super) refusals: Refusals,
     pub(super) signals: VecDeque<(Recipient, String, Option<Body>)>,
     pub(super) backoff: Backoff,
@@ -88,6 +90,7 @@ impl Driver {
             requests: Requests::default(),
             places: Places::default(),
             marks: Marks::default(),
+            watched: Watched::default(),
             refusals: Refusals::default(),
             signals: VecDeque::new(),
             backoff: Backoff::new(RECONNECT_FIRST, RECONNECT_MOST),
@@ -201,7 +204,12 @@ impl Driver {
     /// Takes any command but `Close`.
     pub(super) fn on_command(&mut self, command: Command) {
         match command {
-            Command::Call(request) => self.requests.add(request),
+            Command::Call(request) => {
+                if let Call::Presence { users, watch: Some(watch) } = &request.ask {
+                    self.watched.set(users, *watch);
+                }
+                self.requests.add(request);
+            }
             Command::Read(conv, seq) => self.marks.set(conv, seq),
             Command::Ack(conv, seq) => self.places.done(conv, seq, Instant::now()),
             Command::Signal { to, kind, body } => {

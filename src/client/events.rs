@@ -1,7 +1,7 @@
 //! What arrives, on its way from the driver to the user of the client.
 //!
 //! The queue is bounded, yet never keeps the driver from reading answers. Messages are bounded by the node's window,
-//! since they are acknowledged only after they were taken from here; receipts and signals are dropped when the queue is
+//! since they are acknowledged only after they were taken from here; receipts, signals and presence are dropped when the queue is
 //! long (receipts are in `conversations` too, signals are live only); everything else is rare. If a node exceeds its
 //! window, the driver stops reading its socket.
 
@@ -19,6 +19,7 @@ use crate::{
     model::{ConvId, Seq},
     protocol::{
         ErrorCode, Message,
+        ask::Seen,
         server::{Receipt, Signal, Welcome},
     },
 };
@@ -37,6 +38,8 @@ pub enum Event {
     Receipt(Receipt),
     /// A live signal.
     Signal(Signal),
+    /// A user whom this client watches came or went; or, without `online`, is not told of any more.
+    Presence(Seen),
     /// Everything missed has been handed out; what follows is live. Comes after every connection.
     CaughtUp,
     /// A connection is up.
@@ -97,7 +100,7 @@ impl Events {
 
     pub(super) fn push(&self, event: Event) {
         let mut state = self.state();
-        let hint = matches!(event, Event::Receipt(_) | Event::Signal(_));
+        let hint = matches!(event, Event::Receipt(_) | Event::Signal(_) | Event::Presence(_));
         if hint && state.queue.len() >= SOFT_LIMIT {
             return;
         }

@@ -20,12 +20,14 @@ mod events;
 mod handle;
 mod marks;
 mod options;
+mod people;
 mod places;
 mod pump;
 mod refusals;
 mod requests;
 mod rooms;
 mod tls;
+mod watched;
 
 pub use connection::{Connection, Endpoint, Incoming};
 pub use error::{ConnectError, RequestError};

@@ -78,6 +78,7 @@ impl<'d> Pump<'d> {
         driver.requests.on_connected();
         driver.places.repeat(now);
         driver.marks.repeat();
+        driver.watched.on_connected();
         driver.refusals.on_connected();
         let every = Duration::from_secs(welcome.ping_secs.max(1) * 2);
         let user = welcome.user.clone();
@@ -154,6 +155,7 @@ impl<'d> Pump<'d> {
         if self.driver.refusals.take_due(now) {
             self.driver.places.repeat(now);
             self.driver.marks.repeat();
+            self.driver.watched.repeat();
         }
         loop {
             let ready = self.connection.poll_ready(cx)?;
@@ -168,6 +170,9 @@ impl<'d> Pump<'d> {
                 written?;
             } else if let Some((conv, seq)) = driver.marks.next() {
                 connection.queue(&Outgoing::Read { conv: conv.as_str(), seq })?;
+            } else if let Some(users) = driver.watched.next() {
+                let users: Vec<&str> = users.iter().map(UserId::as_str).collect();
+                connection.queue(&Outgoing::Presence { reference: None, users: &users, watch: Some(true) })?;
             } else if let Some((to, kind, body)) = driver.signals.pop_front() {
                 connection.queue(&Outgoing::Signal { to: &to.to_string(), kind: &kind, body: body.as_ref() })?;
             } else {
@@ -209,6 +214,12 @@ impl<'d> Pump<'d> {
                 Event::Receipt(receipt)
             }
             ServerFrame::Signal(signal) => Event::Signal(signal),
+            ServerFrame::Presence(seen) => Event::Presence(seen),
+            ServerFrame::Presences(found) => {
+                self.driver.watched.on_answer(&found);
+                found.items.into_iter().for_each(|seen| self.driver.events.push(Event::Presence(seen)));
+                return;
+            }
             ServerFrame::CaughtUp { since } => {
                 // Without one, the last stays: it says what it said.
                 self.driver.since = since.or(self.driver.since.take());

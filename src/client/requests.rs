@@ -72,6 +72,9 @@ pub(super) enum Call {
     Rooms { after: Option<RoomId>, limit: usize },
     Members { room: RoomId, after: Option<UserId>, limit: usize },
     Readers(ask::Readers),
+    Presence { users: Vec<UserId>, watch: Option<bool> },
+    Block { user: UserId, on: bool },
+    Blocks { after: Option<UserId>, limit: usize },
     Token { token: String },
     Ping,
 }
@@ -89,6 +92,9 @@ pub(super) enum Reply {
     Rooms(ask::RoomsPage),
     Members(ask::MembersPage),
     Readers(ask::ReadersPage),
+    Presences(ask::Presences),
+    Blocking,
+    Blocks(ask::BlocksPage),
     Token(Millis),
     Pong,
 }
@@ -192,6 +198,9 @@ impl Requests {
             ServerFrame::Rooms(page) => Ok(Reply::Rooms(ask::RoomsPage { reference: None, ..page })),
             ServerFrame::Members(page) => Ok(Reply::Members(ask::MembersPage { reference: None, ..page })),
             ServerFrame::Readers(page) => Ok(Reply::Readers(ask::ReadersPage { reference: None, ..page })),
+            ServerFrame::Presences(found) => Ok(Reply::Presences(ask::Presences { reference: None, ..found })),
+            ServerFrame::Blocking(_) => Ok(Reply::Blocking),
+            ServerFrame::Blocks(page) => Ok(Reply::Blocks(ask::BlocksPage { reference: None, ..page })),
             ServerFrame::TokenOk { exp, .. } => Ok(Reply::Token(exp)),
             ServerFrame::Pong { .. } => Ok(Reply::Pong),
             ServerFrame::Error { retry: true, retry_after_ms, .. } => {
@@ -285,6 +294,15 @@ impl Call {
             Self::Readers(ask::Readers { room, seq, after, limit }) => {
                 let after = after.as_ref().map(UserId::as_str);
                 write(&Outgoing::Readers { reference, room: room.as_str(), seq: *seq, after, limit: *limit })
+            }
+            Self::Presence { users, watch } => {
+                let users: Vec<&str> = users.iter().map(UserId::as_str).collect();
+                write(&Outgoing::Presence { reference, users: &users, watch: *watch })
+            }
+            Self::Block { user, on: true } => write(&Outgoing::Block { reference, user: user.as_str() }),
+            Self::Block { user, on: false } => write(&Outgoing::Unblock { reference, user: user.as_str() }),
+            Self::Blocks { after, limit } => {
+                write(&Outgoing::Blocks { reference, after: after.as_ref().map(UserId::as_str), limit: *limit })
             }
             Self::Token { token } => write(&Outgoing::Token { reference, token }),
             Self::Ping => write(&Outgoing::Ping { reference }),

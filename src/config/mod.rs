@@ -31,8 +31,8 @@ pub use network::{BadNetwork, Network};
 pub use secret::{MASK, Secret, ServerUrl, mask_url};
 pub use section::Doc;
 pub use sections::{
-    Auth, Embedded, Http, Limits, Log, LogFormat, Nats, NatsLink, Node, Scylla, SendAs, Service, ServiceRules, Star,
-    Store, StoreKind, Timing, UserEncoding,
+    Auth, Embedded, Http, Limits, Log, LogFormat, Nats, NatsLink, Node, Presence, Scylla, SendAs, Service,
+    ServiceRules, Star, Store, StoreKind, Timing, UserEncoding,
 };
 pub use show::example;
 pub use source::{Flag, PREFIX, Source, Sources};
@@ -65,6 +65,8 @@ pub struct Config {
     pub limits: Limits,
     /// How long things may take.
     pub timing: Timing,
+    /// Who is online, and who may know it.
+    pub presence: Presence,
     /// What services may do.
     pub services: ServiceRules,
     /// What is logged.

@@ -246,6 +246,8 @@ section!(
         members_per_room: u32 = 10_000,
         /// Most rooms that a user may be in; beyond that the user joins no other.
         rooms_per_user: u32 = 500,
+        /// Most users that one user may block.
+        blocks_per_user: u32 = 1_000,
         /// Sessions on this node; beyond that, clients are told to try another node.
         sessions_per_node: u32 = 100_000,
         /// Sends of one session that may wait for the store at the same time.
@@ -304,6 +306,9 @@ section!(
         full_reconcile_secs: u64 = 3_600,
         /// After a reconnect to NATS, the comparisons are spread over this long.
         reconcile_spread_secs: u64 = 30,
+        /// What this node knows of a user's blocks is read again after so long. What it is not told of in the meantime, because
+        /// NATS lost it or the sender is a service, it goes by no longer than this.
+        blocks_known_ms: u64 = 60_000,
         /// A login that has waited for the store for this long is told to come back later.
         login_wait_ms: u64 = 8_000,
         /// Rows per second that logins, lists, pages of history and comparisons of this node together may read.
@@ -313,6 +318,28 @@ section!(
         drain_min_secs: u64 = 0,
         /// A draining node says goodbye to its sessions one after the other, spread over this long, and then ends.
         drain_secs: u64 = 10,
+    }
+);
+
+section!(
+    /// Who is online: whom sessions watch, and how often it is looked at.
+    Presence {
+        /// Everybody may know it of everybody. Otherwise only those may who have a direct conversation with messages in it,
+        /// or a room, with the user; and never one who is blocked.
+        everybody: bool = false,
+        /// A user's first session on this node, or the end of the last one, is told only after so long without another
+        /// change.
+        quiet_ms: u64 = 5_000,
+        /// How often each watched user is looked for on all nodes, to find what was not told: a node that was killed.
+        probe_ms: u64 = 30_000,
+        /// Such looks per second, at most; beyond that they are less frequent.
+        probes_per_sec: u32 = 2_000,
+        /// How often it is noted of each user who is online when that was.
+        last_seen_secs: u64 = 300,
+        /// The most users that one session may watch.
+        watches_per_session: u32 = 256,
+        /// The most users that the sessions of this node may watch together.
+        watches_per_node: u32 = 50_000,
     }
 );
 

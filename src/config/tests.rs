@@ -227,7 +227,8 @@ fn a_host_name_becomes_a_name() {
 /// What a node builds its own parts from.
 fn node_parts(config: &Config) -> impl std::fmt::Debug {
     let gateway = (node::rules(config), node::settings(config), node::capacity(config));
-    (gateway, node::limits(config), node::work_limits(config), node::spread(config))
+    let people = (node::presence_settings(config), node::blocks_known(config));
+    (gateway, node::limits(config), node::work_limits(config), node::spread(config), people)
 }
 
 /// What every part of a node is built from, as text.
@@ -266,7 +267,7 @@ fn no_key_is_ignored_by_the_part_it_is_for() {
     let unseen = ["nats.user", "nats.password", "store.embedded.data_dir"];
     let read_with_the_configuration = ["nats.password_file", "nats.token_file", "store.scylla.password_file"];
     let defaults = serde_json::to_value(Config::default()).unwrap();
-    let parts = ["limits.", "timing.", "nats.", "store.embedded.", "store.scylla."];
+    let parts = ["limits.", "timing.", "presence.", "nats.", "store.embedded.", "store.scylla."];
     let mut changed = 0;
     for key in schema::keys().filter(|key| parts.iter().any(|part| key.starts_with(part))) {
         if unseen.contains(&key.as_str()) || read_with_the_configuration.contains(&key.as_str()) {

@@ -3,8 +3,8 @@
 use std::{fmt::Display, net::IpAddr, path::PathBuf};
 
 use super::{
-    Auth, Config, Http, Limits, MAX_LEEWAY_SECS, MAX_STORE_WAIT_MS, MIN_SECRET_BYTES, Nats, Scylla, Secret, StoreKind,
-    Timing,
+    Auth, Config, Http, Limits, MAX_LEEWAY_SECS, MAX_STORE_WAIT_MS, MIN_SECRET_BYTES, Nats, Presence, Scylla, Secret,
+    StoreKind, Timing,
     fault::{ConfigErrors, Fault},
     mask_url,
     source::Source,
@@ -35,6 +35,7 @@ impl Config {
         auth(&self.auth, &mut check);
         limits(&self.limits, &mut check);
         timing(&self.timing, &mut check);
+        presence(&self.presence, &mut check);
         let filter = &self.log.filter;
         let parsed = tracing_subscriber::EnvFilter::try_new(filter);
         check.that(parsed.is_ok(), "log.filter", quoted(filter), "must be like info or info,natter::session=debug");
@@ -193,6 +194,7 @@ fn limits(limits: &Limits, check: &mut Checks) {
     check.range("limits.devices_per_user", limits.devices_per_user.into(), 2..=1_000);
     check.range("limits.members_per_room", limits.members_per_room.into(), 2..=1_000_000);
     check.range("limits.rooms_per_user", limits.rooms_per_user.into(), 1..=100_000);
+    check.range("limits.blocks_per_user", limits.blocks_per_user.into(), 1..=100_000);
     check.range("limits.sessions_per_node", limits.sessions_per_node.into(), 1..=10_000_000);
     check.range("limits.appends_in_flight_per_session", limits.appends_in_flight_per_session.into(), 1..=65_536);
     check.range("limits.signal_bytes", count(limits.signal_bytes), 1..=count(MAX_BODY_BYTES));
@@ -219,10 +221,20 @@ fn timing(timing: &Timing, check: &mut Checks) {
     check.range("timing.reconcile_secs", timing.reconcile_secs, 0..=86_400);
     check.range("timing.full_reconcile_secs", timing.full_reconcile_secs, 0..=86_400);
     check.range("timing.reconcile_spread_secs", timing.reconcile_spread_secs, 0..=3_600);
+    check.range("timing.blocks_known_ms", timing.blocks_known_ms, 0..=3_600_000);
     check.range("timing.login_wait_ms", timing.login_wait_ms, 100..=60_000);
     check.range("timing.reconcile_rows_per_sec", timing.reconcile_rows_per_sec.into(), 100..=u32::MAX.into());
     check.range("timing.drain_min_secs", timing.drain_min_secs, 0..=3_600);
     check.range("timing.drain_secs", timing.drain_secs, 0..=3_600);
+}
+
+fn presence(presence: &Presence, check: &mut Checks) {
+    check.range("presence.quiet_ms", presence.quiet_ms, 0..=60_000);
+    check.range("presence.probe_ms", presence.probe_ms, 100..=3_600_000);
+    check.range("presence.probes_per_sec", presence.probes_per_sec.into(), 1..=1_000_000);
+    check.range("presence.last_seen_secs", presence.last_seen_secs, 1..=86_400);
+    check.range("presence.watches_per_session", presence.watches_per_session.into(), 1..=100_000);
+    check.range("presence.watches_per_node", presence.watches_per_node.into(), 1..=10_000_000);
 }
 
 /// `scheme://host` with an optional port and nothing after it: what browsers send as `Origin`.

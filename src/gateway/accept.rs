@@ -18,8 +18,11 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-use super::{Gateway, greet::greet, patient::Patient, places::Place, socket::Socket};
-use crate::protocol::{CloseReason, Encoding};
+use super::{Gateway, greet::greet, patient::Patient, places::Place, pump::Pump, socket::Socket};
+use crate::{
+    metrics::Metrics,
+    protocol::{CloseReason, Encoding},
+};
 
 /// Where proxies say whom they speak for.
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -45,8 +48,7 @@ pub async fn websocket(
         match upgrade.await.map(Upgraded::downcast::<TokioIo<Patient>>) {
             Ok(Ok(parts)) => {
                 let stream = parts.io.into_inner().into_inner();
-                let connection = Box::pin(serve(gateway.clone(), stream, parts.read_buf, encoding, bearer, place));
-                gateway.connections.spawn(connection);
+                gateway.connections.spawn(serve(gateway.clone(), stream, parts.read_buf, encoding, bearer, place));
             }
             Ok(Err(_)) => tracing::error!("an upgraded connection is not a TCP stream: it cannot be served"),
             Err(error) => tracing::debug!(%error, "an upgrade failed"),
@@ -55,6 +57,8 @@ pub async fn websocket(
     answer
 }
 
+/// Greets, and hands a connection that became a session over to a task of its own: what the greeting needs is several
+/// times what an idle session does.
 async fn serve(
     gateway: Arc<Gateway>,
     stream: TcpStream,
@@ -64,21 +68,27 @@ async fn serve(
     place: Arc<Place>,
 ) {
     let _ = stream.set_nodelay(true);
-    let metrics = gateway.metrics.clone();
-    // Boxed, and gone before the pump runs: what the greeting needs is several times what an idle session does.
-    let greeted = Box::pin(async move {
-        let socket = Socket::accept(stream, read_ahead, encoding, gateway.settings.frame_bytes).await;
-        // A panic costs this connection only: what it held is given back on the way out.
-        AssertUnwindSafe(greet(&gateway, socket, bearer)).catch_unwind().await.unwrap_or(Err(CloseReason::Internal))
-    })
-    .await;
-    let reason = match greeted {
+    let socket = Socket::new(stream, &read_ahead, encoding, gateway.settings.frame_bytes);
+    // A slice of hyper's whole read buffer: 8 KB, which nobody needs any more.
+    drop(read_ahead);
+    // A panic costs this connection only: what it held is given back on the way out.
+    let greeted = AssertUnwindSafe(greet(&gateway, socket, bearer)).catch_unwind().await;
+    match greeted.unwrap_or(Err(CloseReason::Internal)) {
         Ok(pump) => {
             place.leave();
-            pump.run().await
+            gateway.connections.spawn(run(pump, gateway.metrics.clone()));
         }
-        Err(reason) => reason,
-    };
+        Err(reason) => ended(&gateway.metrics, reason),
+    }
+}
+
+/// The whole life of a session, as a task.
+pub(super) async fn run(pump: Box<Pump>, metrics: Arc<Metrics>) {
+    let reason = pump.run().await;
+    ended(&metrics, reason);
+}
+
+fn ended(metrics: &Metrics, reason: CloseReason) {
     metrics.closed(reason.label());
     tracing::debug!(reason = reason.label(), "connection ended");
 }

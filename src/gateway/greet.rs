@@ -65,9 +65,7 @@ async fn reject(metrics: &Metrics, mut socket: Socket, rejection: Rejection) -> 
         if let ServerFrame::Error { code, .. } = &**frame {
             metrics.error(code.word());
         }
-        if let Err(gone) = socket.write(socket.encoding().encode(&**frame)) {
-            return gone;
-        }
+        socket.write(&socket.encoding().encode(&**frame));
     }
     socket.end(rejection.reason).await;
     rejection.reason

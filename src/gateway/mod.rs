@@ -7,6 +7,7 @@ pub mod accept;
 mod drain;
 mod expected;
 mod greet;
+mod heard;
 mod hellos;
 mod joined;
 mod moved;
@@ -15,6 +16,7 @@ pub mod places;
 mod pump;
 mod socket;
 mod unwritable;
+pub mod websocket;
 
 use std::{
     sync::{
@@ -221,3 +223,6 @@ impl Gateway {
         Ok((claims.user, Expiry { tick, at }))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,24 +9,18 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::Instant,
 };
 
 use bytes::Bytes;
 use futures_util::FutureExt;
 use tokio::time::Sleep;
 
-use super::{
-    Gateway,
-    expected::Expected,
-    socket::{Arrived, Socket},
-    unwritable,
-};
+use super::{Gateway, expected::Expected, heard::Heard, socket::Socket, unwritable};
 use crate::{
     metrics::DeliveryPath,
     model::{ConvId, Seq, now_millis},
     ops::Caller,
-    protocol::{CloseReason, ErrorCode, Message, Op, Refused, Request, ServerFrame, client::FrameError},
+    protocol::{CloseReason, ErrorCode, Message, Op, Refused, ServerFrame, client::FrameError},
     routing::{Mail, SessionHandle},
     session::{Effect, Session},
 };
@@ -78,19 +72,22 @@ impl Pump {
 
     /// Runs the connection to its end, closes it, and writes the cursors that are not written yet.
     pub(super) async fn run(mut self: Box<Self>) -> CloseReason {
-        let begin = Instant::now();
         // A panic costs this session only. What it knows may be half done by then, so its cursors stay as they are.
         let polled = AssertUnwindSafe(std::future::poll_fn(|cx| self.poll(cx))).catch_unwind().await;
         let reason = polled.unwrap_or(CloseReason::Internal);
-        let me = self.handle.identity.clone();
         // Boxed: only connections that end pay for it.
-        Box::pin(self.finish(reason)).await;
-        let (reason_word, seconds) = (reason.label(), begin.elapsed().as_secs());
-        tracing::info!(
-            user = %me.device.user, device = %me.device.device, session = %me.rank.session, reason = reason_word, seconds,
-            "session closed"
-        );
+        Box::pin(self.end(reason)).await;
         reason
+    }
+
+    async fn end(self: Box<Self>, reason: CloseReason) {
+        let handle = self.handle.clone();
+        self.finish(reason).await;
+        let (device, rank) = (&handle.identity.device, &handle.identity.rank);
+        let (reason, seconds) = (reason.label(), now_millis().saturating_sub(handle.since) / 1_000);
+        tracing::info!(
+            user = %device.user, device = %device.device, session = %rank.session, reason, seconds, "session closed"
+        );
     }
 
     async fn finish(mut self: Box<Self>, reason: CloseReason) {
@@ -163,10 +160,14 @@ impl Pump {
             }
             match self.socket.poll_arrived(cx) {
                 Poll::Pending => break,
-                Poll::Ready(arrived) => self.on_arrived(arrived?, now, out),
+                Poll::Ready(arrived) => {
+                    let heard = Heard::of(arrived?, self.handle.encoding);
+                    self.on_heard(heard, now, out);
+                }
             }
             busy = true;
         }
+        self.socket.rest();
         if self.session.deadline() <= now {
             // It may be the time to give the peer up.
             self.session.on_moved(self.socket.moved(), now);
@@ -215,7 +216,7 @@ impl Pump {
                 if self.socket.waiting() < self.gateway.settings.out_bytes
                     && let Some(frame) = frame.bytes(self.handle.encoding)
                 {
-                    self.socket.write(frame)?;
+                    self.socket.write(&frame);
                 }
             }
             Mail::Member(conv, seq, frame) => {
@@ -231,7 +232,7 @@ impl Pump {
             Mail::Compare { cause, delay } => self.session.on_compare(cause, delay, now),
             Mail::Close(reason, farewell) => {
                 if let Some(frame) = farewell {
-                    self.write(&frame)?;
+                    self.write(&frame);
                 }
                 if reason != CloseReason::Drain {
                     return Err(reason);
@@ -242,17 +243,16 @@ impl Pump {
         Ok(())
     }
 
-    fn on_arrived(&mut self, arrived: Arrived, now: u64, out: &mut Effects) {
+    fn on_heard(&mut self, heard: Heard, now: u64, out: &mut Effects) {
         self.session.on_alive(now);
-        let decoded = match arrived {
-            Arrived::Control => return self.session.on_control(now, out),
-            Arrived::WrongKind => {
+        let decoded = match heard {
+            Heard::Control => return self.session.on_control(now, out),
+            Heard::WrongKind => {
                 let text = format!("{} frames are not of this kind", self.handle.encoding.subprotocol());
                 Err(FrameError { reference: None, refused: Refused::new(ErrorCode::BadFrame, text) })
             }
-            Arrived::Frame(payload) => {
+            Heard::Request(decoded) => {
                 self.handle.mark_active(now);
-                let decoded = Request::decode(self.handle.encoding, &payload);
                 self.count_frame(decoded.as_ref().ok().map(|request| request.frame.op()));
                 decoded
             }
@@ -277,21 +277,20 @@ impl Pump {
         tracing::debug!(%conv, seq, user = %device.user, device = %device.device, "handed out");
     }
 
-    fn write(&mut self, frame: &ServerFrame) -> Result<(), CloseReason> {
+    fn write(&mut self, frame: &ServerFrame) {
         if let ServerFrame::Error { code, .. } = frame {
             self.gateway.metrics.error(code.word());
         }
-        let (metrics, encoding) = (&self.gateway.metrics, self.handle.encoding);
-        match unwritable::encode(frame, encoding, metrics) {
-            Some(frame) => self.socket.write(frame),
-            None => Ok(()),
+        if let Some(frame) = unwritable::encode(frame, self.handle.encoding, &self.gateway.metrics) {
+            self.socket.write(&frame);
         }
     }
 
     /// Writes a message of a log, or says that it is left out where it cannot be written (R14).
     fn hand(&mut self, conv: &ConvId, seq: Seq, frame: Option<Bytes>) -> Result<(), CloseReason> {
         if let Some(frame) = frame {
-            return self.socket.write(frame);
+            self.socket.write(&frame);
+            return Ok(());
         }
         self.gateway.metrics.unwritable_bodies.inc();
         let mut out = Vec::new();
@@ -315,7 +314,7 @@ impl Pump {
                     let (seq, message) = (row.seq, ServerFrame::Message(Message::of(&conv, row, now_millis())));
                     self.hand(&conv, seq, self.handle.encoding.try_encode(&message).ok())?;
                 }
-                Effect::Frame(frame) => self.write(&frame)?,
+                Effect::Frame(frame) => self.write(&frame),
                 Effect::Ask { reference, ask } => {
                     let (op, expected) = (ask.op(), Expected::by(&self.handle));
                     self.gateway.ops.perform(&self.caller, ask, move |outcome| {
@@ -336,7 +335,7 @@ impl Pump {
                     let user = &self.handle.identity.device.user;
                     tracing::error!(%conv, first, from, %user, "rows are missing or cannot be written: a session steps over them");
                     self.gateway.metrics.truncated.inc();
-                    self.write(&ServerFrame::Truncated { conv, from })?;
+                    self.write(&ServerFrame::Truncated { conv, from });
                 }
                 Effect::Unlisten(conv) => self.gateway.registry.unlisten(&self.handle, &conv),
                 Effect::GapsFound { cause, found } => {
@@ -345,7 +344,7 @@ impl Pump {
                 Effect::CompareSkipped { cause } => {
                     self.gateway.metrics.reconciles_skipped.of(cause).inc();
                 }
-                Effect::Ping => self.socket.ping()?,
+                Effect::Ping => self.socket.ping(),
                 Effect::Close(reason) => return Err(reason),
             }
         }

@@ -140,6 +140,10 @@ labels!(
         Retire = "retire",
         /// Rooms, their members, and cursors in them.
         Rooms = "rooms",
+        /// Who blocks whom.
+        Blocks = "blocks",
+        /// When users were last seen.
+        LastSeen = "last_seen",
         /// The check behind `/readyz`.
         Health = "health",
     }

@@ -163,6 +163,19 @@ pub struct Metrics {
     /// NATS subscriptions held now, two or three of the bus's own among them.
     pub subscriptions: Gauge,
 
+    /// Users that sessions here watch now.
+    pub watched_users: Gauge,
+    /// Times that other nodes were told of a user's first session here, or of the end of the last.
+    pub presence_published: Counter,
+    /// Times that they were not, because nobody watches the user.
+    pub presence_unpublished: Counter,
+    /// Times that other nodes were asked whether a user is there.
+    pub presence_probes: Counter,
+    /// Those that nobody answered in time: the user may be there or not.
+    pub presence_probes_failed: Counter,
+    /// Times that a session was told of a user who came or went.
+    pub presence_told: Counter,
+
     /// Messages reported to push services because their recipient had no session.
     pub offline_events: Counter,
     /// Requests of services over NATS.
@@ -238,6 +251,12 @@ impl Metrics {
             nats_fences: m.plain("nats_fences", "Fence round trips to NATS that were answered"),
             nats_queued_bytes: m.plain("nats_queued_bytes", "Bytes queued for the NATS connection now"),
             subscriptions: m.plain("subscriptions", "NATS subscriptions held now"),
+            watched_users: m.plain("watched_users", "Users that sessions here watch now"),
+            presence_published: m.plain("presence_published", "Times that other nodes were told of a user's first session here, or of the end of the last"),
+            presence_unpublished: m.plain("presence_unpublished", "Times that they were not told, because nobody watches the user"),
+            presence_probes: m.plain("presence_probes", "Times that other nodes were asked whether a user is there"),
+            presence_probes_failed: m.plain("presence_probes_failed", "Those that nobody answered in time, so that the user may be there or not"),
+            presence_told: m.plain("presence_told", "Times that a session was told of a user who came or went"),
             offline_events: m.plain("offline_events", "Messages reported to push services because their recipient had no session"),
             service_requests: m.plain("service_requests", "Requests of services over NATS, by outcome"),
         }

@@ -30,6 +30,12 @@ pub(super) async fn perform(ops: &Arc<Ops>, caller: &Caller, ask: About) -> Outc
     if let Say::Edit(body) = &what {
         within_limit(body, ops.limits.body_bytes)?;
     }
+    if let (Some(peer), false) = (conv.peer_of(caller.name()), matches!(what, Say::Delete)) {
+        let stand = ops.blocks.stand_of(caller.name(), &peer).await.map_err(|error| fault::refused(&error))?;
+        if stand.blocked {
+            return Err(Refused::new(ErrorCode::Blocked, "conv: this user takes nothing from you"));
+        }
+    }
     let target = caller.while_there(target(ops, caller, &conv, re)).await??;
     let (kind, refs, body) = (what.kind(), Some(Refs::about(target)), what.into_body());
     let user = NewMessage::of_user(caller.name().clone(), cid, now_millis(), body);

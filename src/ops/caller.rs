@@ -9,7 +9,7 @@ use tokio::time::sleep;
 
 use super::{Ops, unserved};
 use crate::{
-    model::{Audience, ConvId, Recipient, UserId},
+    model::{Audience, ConvId, UserId},
     protocol::{ErrorCode, Refused},
     routing::SessionHandle,
 };
@@ -67,6 +67,14 @@ impl Caller {
         Ok(Self { user, door: Door::Service { own } })
     }
 
+    /// The session it is, if it is one.
+    pub(super) fn as_session(&self) -> Option<&Arc<SessionHandle>> {
+        match &self.door {
+            Door::Session(session) => Some(session),
+            Door::Service { .. } => None,
+        }
+    }
+
     /// In whose name it acts.
     pub(super) fn name(&self) -> &UserId {
         &self.user
@@ -106,14 +114,6 @@ impl Caller {
             biased;
             () = gone => Err(Refused::new(ErrorCode::Unavailable, "the connection has ended")),
             done = work => Ok(done),
-        }
-    }
-
-    /// The conversation that writing to `to` means. Whoever may write may also signal.
-    pub(super) fn conversation_with(&self, to: &Recipient) -> Result<(ConvId, UserId), Refused> {
-        match to {
-            Recipient::User(user) => Ok((ConvId::direct(&self.user, user), user.clone())),
-            Recipient::Room(_) => Err(unserved("rooms")),
         }
     }
 

@@ -5,12 +5,14 @@
 //! `send` costs no task.
 
 mod about;
+mod block;
 mod caller;
 mod change;
 mod conversations;
 mod end_session;
 mod fault;
 mod history;
+mod presence;
 mod read;
 mod receipts;
 mod room_places;
@@ -34,9 +36,11 @@ pub use fault::{counted, refused};
 pub use room_sweep::Pace;
 
 use crate::{
+    blocks::Blocks,
     config::Services,
     metrics::Metrics,
     overload::{Class, Overload, Turn, WaitingBytes},
+    presence::Presence,
     protocol::{Ask, ErrorCode, Op, Outcome, Refused},
     routing::Router,
     store::{Store, appender::Appender},
@@ -58,6 +62,10 @@ pub struct Limits {
     pub devices_per_user: usize,
     /// Most rooms that a user may be in.
     pub rooms_per_user: usize,
+    /// Most users that a user may block.
+    pub blocks_per_user: usize,
+    /// Everybody may know of everybody who is online.
+    pub presence_of_everybody: bool,
     /// How long a device that is online may not have been noted as in use.
     pub seen_again: Duration,
     /// Requests of services under way at once; more are refused with `unavailable`, retry.
@@ -78,6 +86,10 @@ pub struct Parts {
     pub limits: Limits,
     /// Which services may speak as which users.
     pub services: Services,
+    /// Who is online.
+    pub presence: Presence,
+    /// Who blocks whom.
+    pub blocks: Blocks,
 }
 
 /// The executor of one node.
@@ -90,6 +102,8 @@ pub struct Ops {
     limits: Limits,
     services: Services,
     services_under_way: AtomicUsize,
+    presence: Presence,
+    blocks: Blocks,
     overload: Overload,
     /// The tasks of asks that wait for the store.
     tasks: TaskTracker,
@@ -104,10 +118,15 @@ impl std::fmt::Debug for Ops {
 impl Ops {
     /// Puts the parts together.
     pub fn new(parts: Parts) -> Arc<Self> {
-        let Parts { store, router, metrics, overload, limits, services } = parts;
+        let Parts { store, router, metrics, overload, limits, services, presence, blocks } = parts;
         let publisher = router.clone();
         let on_appended = Arc::new(move |conv: &_, batch: &_| publisher.publish_stored(conv, batch));
         let waiting = WaitingBytes::new(limits.waiting_bytes);
+        let (known, people) = (blocks.clone(), presence.clone());
+        router.on_blocked(Box::new(move |user, other| {
+            known.forget(user, other);
+            people.part(user, other);
+        }));
         Arc::new(Self {
             appender: Appender::new(store.logs.clone(), on_appended, overload.clone(), waiting),
             room_rows: room_rows::RoomRows::new(store.rooms.clone()),
@@ -119,6 +138,8 @@ impl Ops {
             metrics,
             limits,
             services,
+            presence,
+            blocks,
         })
     }
 
@@ -149,7 +170,7 @@ impl Ops {
             Ask::Edit(ask) | Ask::Delete(ask) | Ask::React(ask) | Ask::Unreact(ask) => {
                 self.spawn(caller, done, async move |ops, caller| about::perform(&ops, &caller, ask).await);
             }
-            Ask::Signal(ask) => done(signal::perform(self, caller, ask)),
+            Ask::Signal(ask) => signal::perform(self, caller, ask, done),
             Ask::Read(ask) => {
                 self.spawn(caller, done, async move |ops, caller| read::perform(&ops, &caller, ask).await)
             }
@@ -186,6 +207,15 @@ impl Ops {
             Ask::Readers(ask) => {
                 self.spawn(caller, done, async move |ops, caller| rooms::readers(&ops, &caller, ask).await);
             }
+            Ask::Presence(ask) => {
+                self.spawn(caller, done, async move |ops, caller| presence::perform(&ops, &caller, ask).await);
+            }
+            Ask::Block(ask) | Ask::Unblock(ask) => {
+                self.spawn(caller, done, async move |ops, caller| block::perform(&ops, &caller, ask).await);
+            }
+            Ask::Blocks(ask) => {
+                self.spawn(caller, done, async move |ops, caller| block::list(&ops, &caller, ask).await);
+            }
             Ask::Unserved(op) => done(Err(unserved(op.word()))),
         }
     }
@@ -221,6 +251,8 @@ impl Ops {
     pub async fn finish(&self) {
         // Nobody is left who would miss them.
         self.overload.clear(Class::Listing);
+        // What waits for a read of blocks becomes an append, or a task.
+        self.blocks.idle().await;
         self.appender.idle().await;
         self.tasks.close();
         self.tasks.wait().await;

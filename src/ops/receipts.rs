@@ -1,5 +1,7 @@
-//! Receipts: how far somebody has received or read a conversation, told to whom it concerns. Called by `read` and by the
+//! Receipts: how far somebody has received or read a conversation, told to whom it concerns, unless one of the two blocks the other (R24). Called by `read` and by the
 //! cursors of sessions.
+
+use std::sync::Arc;
 
 use super::Ops;
 use crate::{
@@ -22,8 +24,14 @@ pub(super) fn read(ops: &Ops, user: &UserId, conv: &ConvId, seq: Seq) {
 
 fn tell_others(ops: &Ops, user: &UserId, receipt: Receipt) {
     let Some(audience) = Audience::of(&receipt.conv) else { return };
-    let frame = ServerFrame::Receipt(receipt);
+    let frame = Arc::new(ServerFrame::Receipt(receipt));
     for other in audience.others(user) {
-        ops.router.pass(other, &frame);
+        let (router, frame, to) = (ops.router.clone(), frame.clone(), other.clone());
+        ops.blocks.stand(user, other, move |stand| {
+            // A receipt is of the moment: where the store does not answer it is lost, and stands in the list.
+            if stand.is_ok_and(|stand| !stand.is_apart()) {
+                router.pass(&to, &frame);
+            }
+        });
     }
 }

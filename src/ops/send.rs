@@ -12,15 +12,13 @@ use crate::{
 
 /// Checks the message and hands it to the appender, which stores it, calls `done`, and has the router publish it.
 pub(super) fn perform(ops: &Arc<Ops>, caller: &Caller, ask: ask::Send, done: impl FnOnce(Outcome) + Send + 'static) {
-    let conv = match &ask.to {
+    if let Err(refused) = within_limit(&ask.body, ops.limits.body_bytes) {
+        return done(Err(refused));
+    }
+    let (conv, peer) = match ask.to {
         // Whether the sender is a member is decided where the message gets its place.
-        Recipient::Room(room) => Ok(ConvId::room(room)),
-        Recipient::User(_) => caller.conversation_with(&ask.to).map(|(conv, _)| conv),
-    };
-    let checked = conv.and_then(|conv| within_limit(&ask.body, ops.limits.body_bytes).map(|()| conv));
-    let conv = match checked {
-        Ok(conv) => conv,
-        Err(refused) => return done(Err(refused)),
+        Recipient::Room(room) => (ConvId::room(&room), None),
+        Recipient::User(user) => (ConvId::direct(caller.name(), &user), Some(user)),
     };
     let ts = now_millis();
     let ask::SendOptions { reply_to, mentions, expires } = ask.options;
@@ -36,7 +34,11 @@ pub(super) fn perform(ops: &Arc<Ops>, caller: &Caller, ask: ask::Send, done: imp
         refs: Refs { re: None, reply_to, mentions, expires }.boxed(),
     };
     let (metrics, place, began) = (ops.metrics.clone(), conv.clone(), Instant::now());
-    let on_stored = move |result: &StoreResult<Appended>| {
+    let answer = move |stored: Result<&StoreResult<Appended>, Refused>| {
+        let result = match stored {
+            Ok(result) => result,
+            Err(refused) => return done(Err(refused)),
+        };
         metrics.observe_append(began.elapsed());
         if result.as_ref().is_err_and(fault::is_failure) {
             metrics.store_errors.of(StoreOp::Append).inc();
@@ -48,7 +50,21 @@ pub(super) fn perform(ops: &Arc<Ops>, caller: &Caller, ask: ask::Send, done: imp
             Err(error) => Err(fault::refused(error)),
         });
     };
-    ops.appender.submit(conv, message, Box::new(on_stored));
+    let Some(peer) = peer.filter(|peer| *peer != message.sender) else {
+        return ops.appender.submit(conv, message, Box::new(|result: &_| answer(Ok(result))));
+    };
+    let submit = ops.clone();
+    // At once where it is known; the sends of one conversation keep their order in any case.
+    ops.blocks.stand(&message.sender.clone(), &peer, move |stand| match stand {
+        Ok(stand) if stand.blocked => answer(Err(blocked())),
+        Ok(_) => submit.appender.submit(conv, message, Box::new(|result: &_| answer(Ok(result)))),
+        // Nothing is stored that a block may forbid: it comes again when the store answers.
+        Err(error) => answer(Err(fault::refused(&error))),
+    });
+}
+
+fn blocked() -> Refused {
+    Refused::new(ErrorCode::Blocked, "to: this user takes no messages from you")
 }
 
 /// Whether a body is within the limit of what it is in.

@@ -43,6 +43,8 @@ pub(super) struct Fields<'a> {
     pub(super) limit: Option<u64>,
     pub(super) room: Option<String>,
     pub(super) user: Option<String>,
+    pub(super) users: Option<Vec<String>>,
+    pub(super) watch: Option<bool>,
     pub(super) role: Option<String>,
     pub(super) topic: Option<String>,
     pub(super) history: Option<String>,

@@ -10,6 +10,7 @@ pub mod close;
 pub mod error;
 mod fields;
 pub mod op;
+pub mod people;
 pub mod server;
 mod server_read;
 pub mod shared;

@@ -137,8 +137,8 @@ ops! {
     Token, "token", limited: true, weight: SMALL;
     /// A sign of life.
     Ping, "ping", limited: true, weight: SMALL;
-    /// Who is online. Not served yet.
-    Presence, "presence", limited: true, weight: SMALL;
+    /// Who is online.
+    Presence, "presence", limited: true, weight: PAGE, asks: ask::Presence, answered: Presences(ask::Presences);
     /// Makes a room. This and the six below are answered alike.
     Create, "create", limited: true, weight: SMALL, asks: ask::ChangeRoom, answered: Changed(ask::RoomChanged);
     /// Enters a room.
@@ -161,6 +161,12 @@ ops! {
     Members, "members", limited: true, weight: PAGE, asks: ask::Members, answered: Members(ask::MembersPage);
     /// Who has read a room up to a seq.
     Readers, "readers", limited: true, weight: PAGE, asks: ask::Readers, answered: Readers(ask::ReadersPage);
+    /// Takes nothing more from a user. This and the next are answered alike.
+    Block, "block", limited: true, weight: SMALL, asks: ask::Block, answered: Blocking(ask::Blocking);
+    /// Takes it again.
+    Unblock, "unblock", limited: true, weight: SMALL, asks: ask::Block;
+    /// A page of those whom one has blocked.
+    Blocks, "blocks", limited: true, weight: PAGE, asks: ask::Blocks, answered: Blocks(ask::BlocksPage);
 }
 
 #[cfg(test)]

@@ -7,9 +7,10 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::{
     Body, Encoding, ErrorCode,
     ask::{
-        ConversationsPage, EndSession, Ended, HistoryPage, MembersPage, ReadersPage, RoomChanged, RoomShown, RoomsPage,
-        Sent, SessionsPage,
+        Blocking, BlocksPage, ConversationsPage, EndSession, Ended, HistoryPage, MembersPage, Presences, ReadersPage,
+        RoomChanged, RoomShown, RoomsPage, Seen, Sent, SessionsPage,
     },
+    people,
 };
 use crate::model::{
     Cid, ConvId, DeviceId, Folded, Kind, Millis, Reacted, Refs, Row, Seq, SessionId, UserId, room::Change,
@@ -46,6 +47,14 @@ pub enum ServerFrame {
     Members(MembersPage),
     /// A page of those who have read a room up to a seq.
     Readers(ReadersPage),
+    /// Who is online.
+    Presences(Presences),
+    /// A user is blocked, or not, as asked.
+    Blocking(Blocking),
+    /// A page of those whom one has blocked.
+    Blocks(BlocksPage),
+    /// Somebody whom the session watches came or went.
+    Presence(Seen),
     /// How far somebody has received or read a conversation.
     Receipt(Receipt),
     /// A live signal.
@@ -117,6 +126,9 @@ impl ServerFrame {
             | Self::Rooms(RoomsPage { reference, .. })
             | Self::Members(MembersPage { reference, .. })
             | Self::Readers(ReadersPage { reference, .. })
+            | Self::Presences(Presences { reference, .. })
+            | Self::Blocking(Blocking { reference, .. })
+            | Self::Blocks(BlocksPage { reference, .. })
             | Self::TokenOk { reference, .. }
             | Self::Pong { reference }
             | Self::Error { reference, .. } => *reference,
@@ -124,6 +136,7 @@ impl ServerFrame {
             | Self::Member(_)
             | Self::Receipt(_)
             | Self::Signal(_)
+            | Self::Presence(_)
             | Self::CaughtUp { .. }
             | Self::Truncated { .. }
             | Self::Goodbye { .. } => None,
@@ -393,6 +406,22 @@ pub enum OnBus {
     Who(Asked),
     /// A node ends sessions.
     End(Asked, EndSession),
+    /// A node asks whether the user is here: the reply goes where a request's does.
+    Probe,
+    /// One of the two blocked the other, or unblocked: what is known of that is to be read again.
+    Blocked {
+        /// Who did it.
+        user: UserId,
+        /// Whom it is about.
+        other: UserId,
+    },
+    /// A signal to a room.
+    RoomSignal {
+        /// Who is not to get it.
+        except: Vec<UserId>,
+        /// The signal.
+        signal: Signal,
+    },
 }
 
 /// Where a node wants its answer.
@@ -442,6 +471,7 @@ impl OnBus {
             ("head", Some(conv), Some(seq)) => Ok(Self::Head { conv, seq }),
             ("receipt" | "signal", ..) => Ok(Self::Passing),
             ("session", ..) => encoding.decode(payload).map(Self::Session),
+            ("probe" | "blocked" | "room_signal", ..) => people::read(peek.op, encoding, payload),
             (op, ..) => Err(format!("unexpected op {op:?} on a user's subject")),
         }
     }

@@ -17,7 +17,7 @@ mod watch;
 
 pub use clock::Clock;
 pub use mailbox::{Mail, Mailbox};
-pub use registry::{Capacity, Full, Registry, SessionHandle};
+pub use registry::{Capacity, Comings, Full, PARTS, Registry, SessionHandle};
 pub use rooms::{Listening, Rooms};
-pub use router::Router;
+pub use router::{OnBlocked, Router};
 pub use watch::{Watch, watch};

@@ -7,7 +7,7 @@ use std::{
     collections::HashMap,
     hash::BuildHasher,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
@@ -21,13 +21,15 @@ use super::{
 use crate::{
     bus::{Bus, OnMessage, Subscription},
     metrics::Metrics,
-    model::{ConvId, Device, Millis, RoomId, Seq, now_millis},
+    model::{ConvId, Device, Millis, RoomId, Seq, UserId, now_millis},
     protocol::Encoding,
     session::{Identity, Tick},
     subject::Subject,
 };
 
 const SHARDS: usize = 64;
+/// In so many parts the users of a node can be gone through.
+pub const PARTS: usize = SHARDS;
 /// At the limit of a user's sessions a device that has one here may come again, while it has fewer than so many: its
 /// old session may be dead and is about to be replaced (R11).
 const REPLACING: usize = 3;
@@ -120,6 +122,17 @@ struct Entry {
 
 type Shard = Mutex<HashMap<Subject, Entry>>;
 
+/// Hears of users and sessions that come and go. Called outside of all locks of the registry, so of two calls at the same
+/// moment either may be first.
+pub trait Comings: Send + Sync + 'static {
+    /// A user's first session here began.
+    fn came(&self, user: &UserId);
+    /// A user's last session here ended.
+    fn went(&self, user: &UserId);
+    /// A session ended; its mailbox was closed before.
+    fn ended(&self, session: &SessionHandle);
+}
+
 /// How many sessions a node takes.
 #[derive(Debug, Clone, Copy)]
 pub struct Capacity {
@@ -142,6 +155,7 @@ pub struct Registry {
     bus: Arc<dyn Bus>,
     metrics: Arc<Metrics>,
     rooms: Rooms,
+    comings: OnceLock<Box<dyn Comings>>,
 }
 
 impl std::fmt::Debug for Registry {
@@ -155,7 +169,15 @@ impl Registry {
     pub fn new(bus: Arc<dyn Bus>, metrics: Arc<Metrics>, capacity: Capacity) -> Self {
         let shards = (0..SHARDS).map(|_| Mutex::new(HashMap::new())).collect();
         let hasher = std::hash::RandomState::new();
-        Self { shards, hasher, sessions: AtomicUsize::new(0), capacity, bus, metrics, rooms: Rooms::default() }
+        let (sessions, rooms, comings) = (AtomicUsize::new(0), Rooms::default(), OnceLock::new());
+        Self { shards, hasher, sessions, capacity, bus, metrics, rooms, comings }
+    }
+
+    /// Tells these ears of whoever comes and goes from now on. Set once.
+    pub fn tell_comings(&self, ears: Box<dyn Comings>) {
+        if self.comings.set(ears).is_err() {
+            tracing::error!("the registry has somebody to tell already");
+        }
     }
 
     fn shard(&self, subject: &Subject) -> &Shard {
@@ -179,7 +201,10 @@ impl Registry {
         let subject = Subject::user(&session.identity.device.user);
         let joined = self.attach(session, &subject, self.capacity.per_user, on_message);
         match joined {
-            Ok(true) => drop(self.metrics.users.inc()),
+            Ok(true) => {
+                self.metrics.users.inc();
+                self.comings.get().inspect(|ears| ears.came(&session.identity.device.user));
+            }
             Ok(false) => {}
             Err(Full) => drop(self.sessions.fetch_sub(1, Ordering::AcqRel)),
         }
@@ -197,6 +222,12 @@ impl Registry {
         }
         if was_last {
             self.metrics.users.dec();
+        }
+        if let Some(ears) = self.comings.get().filter(|_| was_here) {
+            ears.ended(session);
+            if was_last {
+                ears.went(&session.identity.device.user);
+            }
         }
     }
 
@@ -285,6 +316,14 @@ impl Registry {
     /// Whether a session here listens on `subject`.
     pub fn has(&self, subject: &Subject) -> bool {
         self.shard(subject).lock().contains_key(subject)
+    }
+
+    /// The users of one of [`PARTS`].
+    pub fn users_in(&self, part: usize) -> Vec<UserId> {
+        let Some(shard) = self.shards.get(part) else { return Vec::new() };
+        let shard = shard.lock();
+        let user = |entry: &Entry| Some(entry.listeners.sessions.lock().first()?.identity.device.user.clone());
+        shard.values().filter_map(user).collect()
     }
 
     /// Calls `each` for every session, a shard at a time.

@@ -3,8 +3,9 @@
 //!
 //! Called by the appender (a batch was stored), by bus subscriptions, and by `ops` (receipts, signals, announcements).
 
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
+use bytes::Bytes;
 use compact_str::{CompactString, format_compact};
 
 use super::{
@@ -22,7 +23,8 @@ use crate::{
     model::{ConvId, Kind, NewMessage, RoomId, Seq, UserId, room::Change},
     protocol::{
         Encoding, LiveMessage, Message, ServerFrame, SharedFrame,
-        server::{Announcement, Asked, OnBus, encode_head},
+        people::{encode_blocked, encode_room_signal},
+        server::{Announcement, Asked, OnBus, Signal, encode_head},
     },
     store::Appended,
     subject::Subject,
@@ -39,7 +41,11 @@ pub(super) struct Inner {
     metrics: Arc<Metrics>,
     recent: Recent,
     untold: Untold,
+    on_blocked: OnceLock<OnBlocked>,
 }
+
+/// Called with two users of whom one blocked the other, or unblocked.
+pub type OnBlocked = Box<dyn Fn(&UserId, &UserId) + Send + Sync>;
 
 impl std::fmt::Debug for Router {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -59,8 +65,15 @@ impl Router {
     /// A router; takes over what the bus tells of publishes that had no responders.
     pub fn new(node: &str, bus: Arc<dyn Bus>, registry: Arc<Registry>, metrics: Arc<Metrics>) -> Self {
         let node = node.to_owned();
-        let inner =
-            Arc::new(Inner { bus, registry, node, metrics, recent: Recent::default(), untold: Untold::default() });
+        let inner = Arc::new(Inner {
+            bus,
+            registry,
+            node,
+            metrics,
+            recent: Recent::default(),
+            untold: Untold::default(),
+            on_blocked: OnceLock::new(),
+        });
         // Weak: the bus is owned by what it calls here, and a cycle would keep a whole node alive forever.
         let told: Weak<Inner> = Arc::downgrade(&inner);
         inner.bus.on_no_responders(Arc::new(move |tag| {
@@ -159,6 +172,30 @@ impl Router {
         self.0.bus.publish(&subject, shared.msgpack().clone());
     }
 
+    /// Calls `call` whenever a node told that one user blocks another, or no more. Set once.
+    pub fn on_blocked(&self, call: OnBlocked) {
+        if self.0.on_blocked.set(call).is_err() {
+            tracing::error!("the router has somebody to tell of blocks already");
+        }
+    }
+
+    /// Tells the nodes of both users, this one included, that one blocks the other, or no more (R24).
+    pub fn tell_blocked(&self, user: &UserId, other: &UserId) {
+        self.0.blocked(user, other);
+        let payload = encode_blocked(user, other);
+        for one in [user, other] {
+            self.0.bus.publish(&Subject::user(one), payload.clone());
+        }
+    }
+
+    /// Sends a signal to the sessions that listen on a room, everywhere, but for those of its sender and of `except`.
+    pub fn signal_room(&self, room: &RoomId, signal: &Signal, except: &[UserId]) {
+        let subject = Subject::room(room);
+        let mail = mail_of(signal, except);
+        self.0.registry.deliver(&subject, mail);
+        self.0.bus.publish(&subject, encode_room_signal(except, signal));
+    }
+
     /// Tells a user's sessions everywhere that one of a device exists (R11).
     pub fn announce(&self, user: &UserId, announcement: Announcement) {
         let subject = Subject::user(user);
@@ -231,6 +268,10 @@ impl Inner {
         self.bus.publish(&Subject::event("offline"), payload);
     }
 
+    fn blocked(&self, user: &UserId, other: &UserId) {
+        self.on_blocked.get().inspect(|call| call(user, other));
+    }
+
     fn on_no_responders(&self, tag: &str) {
         let mut parts = tag.splitn(4, '.');
         let mut name = || parts.next().and_then(|text| UserId::new(text).ok());
@@ -263,6 +304,15 @@ fn tag_of(user: &UserId, from: &UserId, conv: &ConvId, seq: Seq) -> CompactStrin
     format_compact!("{user}.{from}.{conv}.{seq}")
 }
 
+/// What each session that listens on a room gets of a signal.
+fn mail_of<'a>(signal: &'a Signal, except: &'a [UserId]) -> impl FnMut(&SessionHandle) -> Option<Mail> + 'a {
+    let shared = Arc::new(SharedFrame::of(&ServerFrame::Signal(signal.clone())));
+    move |session| {
+        let user = &session.identity.device.user;
+        (*user != signal.from && !except.contains(user)).then(|| Mail::Passing(shared.clone()))
+    }
+}
+
 /// Tells the node that asked of these sessions.
 fn answer(router: &Weak<Inner>, asked: &Asked, sessions: &[Arc<SessionHandle>]) {
     let (Some(router), Some(reply)) = (router.upgrade(), Subject::gathered_by(&asked.reply)) else { return };
@@ -291,6 +341,17 @@ fn on_inbound(router: &Weak<Inner>, listeners: &Listeners, message: BusMessage) 
             let shared = Arc::new(SharedFrame::encoded(payload));
             listeners.each(|_| Some(Mail::Passing(shared.clone())));
         }
+        Ok(OnBus::Probe) => {
+            if let (Some(router), Some(reply)) = (router.upgrade(), &message.reply)
+                && !listeners.all().is_empty()
+            {
+                router.bus.answer(reply, Bytes::from_static(b"1"));
+            }
+        }
+        Ok(OnBus::Blocked { user, other }) => {
+            router.upgrade().inspect(|router| router.blocked(&user, &other));
+        }
+        Ok(OnBus::RoomSignal { except, signal }) => listeners.each(mail_of(&signal, &except)),
         Ok(OnBus::Session(announcement)) => {
             let shared = Arc::new(announcement);
             listeners.each(|_| Some(Mail::Announcement(shared.clone())));

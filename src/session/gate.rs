@@ -29,6 +29,10 @@ const ABOUT: u32 = 3;
 const INBOX: u32 = 10;
 /// Asking all nodes of a user, and the store.
 const GATHER: u32 = 20;
+/// Finding out who is online and whether the asker may know it: what a list of them costs besides one for each four.
+const PROBES: u32 = 5;
+/// Rows of both users, durable, and told to all their nodes.
+const BLOCK: u32 = 5;
 /// An acknowledgement that the store must judge. Clients repeat hundreds of them after a reconnect.
 const CHECK: u32 = 1;
 /// What an acknowledgement costs besides when there was nothing to acknowledge.
@@ -147,6 +151,9 @@ fn price(frame: &ClientFrame) -> u32 {
         ClientFrame::Ask(Ask::Rooms(list)) => INBOX + small(4 * list.limit / PAGE_ROWS),
         ClientFrame::Ask(Ask::Members(list)) => 2 + small(list.limit / PAGE_ROWS),
         ClientFrame::Ask(Ask::Readers(list)) => 2 + small(2 * list.limit / PAGE_ROWS),
+        ClientFrame::Ask(Ask::Presence(ask)) => PROBES + small(ask.users.len() / 4),
+        ClientFrame::Ask(Ask::Block(_) | Ask::Unblock(_)) => BLOCK,
+        ClientFrame::Ask(Ask::Blocks(list)) => 2 + small(list.limit / PAGE_ROWS),
         // The limit of rooms is counted in those that the user is in.
         ClientFrame::Ask(Ask::Create(_) | Ask::Join(_)) => INBOX,
         ClientFrame::Ask(

@@ -21,12 +21,14 @@ pub mod fence;
 mod folds;
 mod holes;
 mod level;
+pub mod people;
 pub mod rooms;
 pub mod scylla;
 pub mod slots;
 
 pub use error::{StoreError, StoreResult};
 pub use folds::{Behind, Folds};
+pub use people::{People, Tie};
 pub use rooms::{RoomRow, Rooms};
 
 /// The longest any engine may let a caller wait before it says [`StoreError::Unavailable`].
@@ -53,6 +55,8 @@ pub struct Store {
     pub rooms: Arc<dyn Rooms>,
     /// What stands beside the messages.
     pub folds: Arc<dyn Folds>,
+    /// Who was seen when, and who blocks whom.
+    pub people: Arc<dyn People>,
     /// The engine itself.
     pub engine: Arc<dyn Engine>,
     /// Who may append to what, where several nodes share the store.
@@ -61,20 +65,21 @@ pub struct Store {
 
 impl Store {
     /// A store whose parts are all this engine.
-    pub fn of(engine: Arc<impl Logs + Inbox + Marks + Rooms + Folds + Engine>) -> Self {
+    pub fn of(engine: Arc<impl Logs + Inbox + Marks + Rooms + People + Folds + Engine>) -> Self {
         Self {
             logs: engine.clone(),
             inbox: engine.clone(),
             marks: engine.clone(),
             rooms: engine.clone(),
             folds: engine.clone(),
+            people: engine.clone(),
             engine,
             slots: None,
         }
     }
 
     /// The same for an engine that several nodes share.
-    pub fn shared(engine: Arc<impl Logs + Inbox + Marks + Rooms + Folds + Engine + slots::Slots>) -> Self {
+    pub fn shared(engine: Arc<impl Logs + Inbox + Marks + Rooms + People + Folds + Engine + slots::Slots>) -> Self {
         Self { slots: Some(engine.clone()), ..Self::of(engine) }
     }
 }

@@ -171,7 +171,8 @@ async fn try_permissions(client: &Client, inbox_prefix: &str) -> Result<Vec<Subs
     let inbox = Subject::inbox(inbox_prefix, &name);
     // The appends of a slot that does not exist: a subscription to one that does would make a missing home look present.
     let log = Subject::log(u16::MAX);
-    let both = [Subject::user(&user), Subject::room(&room), Subject::node(&name, "probe"), log];
+    let presence = Subject::presence(&user);
+    let both = [Subject::user(&user), Subject::room(&room), presence, Subject::node(&name, "probe"), log];
     // The sends of a service that does not exist: a subscription to all sends would take work from the nodes.
     let heard = [Subject::send_user(&user, &user), Subject::all_signals(), Subject::nodes()];
     let mut held = Vec::new();

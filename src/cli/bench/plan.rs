@@ -54,7 +54,7 @@ impl Plan {
         if room.is_some_and(|members| members < pairs) {
             bail!("--pairs must be at most the members of the --room, of whom so many write: is {pairs}");
         }
-        limits::check_own(args.idle.map_or(room.unwrap_or(pairs * 2), |idle| idle.get() as usize))?;
+        limits::check_own(args.idle.or(args.presence).map_or(room.unwrap_or(pairs * 2), |users| users.get() as usize))?;
         Ok(Self {
             urls: args.url.clone(),
             authorities: args.trust.authorities(),

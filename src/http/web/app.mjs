@@ -5,6 +5,7 @@ import { GONE, ask, connect, isName, me, prepare, randomId, say, welcome } from 
 import { $, canWrite, notice, place, showConversation, showList, showState, showTick, showTyping, showWait } from "./view.mjs";
 
 const PAGE = 50; // messages of one `history` answer
+const WATCHED = 100; // people in the list of whom the page shows whether they are there; of one request the most
 const LIST_PAGE = 100; // conversations of one answer, the most that a node gives
 
 // ---- What the node says
@@ -12,7 +13,10 @@ const LIST_PAGE = 100; // conversations of one answer, the most that a node give
 const on = {
   welcome(frame) {
     notice("");
-    for (const conv of convs.values()) conv.asked = 0; // what was on its way may not have arrived
+    for (const conv of convs.values()) {
+      conv.asked = 0; // what was on its way may not have arrived
+      conv.watched = false; // a watch ends with its connection
+    }
     $("who").textContent = `${frame.user} on ${frame.node}`;
     sendAll();
     listAgain();
@@ -24,8 +28,9 @@ const on = {
     take(conv, frame);
     // Also what was here before: the node asks for a second copy only when it missed the first acknowledgement.
     say({ op: "ack", conv: conv.id, seq: frame.seq });
-    if (frame.from === conv.peer) conv.typingUntil = 0;
+    if (frame.from === conv.typing) conv.typingUntil = 0;
     if (conv === current) markRead(conv);
+    if (!conv.watched && !isRoom(conv.to)) watch();
     showTyping(current);
     showList(convs, current, open);
   },
@@ -37,10 +42,15 @@ const on = {
   },
   signal(frame) {
     const conv = frame.type === "typing" && convs.get(frame.conv);
-    if (!conv || frame.from !== conv.peer) return;
+    if (!conv || (!isRoom(conv.to) && frame.from !== conv.peer)) return;
+    conv.typing = frame.from;
     conv.typingUntil = Date.now() + 4000;
     showTyping(current);
     setTimeout(() => showTyping(current), 4100);
+  },
+  presence({ user, online }) {
+    seen(user, online);
+    showList(convs, current, open);
   },
   truncated({ conv: id, from }) {
     const conv = conversation(id);
@@ -127,7 +137,8 @@ function conversation(id) {
       id, to, peer: isRoom(to) ? to : to.slice(1), messages: new Map(), pending: new Map(), // by seq; by cid
       low: Infinity, top: 0, head: 0, ts: 0, // lowest and highest seq here; highest there
       read: 0, asked: 0, peerMarks: { delivered: 0, read: 0 }, // `asked`: a read mark on its way
-      loaded: false, more: false, typingUntil: 0,
+      loaded: false, more: false, typing: "", typingUntil: 0,
+      watched: false, online: false, // the other side of a direct conversation
     };
     convs.set(id, conv);
   }
@@ -224,7 +235,25 @@ async function listPage(after) {
     if (peer) marks(conv, peer);
   }
   showList(convs, current, open);
+  watch();
   return answer.next;
+}
+
+function seen(user, online) {
+  const conv = convs.get(idOf(`@${user}`));
+  if (conv) conv.online = online === true;
+}
+
+/** Has the node tell who of the latest in the list comes and goes. What it refuses, it refuses for good. */
+async function watch() {
+  const those = [...convs.values()].filter((conv) => conv.head > 0 && !isRoom(conv.to) && conv.peer !== me && !conv.watched);
+  const users = those.sort((one, other) => other.ts - one.ts).slice(0, WATCHED).map((conv) => conv.peer);
+  if (users.length === 0 || [...convs.values()].filter((conv) => conv.watched).length + users.length > WATCHED) return;
+  for (const user of users) conversation(idOf(`@${user}`)).watched = true;
+  const answer = await ask({ op: "presence", users, watch: true });
+  if (answer.op !== "presences") return;
+  for (const { user, online } of answer.items) seen(user, online);
+  showList(convs, current, open);
 }
 
 /** The rooms one is in, as far as one page goes; and those one is invited to, which show nothing yet. */
@@ -313,7 +342,7 @@ function listen() {
     $("compose").requestSubmit();
   });
   $("text").addEventListener("input", () => {
-    if (!welcome || !current || isRoom(current.to) || current.peer === me || Date.now() - typedAt < 3000) return;
+    if (!welcome || !current || current.peer === me || Date.now() - typedAt < 3000) return;
     typedAt = Date.now();
     say({ op: "signal", to: current.to, type: "typing" });
   });

@@ -173,10 +173,12 @@ function showRow(conv, isCurrent, open) {
   const unread = Math.max(0, conv.head - conv.read);
   conv.row.querySelector(".badge").textContent = unread > 0 ? unread : "";
   conv.row.firstChild.ariaCurrent = String(isCurrent);
-  conv.row.firstChild.ariaLabel = unread > 0 ? `${conv.peer}, ${unread} unread` : conv.peer;
+  conv.row.querySelector(".name").dataset.online = String(conv.online);
+  const words = [conv.peer, ...(conv.online ? ["online"] : []), ...(unread > 0 ? [`${unread} unread`] : [])];
+  conv.row.firstChild.ariaLabel = words.join(", ");
   return conv.row;
 }
 
 export function showTyping(current) {
-  $("typing").textContent = current && current.typingUntil > Date.now() ? `${current.peer} is typing …` : "";
+  $("typing").textContent = current && current.typingUntil > Date.now() ? `${current.typing} is typing …` : "";
 }

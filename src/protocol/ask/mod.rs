@@ -5,8 +5,10 @@
 //! kind of answer; `ops` carries the ask out.
 
 mod about;
+mod blocks;
 mod conversations;
 mod history;
+mod presence;
 mod read;
 mod readers;
 mod rooms;
@@ -16,8 +18,10 @@ mod signal;
 
 pub use self::{
     about::{About, Say},
+    blocks::{BLOCKS_LIMIT, Block, Blocking, Blocks, BlocksPage},
     conversations::{CONVERSATIONS_LIMIT, Conversation, Conversations, ConversationsPage, PeerMarks},
     history::{HISTORY_LIMIT, History, HistoryFrom, HistoryPage},
+    presence::{PRESENCE_LIMIT, Presence, Presences, Seen},
     read::Read,
     readers::{Reader, Readers, ReadersPage},
     rooms::{

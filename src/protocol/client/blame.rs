@@ -18,9 +18,9 @@ const TEXTS: [&str; 16] = [
 ];
 const NUMBERS: [&str; 9] = ["ref", "seq", "attempt", "before", "around", "limit", "re", "reply_to", "expires"];
 const EITHER: [&str; 1] = ["after"];
-const BOOLEANS: [&str; 2] = ["public", "raw"];
+const BOOLEANS: [&str; 3] = ["public", "raw", "watch"];
 /// Lists of strings.
-const LISTS: [&str; 1] = ["mentions"];
+const LISTS: [&str; 2] = ["mentions", "users"];
 
 /// What to answer to a frame that could not be read. `words` are the decoder's own.
 pub(super) fn blame(encoding: Encoding, payload: &[u8], words: &str) -> FrameError {
@@ -43,7 +43,7 @@ enum Kind {
     Text,
     Number(u64),
     Boolean,
-    Texts,
+    List,
     Other,
 }
 
@@ -67,10 +67,11 @@ impl Fields {
                 Kind::Text => text,
                 Kind::Number(_) => number,
                 Kind::Boolean => BOOLEANS.contains(name),
-                Kind::Texts => LISTS.contains(name),
+                Kind::List => LISTS.contains(name),
                 Kind::Other => *name == "body",
             };
             let must = match (text, number) {
+                _ if LISTS.contains(name) => "a list of strings",
                 (true, true) => "a string or an integer of 0 or more",
                 (true, false) => "a string",
                 (false, true) => "an integer of 0 or more",
@@ -173,11 +174,11 @@ impl<'de> Visitor<'de> for KindVisitor {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Kind, A::Error> {
-        let mut are_texts = true;
-        while let Some(item) = items.next_element::<Kind>()? {
-            are_texts &= item == Kind::Text;
+        let mut texts = true;
+        while let Some(kind) = items.next_element::<Kind>()? {
+            texts &= kind == Kind::Text;
         }
-        Ok(if are_texts { Kind::Texts } else { Kind::Other })
+        Ok(if texts { Kind::List } else { Kind::Other })
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Kind, A::Error> {

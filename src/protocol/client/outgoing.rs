@@ -117,6 +117,23 @@ pub enum Outgoing<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         watch: Option<bool>,
     },
+    Block {
+        #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
+        reference: Option<u64>,
+        user: &'a str,
+    },
+    Unblock {
+        #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
+        reference: Option<u64>,
+        user: &'a str,
+    },
+    Blocks {
+        #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
+        reference: Option<u64>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        after: Option<&'a str>,
+        limit: usize,
+    },
     Create {
         #[serde(flatten)]
         change: Changing<'a>,

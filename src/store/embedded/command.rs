@@ -5,7 +5,7 @@ use tokio::sync::oneshot;
 
 use super::commit::QueuedMessage;
 use crate::{
-    model::{ConvId, Device, DeviceId, ReadMark, Seq, UserId},
+    model::{ConvId, Device, DeviceId, Millis, ReadMark, Seq, UserId},
     store::{Appended, Entered, StoreError, StoreResult},
 };
 
@@ -72,6 +72,24 @@ pub(super) enum Command {
         /// Its last life, whose cursors are to be forgotten.
         reply: Reply<Option<Device>>,
     },
+    /// Raises when users were last seen.
+    See {
+        /// Who, and when.
+        seen: Vec<(UserId, Millis)>,
+        /// Told when it is written.
+        reply: Reply<()>,
+    },
+    /// A user blocks another one, or no more.
+    Block {
+        /// Who.
+        user: UserId,
+        /// Whom.
+        other: UserId,
+        /// Block, or unblock.
+        on: bool,
+        /// Told when it is on the disk.
+        reply: Reply<()>,
+    },
     /// Removes rows of the table of cursors.
     Forget {
         /// Their keys.
@@ -97,6 +115,8 @@ impl Command {
             | Self::RaiseReadMark { reply, .. }
             | Self::Start { reply, .. }
             | Self::Forget { reply, .. }
+            | Self::See { reply, .. }
+            | Self::Block { reply, .. }
             | Self::Ping(reply) => {
                 drop(reply.send(refused));
             }

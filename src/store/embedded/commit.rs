@@ -68,6 +68,10 @@ pub(super) struct Commit<'a> {
     cursors: BTreeMap<Slice, Seq>,
     /// Rows of devices; `None`: removed.
     pub(super) devices: BTreeMap<Slice, Option<DeviceRow>>,
+    /// When users were last seen.
+    pub(super) seen: BTreeMap<Slice, u64>,
+    /// The sides of blocks.
+    pub(super) ties: BTreeMap<Slice, u8>,
     /// A device became known, or unknown.
     pub(super) changes_devices: bool,
     /// Bytes of rows gathered.
@@ -92,6 +96,8 @@ impl<'a> Commit<'a> {
             draft: RoomDraft::default(),
             cursors: BTreeMap::new(),
             devices: BTreeMap::new(),
+            seen: BTreeMap::new(),
+            ties: BTreeMap::new(),
             changes_devices: false,
             bytes: 0,
             highest: 0,
@@ -248,9 +254,9 @@ impl<'a> Commit<'a> {
         self.fresh.len()
     }
 
-    /// Whether [`Self::write`] waits for the disk: with a message in it, or a device that is new or retired.
+    /// Whether [`Self::write`] waits for the disk: with a message in it, a device that is new or retired, or a block.
     pub(super) fn is_durable(&self) -> bool {
-        !self.fresh.is_empty() || self.changes_devices
+        !self.fresh.is_empty() || self.changes_devices || !self.ties.is_empty()
     }
 
     /// Writes it all at once. With a message or a new device in it the commit is on the disk when this
@@ -258,6 +264,7 @@ impl<'a> Commit<'a> {
     /// Returns how many rows that were.
     pub(super) fn write(mut self) -> Result<usize, Fault> {
         let mode = if self.is_durable() { PersistMode::SyncData } else { PersistMode::Buffer };
+        self.write_people();
         for (conv, end) in self.logs {
             let audience = audience_of(&conv)?;
             for (key, row) in end.changed_rows(&conv, &audience) {

@@ -10,6 +10,8 @@
 //! | rooms | #room room 00 | see [`super::room_rows`]: the room |
 //! | members | #room room 00 user | the same: the member |
 //! | rooms_of | #user user 00 room | the same member once more, to be found by the user |
+//! | last_seen | #user user 00 | when the user was last seen, in milliseconds |
+//! | blocks | #user user 00 other | one byte: 1 the user blocks the other, 2 is blocked by them, 3 both |
 //! | folds, mentions, expiring | see [`super::beside`] | |
 //! | commits | `commit` | see [`super::rows::CommitRow`]: the last commit's |
 //!
@@ -239,6 +241,32 @@ pub(super) fn member_by_user(key: &[u8]) -> Option<(RoomId, UserId)> {
     Some((RoomId::new(room).ok()?, UserId::new(user).ok()?))
 }
 
+/// What is known of a user alone.
+pub(super) fn person(user: &UserId) -> Slice {
+    below(user, &[])
+}
+
+/// How a user stands to another one.
+pub(super) fn tie(user: &UserId, other: &UserId) -> Slice {
+    below(user, &[other.as_str().as_bytes()])
+}
+
+/// The same to all others after one of them, or to all.
+pub(super) fn ties(user: &UserId, after: Option<&UserId>) -> Range<Slice> {
+    below_after(user.as_str(), after.map(UserId::as_str))
+}
+
+/// The other one in the key of a tie.
+pub(super) fn tie_of(key: &[u8]) -> Option<UserId> {
+    tie_pair(key).map(|(_, other)| other)
+}
+
+/// Both.
+pub(super) fn tie_pair(key: &[u8]) -> Option<(UserId, UserId)> {
+    let (user, other) = names_of(key)?;
+    Some((UserId::new(user).ok()?, UserId::new(other).ok()?))
+}
+
 /// What is written to see whether the disk takes it: the key of a user without a name, which nobody has.
 pub(super) fn check() -> Slice {
     join(&[&[0; 4], SEPARATOR, b"check"])
@@ -329,8 +357,10 @@ mod tests {
         assert!(!members(&r, Some(&a)).contains(&member(&r, &a)) && members(&r, Some(&a)).contains(&member(&r, &z)));
         assert!(rooms_of(&a, None).contains(&room_of(&a, &rr)) && !rooms_of(&a, None).contains(&room_of(&z, &rr)));
         assert_eq!(member_of(&member(&r, &z)), Some((r.clone(), z.clone())));
-        assert_eq!(member_by_user(&room_of(&z, &r)), Some((r.clone(), z)));
+        assert_eq!(member_by_user(&room_of(&z, &r)), Some((r.clone(), z.clone())));
         assert_eq!(room_of_key(&room(&r)), Some(r.clone()));
+        assert_eq!(tie_of(&tie(&a, &z)), Some(z.clone()));
+        assert!(ties(&a, None).contains(&tie(&a, &z)) && !ties(&a, Some(&z)).contains(&tie(&a, &z)));
         // Whatever its hash is.
         assert!(room(&r).ends_with(SEPARATOR));
     }

@@ -52,6 +52,7 @@ mod log_end;
 mod manifest;
 mod open_error;
 mod outage;
+mod people;
 mod reads;
 mod recent;
 mod register;

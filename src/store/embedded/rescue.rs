@@ -28,6 +28,7 @@ use super::{
     inspect::Found,
     journal, keys,
     open_error::OpenError,
+    people,
     room_fold::Fold,
     rows::{self, CommitRow, InboxValue, StoredMessage},
     scan,
@@ -62,9 +63,11 @@ const COMMITS: usize = 5;
 const ROOMS: usize = 6;
 const MEMBERS: usize = 7;
 const ROOMS_OF: usize = 8;
-const FOLDS: usize = 9;
-const MENTIONS: usize = 10;
-const EXPIRING: usize = 11;
+const LAST_SEEN: usize = 9;
+const BLOCKS: usize = 10;
+const FOLDS: usize = 11;
+const MENTIONS: usize = 12;
+const EXPIRING: usize = 13;
 
 /// Where a log ends: its conversation, its last seq and the time of that.
 struct End {
@@ -243,7 +246,8 @@ impl Copy {
     /// Returns the watermark of the new store, which is on the disk and closed then.
     fn all(mut self, found: &Found) -> Result<Mark, StoreError> {
         let tables = self.from.tables.clone();
-        let [messages, _, inbox, cursors, devices, _, rooms, members, rooms_of, folds, mentions, expiring] = &tables;
+        let [messages, _, inbox, cursors, devices, _, rooms, members, rooms_of, last_seen, blocks, ..] = &tables;
+        let [.., folds, mentions, expiring] = &tables;
         let mut log = None;
         let mut lost = vec![scan::each_row(messages, |key, value| self.message(key, value, &mut log))?];
         self.end_of(log)?;
@@ -256,6 +260,8 @@ impl Copy {
         })?);
         lost.push(scan::each_row(devices, |key, value| self.put(DEVICES, key, value))?);
         lost.extend(self.all_rooms(rooms, members, rooms_of)?);
+        lost.push(scan::each_row(last_seen, |key, value| self.put(LAST_SEEN, key, value))?);
+        lost.push(scan::each_row(blocks, |key, value| self.tie(key, &value))?);
         lost.extend(self.all_beside([folds, mentions, expiring])?);
         self.write()?;
         for file in lost.iter().flat_map(|lost| &lost.files) {
@@ -330,6 +336,18 @@ impl Copy {
         let known = self.to.tables[INBOX].get(&key).map_err(StoreError::unavailable)?;
         let known = known.map_or(Ok(InboxValue::default()), |value| InboxValue::decode(&value))?;
         self.put(INBOX, key, InboxValue { read, ..known }.encode())
+    }
+
+    /// A block, with the other user's side of it: either copy may be all that is left. A loss may bring back a block that
+    /// was taken off, never the other way round.
+    fn tie(&mut self, key: Slice, value: &[u8]) -> Result<(), StoreError> {
+        let (Some((user, other)), Ok(sides)) = (keys::tie_pair(&key), people::decode(value)) else { return Ok(()) };
+        let mirror = keys::tie(&other, &user);
+        let known = self.from.tables[BLOCKS].get(&mirror).ok().flatten();
+        let known = known.and_then(|value| people::decode(&value).ok()).map_or(0, people::mirrored);
+        let sides = sides | known;
+        self.put(BLOCKS, mirror, Slice::from([people::mirrored(sides)]))?;
+        self.put(BLOCKS, key, Slice::from([sides]))
     }
 
     fn put(&mut self, place: usize, key: Slice, value: Slice) -> Result<(), StoreError> {

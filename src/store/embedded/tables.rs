@@ -36,7 +36,7 @@ const MIB: u64 = 1024 * 1024;
 /// Roughly the most that the journals take on the disk before tables are written out: two files of 64 MiB.
 const JOURNAL_BYTES: u64 = 128 * MIB;
 /// How many tables there are; the engine numbers them from 1, in the order in which they were made.
-pub(super) const TABLES: usize = 12;
+pub(super) const TABLES: usize = 14;
 /// Their names and how much of each is kept in memory, in MiB. Inbox rows and cursors are written again and again under
 /// one key, and a scan steps over every version that is still in memory: their tables are kept small.
 const NAMES: [(&str, u64); TABLES] = [
@@ -49,6 +49,8 @@ const NAMES: [(&str, u64); TABLES] = [
     ("rooms", 4),
     ("members", 4),
     ("rooms_of", 4),
+    ("last_seen", 4),
+    ("blocks", 4),
     ("folds", 8),
     ("mentions", 4),
     ("expiring", 4),
@@ -71,8 +73,8 @@ impl Opened {
             .max_cached_files(Some(descriptors::store_files(descriptors::allowed())))
             .open()?;
         let table = |(name, mib)| db.keyspace(name, || KeyspaceCreateOptions::default().max_memtable_size(mib * MIB));
-        let [a, b, c, d, e, f, g, h, i, j, k, l] = NAMES.map(table);
-        let tables = [a?, b?, c?, d?, e?, f?, g?, h?, i?, j?, k?, l?];
+        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n] = NAMES.map(table);
+        let tables = [a?, b?, c?, d?, e?, f?, g?, h?, i?, j?, k?, l?, m?, n?];
         Ok(Self { tables, db })
     }
 }
@@ -91,6 +93,8 @@ pub(super) struct Tables {
     pub(super) rooms: Keyspace,
     pub(super) members: Keyspace,
     pub(super) rooms_of: Keyspace,
+    pub(super) last_seen: Keyspace,
+    pub(super) blocks: Keyspace,
     pub(super) folds: Keyspace,
     pub(super) mentions: Keyspace,
     pub(super) expiring: Keyspace,
@@ -179,8 +183,9 @@ impl Tables {
         let watermark = Arc::new(watermark);
         let opened = Opened::open(&folder.data(), options);
         let Opened { db, tables } = opened.map_err(|cause| OpenError::Engine { dir: folder.dir().into(), cause })?;
-        let [messages, cids, inbox, cursors, devices, commits, rooms, members, rooms_of, folds, mentions, expiring] =
+        let [messages, cids, inbox, cursors, devices, commits, rooms, members, rooms_of, last_seen, blocks, rest @ ..] =
             tables;
+        let [folds, mentions, expiring] = rest;
         let keeper = Keeper::start(folder.clone(), watermark.clone()).map_err(failed("start a thread"))?;
         let close = Close { clean: AtomicBool::new(false), watermark: watermark.clone(), folder: folder.clone() };
         let (number, floor) = (AtomicU64::new(last), mark.floor);
@@ -196,6 +201,8 @@ impl Tables {
             rooms,
             members,
             rooms_of,
+            last_seen,
+            blocks,
             folds,
             mentions,
             expiring,
@@ -252,9 +259,12 @@ impl Tables {
 
     /// All of them but that of the commits.
     pub(super) fn all(&self) -> [&Keyspace; TABLES - 1] {
-        let Self { messages, cids, inbox, cursors, devices, rooms, members, rooms_of, .. } = self;
+        let Self { messages, cids, inbox, cursors, devices, rooms, members, rooms_of, last_seen, blocks, .. } = self;
         let Self { folds, mentions, expiring, .. } = self;
-        [messages, cids, inbox, cursors, devices, rooms, members, rooms_of, folds, mentions, expiring]
+        [
+            messages, cids, inbox, cursors, devices, rooms, members, rooms_of, last_seen, blocks, folds, mentions,
+            expiring,
+        ]
     }
 
     /// Closes tables that nobody wrote to.
@@ -274,7 +284,12 @@ impl Tables {
 
     /// The cursor under `key`; 0 where there is none.
     pub(super) fn cursor(&self, key: &Slice) -> StoreResult<Seq> {
-        self.cursors.get(key).map_err(unavailable)?.map_or(Ok(0), |value| rows::decode_seq(&value))
+        self.seq_at(&self.cursors, key)
+    }
+
+    /// The number in a row that holds nothing else; 0 where there is none.
+    pub(super) fn seq_at(&self, table: &Keyspace, key: &Slice) -> StoreResult<Seq> {
+        table.get(key).map_err(unavailable)?.map_or(Ok(0), |value| rows::decode_seq(&value))
     }
 
     /// A user's row for a conversation; all zero where there is none.

@@ -12,7 +12,7 @@ use self::rooms::RoomSeen;
 use super::{
     EmbeddedOptions, OpenError,
     folder::Folder,
-    inspect, keeper, keys,
+    inspect, keeper, keys, people,
     rows::{self, DeviceRow, InboxValue, StoredMessage},
     scan,
     tables::{Tables, unavailable},
@@ -151,6 +151,8 @@ impl<P: FnMut(u64)> Check<'_, P> {
         self.each(&tables.inbox, |check, key, value| check.inbox(key, value))?;
         self.each(&tables.cursors, |_, _, value| rows::decode_seq(value).map(drop))?;
         self.each(&tables.devices, |_, _, value| DeviceRow::decode(value).map(drop))?;
+        self.each(&tables.last_seen, |_, _, value| rows::decode_seq(value).map(drop))?;
+        self.each(&tables.blocks, |check, key, value| check.tie(key, value))?;
         self.rooms()?;
         self.tables_beside()
     }
@@ -226,6 +228,16 @@ impl<P: FnMut(u64)> Check<'_, P> {
             if head < least || head > top {
                 self.report.problem(format!("{conv}: the head of {user} is {head}, the log ends at {top}"));
             }
+        }
+        Ok(())
+    }
+
+    /// One side of a block, whose other side stands with the other user.
+    fn tie(&mut self, key: &[u8], value: &[u8]) -> StoreResult<()> {
+        let (user, other) = keys::tie_pair(key).ok_or_else(rows::unreadable)?;
+        let (sides, mirror) = (people::decode(value)?, people::sides(self.tables, &keys::tie(&other, &user))?);
+        if people::mirrored(sides) != mirror {
+            self.report.problem(format!("{user} and {other}: the two sides of their blocks differ"));
         }
         Ok(())
     }

@@ -140,6 +140,10 @@ impl Writer {
                     commit.forget(keys);
                     deferred.push(Deferred::Done(reply, Ok(())));
                 }
+                Command::See { seen, reply } => deferred.push(Deferred::Done(reply, commit.see(&seen))),
+                Command::Block { user, other, on, reply } => {
+                    deferred.push(Deferred::Done(reply, commit.block(&user, &other, on)));
+                }
                 Command::Start { device, starts, reply } => {
                     deferred.push(Deferred::Done(reply, commit.start(&device, starts)));
                 }

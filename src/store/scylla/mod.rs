@@ -34,6 +34,7 @@ mod metrics;
 mod old_stamps;
 mod options;
 mod pages;
+mod people;
 mod registers;
 mod replication;
 mod retry;

@@ -23,6 +23,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../schema/001_logs.cql"),
     include_str!("../../../schema/002_homes.cql"),
     include_str!("../../../schema/003_rooms.cql"),
+    include_str!("../../../schema/004_people.cql"),
 ];
 
 /// Schema changes take seconds on a loaded cluster.

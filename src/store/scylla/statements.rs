@@ -125,6 +125,20 @@ pub(super) struct Statements {
     pub(super) want: PreparedStatement,
     /// The notes for a home.
     pub(super) wanted: PreparedStatement,
+    /// Raises when a user was last seen.
+    pub(super) see: PreparedStatement,
+    /// When that was.
+    pub(super) last_seen: PreparedStatement,
+    /// How often a block was changed, and how it is: a serial read.
+    pub(super) block_version: PreparedStatement,
+    /// Conditional: the next version of a block.
+    pub(super) set_block: PreparedStatement,
+    /// The same with the other user.
+    pub(super) copy_block: PreparedStatement,
+    /// A user's blocks, both ways.
+    pub(super) ties: PreparedStatement,
+    /// One of them.
+    pub(super) tie: PreparedStatement,
     /// A write that only shows whether writes are taken.
     pub(super) beat: PreparedStatement,
 }
@@ -307,6 +321,20 @@ impl Statements {
             .await?,
             want: plain("INSERT INTO $.wants (home, slot, node, incarnation) VALUES (?, ?, ?, ?) USING TTL 10").await?,
             wanted: plain("SELECT slot, node, incarnation FROM $.wants WHERE home = ?").await?,
+            see: plain("INSERT INTO $.last_seen (user, at) VALUES (?, ?) USING TIMESTAMP ?").await?,
+            last_seen: plain("SELECT at FROM $.last_seen WHERE user = ?").await?,
+            block_version: serial("SELECT version, is_on FROM $.blocks WHERE user = ? AND other = ?").await?,
+            // In a row that holds only the copy of the other side the version is null, as where there is no row.
+            set_block: conditional(
+                "UPDATE $.blocks SET version = ?, is_on = ? WHERE user = ? AND other = ? IF version = ?",
+            )
+            .await?,
+            copy_block: plain(
+                "UPDATE $.blocks USING TIMESTAMP ? SET by_version = ?, by_on = ? WHERE user = ? AND other = ?",
+            )
+            .await?,
+            ties: registers("SELECT other, is_on, by_on FROM $.blocks WHERE user = ? AND other > ? LIMIT ?").await?,
+            tie: plain("SELECT is_on, by_on FROM $.blocks WHERE user = ? AND other = ?").await?,
             beat: plain("INSERT INTO $.health (slot, beat) VALUES (?, ?)").await?,
         })
     }

@@ -55,7 +55,7 @@ impl Guest {
     }
 }
 
-const FOREIGN: [&str; 15] = [
+const FOREIGN: [&str; 18] = [
     ">",
     "natter.>",
     "natter.*.bob",
@@ -64,6 +64,9 @@ const FOREIGN: [&str; 15] = [
     "natter.user.bob",
     "natter.user.*",
     "natter.room.lobby",
+    "natter.presence.>",
+    "natter.presence.bob",
+    "*.presence.bob",
     "natter.log.>",
     "natter.log.*",
     "natter.log.17",
@@ -88,6 +91,7 @@ async fn no_guest_hears_what_is_for_users(site: Site) {
 
         node.publish_tagged(&user("bob"), "secret".into(), "bob");
         node.publish(&Subject::room(&RoomId::new("lobby").unwrap()), "secret".into());
+        node.publish(&Subject::presence(&UserId::new("bob").unwrap()), "secret".into());
         let nobody = node.request(&Subject::log(17), "secret".into(), PATIENCE).await;
         assert_eq!(nobody, Err(RequestError::NoResponders), "a guest looks like a home");
         // What this one gets comes after everything before it.
@@ -107,14 +111,18 @@ async fn a_service_speaks_as_itself_and_as_nobody_else(site: Site) {
     let heard = Heard::default();
     let room = Subject::room(&RoomId::new("lobby").unwrap());
     let log = Subject::log(17);
-    let own = [Subject::all_sends(), Subject::all_signals(), Subject::node("n1", "cmd"), Subject::nodes(), room, log];
-    let _subs: Vec<_> = own.iter().chain([&user("bob")]).map(|s| node.subscribe(s, heard.listen())).collect();
+    let presence = Subject::presence(&UserId::new("bob").unwrap());
+    let commands = [Subject::node("n1", "cmd"), Subject::nodes()];
+    let own = [[Subject::all_sends(), Subject::all_signals()], commands, [room, log]].concat();
+    let _subs: Vec<_> =
+        own.iter().chain([&user("bob"), &presence]).map(|s| node.subscribe(s, heard.listen())).collect();
     site.settled(&*node).await;
 
     let billing = Guest::billing(&site).await;
     let forbidden = [
         "natter.user.bob",
         "natter.room.lobby",
+        "natter.presence.bob",
         "natter.log.17",
         "natter.node.n1.take",
         "natter.node.n1.answer.1",
@@ -183,6 +191,7 @@ async fn an_operator_commands_nodes_and_writes_to_no_user(site: Site) {
     let forbidden = [
         "natter.user.bob",
         "natter.room.lobby",
+        "natter.presence.bob",
         "natter.log.17",
         "natter.send.billing.user.bob",
         "natter.node.n1.fence.1",

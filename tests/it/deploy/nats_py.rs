@@ -2,37 +2,23 @@
 
 use std::{
     path::{Path, PathBuf},
-    process::{Command, Stdio},
-    sync::{Mutex, PoisonError},
+    process::Command,
 };
 
 use natter::protocol::{Body, Encoding};
 use serde_json::{Value, json};
 
-use crate::{harness::skip::skip, mesh::TestMesh};
+use crate::{
+    harness::{python::python_with, skip::skip},
+    mesh::TestMesh,
+};
 
 /// The library and the version that it was tested with; the minor version may grow.
 const PACKAGE: &str = "nats-py>=2.9,<3";
 
 /// A Python with the library; `Err` says why there is none.
 pub(super) fn python() -> Result<PathBuf, String> {
-    // Tests run at the same time, and it is made once.
-    static MAKING: Mutex<()> = Mutex::new(());
-    let _one = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("nats-py");
-    let python = folder.join("bin/python");
-    let run = |program: &Path, args: &[&str]| {
-        let output = Command::new(program).args(args).stdin(Stdio::null()).output();
-        let output = output.map_err(|error| format!("{}: {error}", program.display()))?;
-        let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        if output.status.success() { Ok(()) } else { Err(format!("{} {args:?}: {said}", program.display())) }
-    };
-    if run(&python, &["-c", "import nats"]).is_ok() {
-        return Ok(python);
-    }
-    run(Path::new("python3"), &["-m", "venv", folder.to_str().unwrap_or_default()])?;
-    run(&python, &["-m", "pip", "install", "--quiet", "--disable-pip-version-check", PACKAGE])?;
-    Ok(python)
+    python_with("nats", PACKAGE)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -194,9 +194,14 @@ async fn a_drain_of_many_sessions_is_spread_and_reaches_all() {
 async fn who_keeps_sending_rubbish_is_closed() {
     let mesh = TestMesh::start(1).await;
     let other = mesh.json(0, "bob", "d").await;
-    for (first, payload) in [(TEXT, &b"rubbish"[..]), (TEXT, br#"{"op":"dance"}"#), (0x89, b"")] {
+    // No frame, no op, a ping, and a fragment of nothing.
+    let rubbish = [(TEXT, &b"rubbish"[..]), (TEXT, br#"{"op":"dance"}"#), (0x89, b""), (0x00, b"")];
+    for (first, payload) in rubbish {
         let mut raw = RawSocket::open(mesh.nodes[0].addr).await;
         raw.text(&hello(&token("alice"))).await;
+        if first == 0x00 {
+            raw.frame(0x01, b"begun").await;
+        }
         for _ in 0..1_200 {
             raw.frame(first, payload).await;
         }

@@ -1,5 +1,6 @@
 //! One connection and its contract: the handshake, what is refused and how, and which code closes it.
 
+mod autobahn;
 mod close_codes;
 mod crowds;
 mod error_codes;

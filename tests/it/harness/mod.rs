@@ -13,6 +13,7 @@ pub mod natter;
 pub mod preload;
 pub mod process;
 pub mod proxy;
+pub mod python;
 pub mod skip;
 pub mod terminator;
 pub mod wait;

@@ -13,6 +13,7 @@ pub mod peer;
 mod peer_task;
 pub mod serve;
 
+mod blocks;
 mod churn;
 mod crash;
 mod devices;
@@ -23,6 +24,8 @@ mod nats_down;
 mod offline;
 mod outage;
 mod panics;
+mod people_ops;
+mod presence;
 mod refused;
 mod reload;
 mod replaced;

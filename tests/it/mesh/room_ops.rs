@@ -1,8 +1,9 @@
 //! Every op that touches a room, by everybody: whoever must not gets the code that says why, in both encodings, and nothing
 //! changes. And what the Rust client makes of rooms.
 
+use futures_util::FutureExt as _;
 use natter::{
-    client::{Client, ClientOptions, NewRoom},
+    client::{Client, ClientOptions, Event, NewRoom},
     model::{
         ConvId, RoomId, UserId,
         room::{Reach, Role},
@@ -64,6 +65,7 @@ fn tried(op: Op, room: &str, reference: u64) -> Option<String> {
         Op::Edit => conv(&format!(r#","re":{MESSAGE},"cid":"c-{reference}","body":"ho""#)),
         Op::Delete => conv(&format!(r#","re":{MESSAGE},"cid":"c-{reference}""#)),
         Op::React | Op::Unreact => conv(&format!(r#","re":{MESSAGE},"cid":"c-{reference}","reaction":"+1""#)),
+        Op::Signal => format!(r##"{{"op":"signal","ref":{reference},"to":"#{room}","type":"typing"}}"##),
         Op::History => conv(r#","after":0"#),
         Op::Read => conv(&format!(r#","seq":{FURNISHED}"#)),
         Op::Ack => conv(r#","seq":1000"#),
@@ -72,11 +74,13 @@ fn tried(op: Op, room: &str, reference: u64) -> Option<String> {
         | Op::Conversations
         | Op::Sessions
         | Op::EndSession
-        | Op::Signal
         | Op::Token
         | Op::Ping
         | Op::Presence
-        | Op::Rooms => return None,
+        | Op::Rooms
+        | Op::Block
+        | Op::Unblock
+        | Op::Blocks => return None,
     })
 }
 
@@ -94,7 +98,7 @@ fn expected(op: Op) -> [[Option<ErrorCode>; 6]; 2] {
         Op::Kick | Op::Topic => [[None, None, LESS, NO, NO, NONE], [None, None, LESS, NO, NO, NO]],
         Op::Role => [[None, LESS, LESS, NO, NO, NONE], [None, LESS, LESS, NO, NO, NO]],
         Op::Edit => [[LESS, LESS, None, NO, NO, NONE], [LESS, LESS, None, NO, NO, NO]],
-        Op::Send | Op::Members | Op::Readers | Op::Read | Op::Delete | Op::React | Op::Unreact => {
+        Op::Send | Op::Members | Op::Readers | Op::Read | Op::Delete | Op::React | Op::Unreact | Op::Signal => {
             [[None, None, None, NO, NO, NONE], [None, None, None, NO, NO, NO]]
         }
         Op::Room => [[None, None, None, None, None, NONE], [None; 6]],
@@ -173,6 +177,9 @@ async fn try_it(town: &Town, peer: &Peer, (op, who): (Op, Who), room: &RoomId) -
         ServerFrame::Error { code, reference: Some(of), .. } if *of == reference => Some(*code),
         _ => None,
     };
+    if op == Op::Signal {
+        return try_signal(town, peer, who, room, refused).await;
+    }
     if op != Op::Read {
         let answer = peer.wait(op.word(), |frames| {
             frames.iter().find(|frame| frame.reference() == Some(reference) || refused(frame).is_some()).cloned()
@@ -186,6 +193,26 @@ async fn try_it(town: &Town, peer: &Peer, (op, who): (Op, Who), room: &RoomId) -
     until(&format!("{} has read or is refused", who.name()), async || {
         code = peer.frames().iter().find_map(refused);
         code.is_some() || marks.read_mark(&user, &conv).await.unwrap() == FURNISHED
+    })
+    .await;
+    code
+}
+
+/// It says nothing where it is done: another member hears it.
+async fn try_signal(
+    town: &Town,
+    peer: &Peer,
+    who: Who,
+    room: &RoomId,
+    refused: impl Fn(&ServerFrame) -> Option<ErrorCode>,
+) -> Option<ErrorCode> {
+    let (other, conv) = (&town.people[EVERYBODY.len()], ConvId::room(room));
+    let mut code = None;
+    until(&format!("{} has signalled or is refused", who.name()), async || {
+        code = peer.frames().iter().find_map(&refused);
+        let events = std::iter::from_fn(|| other.next().now_or_never().flatten());
+        let is_it = |event| matches!(event, Event::Signal(signal) if signal.conv.as_ref() == Some(&conv));
+        code.is_some() || events.map(is_it).fold(false, |found, is| found || is)
     })
     .await;
     code

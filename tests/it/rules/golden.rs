@@ -10,7 +10,7 @@ use natter::{
         room::{Change, Reach, Role, Topic},
     },
     protocol::{
-        Ask, Body, ClientFrame, Encoding, ErrorCode, HistoryFrom, Message, Op, Request, ServerFrame, ask,
+        Ask, Body, ClientFrame, Encoding, ErrorCode, HistoryFrom, Message, Request, ServerFrame, ask,
         client::{Changing, Hello, Outgoing, Referring},
         server::{Limits, Receipt, Signal, Welcome},
     },
@@ -221,13 +221,68 @@ fn client_frames() -> Vec<(&'static str, Outgoing<'static>, Request)> {
             "presence",
             Outgoing::Presence { reference: Some(11), users: &["bob", "carol"], watch: Some(true) },
             Some(11),
-            ask(Ask::Unserved(Op::Presence)),
+            ask(Ask::Presence(ask::Presence { users: vec![user("bob"), user("carol")], watch: Some(true) })),
         ),
     ]
     .into_iter()
     .chain(about_frames())
     .chain(room_requests())
+    .chain(people_requests())
     .collect()
+}
+
+/// What a client asks of people.
+fn people_requests() -> Vec<(&'static str, Outgoing<'static>, Request)> {
+    let frame =
+        |name, out, reference, ask| (name, out, Request { reference: Some(reference), frame: ClientFrame::Ask(ask) });
+    let bob = |on| ask::Block { user: user("bob"), on };
+    vec![
+        (
+            "presence_ask",
+            Outgoing::Presence { reference: None, users: &["bob"], watch: None },
+            Request {
+                reference: None,
+                frame: ClientFrame::Ask(Ask::Presence(ask::Presence { users: vec![user("bob")], watch: None })),
+            },
+        ),
+        frame("block", Outgoing::Block { reference: Some(28), user: "bob" }, 28, Ask::Block(bob(true))),
+        frame("unblock", Outgoing::Unblock { reference: Some(29), user: "bob" }, 29, Ask::Unblock(bob(false))),
+        frame(
+            "blocks",
+            Outgoing::Blocks { reference: Some(30), after: Some("bob"), limit: 30 },
+            30,
+            Ask::Blocks(ask::Blocks { after: Some(user("bob")), limit: 30 }),
+        ),
+    ]
+}
+
+/// What a node says of people.
+fn people_frames() -> Vec<(&'static str, ServerFrame)> {
+    let bob = ask::Seen { user: user("bob"), online: Some(true), last_seen: None };
+    let carol = ask::Seen { user: user("carol"), online: Some(false), last_seen: Some(1_700_000_000_123) };
+    let unknown = ask::Seen { user: user("dan"), online: None, last_seen: None };
+    vec![
+        ("presence", ServerFrame::Presence(bob.clone())),
+        ("presence_gone", ServerFrame::Presence(carol.clone())),
+        ("presence_ended", ServerFrame::Presence(unknown.clone())),
+        (
+            "presences",
+            ServerFrame::Presences(ask::Presences {
+                reference: Some(11),
+                items: vec![bob, carol, unknown],
+                refused: vec![user("eve")],
+            }),
+        ),
+        ("blocking", ServerFrame::Blocking(ask::Blocking { reference: Some(28), user: user("bob"), on: true })),
+        (
+            "blocks",
+            ServerFrame::Blocks(ask::BlocksPage {
+                reference: Some(30),
+                users: vec![user("bob"), user("eve")],
+                next: Some(user("eve")),
+            }),
+        ),
+    ]
 }
 
 /// What a client asks of rooms.
@@ -527,6 +582,7 @@ fn server_frames() -> Vec<(&'static str, ServerFrame)> {
     ];
     frames.extend(kinds());
     frames.extend(room_answers());
+    frames.extend(people_frames());
     frames.extend(ErrorCode::ALL.iter().map(|code| (code.word(), refused(*code))));
     frames
 }

@@ -13,6 +13,7 @@ pub mod counting;
 pub mod kinds;
 pub mod listing;
 pub mod marks;
+pub mod people;
 pub mod reading;
 pub mod refs;
 pub mod retrying;
@@ -92,6 +93,8 @@ macro_rules! store_contract {
                     the_device_that_logged_in_longest_ago_is_retired, a_device_in_use_is_not_the_one_that_is_retired,
                     new_devices_at_once_keep_to_the_limit,
                     a_retired_device_is_not_known;
+                people: last_seen_never_goes_back, a_block_shows_on_both_sides_until_it_is_taken_off, blocks_are_paged_in_order,
+                    changes_at_once_leave_both_sides_alike;
             }
         }
     };
