@@ -28,9 +28,9 @@ use std::{
 use super::{open_error::OpenError, rescue};
 
 /// The version of keys and rows that this build reads and writes.
-pub const FORMAT: u32 = 5;
-/// The one before, which differs in nothing but what it lacks: its stores are of this format once they are opened.
-const BEFORE: u32 = 4;
+pub const FORMAT: u32 = 6;
+/// Those before, which differ in nothing but what they lack: their stores are of this format once they are opened.
+const BEFORE: [u32; 2] = [4, 5];
 
 const FORMAT_FILE: &str = "FORMAT";
 const FORMAT_NEW: &str = "FORMAT.new";
@@ -340,7 +340,7 @@ fn check_format(dir: &Path) -> Result<(), OpenError> {
     let text = String::from_utf8_lossy(&text);
     let found = text.trim();
     let version = found.strip_prefix(FORMAT_WORDS).unwrap_or(found);
-    if [FORMAT, BEFORE].iter().any(|known| version == known.to_string()) {
+    if BEFORE.iter().chain([&FORMAT]).any(|known| version == known.to_string()) {
         return Ok(());
     }
     let found = if version.is_empty() { "unknown".to_owned() } else { version.chars().take(40).collect() };

@@ -80,6 +80,12 @@ async fn edits_deletions_and_reactions_come_in_their_place_and_are_shown_in_mess
     assert!(refused.contains("not_allowed") && refused.contains("re:"), "{refused}");
     let refused = alice.edit(&conv, 2, Body::text("again")).await.unwrap_err().to_string();
     assert!(refused.contains("bad_ref") && refused.contains("deleted"), "{refused}");
+    bob.block(&user("alice")).await.unwrap();
+    let by_blocked =
+        async || alice.edit(&conv, 1, Body::text("more")).await.is_err_and(|why| why.to_string().contains("blocked"));
+    until("whoever is blocked edits nothing", by_blocked).await;
+    bob.unblock(&user("alice")).await.unwrap();
+    until("and is not any more", async || alice.edit(&conv, 1, Body::text("more")).await.is_ok()).await;
     let refused = alice.react(&conv, 3, "+1".parse().unwrap()).await.unwrap_err().to_string();
     assert!(refused.contains("bad_ref"), "an edit is no message: {refused}");
 }

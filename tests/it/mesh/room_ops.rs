@@ -1,7 +1,8 @@
 //! Every op that touches a room, by everybody: whoever must not gets the code that says why, in both encodings, and nothing
 //! changes. And what the Rust client makes of rooms.
 
-use futures_util::FutureExt as _;
+use std::{collections::HashSet, sync::Arc};
+
 use natter::{
     client::{Client, ClientOptions, Event, NewRoom},
     model::{
@@ -11,6 +12,7 @@ use natter::{
     protocol::{Body, Encoding, ErrorCode, HistoryFrom, Op, ServerFrame},
     store::Store,
 };
+use parking_lot::Mutex;
 
 use super::{Peer, TestMesh, token};
 use crate::harness::until;
@@ -116,6 +118,8 @@ fn expected(op: Op) -> [[Option<ErrorCode>; 6]; 2] {
 struct Town {
     mesh: TestMesh,
     people: Vec<Client>,
+    /// Where the last one of them has heard a signal.
+    signalled: Arc<Mutex<HashSet<ConvId>>>,
 }
 
 impl Town {
@@ -130,7 +134,17 @@ impl Town {
         for (n, name) in names.enumerate() {
             people.push(client(&mesh, n % 2, name).await);
         }
-        Self { mesh, people }
+        // Whoever reads too slowly loses signals: this one reads all the time.
+        let (other, signalled) = (people[EVERYBODY.len()].clone(), Arc::<Mutex<HashSet<ConvId>>>::default());
+        let heard = signalled.clone();
+        tokio::spawn(async move {
+            while let Some(event) = other.next().await {
+                if let Event::Signal(signal) = event {
+                    heard.lock().extend(signal.conv);
+                }
+            }
+        });
+        Self { mesh, people, signalled }
     }
 
     fn of(&self, who: Who) -> &Client {
@@ -206,13 +220,11 @@ async fn try_signal(
     room: &RoomId,
     refused: impl Fn(&ServerFrame) -> Option<ErrorCode>,
 ) -> Option<ErrorCode> {
-    let (other, conv) = (&town.people[EVERYBODY.len()], ConvId::room(room));
+    let conv = ConvId::room(room);
     let mut code = None;
     until(&format!("{} has signalled or is refused", who.name()), async || {
         code = peer.frames().iter().find_map(&refused);
-        let events = std::iter::from_fn(|| other.next().now_or_never().flatten());
-        let is_it = |event| matches!(event, Event::Signal(signal) if signal.conv.as_ref() == Some(&conv));
-        code.is_some() || events.map(is_it).any(|is| is)
+        code.is_some() || town.signalled.lock().contains(&conv)
     })
     .await;
     code
