@@ -126,3 +126,49 @@ impl Commit<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, sync::Arc};
+
+    use fjall::PersistMode;
+
+    use super::*;
+    use crate::store::embedded::{EmbeddedOptions, commit::Memory, folder::Folder, verify::verify};
+
+    fn user(name: &str) -> UserId {
+        UserId::new(name).unwrap()
+    }
+
+    /// alice blocks bob, and one side of it is lost.
+    #[test]
+    fn a_side_of_a_block_that_is_lost_is_reported_and_made_again_of_the_other() {
+        let (alice, bob, options) = (user("alice"), user("bob"), EmbeddedOptions::default());
+        for lost in [keys::tie(&alice, &bob), keys::tie(&bob, &alice)] {
+            let dir = tempfile::tempdir().unwrap();
+            let folder = Arc::new(Folder::claim(dir.path(), false).unwrap());
+            let tables = Tables::open(folder.clone(), options).unwrap();
+            let mut memory = Memory::new();
+            let mut commit = Commit::new(&tables, &mut memory);
+            commit.block(&alice, &bob, true).unwrap();
+            commit.see(&[(alice.clone(), 7)]).unwrap();
+            assert!(commit.is_durable(), "a block waits for the disk");
+            commit.write().unwrap();
+            let mut batch = tables.db.batch();
+            batch.remove(&tables.blocks, lost);
+            tables.commit(batch, PersistMode::SyncAll).unwrap();
+            tables.close_idle();
+            let watermark = folder.watermark_path();
+            drop(folder);
+            let problems = verify(dir.path(), options, |_| ()).unwrap().problems;
+            assert!(problems.len() == 1 && problems[0].contains("two sides"), "{problems:?}");
+            // A loss that somebody accepts.
+            fs::remove_file(watermark).unwrap();
+            let options = EmbeddedOptions { accept_loss: true, ..options };
+            let tables = Tables::open(Arc::new(Folder::claim(dir.path(), true).unwrap()), options).unwrap();
+            let both = [keys::tie(&alice, &bob), keys::tie(&bob, &alice)].map(|key| sides(&tables, &key).unwrap());
+            assert_eq!(both, [BLOCKS, BLOCKED]);
+            assert_eq!(tables.seq_at(&tables.last_seen, &keys::person(&alice)), Ok(7));
+        }
+    }
+}
