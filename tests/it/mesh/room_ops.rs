@@ -202,9 +202,9 @@ async fn try_signal(
     let mut code = None;
     until(&format!("{} has signalled or is refused", who.name()), async || {
         code = peer.frames().iter().find_map(&refused);
-        let events = std::iter::from_fn(|| other.next().now_or_never().flatten());
+        let mut events = std::iter::from_fn(|| other.next().now_or_never().flatten());
         let is_it = |event| matches!(event, Event::Signal(signal) if signal.conv.as_ref() == Some(&conv));
-        code.is_some() || events.map(is_it).any(|is| is)
+        code.is_some() || events.any(is_it)
     })
     .await;
     code
