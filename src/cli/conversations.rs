@@ -2,12 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::{
-    Global,
-    identity::Identity,
-    print,
-    table::{table, text_of},
-};
+use super::{Global, identity::Identity, print, table::table, tail::said};
 use crate::{client::ClientOptions, protocol::ask::Conversation};
 
 /// Arguments of `natter conversations`.
@@ -70,10 +65,8 @@ pub(super) async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode>
 
 /// Of the last message as much as fits in a line.
 fn row(item: &Conversation) -> [String; 5] {
-    let last = item
-        .last
-        .as_ref()
-        .map(|last| format!("{}: {}", last.from, text_of(&last.body).chars().take(60).collect::<String>()));
+    let last =
+        item.last.as_ref().map(|last| format!("{}{}", last.from, said(last).chars().take(60).collect::<String>()));
     let Conversation { conv, unread, head, read, .. } = item;
     [conv.to_string(), unread.to_string(), head.to_string(), read.to_string(), last.unwrap_or_default()]
 }

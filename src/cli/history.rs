@@ -69,7 +69,7 @@ impl Args {
         while all.len() < self.count {
             let limit = PAGE.min(self.count - all.len());
             let page = client.history(&self.conv, HistoryFrom::After(after), limit).await?;
-            after = page.messages.last().map_or(after, |message| message.seq);
+            after = page.next.unwrap_or(after);
             all.extend(page.messages);
             if !page.more {
                 break;
@@ -85,7 +85,7 @@ impl Args {
         while count < self.count {
             let limit = PAGE.min(self.count - count);
             let page = client.history(&self.conv, HistoryFrom::Before(before), limit).await?;
-            before = page.messages.first().map_or(before, |message| message.seq);
+            before = page.next.unwrap_or(before);
             count += page.messages.len();
             pages.push(page.messages);
             if !page.more {

@@ -8,8 +8,8 @@ use serde_json::json;
 use super::{Global, identity::Identity, print};
 use crate::{
     client::{Client, ClientOptions, SentInfo},
-    model::wide_integer,
-    protocol::Body,
+    model::{Seq, UserId, wide_integer},
+    protocol::{Body, ask::SendOptions},
 };
 
 /// Arguments of `natter send`.
@@ -26,6 +26,15 @@ pub(super) struct Args {
     /// Your own id for the message: sending it again with the same id stores it only once
     #[arg(long, value_name = "ID")]
     cid: Option<String>,
+    /// The message that this one replies to
+    #[arg(long, value_name = "SEQ")]
+    reply_to: Option<Seq>,
+    /// A user whom the message mentions; may be given several times
+    #[arg(long = "mention", value_name = "USER")]
+    mentions: Vec<UserId>,
+    /// After so many seconds nobody is shown the message any more
+    #[arg(long, value_name = "SECS")]
+    expires: Option<u64>,
     /// The text is JSON: an object, a number …
     #[arg(long)]
     json_body: bool,
@@ -46,6 +55,7 @@ Examples:
   natter send --token \"$T\" --to '#lobby' \"hello all\"
   dmesg -w | natter send --user logger --to @alice -
   natter send --user alice --to @bob --json-body '{\"text\":\"hi\",\"lang\":\"en\"}' --json
+  natter send --user alice --to '#lobby' --reply-to 7 --mention bob \"yes\"
   natter send --user alice --to @bob --cid order-17 \"paid\" stores it once, however often it is run";
 
 /// Runs the command.
@@ -84,10 +94,10 @@ impl Args {
 
     async fn send(&self, client: &Client, body: Body) -> anyhow::Result<()> {
         let sending = async {
-            match &self.cid {
-                Some(cid) => client.send_with_cid(&self.to, cid, body).await,
-                None => client.send(&self.to, body).await,
-            }
+            let (reply_to, mentions, expires) = (self.reply_to, self.mentions.clone(), self.expires);
+            let options = SendOptions { reply_to, mentions, expires };
+            let cid = self.cid.clone().unwrap_or_else(|| format!("{:032x}", rand::random::<u128>()));
+            client.send_with(&self.to, &cid, body, options).await
         };
         let sent = tokio::time::timeout(Duration::from_secs(self.timeout), sending);
         let sent = sent.await.context("no answer in time: whether the message is stored is unknown")?;

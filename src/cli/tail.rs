@@ -1,6 +1,6 @@
 //! `natter tail`: prints messages as they arrive, after those that this device has missed.
 
-use std::{collections::HashMap, process::ExitCode};
+use std::{collections::HashMap, fmt::Write as _, process::ExitCode};
 
 use anyhow::bail;
 
@@ -13,7 +13,7 @@ use super::{
 use crate::{
     client::{Client, ClientOptions, Event},
     model::{
-        ConvId, Kind, Seq,
+        ConvId, Kind, Reacted, Reacting, Seq,
         room::{Change, Role},
     },
     protocol::{HistoryFrom, Message},
@@ -172,11 +172,43 @@ pub(super) fn line(message: &Message) -> String {
     let secs = message.ts / 1000 % 86_400;
     let (hour, minute, second) = (secs / 3600, secs / 60 % 60, secs % 60);
     let Message { conv, seq, from, .. } = message;
-    let said = match Change::from_body(&message.body) {
-        Ok(change) if message.kind == Kind::Event => format!(" {}", happened(&change)),
-        _ => format!(": {}", text_of(&message.body)),
-    };
-    format!("{hour:02}:{minute:02}:{second:02}Z {conv} {seq} {from}{}", printable(&said))
+    format!("{hour:02}:{minute:02}:{second:02}Z {conv} {seq} {from}{}", printable(&said(message)))
+}
+
+/// What somebody wrote or did, for people, behind the name.
+pub(super) fn said(message: &Message) -> String {
+    let text = message.body.as_ref().map_or_else(String::new, text_of);
+    let re = message.re.unwrap_or(0);
+    let change = message.body.as_ref().and_then(|body| Change::of_row(message.kind, body));
+    let reacting = message.body.as_ref().and_then(|body| Reacting::of_row(message.kind, body));
+    match (message.kind, change, reacting) {
+        (_, Some(change), _) => format!(" {}", happened(&change)),
+        (_, _, Some(Reacting { reaction, set: true })) => format!(" reacted to {re} with {reaction}"),
+        (_, _, Some(Reacting { reaction, set: false })) => format!(" took {reaction} back from {re}"),
+        (Kind::Edit, ..) => format!(" changed {re}: {text}"),
+        (Kind::Delete, ..) => format!(" deleted {re}"),
+        _ => format!("{}: {}", marks(message), made_of(message, &text)),
+    }
+}
+
+/// What a message refers to.
+fn marks(message: &Message) -> String {
+    message.reply_to.map_or_else(String::new, |seq| format!(" (to {seq})"))
+}
+
+/// Its text with what was made of it.
+fn made_of(message: &Message, text: &str) -> String {
+    if let Some(user) = &message.deleted {
+        return format!("(deleted by {user})");
+    }
+    let mut words = if message.expired { "(expired)".to_owned() } else { text.to_owned() };
+    if message.edited.is_some() {
+        words.push_str(" (edited)");
+    }
+    for Reacted { reaction, count, .. } in &message.reactions {
+        let _ = write!(words, " [{reaction} {count}]");
+    }
+    words
 }
 
 /// What somebody did in a room.
@@ -207,20 +239,13 @@ mod tests {
 
     #[test]
     fn a_line_cannot_play_with_the_terminal() {
-        let message = Message {
-            conv: ConvId::new("dm:alice:bob").unwrap(),
-            seq: 3,
-            kind: crate::model::Kind::Message,
-            from: UserId::new("alice").unwrap(),
-            ts: 86_400_000 + 3_723_000,
-            cid: None,
-            body: Body::text("hä\u{1b}[2J\nnext"),
-        };
+        let (conv, alice) = (ConvId::new("dm:alice:bob").unwrap(), UserId::new("alice").unwrap());
+        let message = Message::new(conv, 3, alice, 86_400_000 + 3_723_000, Body::text("hä\u{1b}[2J\nnext"));
         assert_eq!(line(&message), "01:02:03Z dm:alice:bob 3 alice: hä\\u{1b}[2J\\nnext");
-        let object = Message { body: serde_json::from_str(r#"{"a":[1]}"#).unwrap(), ..message };
+        let object = Message { body: Some(serde_json::from_str(r#"{"a":[1]}"#).unwrap()), ..message };
         assert!(line(&object).ends_with(r#"alice: {"a":[1]}"#));
         let kicked = Change::Kicked { user: UserId::new("bob").unwrap() };
-        let event = Message { kind: Kind::Event, body: kicked.to_body(), ..object.clone() };
+        let event = Message { kind: Kind::Event, body: Some(kicked.to_body()), ..object.clone() };
         assert!(line(&event).ends_with("3 alice put bob out"), "{}", line(&event));
         assert!(line(&Message { body: event.body, ..object }).ends_with(r#"alice: {"event":"kicked","user":"bob"}"#));
     }

@@ -14,7 +14,7 @@ use crate::{
     model::{Cid, ConvId, Millis, Recipient, Seq, SessionId},
     protocol::{
         Body, HistoryFrom,
-        ask::{EndSession, SessionsPage},
+        ask::{EndSession, SendOptions, SessionsPage},
     },
 };
 
@@ -80,20 +80,45 @@ impl Client {
     /// # Errors
     /// Why it was refused, or that the client is closed.
     pub async fn send_with_cid(&self, to: &str, cid: &str, body: Body) -> Result<SentInfo, RequestError> {
+        self.send_with(to, cid, body, SendOptions::default()).await
+    }
+
+    /// The same with what the message refers to, and how long it counts.
+    ///
+    /// # Errors
+    /// Why it was refused, or that the client is closed.
+    pub async fn send_with(
+        &self,
+        to: &str,
+        cid: &str,
+        body: Body,
+        options: SendOptions,
+    ) -> Result<SentInfo, RequestError> {
         let to: Recipient = to.parse().map_err(|error| RequestError::Name { field: "to", error })?;
         let cid = Cid::new(cid).map_err(|error| RequestError::Name { field: "cid", error })?;
-        match self.ask(Call::Send { to, cid, body }).await? {
+        match self.ask(Call::Send { to, cid, body, options }).await? {
             Reply::Sent(info) => Ok(info),
             other => Err(mismatch(&other)),
         }
     }
 
-    /// A page of a conversation's log, at most 200 messages.
+    /// A page of a conversation, at most 200 messages, with edits, deletions and reactions in the messages that they are about.
+    /// It may be smaller and have a next one all the same.
     ///
     /// # Errors
     /// Why it was refused, or that the client is closed.
     pub async fn history(&self, conv: &ConvId, from: HistoryFrom, limit: usize) -> Result<HistoryPage, RequestError> {
-        match self.ask(Call::History { conv: conv.clone(), from, limit }).await? {
+        self.page(conv, from, limit, false).await
+    }
+
+    pub(super) async fn page(
+        &self,
+        conv: &ConvId,
+        from: HistoryFrom,
+        limit: usize,
+        raw: bool,
+    ) -> Result<HistoryPage, RequestError> {
+        match self.ask(Call::History { conv: conv.clone(), from, limit, raw }).await? {
             Reply::History(page) => Ok(page),
             other => Err(mismatch(&other)),
         }

@@ -11,6 +11,7 @@
 //! - a send is answered exactly once, and is stored at most once however often it had to be sent again;
 //! - nothing is queued without a bound: see [`ClientOptions::in_flight`] and `events`.
 
+mod about;
 mod attempts;
 mod connection;
 mod driver;

@@ -12,13 +12,13 @@ use super::{ConnectError, RequestError};
 use crate::{
     backoff::Backoff,
     model::{
-        Cid, ConvId, Millis, Recipient, RoomId, Seq, SessionId, UserId,
+        Cid, ConvId, Millis, Reacting, Recipient, RoomId, Seq, SessionId, UserId,
         room::{Change, Topic},
     },
     protocol::{
         Body, HistoryFrom, Message, ServerFrame,
-        ask::{self, Conversation, EndSession, SessionsPage},
-        client::{Changing, Outgoing},
+        ask::{self, Conversation, EndSession, Say, SessionsPage},
+        client::{Changing, Outgoing, Referring},
     },
 };
 
@@ -45,6 +45,8 @@ pub struct HistoryPage {
     pub messages: Vec<Message>,
     /// Whether there is more in the requested direction.
     pub more: bool,
+    /// Where the next page starts, if there is one: give it as before or after.
+    pub next: Option<Seq>,
 }
 
 /// A page of the list of conversations.
@@ -59,8 +61,9 @@ pub struct ConversationsPage {
 /// What to ask.
 #[derive(Debug)]
 pub(super) enum Call {
-    Send { to: Recipient, cid: Cid, body: Body },
-    History { conv: ConvId, from: HistoryFrom, limit: usize },
+    Send { to: Recipient, cid: Cid, body: Body, options: ask::SendOptions },
+    About(ask::About),
+    History { conv: ConvId, from: HistoryFrom, limit: usize, raw: bool },
     Conversations { after: Option<String>, limit: usize },
     Sessions,
     EndSession(EndSession),
@@ -71,6 +74,7 @@ pub(super) enum Call {
     Presence { users: Vec<UserId>, watch: Option<bool> },
     Block { user: UserId, on: bool },
     Blocks { after: Option<UserId>, limit: usize },
+    Readers(ask::Readers),
     Token { token: String },
     Ping,
 }
@@ -90,6 +94,7 @@ pub(super) enum Reply {
     Presences(ask::Presences),
     Blocking,
     Blocks(ask::BlocksPage),
+    Readers(ask::ReadersPage),
     Token(Millis),
     Pong,
 }
@@ -180,8 +185,8 @@ impl Requests {
         let Some(id) = waited_for else { return Some(frame) };
         let answer = match frame {
             ServerFrame::Sent(ask::Sent { conv, seq, ts, .. }) => Ok(Reply::Sent(SentInfo { conv, seq, ts })),
-            ServerFrame::History(ask::HistoryPage { messages, more, .. }) => {
-                Ok(Reply::History(HistoryPage { messages, more }))
+            ServerFrame::History(ask::HistoryPage { messages, more, next, .. }) => {
+                Ok(Reply::History(HistoryPage { messages, more, next }))
             }
             ServerFrame::Conversations(ask::ConversationsPage { items, next, .. }) => {
                 Ok(Reply::Conversations(ConversationsPage { items, next }))
@@ -195,6 +200,7 @@ impl Requests {
             ServerFrame::Presences(found) => Ok(Reply::Presences(ask::Presences { reference: None, ..found })),
             ServerFrame::Blocking(_) => Ok(Reply::Blocking),
             ServerFrame::Blocks(page) => Ok(Reply::Blocks(ask::BlocksPage { reference: None, ..page })),
+            ServerFrame::Readers(page) => Ok(Reply::Readers(ask::ReadersPage { reference: None, ..page })),
             ServerFrame::TokenOk { exp, .. } => Ok(Reply::Token(exp)),
             ServerFrame::Pong { .. } => Ok(Reply::Pong),
             ServerFrame::Error { retry: true, retry_after_ms, .. } => {
@@ -251,16 +257,20 @@ impl Call {
     fn outgoing<T>(&self, id: u64, write: impl FnOnce(&Outgoing<'_>) -> T) -> T {
         let reference = Some(id);
         match self {
-            Self::Send { to, cid, body } => {
-                write(&Outgoing::Send { reference, to: &to.to_string(), cid: cid.as_str(), body })
+            Self::Send { to, cid, body, options } => {
+                let ask::SendOptions { reply_to, mentions, expires } = options;
+                let (to, cid, reply_to, expires) = (&to.to_string(), cid.as_str(), *reply_to, *expires);
+                write(&Outgoing::Send { reference, to, cid, body, reply_to, mentions, expires })
             }
-            Self::History { conv, from, limit } => {
+            Self::About(about) => write_about(reference, about, write),
+            Self::History { conv, from, limit, raw } => {
                 let (before, after, around) = match *from {
                     HistoryFrom::Before(seq) => (Some(seq), None, None),
                     HistoryFrom::After(seq) => (None, Some(seq), None),
                     HistoryFrom::Around(seq) => (None, None, Some(seq)),
                 };
-                write(&Outgoing::History { reference, conv: conv.as_str(), before, after, around, limit: *limit })
+                let (conv, limit, raw) = (conv.as_str(), *limit, *raw);
+                write(&Outgoing::History { reference, conv, before, after, around, limit, raw })
             }
             Self::Conversations { after, limit } => {
                 write(&Outgoing::Conversations { reference, after: after.as_deref(), limit: *limit })
@@ -290,8 +300,25 @@ impl Call {
             Self::Blocks { after, limit } => {
                 write(&Outgoing::Blocks { reference, after: after.as_ref().map(UserId::as_str), limit: *limit })
             }
+            Self::Readers(ask::Readers { room, seq, after, limit }) => {
+                let after = after.as_ref().map(UserId::as_str);
+                write(&Outgoing::Readers { reference, room: room.as_str(), seq: *seq, after, limit: *limit })
+            }
             Self::Token { token } => write(&Outgoing::Token { reference, token }),
             Self::Ping => write(&Outgoing::Ping { reference }),
+        }
+    }
+}
+
+fn write_about<T>(reference: Option<u64>, ask: &ask::About, write: impl FnOnce(&Outgoing<'_>) -> T) -> T {
+    let ask::About { conv, re, cid, what } = ask;
+    let about = Referring { reference, conv: conv.as_str(), re: *re, cid: cid.as_str() };
+    match what {
+        Say::Edit(body) => write(&Outgoing::Edit { about, body }),
+        Say::Delete => write(&Outgoing::Delete(about)),
+        Say::React(Reacting { reaction, set: true }) => write(&Outgoing::React { about, reaction: reaction.as_str() }),
+        Say::React(Reacting { reaction, set: false }) => {
+            write(&Outgoing::Unreact { about, reaction: reaction.as_str() })
         }
     }
 }

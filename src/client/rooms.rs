@@ -8,10 +8,10 @@ use super::{
 };
 use crate::{
     model::{
-        Cid, RoomId, UserId,
+        Cid, RoomId, Seq, UserId,
         room::{Change, Reach, Role, Topic},
     },
-    protocol::ask::{ChangeRoom, MembersPage, RoomChanged, RoomView, RoomsPage},
+    protocol::ask::{ChangeRoom, MembersPage, Readers, ReadersPage, RoomChanged, RoomView, RoomsPage},
 };
 
 /// A room that is to be made.
@@ -136,6 +136,24 @@ impl Client {
     ) -> Result<MembersPage, RequestError> {
         match self.ask(Call::Members { room: room.clone(), after, limit }).await? {
             Reply::Members(page) => Ok(page),
+            other => Err(mismatch(&other)),
+        }
+    }
+
+    /// A page of the members who have read the room up to `seq`, at most 100. It may be smaller and have a next one all the
+    /// same.
+    ///
+    /// # Errors
+    /// Why it was refused, or that the client is closed.
+    pub async fn readers(
+        &self,
+        room: &RoomId,
+        seq: Seq,
+        after: Option<UserId>,
+        limit: usize,
+    ) -> Result<ReadersPage, RequestError> {
+        match self.ask(Call::Readers(Readers { room: room.clone(), seq, after, limit })).await? {
+            Reply::Readers(page) => Ok(page),
             other => Err(mismatch(&other)),
         }
     }

@@ -306,12 +306,12 @@ impl Pump {
                     let path = if live.from_bus { DeliveryPath::Bus } else { DeliveryPath::Local };
                     self.gateway.metrics.delivered.of(path).inc();
                     self.trace(&live.conv, live.seq);
-                    self.hand(&live.conv, live.seq, live.frame.bytes(self.handle.encoding))?;
+                    self.hand(&live.conv, live.seq, live.bytes(self.handle.encoding, now_millis))?;
                 }
                 Effect::HandRow(conv, row) => {
                     self.trace(&conv, row.seq);
                     self.gateway.metrics.delivered.of(DeliveryPath::Fill).inc();
-                    let (seq, message) = (row.seq, ServerFrame::Message(Message::of(&conv, row)));
+                    let (seq, message) = (row.seq, ServerFrame::Message(Message::of(&conv, row, now_millis())));
                     self.hand(&conv, seq, self.handle.encoding.try_encode(&message).ok())?;
                 }
                 Effect::Frame(frame) => self.write(&frame),

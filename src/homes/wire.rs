@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned};
 
 use crate::{
-    model::{Body, Cid, ConvId, Kind, MAX_SEQ, Millis, NewMessage, Seq, UserId, room::Denied},
+    model::{Body, Cid, ConvId, Kind, MAX_SEQ, Millis, NewMessage, Refs, Seq, UserId, room::Denied},
     store::{
         Appended, StoreError, StoreResult,
         slots::{Incarnation, Slot},
@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// The version of all of it. A node that gets another one says so, and the asker answers `unavailable`.
-const VERSION: u8 = 3;
+const VERSION: u8 = 4;
 
 /// Most bytes of a request: half of what the servers take, so that a message with its heads and names always fits.
 pub(super) const REQUEST_BYTES: usize = 512 << 10;
@@ -230,20 +230,22 @@ impl From<Outcome> for StoreResult<Appended> {
             Outcome::Stored(..) | Outcome::CidReused(_) => StoreError::unavailable("a home's answer has no seq"),
             Outcome::Unavailable(words) => StoreError::unavailable(words.chars().take(WORDS).collect::<String>()),
             Outcome::NotHome => StoreError::NotHome,
-            Outcome::Unsupported => StoreError::Unsupported("rooms"),
+            Outcome::Unsupported => {
+                StoreError::Unsupported("rooms, edits, reactions, replies and mentions on this store")
+            }
             Outcome::Denied(why) => StoreError::Denied(why),
         })
     }
 }
 
-/// A message, as it travels: its kind as a number, its sender and whether that is a service, the rest.
+/// A message, as it travels: its kind as a number, its sender and whether that is a service, the rest, and what it refers to.
 #[derive(Serialize, Deserialize)]
-struct Message(u8, UserId, bool, Cid, Millis, Body, Seq);
+struct Message(u8, UserId, bool, Cid, Millis, Body, Seq, Option<Box<Refs>>);
 
 impl Message {
     fn into_new(self) -> Option<NewMessage> {
-        let Self(kind, sender, service, cid, ts, body, read_upto) = self;
-        Some(NewMessage { kind: Kind::of(kind)?, sender, service, cid, ts, body, read_upto })
+        let Self(kind, sender, service, cid, ts, body, read_upto, refs) = self;
+        Some(NewMessage { kind: Kind::of(kind)?, sender, service, cid, ts, body, read_upto, refs })
     }
 }
 
@@ -266,8 +268,8 @@ mod messages {
 
     pub(super) fn serialize<S: Serializer>(batch: &[NewMessage], to: S) -> Result<S::Ok, S::Error> {
         to.collect_seq(batch.iter().map(|message| {
-            let NewMessage { kind, sender, service, cid, ts, body, read_upto } = message;
-            (kind.byte(), sender, service, cid, ts, body, read_upto)
+            let NewMessage { kind, sender, service, cid, ts, body, read_upto, refs } = message;
+            (kind.byte(), sender, service, cid, ts, body, read_upto, refs)
         }))
     }
 

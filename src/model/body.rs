@@ -29,6 +29,11 @@ impl Body {
         Self(msgpack)
     }
 
+    /// The body that says nothing.
+    pub fn null() -> Self {
+        Self(Bytes::from_static(&[0xc0]))
+    }
+
     /// A body that is one string.
     pub fn text(text: &str) -> Self {
         let mut out = Vec::with_capacity(text.len() + 5);

@@ -1,6 +1,6 @@
 //! Messages on their way into a log and out of it, and how far a device is behind. What the store takes and gives.
 
-use super::{Body, Cid, ConvId, Counts, Kind, Millis, Seq, UserId, room::Change};
+use super::{Body, Cid, ConvId, Counts, Kind, Millis, Refs, Seq, UserId, room::Change};
 
 /// A message that has no place in its log yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,12 +20,23 @@ pub struct NewMessage {
     /// The sender has been handed everything up to here: only then the message may move the sender's read mark. 0: that
     /// is not known.
     pub read_upto: Seq,
+    /// What it refers to, if anything.
+    pub refs: Option<Box<Refs>>,
 }
 
 impl NewMessage {
     /// A user's message, of which no more is known.
     pub fn of_user(sender: UserId, cid: Cid, ts: Millis, body: Body) -> Self {
-        Self { kind: Kind::Message, sender, service: false, cid, ts, body, read_upto: 0 }
+        Self { kind: Kind::Message, sender, service: false, cid, ts, body, read_upto: 0, refs: None }
+    }
+}
+
+impl NewMessage {
+    /// Whether it says the same as another one of its sender and cid: then they are tries of one message.
+    pub fn is_same_as(&self, other: &Self) -> bool {
+        self.kind == other.kind
+            && self.body == other.body
+            && Refs::is_retry_of(self.refs.as_deref(), other.refs.as_deref())
     }
 }
 
@@ -54,9 +65,16 @@ pub struct Row {
     pub body: Body,
     /// How many messages the log has up to here, this one included.
     pub counts: Counts,
+    /// What it refers to, if anything.
+    pub refs: Option<Box<Refs>>,
 }
 
 impl Row {
+    /// Whether its time is over: then nobody is shown its body.
+    pub fn is_expired(&self, now: Millis) -> bool {
+        self.refs.as_ref().and_then(|refs| refs.expires).is_some_and(|expires| expires <= now)
+    }
+
     /// Whom the room's event that it is puts out.
     pub fn puts_out(&self) -> Option<UserId> {
         Change::of_row(self.kind, &self.body)?.puts_out(&self.sender)

@@ -7,9 +7,11 @@ mod audience;
 mod body;
 mod conv;
 mod counts;
+mod folded;
 mod integers;
 mod message;
 mod names;
+mod refs;
 pub mod room;
 mod session_id;
 mod since;
@@ -19,8 +21,10 @@ pub use self::{
     body::{Body, MAX_DEPTH},
     conv::{ConvId, Parties, Recipient},
     counts::{Counts, Kind, ReadMark, Side},
+    folded::{Edited, Folded, FoldedPart, Reacted, Reacting, Reaction},
     message::{Gap, NewMessage, Row, moves_mark},
     names::{Cid, Device, DeviceId, MAX_NAME, NameError, RoomId, UserId},
+    refs::{Gone, Refs, Target, may_refer},
     session_id::{SessionId, SessionRank},
     since::Since,
 };

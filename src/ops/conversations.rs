@@ -6,7 +6,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use super::{Caller, Ops, counted, fault, fault::is_served};
 use crate::{
     metrics::StoreOp,
-    model::{ConvId, Millis, UserId},
+    model::{ConvId, Millis, UserId, now_millis},
     overload::{Class, cost},
     protocol::{
         Answer, ErrorCode, Message, Outcome, Refused,
@@ -19,8 +19,8 @@ use crate::{
 const PAGE: usize = 8_192;
 /// How many of them a list is taken to read before it is read.
 const USUAL: usize = 1_000;
-/// Rows read for each conversation of the page: the user's and the other side's.
-const READS: usize = 2;
+/// Rows read for each conversation of the page: the user's, the other side's, and what is behind the mark.
+const READS: usize = 3;
 /// The other sides' rows that are read at the same time.
 const AT_ONCE: usize = 8;
 
@@ -81,6 +81,13 @@ async fn all_heads(ops: &Ops, user: &UserId) -> StoreResult<Vec<InboxRow>> {
     }
 }
 
+/// What a list shows of the newest message.
+pub(super) fn shown(conv: &ConvId, last: Preview) -> Message {
+    let Preview { seq, ts, kind, sender, cid, body, refs, folded } = last;
+    let message = Message { kind, cid: Some(cid), ..Message::new(conv.clone(), seq, sender, ts, body) };
+    message.with_refs(refs, now_millis()).folded(folded)
+}
+
 /// Only the other side's marks are read: the user's own row has everything else.
 async fn describe(ops: &Ops, user: &UserId, detail: InboxDetail) -> StoreResult<Conversation> {
     let InboxDetail { conv, head, ts, last, counts, read } = detail;
@@ -91,15 +98,8 @@ async fn describe(ops: &Ops, user: &UserId, detail: InboxDetail) -> StoreResult<
         }
         None => None,
     };
-    let last = last.map(|Preview { kind, sender, cid, body }| Message {
-        conv: conv.clone(),
-        seq: head,
-        kind,
-        from: sender,
-        ts,
-        cid: Some(cid),
-        body,
-    });
-    let unread = counts.unread(read.counts, &conv, user);
-    Ok(Conversation { conv, head, ts, read: read.seq, unread, last, peer })
+    let last = last.map(|last| shown(&conv, last));
+    let behind = ops.store.folds.behind(user, &conv, read.seq, now_millis()).await?;
+    let unread = counts.unread(read.counts, &conv, user).saturating_sub(behind.expired);
+    Ok(Conversation { conv, head, ts, read: read.seq, unread, mentions: behind.mentions, last, peer })
 }

@@ -4,6 +4,7 @@
 //! Called by the gateway for sessions and by `services` for requests over NATS, with a callback instead of a future: a
 //! `send` costs no task.
 
+mod about;
 mod block;
 mod caller;
 mod change;
@@ -166,6 +167,9 @@ impl Ops {
         };
         match ask {
             Ask::Send(ask) => send::perform(self, caller, ask, done),
+            Ask::Edit(ask) | Ask::Delete(ask) | Ask::React(ask) | Ask::Unreact(ask) => {
+                self.spawn(caller, done, async move |ops, caller| about::perform(&ops, &caller, ask).await);
+            }
             Ask::Signal(ask) => signal::perform(self, caller, ask, done),
             Ask::Read(ask) => {
                 self.spawn(caller, done, async move |ops, caller| read::perform(&ops, &caller, ask).await)
@@ -208,6 +212,9 @@ impl Ops {
             }
             Ask::Blocks(ask) => {
                 self.spawn(caller, done, async move |ops, caller| block::list(&ops, &caller, ask).await);
+            }
+            Ask::Readers(ask) => {
+                self.spawn(caller, done, async move |ops, caller| rooms::readers(&ops, &caller, ask).await);
             }
             Ask::Unserved(op) => done(Err(unserved(op.word()))),
         }

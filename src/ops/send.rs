@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Instant};
 use super::{Caller, Ops, fault};
 use crate::{
     metrics::StoreOp,
-    model::{Body, ConvId, Kind, NewMessage, Recipient, now_millis},
+    model::{Body, ConvId, Kind, NewMessage, Recipient, Refs, now_millis},
     protocol::{Answer, ErrorCode, Outcome, Refused, ask},
     store::{Appended, StoreResult},
 };
@@ -20,14 +20,18 @@ pub(super) fn perform(ops: &Arc<Ops>, caller: &Caller, ask: ask::Send, done: imp
         Recipient::Room(room) => (ConvId::room(&room), None),
         Recipient::User(user) => (ConvId::direct(caller.name(), &user), Some(user)),
     };
+    let ts = now_millis();
+    let ask::SendOptions { reply_to, mentions, expires } = ask.options;
+    let expires = expires.map(|secs| ts.saturating_add(secs * 1000));
     let message = NewMessage {
         kind: Kind::Message,
         sender: caller.name().clone(),
         service: caller.is_service(),
         cid: ask.cid,
-        ts: now_millis(),
+        ts,
         body: ask.body,
         read_upto: ask.handed,
+        refs: Refs { re: None, reply_to, mentions, expires }.boxed(),
     };
     let (metrics, place, began) = (ops.metrics.clone(), conv.clone(), Instant::now());
     let answer = move |stored: Result<&StoreResult<Appended>, Refused>| {
@@ -59,7 +63,8 @@ pub(super) fn perform(ops: &Arc<Ops>, caller: &Caller, ask: ask::Send, done: imp
     });
 }
 
-fn blocked() -> Refused {
+/// The refusal of what a block forbids.
+pub(super) fn blocked() -> Refused {
     Refused::new(ErrorCode::Blocked, "to: this user takes no messages from you")
 }
 

@@ -299,7 +299,14 @@ impl World {
                 let seq = self.tops[number];
                 for of in [by, by ^ 1] {
                     let frame = SharedFrame::encoded(vec![0; 100].into());
-                    let live = Arc::new(LiveMessage { conv: conv(of), seq, puts_out: None, frame, from_bus: false });
+                    let live = Arc::new(LiveMessage {
+                        conv: conv(of),
+                        seq,
+                        puts_out: None,
+                        expires: None,
+                        frame,
+                        from_bus: false,
+                    });
                     self.step(of, |session, now, out| session.on_live(live, now, out));
                 }
             } else {
@@ -381,7 +388,7 @@ impl World {
 fn row(seq: Seq) -> Row {
     let (sender, cid) = (UserId::new("peer").unwrap(), crate::model::Cid::new("c").unwrap());
     let (kind, counts) = (Kind::Message, Counts::default());
-    Row { seq, kind, sender, service: false, cid, ts: 0, body: Body::text("hi"), counts }
+    Row { seq, kind, sender, service: false, cid, ts: 0, body: Body::text("hi"), counts, refs: None }
 }
 
 /// Plays an outage; returns the load before it, and the most in any second after it.

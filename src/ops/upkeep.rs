@@ -250,7 +250,7 @@ async fn check_ack(ops: &Ops, device: &Device, check: AckCheck) -> UpkeepDone {
     UpkeepDone::AckChecked { check, found }
 }
 
-/// Tells push services of the last message that no device of the user acknowledged. Those that the user sent from another
+/// Tells push services of the last message that no device of the user acknowledged, not of what is about one. Those that the user sent from another
 /// device are passed over: nobody is pushed what he wrote himself.
 async fn undelivered(ops: &Ops, device: &Device, conv: &ConvId, after: Seq, upto: Seq) {
     if conv.is_room() {
@@ -269,7 +269,7 @@ async fn undelivered(ops: &Ops, device: &Device, conv: &ConvId, after: Seq, upto
     let read = ops.store.logs.read_before(conv, upto.saturating_add(1), span).await;
     turn.end(cost(1 + read.as_ref().map_or(0, Vec::len), 0), is_served(&read));
     let Ok(rows) = counted(&ops.metrics, StoreOp::ReadBefore, read) else { return };
-    let others = |row: &&Row| row.seq > after && row.sender != device.user;
+    let others = |row: &&Row| row.kind.is_message() && row.seq > after && row.sender != device.user;
     if let Some(row) = rows.iter().rev().find(others) {
         ops.router.offline(&device.user, &row.sender, conv, row.seq);
     }

@@ -7,7 +7,7 @@ mod blame;
 mod outgoing;
 
 use compact_str::CompactString;
-pub use outgoing::{Changing, Outgoing};
+pub use outgoing::{Changing, Outgoing, Referring};
 
 use super::{
     Ask, Encoding, ErrorCode, Op, Refused,

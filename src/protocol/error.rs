@@ -60,6 +60,8 @@ error_codes! {
     CidReused, "cid_reused", false;
     /// An acknowledgement or read mark above the top of the conversation.
     BadAck, "bad_ack", false;
+    /// `re` or `reply_to` names no message that the user may see, or one of which nothing is left.
+    BadRef, "bad_ref", false;
     /// The store did not answer: the outcome is unknown, try again with the same cid.
     Unavailable, "unavailable", true;
     /// The token was refused, or is of another user.

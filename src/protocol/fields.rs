@@ -49,6 +49,12 @@ pub(super) struct Fields<'a> {
     pub(super) topic: Option<String>,
     pub(super) history: Option<String>,
     pub(super) public: Option<bool>,
+    pub(super) re: Option<u64>,
+    pub(super) reaction: Option<String>,
+    pub(super) reply_to: Option<u64>,
+    pub(super) mentions: Option<Vec<String>>,
+    pub(super) expires: Option<u64>,
+    pub(super) raw: Option<bool>,
     #[serde(rename = "type")]
     pub(super) kind: Option<String>,
 }

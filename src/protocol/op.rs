@@ -111,6 +111,14 @@ ops! {
     Hello, "hello", limited: false, weight: SMALL;
     /// Sends a message.
     Send, "send", limited: true, weight: SMALL, asks: ask::Send, answered: Sent(ask::Sent);
+    /// Gives a message of one's own another text.
+    Edit, "edit", limited: true, weight: SMALL, asks: ask::About;
+    /// Deletes a message.
+    Delete, "delete", limited: true, weight: SMALL, asks: ask::About;
+    /// Reacts to a message.
+    React, "react", limited: true, weight: SMALL, asks: ask::About;
+    /// Takes a reaction back.
+    Unreact, "unreact", limited: true, weight: SMALL, asks: ask::About;
     /// Everything up to a seq has arrived.
     Ack, "ack", limited: false, weight: SMALL;
     /// Everything up to a seq was read by the person.
@@ -157,6 +165,8 @@ ops! {
     Unblock, "unblock", limited: true, weight: SMALL, asks: ask::Block;
     /// A page of those whom one has blocked.
     Blocks, "blocks", limited: true, weight: PAGE, asks: ask::Blocks, answered: Blocks(ask::BlocksPage);
+    /// Who has read a room up to a seq.
+    Readers, "readers", limited: true, weight: PAGE, asks: ask::Readers, answered: Readers(ask::ReadersPage);
 }
 
 #[cfg(test)]

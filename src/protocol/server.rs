@@ -2,17 +2,19 @@
 
 use bytes::Bytes;
 use compact_str::CompactString;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{
     Body, Encoding, ErrorCode,
     ask::{
-        Blocking, BlocksPage, ConversationsPage, EndSession, Ended, HistoryPage, MembersPage, Presences, RoomChanged,
-        RoomShown, RoomsPage, Seen, Sent, SessionsPage,
+        Blocking, BlocksPage, ConversationsPage, EndSession, Ended, HistoryPage, MembersPage, Presences, ReadersPage,
+        RoomChanged, RoomShown, RoomsPage, Seen, Sent, SessionsPage,
     },
     people,
 };
-use crate::model::{Cid, ConvId, DeviceId, Kind, Millis, Row, Seq, SessionId, UserId, room::Change};
+use crate::model::{
+    Cid, ConvId, DeviceId, Folded, Kind, Millis, Reacted, Refs, Row, Seq, SessionId, UserId, room::Change,
+};
 
 /// Everything a node can say to a client.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -51,6 +53,8 @@ pub enum ServerFrame {
     Blocks(BlocksPage),
     /// Somebody whom the session watches came or went.
     Presence(Seen),
+    /// A page of those who have read a room up to a seq.
+    Readers(ReadersPage),
     /// How far somebody has received or read a conversation.
     Receipt(Receipt),
     /// A live signal.
@@ -124,6 +128,7 @@ impl ServerFrame {
             | Self::Presences(Presences { reference, .. })
             | Self::Blocking(Blocking { reference, .. })
             | Self::Blocks(BlocksPage { reference, .. })
+            | Self::Readers(ReadersPage { reference, .. })
             | Self::TokenOk { reference, .. }
             | Self::Pong { reference }
             | Self::Error { reference, .. } => *reference,
@@ -193,15 +198,98 @@ pub struct Message {
     /// The sender's id for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cid: Option<Cid>,
-    /// The content.
-    pub body: Body,
+    /// The content; none where it expired or was deleted.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    pub body: Option<Body>,
+    /// Of an edit, a deletion, a reaction: the message that it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub re: Option<Seq>,
+    /// The message that it replies to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reply_to: Option<Seq>,
+    /// Whom it mentions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mentions: Vec<UserId>,
+    /// From then on nobody is shown its body.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<Millis>,
+    /// Its time is over.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub expired: bool,
+    /// Folded: when its text was last changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub edited: Option<Millis>,
+    /// Folded: who deleted it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deleted: Option<UserId>,
+    /// Folded: who reacts to it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reactions: Vec<Reacted>,
+}
+
+/// `null` is a body like any other.
+pub(super) fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Body>, D::Error> {
+    Body::deserialize(deserializer).map(Some)
 }
 
 impl Message {
-    /// A row of a log as clients see it.
-    pub fn of(conv: &ConvId, row: Row) -> Self {
-        let Row { seq, kind, sender, cid, ts, body, .. } = row;
-        Self { conv: conv.clone(), seq, kind, from: sender, ts, cid: Some(cid), body }
+    /// A message of somebody of which no more is known than this.
+    pub fn new(conv: ConvId, seq: Seq, from: UserId, ts: Millis, body: Body) -> Self {
+        Self {
+            conv,
+            seq,
+            kind: Kind::Message,
+            from,
+            ts,
+            cid: None,
+            body: Some(body),
+            re: None,
+            reply_to: None,
+            mentions: Vec::new(),
+            expires: None,
+            expired: false,
+            edited: None,
+            deleted: None,
+            reactions: Vec::new(),
+        }
+    }
+
+    /// A row of a log as clients see it at a time.
+    pub fn of(conv: &ConvId, row: Row, now: Millis) -> Self {
+        let Row { seq, kind, sender, cid, ts, body, refs, .. } = row;
+        let message = Self { kind, cid: Some(cid), ..Self::new(conv.clone(), seq, sender, ts, body) };
+        message.with_refs(refs, now)
+    }
+
+    /// With what it refers to, at a time: an expired one has no body.
+    #[must_use]
+    pub fn with_refs(mut self, refs: Option<Box<Refs>>, now: Millis) -> Self {
+        let Some(refs) = refs else { return self };
+        let Refs { re, reply_to, mentions, expires } = *refs;
+        self.re = re.map(|target| target.seq());
+        (self.reply_to, self.mentions, self.expires) = (reply_to, mentions, expires);
+        self.expired = expires.is_some_and(|expires| expires <= now);
+        if self.expired {
+            self.body = None;
+        }
+        self
+    }
+
+    /// With what was made of it.
+    #[must_use]
+    pub fn folded(mut self, folded: Folded) -> Self {
+        let Folded { edited, deleted, reactions } = folded;
+        if deleted.is_some() {
+            (self.deleted, self.body) = (deleted, None);
+            return self;
+        }
+        if let Some(edited) = edited {
+            self.edited = Some(edited.ts);
+            // What has expired stays without.
+            self.body = self.body.map(|_| edited.body);
+        }
+        self.reactions = reactions;
+        self
     }
 }
 
@@ -293,6 +381,8 @@ pub enum OnBus {
         seq: Seq,
         /// Whom it puts out of its room.
         puts_out: Option<UserId>,
+        /// From then on nobody is shown its body.
+        expires: Option<Millis>,
     },
     /// What the user is in a room was changed by the event there; the payload itself goes to the clients.
     Member {
@@ -354,6 +444,7 @@ impl OnBus {
             seq: Option<Seq>,
             #[serde(default)]
             kind: Kind,
+            expires: Option<Millis>,
             reply: Option<CompactString>,
             which: Option<EndSession>,
         }
@@ -369,10 +460,13 @@ impl OnBus {
         match (peek.op, peek.conv, peek.seq) {
             ("message", Some(conv), Some(seq)) if peek.kind == Kind::Event => {
                 let Message { from, body, .. } = encoding.decode(payload)?;
-                let puts_out = Change::of_row(peek.kind, &body).and_then(|change| change.puts_out(&from));
-                Ok(Self::Message { conv, seq, puts_out })
+                let change = body.as_ref().and_then(|body| Change::of_row(peek.kind, body));
+                let puts_out = change.and_then(|change| change.puts_out(&from));
+                Ok(Self::Message { conv, seq, puts_out, expires: None })
             }
-            ("message", Some(conv), Some(seq)) => Ok(Self::Message { conv, seq, puts_out: None }),
+            ("message", Some(conv), Some(seq)) => {
+                Ok(Self::Message { conv, seq, puts_out: None, expires: peek.expires })
+            }
             ("member", Some(conv), Some(seq)) => Ok(Self::Member { conv, seq }),
             ("head", Some(conv), Some(seq)) => Ok(Self::Head { conv, seq }),
             ("receipt" | "signal", ..) => Ok(Self::Passing),

@@ -6,8 +6,8 @@ use std::sync::OnceLock;
 
 use bytes::Bytes;
 
-use super::{Encoding, ServerFrame, json_of};
-use crate::model::{ConvId, Seq, UserId};
+use super::{Encoding, Message, ServerFrame, json_of};
+use crate::model::{ConvId, Millis, Seq, UserId};
 
 /// A frame as MessagePack, with its JSON once somebody needed it.
 #[derive(Debug)]
@@ -50,6 +50,8 @@ pub struct LiveMessage {
     pub seq: Seq,
     /// Whom it puts out of its room.
     pub puts_out: Option<UserId>,
+    /// From then on nobody is shown its body.
+    pub expires: Option<Millis>,
     /// The `message` frame.
     pub frame: SharedFrame,
     /// Whether it came over the bus, for the metric.
@@ -57,8 +59,41 @@ pub struct LiveMessage {
 }
 
 impl LiveMessage {
+    /// The frame in a client's encoding at a time: without its body once that has expired while it waited.
+    pub fn bytes(&self, encoding: Encoding, now: impl FnOnce() -> Millis) -> Option<Bytes> {
+        match self.expires {
+            Some(expires) if expires <= now() => expired(self.frame.msgpack(), encoding),
+            _ => self.frame.bytes(encoding),
+        }
+    }
+
     /// Its size on the way out, about, in bytes.
     pub fn size(&self) -> usize {
         self.frame.msgpack.len()
+    }
+}
+
+fn expired(msgpack: &Bytes, encoding: Encoding) -> Option<Bytes> {
+    let ServerFrame::Message(message) = ServerFrame::decode(Encoding::MsgPack, msgpack).ok()? else { return None };
+    Some(encoding.encode(&ServerFrame::Message(Message { body: None, expired: true, ..message })))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Body;
+
+    #[test]
+    fn what_expired_while_it_waited_goes_out_without_its_body() {
+        let (conv, from) = (ConvId::new("dm:alice:bob").unwrap(), UserId::new("alice").unwrap());
+        let message = Message { expires: Some(100), ..Message::new(conv.clone(), 1, from, 9, Body::text("secret")) };
+        let frame = SharedFrame::of(&ServerFrame::Message(message.clone()));
+        let live = LiveMessage { conv, seq: 1, puts_out: None, expires: Some(100), frame, from_bus: false };
+        for encoding in [Encoding::Json, Encoding::MsgPack] {
+            let shown = |now| ServerFrame::decode(encoding, &live.bytes(encoding, || now).unwrap());
+            assert_eq!(shown(99), Ok(ServerFrame::Message(message.clone())));
+            let gone = Message { body: None, expired: true, ..message.clone() };
+            assert_eq!(shown(100), Ok(ServerFrame::Message(gone)));
+        }
     }
 }

@@ -162,7 +162,14 @@ mod tests {
 
     fn live(peer: usize, seq: Seq) -> Mail {
         let frame = SharedFrame::encoded(bytes::Bytes::new());
-        Mail::Live(Arc::new(LiveMessage { conv: conv(peer), seq, puts_out: None, frame, from_bus: false }))
+        Mail::Live(Arc::new(LiveMessage {
+            conv: conv(peer),
+            seq,
+            puts_out: None,
+            expires: None,
+            frame,
+            from_bus: false,
+        }))
     }
 
     fn conv(peer: usize) -> ConvId {

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     bus::{Bus, BusError, BusMessage, OnMessage},
     metrics::Metrics,
-    model::{ConvId, NewMessage, RoomId, Seq, UserId, room::Change},
+    model::{ConvId, Kind, NewMessage, RoomId, Seq, UserId, room::Change},
     protocol::{
         Encoding, LiveMessage, Message, ServerFrame, SharedFrame,
         people::{encode_blocked, encode_room_signal},
@@ -214,22 +214,16 @@ impl Router {
 
 impl Inner {
     fn publish(&self, conv: &ConvId, message: &NewMessage, appended: &Appended) {
-        let shown = Message {
-            conv: conv.clone(),
-            seq: appended.seq,
-            kind: message.kind,
-            from: message.sender.clone(),
-            ts: appended.ts,
-            cid: Some(message.cid.clone()),
-            body: message.body.clone(),
-        };
+        let shown = shown(conv, message, appended);
+        let expires = shown.expires;
         let change = Change::of_row(message.kind, &message.body);
         let target = change.as_ref().and_then(|change| change.concerns(&message.sender)).cloned();
         let puts_out = change.and_then(|change| change.puts_out(&message.sender));
         let member = target.map(|target| (target, ServerFrame::Member(shown.clone())));
         let frame = SharedFrame::of(&ServerFrame::Message(shown));
         let payload = frame.msgpack().clone();
-        let live = Arc::new(LiveMessage { conv: conv.clone(), seq: appended.seq, puts_out, frame, from_bus: false });
+        let live =
+            Arc::new(LiveMessage { conv: conv.clone(), seq: appended.seq, puts_out, expires, frame, from_bus: false });
         let mut told = true;
         let from = Sender::of(message);
         audience::each_of_message(conv, &from, |subject, recipient| {
@@ -237,7 +231,8 @@ impl Inner {
             self.registry.rooms().note(subject, live.seq);
             told &= match recipient {
                 // A retry is published (R3), but nobody is told a second time that its recipient is away.
-                Some(user) if appended.fresh => {
+                // Push services are told of messages, not of what is about them.
+                Some(user) if appended.fresh && message.kind == Kind::Message => {
                     let tag = tag_of(user, &message.sender, conv, appended.seq);
                     self.bus.publish_tagged(subject, payload.clone(), &tag)
                 }
@@ -293,6 +288,17 @@ impl Inner {
     }
 }
 
+/// A message as it was stored: a second try bears another time, and expires when the first one does.
+fn shown(conv: &ConvId, message: &NewMessage, appended: &Appended) -> Message {
+    let NewMessage { kind, sender, cid, ts, body, refs, .. } = message;
+    let mut refs = refs.clone();
+    if let Some(expires) = refs.as_mut().and_then(|refs| refs.expires.as_mut()).filter(|_| *kind == Kind::Message) {
+        *expires = expires.saturating_sub(*ts).saturating_add(appended.ts);
+    }
+    let shown = Message::new(conv.clone(), appended.seq, sender.clone(), appended.ts, body.clone());
+    Message { kind: *kind, cid: Some(cid.clone()), ..shown }.with_refs(refs, appended.ts)
+}
+
 /// What a publish is known by if nobody has interest in it.
 fn tag_of(user: &UserId, from: &UserId, conv: &ConvId, seq: Seq) -> CompactString {
     format_compact!("{user}.{from}.{conv}.{seq}")
@@ -317,10 +323,10 @@ fn answer(router: &Weak<Inner>, asked: &Asked, sessions: &[Arc<SessionHandle>]) 
 fn on_inbound(router: &Weak<Inner>, listeners: &Listeners, message: BusMessage) {
     let payload = message.payload;
     match OnBus::decode(&payload) {
-        Ok(OnBus::Message { conv, seq, puts_out }) => {
+        Ok(OnBus::Message { conv, seq, puts_out, expires }) => {
             let frame = SharedFrame::encoded(payload);
             listeners.note(seq);
-            let live = Arc::new(LiveMessage { conv, seq, puts_out, frame, from_bus: true });
+            let live = Arc::new(LiveMessage { conv, seq, puts_out, expires, frame, from_bus: true });
             listeners.each(|_| Some(Mail::Live(live.clone())));
         }
         Ok(OnBus::Head { conv, seq }) => {

@@ -131,7 +131,7 @@ fn read_send(ops: &Ops, message: &BusMessage) -> Result<(Caller, Ask), Refused> 
     let cid = Cid::new(&cid).map_err(|error| bad_name("cid", error))?;
     let from = fields.from.map(|from| UserId::new(&from)).transpose().map_err(|error| bad_name("from", error))?;
     let caller = Caller::service(ops, service, from)?;
-    Ok((caller, Ask::Send(ask::Send { to, cid, body, handed: 0 })))
+    Ok((caller, Ask::Send(ask::Send { to, cid, body, handed: 0, options: ask::SendOptions::default() })))
 }
 
 fn read_signal(ops: &Ops, message: &BusMessage) -> Result<(Caller, Ask), Refused> {

@@ -23,6 +23,8 @@ const REFUSALS: Rate = Rate { per_sec: 100, burst: 10_000 };
 const SEND_BYTES: usize = 16 << 10;
 /// Rows of a page that cost one.
 const PAGE_ROWS: usize = 16;
+/// A row about a message: the message is read.
+const ABOUT: u32 = 3;
 /// Reading the inbox for a list.
 const INBOX: u32 = 10;
 /// Asking all nodes of a user, and the store.
@@ -138,6 +140,10 @@ fn price(frame: &ClientFrame) -> u32 {
     let small = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
     match frame {
         ClientFrame::Ask(Ask::Send(send)) => 1 + small(send.body.size() / SEND_BYTES),
+        ClientFrame::Ask(Ask::Edit(about) | Ask::Delete(about) | Ask::React(about) | Ask::Unreact(about)) => {
+            let body = if let ask::Say::Edit(body) = &about.what { body.size() } else { 0 };
+            ABOUT + small(body / SEND_BYTES)
+        }
         ClientFrame::Ask(Ask::Read(_)) => 2,
         ClientFrame::Ask(Ask::History(history)) => 1 + small(history.limit / PAGE_ROWS),
         ClientFrame::Ask(Ask::Conversations(list)) => INBOX + small(4 * list.limit / PAGE_ROWS),
@@ -147,6 +153,7 @@ fn price(frame: &ClientFrame) -> u32 {
         ClientFrame::Ask(Ask::Presence(ask)) => PROBES + small(ask.users.len() / 4),
         ClientFrame::Ask(Ask::Block(_) | Ask::Unblock(_)) => BLOCK,
         ClientFrame::Ask(Ask::Blocks(list)) => 2 + small(list.limit / PAGE_ROWS),
+        ClientFrame::Ask(Ask::Readers(list)) => 2 + small(2 * list.limit / PAGE_ROWS),
         // The limit of rooms is counted in those that the user is in.
         ClientFrame::Ask(Ask::Create(_) | Ask::Join(_)) => INBOX,
         ClientFrame::Ask(
@@ -173,7 +180,13 @@ mod tests {
 
     fn send(cid: u64) -> ClientFrame {
         let (to, cid) = (Recipient::User(UserId::new("bob").unwrap()), Cid::new(&format!("c{cid}")).unwrap());
-        ClientFrame::Ask(Ask::Send(ask::Send { to, cid, body: Body::text("x"), handed: 0 }))
+        ClientFrame::Ask(Ask::Send(ask::Send {
+            to,
+            cid,
+            body: Body::text("x"),
+            handed: 0,
+            options: ask::SendOptions::default(),
+        }))
     }
 
     #[test]
@@ -202,11 +215,16 @@ mod tests {
         let conversations = |limit| ClientFrame::Ask(Ask::Conversations(ask::Conversations { after: None, limit }));
         let history = |limit| {
             let conv = crate::model::ConvId::new("dm:a:b").unwrap();
-            ClientFrame::Ask(Ask::History(ask::History { conv, from: ask::HistoryFrom::After(0), limit }))
+            ClientFrame::Ask(Ask::History(ask::History { conv, from: ask::HistoryFrom::After(0), limit, raw: false }))
         };
         let (to, cid) = (Recipient::User(UserId::new("bob").unwrap()), Cid::new("c").unwrap());
-        let large =
-            ClientFrame::Ask(Ask::Send(ask::Send { to, cid, body: Body::text(&"x".repeat(50 << 10)), handed: 0 }));
+        let large = ClientFrame::Ask(Ask::Send(ask::Send {
+            to,
+            cid,
+            body: Body::text(&"x".repeat(50 << 10)),
+            handed: 0,
+            options: ask::SendOptions::default(),
+        }));
         assert_eq!((passed(&send(1)), passed(&large)), (100, 25));
         assert_eq!((passed(&history(10)), passed(&history(200))), (100, 7));
         assert_eq!((passed(&conversations(1)), passed(&conversations(100))), (10, 2));

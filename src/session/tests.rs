@@ -57,7 +57,17 @@ fn identity(attempt: u64) -> Identity {
 
 fn row(seq: Seq) -> Row {
     let (sender, cid, body) = (user("peer"), Cid::new("c").unwrap(), Body::text("hi"));
-    Row { seq, kind: crate::model::Kind::Message, sender, service: false, cid, ts: 0, body, counts: Counts::default() }
+    Row {
+        seq,
+        kind: crate::model::Kind::Message,
+        sender,
+        service: false,
+        cid,
+        ts: 0,
+        body,
+        counts: Counts::default(),
+        refs: None,
+    }
 }
 
 /// Something under way, with what the store knew when it was asked.
@@ -440,6 +450,7 @@ impl World {
                 conv: ask.conv.clone(),
                 messages: Vec::new(),
                 more: false,
+                next: None,
             }),
             Ask::Conversations(_) => {
                 Answer::Conversations(ask::ConversationsPage { reference: None, items: Vec::new(), next: None })
@@ -547,9 +558,17 @@ impl World {
         self.next_ref += 1;
         let to = Recipient::User(user("peer0"));
         let frame = match kind {
-            Kind::Send => Ask::Send(ask::Send { to, cid: Cid::new("c").unwrap(), body: Body::text("hi"), handed: 0 }),
+            Kind::Send => Ask::Send(ask::Send {
+                to,
+                cid: Cid::new("c").unwrap(),
+                body: Body::text("hi"),
+                handed: 0,
+                options: ask::SendOptions::default(),
+            }),
             Kind::Read => Ask::Read(ask::Read { conv: conv(0), seq: 0, handed: 0 }),
-            Kind::History => Ask::History(ask::History { conv: conv(0), from: ask::HistoryFrom::Before(9), limit: 9 }),
+            Kind::History => {
+                Ask::History(ask::History { conv: conv(0), from: ask::HistoryFrom::Before(9), limit: 9, raw: false })
+            }
             Kind::Conversations => Ask::Conversations(ask::Conversations { after: None, limit: 9 }),
             Kind::Signal => Ask::Signal(ask::Signal { to, kind: "typing".into(), body: None }),
             Kind::Unserved => Ask::Unserved(Op::Presence),
@@ -605,7 +624,8 @@ impl World {
             self.session.on_notice(&conv(index), seq, self.now, &mut out);
         } else {
             let frame = SharedFrame::encoded(vec![0; 100].into());
-            let live = Arc::new(LiveMessage { conv: conv(index), seq, puts_out: None, frame, from_bus: true });
+            let live =
+                Arc::new(LiveMessage { conv: conv(index), seq, puts_out: None, expires: None, frame, from_bus: true });
             self.session.on_live(live, self.now, &mut out);
         }
         self.take(out);

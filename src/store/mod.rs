@@ -10,14 +10,15 @@ use compact_str::CompactString;
 use futures_util::future::BoxFuture;
 
 use crate::model::{
-    Audience, Body, Cid, ConvId, Counts, Device, DeviceId, Gap, Kind, MAX_SEQ, Millis, NewMessage, ReadMark, Row, Seq,
-    UserId,
+    Audience, Body, Cid, ConvId, Counts, Device, DeviceId, Folded, Gap, Kind, MAX_SEQ, Millis, NewMessage, ReadMark,
+    Refs, Row, Seq, UserId,
 };
 
 pub mod appender;
 pub mod embedded;
 mod error;
 pub mod fence;
+mod folds;
 mod holes;
 mod level;
 pub mod people;
@@ -26,6 +27,7 @@ pub mod scylla;
 pub mod slots;
 
 pub use error::{StoreError, StoreResult};
+pub use folds::{Behind, Folds};
 pub use people::{People, Tie};
 pub use rooms::{RoomRow, Rooms};
 
@@ -53,6 +55,8 @@ pub struct Store {
     pub rooms: Arc<dyn Rooms>,
     /// Who was seen when, and who blocks whom.
     pub people: Arc<dyn People>,
+    /// What stands beside the messages.
+    pub folds: Arc<dyn Folds>,
     /// The engine itself.
     pub engine: Arc<dyn Engine>,
     /// Who may append to what, where several nodes share the store.
@@ -61,20 +65,21 @@ pub struct Store {
 
 impl Store {
     /// A store whose parts are all this engine.
-    pub fn of(engine: Arc<impl Logs + Inbox + Marks + Rooms + People + Engine>) -> Self {
+    pub fn of(engine: Arc<impl Logs + Inbox + Marks + Rooms + Folds + People + Engine>) -> Self {
         Self {
             logs: engine.clone(),
             inbox: engine.clone(),
             marks: engine.clone(),
             rooms: engine.clone(),
             people: engine.clone(),
+            folds: engine.clone(),
             engine,
             slots: None,
         }
     }
 
     /// The same for an engine that several nodes share.
-    pub fn shared(engine: Arc<impl Logs + Inbox + Marks + Rooms + People + Engine + slots::Slots>) -> Self {
+    pub fn shared(engine: Arc<impl Logs + Inbox + Marks + Rooms + Folds + People + Engine + slots::Slots>) -> Self {
         Self { slots: Some(engine.clone()), ..Self::of(engine) }
     }
 }
@@ -317,7 +322,7 @@ pub struct InboxDetail {
     pub head: Seq,
     /// The time of the message at the head.
     pub ts: Millis,
-    /// The message there; `None` where it is lost.
+    /// The newest message; `None` where it is lost.
     pub last: Option<Preview>,
     /// What was counted at the head.
     pub counts: Counts,
@@ -325,9 +330,13 @@ pub struct InboxDetail {
     pub read: ReadMark,
 }
 
-/// What a list shows of a message.
+/// What a list shows of a message, or of an event: of the newest one. Edits, deletions and reactions are in it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Preview {
+    /// Its place.
+    pub seq: Seq,
+    /// When a node took it.
+    pub ts: Millis,
     /// What it is.
     pub kind: Kind,
     /// Who wrote it.
@@ -336,12 +345,16 @@ pub struct Preview {
     pub cid: Cid,
     /// What it says.
     pub body: Body,
+    /// What it refers to.
+    pub refs: Option<Box<Refs>>,
+    /// What was made of it.
+    pub folded: Folded,
 }
 
 impl From<Row> for Preview {
     fn from(row: Row) -> Self {
-        let Row { kind, sender, cid, body, .. } = row;
-        Self { kind, sender, cid, body }
+        let Row { seq, kind, sender, cid, ts, body, refs, .. } = row;
+        Self { seq, ts, kind, sender, cid, body, refs, folded: Folded::default() }
     }
 }
 

@@ -24,7 +24,7 @@ pub struct RoomRow {
     pub event: Seq,
     /// The time of the row at the head.
     pub ts: Millis,
-    /// What stands at the head; `None` where it is lost.
+    /// The newest message or event; `None` where it is lost.
     pub last: Option<Preview>,
     /// What was counted at the head.
     pub counts: Counts,

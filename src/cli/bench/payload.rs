@@ -53,7 +53,7 @@ pub(super) fn peek(encoding: Encoding, payload: &[u8]) -> Option<Peek<'_>> {
 mod tests {
     use super::*;
     use crate::{
-        model::{ConvId, Kind, UserId},
+        model::{ConvId, UserId},
         protocol::{Body, Message, ServerFrame},
     };
 
@@ -64,15 +64,13 @@ mod tests {
         assert_eq!((text.len(), Payload::parse(&text)), (200, Some(payload)));
         assert_eq!(payload.text(10).len(), SMALLEST_BODY);
         assert_eq!(Payload::parse("short"), None);
-        let frame = ServerFrame::Message(Message {
-            kind: Kind::Message,
-            conv: ConvId::new("dm:a:b").unwrap(),
-            seq: 5,
-            from: UserId::new("a").unwrap(),
-            ts: 1,
-            cid: None,
-            body: Body::text(&text),
-        });
+        let frame = ServerFrame::Message(Message::new(
+            ConvId::new("dm:a:b").unwrap(),
+            5,
+            UserId::new("a").unwrap(),
+            1,
+            Body::text(&text),
+        ));
         for encoding in [Encoding::Json, Encoding::MsgPack] {
             let bytes = encoding.encode(&frame);
             let peek = peek(encoding, &bytes).unwrap();

@@ -134,7 +134,15 @@ impl Side for Sender {
             let cid = payload.number.to_string();
             let body = Body::text(&payload.text(self.shared.plan.body));
             let reference = Some(payload.number);
-            connection.queue(&Outgoing::Send { reference, to: &self.to, cid: &cid, body: &body })?;
+            connection.queue(&Outgoing::Send {
+                reference,
+                to: &self.to,
+                cid: &cid,
+                body: &body,
+                reply_to: None,
+                mentions: &[],
+                expires: None,
+            })?;
         }
         Ok(())
     }

@@ -21,7 +21,7 @@ use tokio_tungstenite::{
 use super::conv;
 use crate::{
     client::{Client, ClientOptions},
-    model::{DeviceId, Kind, Seq, SessionId, UserId},
+    model::{DeviceId, Seq, SessionId, UserId},
     protocol::{
         Ask, Body, ClientFrame, CloseReason, Encoding, ErrorCode, Message, Request, ServerFrame, ask,
         server::{Limits, Signal, Welcome},
@@ -171,9 +171,13 @@ impl Peer {
     pub(super) async fn answer(&mut self, request: Request) {
         let reference = request.reference;
         let frame = match request.frame {
-            ClientFrame::Ask(Ask::History(ask::History { conv, .. })) => {
-                ServerFrame::History(ask::HistoryPage { reference, conv, messages: vec![message(1, "x")], more: true })
-            }
+            ClientFrame::Ask(Ask::History(ask::History { conv, .. })) => ServerFrame::History(ask::HistoryPage {
+                reference,
+                conv,
+                messages: vec![message(1, "x")],
+                more: true,
+                next: Some(1),
+            }),
             ClientFrame::Ask(Ask::Conversations(_)) => {
                 ServerFrame::Conversations(ask::ConversationsPage { reference, items: vec![], next: Some("y".into()) })
             }
@@ -193,13 +197,5 @@ impl Peer {
 }
 
 fn message(seq: Seq, text: &str) -> Message {
-    Message {
-        conv: conv(),
-        seq,
-        kind: Kind::Message,
-        from: UserId::new("bob").unwrap(),
-        ts: 1,
-        cid: None,
-        body: Body::text(text),
-    }
+    Message::new(conv(), seq, UserId::new("bob").unwrap(), 1, Body::text(text))
 }

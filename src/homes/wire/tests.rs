@@ -10,7 +10,8 @@ fn who(node: &str, number: u64) -> Incarnation {
 
 fn message(cid: &str, body: Body) -> NewMessage {
     let (sender, cid) = (UserId::new("alice").unwrap(), Cid::new(cid).unwrap());
-    NewMessage { kind: Kind::Edit, service: true, read_upto: 5, ..NewMessage::of_user(sender, cid, 17, body) }
+    let refs = Refs { reply_to: Some(3), mentions: vec![sender.clone()], ..Refs::default() }.boxed();
+    NewMessage { kind: Kind::Edit, service: true, read_upto: 5, refs, ..NewMessage::of_user(sender, cid, 17, body) }
 }
 
 fn request(batch: Vec<NewMessage>) -> AppendRequest {

@@ -146,19 +146,42 @@ function conversation(id) {
 }
 
 /** A message that is in the log, from whatever frame. One that is here already changes nothing. */
-function take(conv, { seq, kind, from, ts, cid, body }) {
+function take(conv, { seq, kind, from, ts, cid, body, re, ...more }) {
   conv.head = Math.max(conv.head, seq);
   conv.ts = Math.max(conv.ts, ts);
   if (from === me) conv.read = Math.max(conv.read, seq);
   if (from === me && cid) settle(cid);
+  if (re) {
+    conv.top = Math.max(conv.top, seq);
+    return apply(conv, { re, kind, from, ts, body });
+  }
   if (conv.messages.has(seq)) return;
   // Others may choose the same cid: only one's own message is the one that was on its way.
   const message = (from === me && conv.pending.get(cid)) || { conv };
   if (from === me) conv.pending.delete(cid);
-  Object.assign(message, { seq, kind, from, ts, cid, body });
+  const { reply_to, edited, deleted, expired, reactions } = more;
+  Object.assign(message, { seq, kind, from, ts, cid, body, reply_to, edited, deleted, expired, reactions });
   conv.messages.set(seq, message);
   conv.low = Math.min(conv.low, seq);
   conv.top = Math.max(conv.top, seq);
+  if (conv === current) place(message);
+}
+
+/** What an edit, a deletion or a reaction makes of its message, if that is here. The same one may come again. */
+function apply(conv, { re, kind, from, ts, body }) {
+  const message = conv.messages.get(re);
+  if (!message || message.deleted) return;
+  if (kind === "edit" && ts >= (message.edited ?? 0)) Object.assign(message, { edited: ts, body });
+  if (kind === "delete") Object.assign(message, { deleted: from, body: null, reactions: [] });
+  if (kind === "reaction") {
+    const all = (message.reactions ??= []);
+    let of = all.find(({ reaction }) => reaction === body.reaction);
+    if (!of) all.push((of = { reaction: body.reaction, count: 0, who: [] }));
+    const had = (of.who ??= []).includes(from);
+    if (body.set === had) return;
+    of.count += body.set ? 1 : -1;
+    of.who = body.set ? [...of.who, from] : of.who.filter((name) => name !== from);
+  }
   if (conv === current) place(message);
 }
 
@@ -182,11 +205,12 @@ function markRead(conv) {
 }
 
 async function loadOlder(conv) {
-  const range = conv.low === Infinity ? {} : { before: conv.low };
+  const before = Math.min(conv.low, conv.next ?? Infinity);
+  const range = before === Infinity ? {} : { before };
   const answer = await ask({ op: "history", conv: conv.id, limit: PAGE, ...range });
   if (answer.op !== "history") return answer === GONE || notice(answer.message);
   conv.loaded = true;
-  conv.more = answer.more;
+  Object.assign(conv, { more: answer.more, next: answer.next });
   $("log").ariaBusy = "true"; // a screen reader is not to read the past aloud
   for (const message of answer.messages) take(conv, message);
   $("log").ariaBusy = "false";

@@ -70,6 +70,13 @@ function wordsOf({ from, body }) {
   }
 }
 
+/** What is left of a message, in words; a reply names the place that it is to. */
+function said({ body, reply_to, edited, deleted, expired }) {
+  if (deleted) return `(deleted by ${deleted})`;
+  if (expired) return "(expired)";
+  return `${reply_to ? `(to ${reply_to}) ` : ""}${textOf(body)}${edited ? " (edited)" : ""}`;
+}
+
 function element(name, className, text = "") {
   const made = document.createElement(name);
   made.className = className;
@@ -87,7 +94,9 @@ function showMessage(message) {
   const meta = element("div", "meta");
   const sender = element("span", message.conv.to.startsWith("#") ? "from" : "only-read", isEvent ? "" : message.from);
   meta.append(sender, " ", time, " ", element("span", "tick"));
-  item.replaceChildren(element("div", "text", isEvent ? wordsOf(message) : textOf(message.body)), meta);
+  const reactions = (message.reactions ?? []).filter(({ count }) => count > 0).map(({ reaction, count }) => `${reaction} ${count}`);
+  const text = element("div", "text", isEvent ? wordsOf(message) : said(message));
+  item.replaceChildren(text, ...(reactions.length > 0 ? [element("div", "reactions", reactions.join(" "))] : []), meta);
   message.item = item;
   item.message = message;
   showTick(message);

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Change, Member, Role, Room, RoomLimits, Spans, Standing};
-use crate::model::{Millis, Seq};
+use crate::model::{Gone, Millis, Seq};
 
 /// Why a change or a message is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
@@ -33,6 +33,18 @@ pub enum Denied {
     /// It is so already: nothing to store, and nothing wrong.
     #[error("it is so already")]
     Already,
+    /// An edit, a deletion or a reaction that is about no message.
+    #[error("re: there is no message at that place")]
+    NoTarget,
+    /// A reply to what is no message that its sender can see.
+    #[error("reply_to: there is no message at that place that you can see")]
+    NoReply,
+    /// Somebody else wrote it.
+    #[error("re: somebody else wrote that message")]
+    NotAuthor,
+    /// There is nothing left of it.
+    #[error("re: that message {}", match .0 { Gone::Deleted => "was deleted", Gone::Expired => "has expired" })]
+    Gone(Gone),
 }
 
 /// A room as it is looked at for one change or message.

@@ -3,21 +3,21 @@
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::{
-    super::{Caller, Ops, counted, fault, room_places::settled},
+    super::{Caller, Ops, conversations::shown as preview, counted, fault, room_places::settled},
     Seen, look, member,
 };
 use crate::{
     metrics::StoreOp,
     model::{
-        ConvId, RoomId, Seq, UserId,
+        ConvId, RoomId, Seq, UserId, now_millis,
         room::{Member, Standing},
     },
     overload::{Class, cost},
     protocol::{
-        Answer, Message, Outcome, Refused,
+        Answer, Outcome, Refused,
         ask::{Members, MembersPage, OneRoom, RoomLog, RoomMember, RoomShown, RoomView, Rooms, RoomsPage},
     },
-    store::{CountsAt, Preview, RoomRow, StoreResult},
+    store::{CountsAt, RoomRow, StoreResult},
 };
 
 /// Rooms that a read of the store takes at once.
@@ -159,15 +159,8 @@ async fn log(ops: &Ops, user: &UserId, conv: &ConvId, row: &RoomRow, since: Seq)
         CountsAt::Known(counts) => counts,
         CountsAt::AboveTop(_) => row.counts,
     };
-    let last = row.last.clone().map(|Preview { kind, sender, cid, body }| Message {
-        conv: conv.clone(),
-        seq: row.head,
-        kind,
-        from: sender,
-        ts: row.ts,
-        cid: Some(cid),
-        body,
-    });
-    let unread = row.counts.unread(counts, conv, user);
-    Ok(RoomLog { head: row.head, ts: row.ts, read, unread, last })
+    let last = row.last.clone().map(|last| Box::new(preview(conv, last)));
+    let behind = ops.store.folds.behind(user, conv, read, now_millis()).await?;
+    let unread = row.counts.unread(counts, conv, user).saturating_sub(behind.expired);
+    Ok(RoomLog { head: row.head, ts: row.ts, read, unread, mentions: behind.mentions, last })
 }

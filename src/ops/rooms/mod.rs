@@ -4,11 +4,13 @@
 mod change;
 mod list;
 mod part;
+mod readers;
 
 pub(super) use self::{
     change::perform as change,
     list::{members, one, rooms},
     part::{Part, part},
+    readers::readers,
 };
 use super::{Caller, Ops, fault, room_places::settled};
 use crate::{

@@ -59,6 +59,9 @@ pub struct Conversation {
     pub read: Seq,
     /// Messages of the other side after the read mark.
     pub unread: Seq,
+    /// How many of those after the read mark mention the user.
+    #[serde(default)]
+    pub mentions: u64,
     /// The last message; absent when it could not be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last: Option<Message>,

@@ -22,6 +22,8 @@ pub struct History {
     pub from: HistoryFrom,
     /// At most this many messages.
     pub limit: usize,
+    /// The log as it is; otherwise edits, deletions and reactions are put into the messages that they are about.
+    pub raw: bool,
 }
 
 /// Where a history page starts.
@@ -46,7 +48,7 @@ impl FromFields for History {
             _ => return Err(bad_frame("before, after, around: give only one")),
         };
         let conv = name("conv", fields.conv)?;
-        Ok(Self { conv, from, limit: limit(fields.limit, HISTORY_LIMIT)? })
+        Ok(Self { conv, from, limit: limit(fields.limit, HISTORY_LIMIT)?, raw: fields.raw.unwrap_or(false) })
     }
 }
 
@@ -62,4 +64,8 @@ pub struct HistoryPage {
     pub messages: Vec<Message>,
     /// Whether there is more in the direction asked for; around a seq: whether there is more after the page.
     pub more: bool,
+    /// Where the next page starts, given as `before` or `after`: there where there is more. Between the last message of this
+    /// page and it may be rows that are shown in messages.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<Seq>,
 }

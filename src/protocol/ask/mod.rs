@@ -4,27 +4,31 @@
 //! Every door (WebSocket frames, services' requests over NATS) turns its input into an ask and an [`Outcome`] into its own
 //! kind of answer; `ops` carries the ask out.
 
+mod about;
 mod blocks;
 mod conversations;
 mod history;
 mod presence;
 mod read;
+mod readers;
 mod rooms;
 mod send;
 mod sessions;
 mod signal;
 
 pub use self::{
+    about::{About, Say},
     blocks::{BLOCKS_LIMIT, Block, Blocking, Blocks, BlocksPage},
     conversations::{CONVERSATIONS_LIMIT, Conversation, Conversations, ConversationsPage, PeerMarks},
     history::{HISTORY_LIMIT, History, HistoryFrom, HistoryPage},
     presence::{PRESENCE_LIMIT, Presence, Presences, Seen},
     read::Read,
+    readers::{Reader, Readers, ReadersPage},
     rooms::{
         ChangeRoom, Members, MembersPage, OneRoom, ROOMS_LIMIT, RoomChanged, RoomLog, RoomMember, RoomShown, RoomView,
         Rooms, RoomsPage,
     },
-    send::{Send, Sent},
+    send::{Send, SendOptions, Sent},
     sessions::{EndSession, Ended, LiveSession, SeenDevice, Sessions, SessionsPage},
     signal::{Signal, signal_type},
 };

@@ -136,7 +136,7 @@ impl FromFields for Members {
     }
 }
 
-fn after<T: FromStr<Err = crate::model::NameError>>(after: Option<After>) -> Result<Option<T>, Refused> {
+pub(super) fn after<T: FromStr<Err = crate::model::NameError>>(after: Option<After>) -> Result<Option<T>, Refused> {
     match after {
         None => Ok(None),
         Some(After::Text(text)) => name("after", Some(text)).map(Some),
@@ -184,9 +184,12 @@ pub struct RoomLog {
     pub read: Seq,
     /// Messages after the read mark.
     pub unread: u64,
+    /// How many of those mention the user.
+    #[serde(default)]
+    pub mentions: u64,
     /// The last row; absent when it could not be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last: Option<Message>,
+    pub last: Option<Box<Message>>,
 }
 
 /// One room.

@@ -3,10 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    model::{Cid, ConvId, Millis, Recipient, Seq},
+    model::{Cid, ConvId, Millis, Recipient, Refs, Seq, UserId},
     protocol::{
         Body, Refused,
-        fields::{Fields, FromFields, name, need},
+        fields::{Fields, FromFields, bad_frame, name, need, seq},
     },
 };
 
@@ -19,15 +19,62 @@ pub struct Send {
     pub cid: Cid,
     /// The content.
     pub body: Body,
+    /// What it refers to, and how long it counts.
+    pub options: SendOptions,
     /// The sender's session had been handed everything up to here, and so may have shown it. Not in the frame: the session
     /// knows it. 0 for whoever has no session.
     pub handed: Seq,
 }
 
+/// What a message refers to, and how long it counts.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SendOptions {
+    /// The message that it replies to.
+    pub reply_to: Option<Seq>,
+    /// Whom it mentions, each once, at most [`Refs::MENTIONS`].
+    pub mentions: Vec<UserId>,
+    /// After so many seconds, at most [`SendOptions::LONGEST`], nobody is shown its body any more.
+    pub expires: Option<u64>,
+}
+
+impl SendOptions {
+    /// A year, in seconds.
+    pub const LONGEST: u64 = 365 * 86_400;
+}
+
+fn within(at: Seq) -> Result<Seq, Refused> {
+    if at > 0 { Ok(at) } else { Err(bad_frame("reply_to: must be a seq, from 1 on")) }
+}
+
+fn mentions(texts: Vec<String>) -> Result<Vec<UserId>, Refused> {
+    if texts.len() > Refs::MENTIONS {
+        return Err(bad_frame(format!("mentions: at most {} users", Refs::MENTIONS)));
+    }
+    let mut users: Vec<UserId> = Vec::with_capacity(texts.len());
+    for text in texts {
+        let user = name("mentions", Some(text))?;
+        if users.contains(&user) {
+            return Err(bad_frame(format!("mentions: {user} is there twice")));
+        }
+        users.push(user);
+    }
+    Ok(users)
+}
+
+fn expires(secs: u64) -> Result<u64, Refused> {
+    let most = SendOptions::LONGEST;
+    if (1..=most).contains(&secs) { Ok(secs) } else { Err(bad_frame(format!("expires: must be 1 to {most} seconds"))) }
+}
+
 impl FromFields for Send {
     fn from_fields(fields: Fields<'_>) -> Result<Self, Refused> {
         let (to, cid, body) = (name("to", fields.to)?, name("cid", fields.cid)?, need("body", fields.body)?);
-        Ok(Self { to, cid, body, handed: 0 })
+        let options = SendOptions {
+            reply_to: fields.reply_to.map(|at| seq("reply_to", Some(at))).transpose()?.map(within).transpose()?,
+            mentions: fields.mentions.map_or_else(|| Ok(Vec::new()), mentions)?,
+            expires: fields.expires.map(expires).transpose()?,
+        };
+        Ok(Self { to, cid, body, options, handed: 0 })
     }
 }
 

@@ -12,14 +12,15 @@ use super::FrameError;
 use crate::protocol::{Encoding, ErrorCode, Refused, strict::Text};
 
 /// Fields that are strings, integers, or one of both.
-const TEXTS: [&str; 15] = [
+const TEXTS: [&str; 16] = [
     "op", "to", "cid", "conv", "token", "device", "session", "client", "since", "type", "room", "user", "role",
-    "topic", "history",
+    "topic", "history", "reaction",
 ];
-const NUMBERS: [&str; 6] = ["ref", "seq", "attempt", "before", "around", "limit"];
+const NUMBERS: [&str; 9] = ["ref", "seq", "attempt", "before", "around", "limit", "re", "reply_to", "expires"];
 const EITHER: [&str; 1] = ["after"];
-const BOOLEANS: [&str; 2] = ["public", "watch"];
-const LISTS: [&str; 1] = ["users"];
+const BOOLEANS: [&str; 3] = ["public", "raw", "watch"];
+/// Lists of strings.
+const LISTS: [&str; 2] = ["mentions", "users"];
 
 /// What to answer to a frame that could not be read. `words` are the decoder's own.
 pub(super) fn blame(encoding: Encoding, payload: &[u8], words: &str) -> FrameError {
@@ -42,7 +43,7 @@ enum Kind {
     Text,
     Number(u64),
     Boolean,
-    List,
+    Texts,
     Other,
 }
 
@@ -66,7 +67,7 @@ impl Fields {
                 Kind::Text => text,
                 Kind::Number(_) => number,
                 Kind::Boolean => BOOLEANS.contains(name),
-                Kind::List => LISTS.contains(name),
+                Kind::Texts => LISTS.contains(name),
                 Kind::Other => *name == "body",
             };
             let must = match (text, number) {
@@ -74,6 +75,7 @@ impl Fields {
                 (true, true) => "a string or an integer of 0 or more",
                 (true, false) => "a string",
                 (false, true) => "an integer of 0 or more",
+                (false, false) if LISTS.contains(name) => "a list of strings",
                 (false, false) => "true or false",
             };
             if !fits {
@@ -172,11 +174,11 @@ impl<'de> Visitor<'de> for KindVisitor {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Kind, A::Error> {
-        let mut texts = true;
-        while let Some(kind) = items.next_element::<Kind>()? {
-            texts &= kind == Kind::Text;
+        let mut are_texts = true;
+        while let Some(item) = items.next_element::<Kind>()? {
+            are_texts &= item == Kind::Text;
         }
-        Ok(if texts { Kind::List } else { Kind::Other })
+        Ok(if are_texts { Kind::Texts } else { Kind::Other })
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Kind, A::Error> {

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::{
     model::{
-        Seq,
+        Seq, UserId,
         room::{Reach, Role},
     },
     protocol::Body,
@@ -30,6 +30,28 @@ pub enum Outgoing<'a> {
         to: &'a str,
         cid: &'a str,
         body: &'a Body,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reply_to: Option<Seq>,
+        #[serde(skip_serializing_if = "<[UserId]>::is_empty")]
+        mentions: &'a [UserId],
+        #[serde(skip_serializing_if = "Option::is_none")]
+        expires: Option<u64>,
+    },
+    Edit {
+        #[serde(flatten)]
+        about: Referring<'a>,
+        body: &'a Body,
+    },
+    Delete(Referring<'a>),
+    React {
+        #[serde(flatten)]
+        about: Referring<'a>,
+        reaction: &'a str,
+    },
+    Unreact {
+        #[serde(flatten)]
+        about: Referring<'a>,
+        reaction: &'a str,
     },
     Ack {
         conv: &'a str,
@@ -50,6 +72,8 @@ pub enum Outgoing<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         around: Option<Seq>,
         limit: usize,
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        raw: bool,
     },
     Conversations {
         #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
@@ -153,6 +177,15 @@ pub enum Outgoing<'a> {
         after: Option<&'a str>,
         limit: usize,
     },
+    Readers {
+        #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
+        reference: Option<u64>,
+        room: &'a str,
+        seq: Seq,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        after: Option<&'a str>,
+        limit: usize,
+    },
     Members {
         #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
         reference: Option<u64>,
@@ -173,4 +206,15 @@ pub struct Changing<'a> {
     pub room: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cid: Option<&'a str>,
+}
+
+/// What every row about a message has.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[allow(missing_docs, reason = "the fields are those of About")]
+pub struct Referring<'a> {
+    #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
+    pub reference: Option<u64>,
+    pub conv: &'a str,
+    pub re: Seq,
+    pub cid: &'a str,
 }

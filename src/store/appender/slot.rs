@@ -56,7 +56,7 @@ impl Slot {
             None => self.in_flight.get_mut(at),
             Some(at) => self.waiting.get_mut(at),
         };
-        found.filter(|twin| twin.message.body == message.body)
+        found.filter(|twin| twin.message.is_same_as(message))
     }
 
     /// Adds a message that has no twin here.

@@ -7,7 +7,7 @@
 //! ```text
 //! natter backup, format 1\n
 //! for each row   table (1 byte: 1 messages, 2 cids, 3 inbox, 4 cursors, 5 devices, 6 rooms, 7 members, 8 rooms_of,
-//!                  9 last_seen, 10 blocks)
+//!                  9 last_seen, 10 blocks, 11 folds, 12 mentions, 13 expiring)
 //!                length of the key (2), length of the value (4), key, value
 //! at the end     0, number of rows (8), FNV-1a of everything before it (8)
 //! or             255, length (4), why there is no end

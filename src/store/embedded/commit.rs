@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use fjall::{OwnedWriteBatch, PersistMode, Slice};
 
 use super::{
+    beside::{Beside, Of, encode_fold},
     fault::Fault,
     keys,
     log_end::LogEnd,
@@ -18,7 +19,7 @@ use super::{
     tables::{Tables, unavailable},
 };
 use crate::{
-    model::{Audience, ConvId, Device, NewMessage, ReadMark, Seq, UserId},
+    model::{Audience, ConvId, Device, NewMessage, ReadMark, Refs, Seq, UserId, may_refer, room::Denied},
     store::{Appended, StoreError, StoreResult, audience_of},
 };
 
@@ -57,6 +58,8 @@ pub(super) struct Commit<'a> {
     pub(super) tables: &'a Tables,
     pub(super) memory: &'a mut Memory,
     pub(super) batch: OwnedWriteBatch,
+    /// The folds of this commit: of those of one key the last counts.
+    folds: BTreeMap<Slice, Slice>,
     /// The rows of this commit by their cids: they are not in the tables yet.
     fresh: HashMap<Slice, (Seq, Slice)>,
     logs: HashMap<ConvId, LogEnd>,
@@ -86,6 +89,7 @@ impl<'a> Commit<'a> {
             batch: tables.db.batch(),
             tables,
             memory,
+            folds: BTreeMap::new(),
             fresh: HashMap::new(),
             touched: Vec::new(),
             logs: HashMap::new(),
@@ -132,20 +136,48 @@ impl<'a> Commit<'a> {
         if let Some((seq, stored)) = self.stored(conv, &cid)? {
             return answer_retry(seq, &stored, &message);
         }
+        may_refer((message.kind, message.refs.as_deref()), (&message.sender, message.service), None)
+            .map_err(StoreError::Denied)?;
+        self.check_reply(conv, &message, |_| true)?;
         let (seq, counts) = end.next(conv, &message, self.tables.floor);
         let row = rows::encode(&message, counts)?;
+        let beside = beside_of(conv, seq, &message, |user| Ok(audience.contains(user)))?;
         end.push(audience, &message, (seq, counts));
-        self.place(conv, seq, cid, row);
+        self.place(conv, seq, cid, row, beside);
         Ok(Appended { seq, ts: message.ts, fresh: true })
     }
 
-    /// Puts a row in its place, with its cid.
-    pub(super) fn place(&mut self, conv: &ConvId, seq: Seq, cid: Slice, row: Slice) {
+    /// Puts a row in its place, with its cid and what stands beside the log.
+    pub(super) fn place(&mut self, conv: &ConvId, seq: Seq, cid: Slice, row: Slice, beside: Option<Beside>) {
+        if let Some(Beside { fold, mentions, expiring }) = beside {
+            self.folds.extend(fold.map(|key| (key, encode_fold(seq, &row))));
+            for (key, value) in mentions {
+                self.batch.insert(&self.tables.mentions, key, value);
+            }
+            if let Some((key, value)) = expiring {
+                self.batch.insert(&self.tables.expiring, key, value);
+            }
+        }
         self.highest = self.highest.max(seq);
         self.bytes += row.len();
         self.batch.insert(&self.tables.messages, keys::message(conv, seq), row.clone());
         self.batch.insert(&self.tables.cids, cid.clone(), rows::encode_seq(seq));
         self.fresh.insert(cid, (seq, row));
+    }
+
+    /// Whether there is a message that this one replies to, in the part of the log that its sender may read. What is in this
+    /// commit nobody has been told of.
+    pub(super) fn check_reply(
+        &mut self,
+        conv: &ConvId,
+        message: &NewMessage,
+        may_read: impl Fn(Seq) -> bool,
+    ) -> StoreResult<()> {
+        let Some(at) = message.refs.as_ref().and_then(|refs| refs.reply_to) else { return Ok(()) };
+        self.memory.lookups += 1;
+        let row = self.tables.messages.get(keys::message(conv, at)).map_err(unavailable)?;
+        let is_message = row.map(|row| StoredMessage::split(&row).map(|row| row.kind.is_message())).transpose()?;
+        if is_message == Some(true) && may_read(at) { Ok(()) } else { Err(StoreError::Denied(Denied::NoReply)) }
     }
 
     /// Whose heads this commit may change.
@@ -241,6 +273,9 @@ impl<'a> Commit<'a> {
             self.memory.logs.put(conv, end.written());
         }
         self.draft.write(&mut self.batch, self.tables, &mut self.memory.rooms)?;
+        for (key, value) in self.folds {
+            self.batch.insert(&self.tables.folds, key, value);
+        }
         for (key, seq) in self.cursors {
             self.batch.insert(&self.tables.cursors, key.clone(), rows::encode_seq(seq));
             self.memory.cursors.put(key, seq);
@@ -259,11 +294,25 @@ impl<'a> Commit<'a> {
     }
 }
 
+/// The rows beside the log for a message on its way in.
+pub(super) fn beside_of(
+    conv: &ConvId,
+    seq: Seq,
+    message: &NewMessage,
+    hears: impl FnMut(&UserId) -> StoreResult<bool>,
+) -> StoreResult<Option<Beside>> {
+    let NewMessage { kind, sender, body, refs, .. } = message;
+    let Some(refs) = refs else { return Ok(None) };
+    Beside::of(&Of { conv, seq, kind: *kind, sender, body, refs }, hears).map(Some)
+}
+
 /// The answer to a message whose cid is stored: the same place for the same body (I4). Its heads and marks were in
 /// the same commit as its row, so there is nothing to raise (R3).
 pub(super) fn answer_retry(seq: Seq, stored: &Slice, retried: &NewMessage) -> StoreResult<Appended> {
     let first = StoredMessage::split(stored)?;
-    if first.body == retried.body.as_msgpack().as_ref() {
+    let refs = first.refs()?;
+    let is_same = first.kind == retried.kind && Refs::is_retry_of(retried.refs.as_deref(), refs.as_deref());
+    if is_same && first.body == retried.body.as_msgpack().as_ref() {
         Ok(Appended { seq, ts: first.ts, fresh: false })
     } else {
         Err(StoreError::CidReused { seq })

@@ -28,7 +28,9 @@ use std::{
 use super::{open_error::OpenError, rescue};
 
 /// The version of keys and rows that this build reads and writes.
-pub const FORMAT: u32 = 5;
+pub const FORMAT: u32 = 6;
+/// Those before, which differ in nothing but what they lack: their stores are of this format once they are opened.
+const BEFORE: [u32; 2] = [4, 5];
 
 const FORMAT_FILE: &str = "FORMAT";
 const FORMAT_NEW: &str = "FORMAT.new";
@@ -210,8 +212,9 @@ impl Folder {
     /// Records that the store was created completely: atomically and durably, by a rename.
     pub(super) fn mark_created(&self) -> Result<(), OpenError> {
         let write = || -> io::Result<()> {
-            if !self.dir.join(FORMAT_FILE).try_exists()? {
-                write_durably(&self.dir, FORMAT_FILE, &format!("{FORMAT_WORDS}{FORMAT}\n"))?;
+            let ours = format!("{FORMAT_WORDS}{FORMAT}\n");
+            if fs::read(self.dir.join(FORMAT_FILE)).ok().as_deref() != Some(ours.as_bytes()) {
+                write_durably(&self.dir, FORMAT_FILE, &ours)?;
             }
             match fs::remove_file(self.dir.join(CREATING_FILE)) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -337,7 +340,7 @@ fn check_format(dir: &Path) -> Result<(), OpenError> {
     let text = String::from_utf8_lossy(&text);
     let found = text.trim();
     let version = found.strip_prefix(FORMAT_WORDS).unwrap_or(found);
-    if version == FORMAT.to_string() {
+    if BEFORE.iter().chain([&FORMAT]).any(|known| version == known.to_string()) {
         return Ok(());
     }
     let found = if version.is_empty() { "unknown".to_owned() } else { version.chars().take(40).collect() };

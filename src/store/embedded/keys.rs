@@ -12,6 +12,7 @@
 //! | rooms_of | #user user 00 room | the same member once more, to be found by the user |
 //! | last_seen | #user user 00 | when the user was last seen, in milliseconds |
 //! | blocks | #user user 00 other | one byte: 1 the user blocks the other, 2 is blocked by them, 3 both |
+//! | folds, mentions, expiring | see [`super::beside`] | |
 //! | commits | `commit` | see [`super::rows::CommitRow`]: the last commit's |
 //!
 //! Parts are joined by a 0 byte, which no name, conversation id or cid can hold (`model` checks them). So two
@@ -29,7 +30,7 @@ use std::ops::Range;
 
 use fjall::Slice;
 
-use crate::model::{Cid, ConvId, Device, DeviceId, RoomId, Seq, UserId};
+use crate::model::{Cid, ConvId, Device, DeviceId, Kind, Reaction, RoomId, Seq, UserId};
 
 /// The longest key is a cid's, with a conversation of two 64-byte names and 64 characters of four bytes.
 const MAX_KEY: usize = 512;
@@ -78,6 +79,45 @@ pub(super) fn message_of(key: &[u8]) -> Option<(ConvId, Seq)> {
     let (rest, seq) = key.split_last_chunk()?;
     let conv = rest.get(4..)?.strip_suffix(SEPARATOR)?;
     Some((ConvId::new(std::str::from_utf8(conv).ok()?).ok()?, Seq::from_be_bytes(*seq)))
+}
+
+/// What was made of a message by rows of a kind: of reactions by those of one user with one of them.
+pub(super) fn fold(conv: &ConvId, re: Seq, kind: Kind, reaction: Option<(&Reaction, &UserId)>) -> Slice {
+    let name = conv.as_str();
+    let (hash, re, kind) = (hash(name), re.to_be_bytes(), [kind.byte()]);
+    let head: [&[u8]; 5] = [&hash, name.as_bytes(), SEPARATOR, &re, &kind];
+    match reaction {
+        None => join(&head),
+        Some((reaction, user)) => {
+            let tail = [reaction.as_str().as_bytes(), SEPARATOR, user.as_str().as_bytes()];
+            join(&[&head[..], &tail[..]].concat())
+        }
+    }
+}
+
+/// Which message a fold is about; `None` when the key was not written by this module.
+pub(super) fn fold_of(key: &[u8]) -> Option<(ConvId, Seq)> {
+    let rest = key.get(4..)?;
+    let (conv, rest) = rest.split_at_checked(rest.iter().position(|byte| *byte == 0)?)?;
+    let re = rest.get(1..)?.first_chunk()?;
+    Some((ConvId::new(std::str::from_utf8(conv).ok()?).ok()?, Seq::from_be_bytes(*re)))
+}
+
+/// Who is mentioned where; `None` when the key was not written by this module.
+pub(super) fn mention_of(key: &[u8]) -> Option<(UserId, ConvId, Seq)> {
+    let (rest, seq) = key.get(4..)?.split_last_chunk()?;
+    let (user, conv) = std::str::from_utf8(rest).ok()?.strip_suffix('\0')?.split_once('\0')?;
+    Some((UserId::new(user).ok()?, ConvId::new(conv).ok()?, Seq::from_be_bytes(*seq)))
+}
+
+/// A user is mentioned by a message.
+pub(super) fn mention(user: &UserId, conv: &ConvId, seq: Seq) -> Slice {
+    below(user, &[conv.as_str().as_bytes(), SEPARATOR, &seq.to_be_bytes()])
+}
+
+/// The mentions of a user in a conversation after a seq.
+pub(super) fn mentions(user: &UserId, conv: &ConvId, after: Seq) -> Range<Slice> {
+    mention(user, conv, after.saturating_add(1))..mention(user, conv, Seq::MAX)
 }
 
 /// Where a cid's seq is found.

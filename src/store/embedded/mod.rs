@@ -37,10 +37,12 @@ use crate::{
 };
 
 pub mod backup;
+mod beside;
 mod command;
 mod commit;
 mod devices;
 mod fault;
+mod fold_reads;
 mod folder;
 mod inspect;
 mod journal;

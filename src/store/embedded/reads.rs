@@ -6,13 +6,14 @@
 use fjall::{Guard, Iter, Readable, Slice};
 
 use super::{
+    fold_reads::newest,
     keys,
     rows::{self, DeviceRow, InboxValue, StoredMessage},
     tables::{Tables, unavailable},
 };
 use crate::{
     model::{ConvId, Device, Gap, Row, Seq, UserId},
-    store::{Compared, CountsAt, InboxDetail, InboxRow, KnownDevice, Page, Preview, Span, StoreResult, level::Level},
+    store::{Compared, CountsAt, InboxDetail, InboxRow, KnownDevice, Page, Span, StoreResult, level::Level},
 };
 
 /// [`crate::store::Logs::read_after`].
@@ -100,7 +101,7 @@ pub(super) fn conversations(
     Ok(Page { next: last.filter(|_| found.next().is_some()), items, scanned })
 }
 
-/// [`crate::store::Inbox::details`]: the message at a head is read from its own row.
+/// [`crate::store::Inbox::details`]: the newest message is read from its own row.
 pub(super) fn details(tables: &Tables, user: &UserId, convs: &[ConvId]) -> StoreResult<Vec<InboxDetail>> {
     let view = tables.db.snapshot();
     let mut found = Vec::with_capacity(convs.len());
@@ -110,8 +111,7 @@ pub(super) fn details(tables: &Tables, user: &UserId, convs: &[ConvId]) -> Store
         if head == 0 {
             continue;
         }
-        let row = view.get(&tables.messages, keys::message(conv, head)).map_err(unavailable)?;
-        let last = row.map(|value| StoredMessage::split(&value)?.to_row(head)).transpose()?.map(Preview::from);
+        let last = newest(tables, &view, conv, head)?;
         found.push(InboxDetail { conv: conv.clone(), head, ts, last, counts, read });
     }
     Ok(found)

@@ -14,6 +14,7 @@
 //! Each log goes on above the *floor*: the ceiling of the lost watermark, above which no seq was ever given out (I4).
 
 use std::{
+    collections::HashSet,
     fs, io,
     path::Path,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -39,6 +40,7 @@ use crate::{
     store::{StoreError, audience_of},
 };
 
+mod beside;
 mod rooms;
 
 const SALVAGE: &str = "salvage";
@@ -63,6 +65,9 @@ const MEMBERS: usize = 7;
 const ROOMS_OF: usize = 8;
 const LAST_SEEN: usize = 9;
 const BLOCKS: usize = 10;
+const FOLDS: usize = 11;
+const MENTIONS: usize = 12;
+const EXPIRING: usize = 13;
 
 /// Where a log ends: its conversation, its last seq and the time of that.
 struct End {
@@ -224,6 +229,8 @@ struct Copy {
     highest: Seq,
     said: Instant,
     rows: u64,
+    /// The keys of folds in the batch.
+    pending: HashSet<Slice>,
 }
 
 impl Copy {
@@ -232,13 +239,15 @@ impl Copy {
         let (from, to) = (open(from)?, open(to)?);
         let batch = to.db.batch();
         let (bytes, number, highest, rows) = (0, 0, 0, 0);
-        Ok(Self { from, to, batch, bytes, number, store: rand::random(), highest, said: Instant::now(), rows })
+        let (store, said, pending) = (rand::random(), Instant::now(), HashSet::new());
+        Ok(Self { from, to, batch, bytes, number, store, highest, said, rows, pending })
     }
 
     /// Returns the watermark of the new store, which is on the disk and closed then.
     fn all(mut self, found: &Found) -> Result<Mark, StoreError> {
         let tables = self.from.tables.clone();
-        let [messages, _, inbox, cursors, devices, _, rooms, members, rooms_of, last_seen, blocks] = &tables;
+        let [messages, _, inbox, cursors, devices, _, rooms, members, rooms_of, last_seen, blocks, beside @ ..] =
+            &tables;
         let mut log = None;
         let mut lost = vec![scan::each_row(messages, |key, value| self.message(key, value, &mut log))?];
         self.end_of(log)?;
@@ -253,6 +262,7 @@ impl Copy {
         lost.extend(self.all_rooms(rooms, members, rooms_of)?);
         lost.push(scan::each_row(last_seen, |key, value| self.put(LAST_SEEN, key, value))?);
         lost.push(scan::each_row(blocks, |key, value| self.tie(key, &value))?);
+        lost.extend(self.all_beside(beside.each_ref())?);
         self.write()?;
         for file in lost.iter().flat_map(|lost| &lost.files) {
             tracing::warn!(%file, "a file of the store cannot be read in places");
@@ -287,14 +297,18 @@ impl Copy {
         }
         let end = log.get_or_insert_with(|| End::begin(conv));
         (end.head, end.ts, end.counts) = (seq, message.ts, message.counts);
-        if let (Some(_), Ok(row)) = (end.conv.as_room(), message.to_row(seq)) {
+        let row = (end.conv.is_room() || message.refers()).then(|| message.to_row(seq)).and_then(Result::ok);
+        if let Some(row) = row.as_ref().filter(|_| end.conv.is_room()) {
             // Behind a hole it may be a change that does not follow: then its room's own rows tell, or nothing does.
-            let _ = end.fold.take(&row);
+            let _ = end.fold.take(row);
         }
         if let Some(audience) = Audience::of(&end.conv) {
             for (user, concerned) in audience.users().zip(&mut end.concerned) {
                 *concerned |= !message.is_of_service(user) || audience.others(user).next().is_none();
             }
+        }
+        if let Some((row, end)) = row.zip(log.as_ref()) {
+            self.beside(&row, &value, end)?;
         }
         self.put(MESSAGES, key, value)
     }
@@ -349,6 +363,7 @@ impl Copy {
 
     fn write(&mut self) -> Result<(), StoreError> {
         self.bytes = 0;
+        self.pending.clear();
         self.number += 1;
         let row = CommitRow { store: self.store, number: self.number, durable: 0 };
         let mut batch = std::mem::replace(&mut self.batch, self.to.db.batch());

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::model::{
-    Kind, Row, UserId,
+    Kind, Row, UserId, may_refer,
     room::{Change, Member, Room, RoomLimits, View, decide, may_send},
 };
 
@@ -28,7 +28,14 @@ impl Fold {
     pub(super) fn take(&mut self, row: &Row) -> Result<(), String> {
         match row.kind {
             Kind::Event => self.change(row),
-            _ => may_send(self.room.as_ref(), &self.member(&row.sender)).map_err(|denied| denied.to_string()),
+            _ => {
+                let sender = self.member(&row.sender);
+                may_send(self.room.as_ref(), &sender)
+                    .and_then(|()| {
+                        may_refer((row.kind, row.refs.as_deref()), (&row.sender, row.service), sender.role())
+                    })
+                    .map_err(|denied| denied.to_string())
+            }
         }
     }
 
@@ -44,6 +51,11 @@ impl Fold {
         }
         self.room = Some(changed.room);
         Ok(())
+    }
+
+    /// Whether somebody is in the room now.
+    pub(super) fn has(&self, user: &UserId) -> bool {
+        self.members.get(user).is_some_and(|member| member.role().is_some())
     }
 
     fn member(&self, user: &UserId) -> Member {

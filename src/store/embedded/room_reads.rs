@@ -3,7 +3,9 @@
 use fjall::{Guard, Readable as _, Snapshot};
 
 use super::{
-    EmbeddedStore, keys, room_rows,
+    EmbeddedStore,
+    fold_reads::newest,
+    keys, room_rows,
     rows::{self, StoredMessage},
     tables::{Tables, unavailable},
 };
@@ -12,7 +14,7 @@ use crate::{
         ConvId, Counts, Device, RoomId, Row, Seq, UserId,
         room::{Member, Room},
     },
-    store::{Preview, RoomRow, Rooms, StoreFuture, StoreResult},
+    store::{RoomRow, Rooms, StoreFuture, StoreResult},
 };
 
 impl Rooms for EmbeddedStore {
@@ -83,7 +85,7 @@ fn room_row(tables: &Tables, view: &Snapshot, id: &RoomId) -> StoreResult<Option
         // All of its rows are lost, and somebody accepted that.
         None => (0, room.created, Counts::default()),
     };
-    let (event, last) = (room.applied.min(head), last.map(Preview::from));
+    let (event, last) = (room.applied.min(head), newest(tables, view, &ConvId::room(id), head)?);
     Ok(Some(RoomRow { id: id.clone(), room, head, event, ts, last, counts }))
 }
 

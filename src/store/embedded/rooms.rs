@@ -3,14 +3,14 @@
 //! row (R22).
 
 use super::{
-    commit::{Commit, QueuedMessage, answer_retry},
+    commit::{Commit, QueuedMessage, answer_retry, beside_of},
     room_end::{RoomEnd, Seen},
     rows,
 };
 use crate::{
     model::{
-        ConvId, Kind, NewMessage, ReadMark, RoomId, Seq, UserId, moves_mark,
-        room::{Change, Changed, Member, View, decide, may_send},
+        ConvId, Kind, NewMessage, ReadMark, RoomId, Seq, UserId, may_refer, moves_mark,
+        room::{Change, Changed, Member, Reach, View, decide, may_send},
     },
     store::{Appended, StoreError, StoreResult},
 };
@@ -51,8 +51,9 @@ impl Commit<'_> {
         let (seq, counts) = (end.head.max(self.tables.floor) + 1, end.counts.with(message.kind, conv, &message.sender));
         let accepted = self.judge(room, end, seq, &message)?;
         let row = rows::encode(&message, counts)?;
+        let beside = beside_of(conv, seq, &message, |user| Ok(self.rooms().member(room, user)?.role().is_some()))?;
         // Nothing fails from here on: all of it is in the commit, or nothing.
-        self.place(conv, seq, cid, row);
+        self.place(conv, seq, cid, row, beside);
         (end.head, end.counts) = (seq, counts);
         if let Some((Changed { room: changed, target }, about)) = accepted.change {
             (end.room, end.is_changed) = (Some(changed), true);
@@ -70,13 +71,17 @@ impl Commit<'_> {
     fn judge(&mut self, room: &RoomId, end: &RoomEnd, seq: Seq, message: &NewMessage) -> StoreResult<Accepted> {
         let sender = self.rooms().member(room, &message.sender)?;
         let change = match message.kind {
-            Kind::Message => {
-                may_send(end.room.as_ref(), &sender).map_err(StoreError::Denied)?;
-                None
-            }
             Kind::Event => Some(self.decide(room, end, seq, message, &sender)?),
-            Kind::Edit | Kind::Delete | Kind::Reaction => {
-                return Err(StoreError::Unsupported("edits, deletions and reactions in rooms"));
+            Kind::Message | Kind::Edit | Kind::Delete | Kind::Reaction => {
+                let refs = message.refs.as_deref();
+                may_send(end.room.as_ref(), &sender)
+                    .and_then(|()| may_refer((message.kind, refs), (&message.sender, message.service), sender.role()))
+                    .map_err(StoreError::Denied)?;
+                let reach = end.room.as_ref().map_or(Reach::Join, |room| room.reach);
+                self.check_reply(&ConvId::room(room), message, |at| {
+                    sender.readable_after(at.saturating_sub(1), reach) == Some(at)
+                })?;
+                None
             }
         };
         Ok(Accepted { mark: self.rooms().mark(room, &message.sender)?, change })

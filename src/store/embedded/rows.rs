@@ -1,7 +1,8 @@
 //! The value of a message row and of the small tables. Called by the writer and the readers of this engine.
 //!
-//! A message: ts (8 bytes), kind (1), whether the sender is a service (1), counts of the first and the second side (8 each),
-//! length of the sender (1), length of the cid (2), sender, cid, body. An inbox row: head (7), its counts (7 each), read mark
+//! A message: ts (8 bytes), kind (1), flags (1: whether the sender is a service, whether it refers to something), counts of
+//! the first and the second side (8 each), length of the sender (1), length of the cid (2), sender, cid, then what it refers
+//! to in MessagePack with its length (2) before it where the flag says so, body. An inbox row: head (7), its counts (7 each), read mark
 //! (7), its counts (7 each), ts (6); what a list shows of the message at the head is read from its row, in the same snapshot.
 //! Everything else: seq (8). Numbers are big-endian. [`super::folder::FORMAT`] counts the versions.
 
@@ -12,11 +13,14 @@ use fjall::Slice;
 
 use super::keys;
 use crate::{
-    model::{Body, Cid, ConvId, Counts, Kind, MAX_SEQ, Millis, NewMessage, ReadMark, Row, Seq, UserId},
+    model::{Body, Cid, ConvId, Counts, Kind, MAX_SEQ, Millis, NewMessage, ReadMark, Refs, Row, Seq, UserId},
     store::{StoreError, StoreResult},
 };
 
 const HEADER: usize = 8 + 1 + 1 + 16 + 1 + 2;
+/// Flags of a message.
+const SERVICE: u8 = 1;
+const REFERS: u8 = 2;
 /// Six numbers of 53 bits and a time.
 const INBOX_VALUE: usize = 6 * 7 + 6;
 /// The last time that fits in six bytes, in the year 10889.
@@ -29,27 +33,40 @@ pub(super) fn encode(message: &NewMessage, counts: Counts) -> StoreResult<Slice>
     let cid_len = u16::try_from(cid.len()).map_err(StoreError::unavailable)?;
     let mut header = [0; HEADER];
     header[..8].copy_from_slice(&message.ts.to_be_bytes());
-    (header[8], header[9]) = (message.kind.byte(), u8::from(message.service));
+    let refs = message.refs.as_deref().map_or_else(|| Ok(Vec::new()), encode_refs)?;
+    let flags = if message.service { SERVICE } else { 0 } | if refs.is_empty() { 0 } else { REFERS };
+    (header[8], header[9]) = (message.kind.byte(), flags);
     header[10..18].copy_from_slice(&counts.first.to_be_bytes());
     header[18..26].copy_from_slice(&counts.second.to_be_bytes());
     header[26] = sender_len;
     header[27..].copy_from_slice(&cid_len.to_be_bytes());
-    let len = HEADER + sender.len() + cid.len() + message.body.size();
-    let mut parts = header.as_slice().chain(sender).chain(cid).chain(message.body.as_msgpack().as_ref());
-    Slice::from_reader(&mut parts, len).map_err(StoreError::unavailable)
+    let len = HEADER + sender.len() + cid.len() + refs.len() + message.body.size();
+    let head = header.as_slice().chain(sender).chain(cid).chain(refs.as_slice());
+    Slice::from_reader(&mut head.chain(message.body.as_msgpack().as_ref()), len).map_err(StoreError::unavailable)
+}
+
+/// With their length before them.
+fn encode_refs(refs: &Refs) -> StoreResult<Vec<u8>> {
+    let mut encoded = vec![0, 0];
+    rmp_serde::encode::write(&mut encoded, refs).map_err(StoreError::unavailable)?;
+    let len = u16::try_from(encoded.len() - 2).map_err(StoreError::unavailable)?;
+    encoded[..2].copy_from_slice(&len.to_be_bytes());
+    Ok(encoded)
 }
 
 /// The parts of a stored message, not copied.
 pub(super) struct StoredMessage<'a> {
     /// When a node took it.
     pub(super) ts: Millis,
-    kind: Kind,
+    /// What it is.
+    pub(super) kind: Kind,
     /// The sender is a service.
     pub(super) service: bool,
     /// How many messages the log has up to it.
     pub(super) counts: Counts,
     sender: &'a [u8],
     cid: &'a [u8],
+    refs: &'a [u8],
     /// The body.
     pub(super) body: &'a [u8],
 }
@@ -62,21 +79,41 @@ impl<'a> StoredMessage<'a> {
 
     fn parts(value: &'a [u8]) -> Option<Self> {
         let (ts, rest) = value.split_first_chunk()?;
-        let ([kind, service], rest) = rest.split_first_chunk()?;
+        let ([kind, flags], rest) = rest.split_first_chunk()?;
         let (first, rest) = rest.split_first_chunk()?;
         let (second, rest) = rest.split_first_chunk()?;
         let counts = Counts { first: u64::from_be_bytes(*first), second: u64::from_be_bytes(*second) };
         let ([sender_len], rest) = rest.split_first_chunk()?;
         let (cid_len, rest) = rest.split_first_chunk()?;
         let (sender, rest) = rest.split_at_checked(usize::from(*sender_len))?;
-        let (cid, body) = rest.split_at_checked(usize::from(u16::from_be_bytes(*cid_len)))?;
-        let (ts, kind, service) = (Millis::from_be_bytes(*ts), Kind::of(*kind)?, *service != 0);
-        Some(Self { ts, kind, service, counts, sender, cid, body })
+        let (cid, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes(*cid_len)))?;
+        let (refs, body) = match flags & REFERS {
+            0 => (&[][..], rest),
+            _ => {
+                let (len, rest) = rest.split_first_chunk()?;
+                rest.split_at_checked(usize::from(u16::from_be_bytes(*len)))?
+            }
+        };
+        let (ts, kind, service) = (Millis::from_be_bytes(*ts), Kind::of(*kind)?, flags & SERVICE != 0);
+        Some(Self { ts, kind, service, counts, sender, cid, refs, body })
     }
 
     /// Whether a service of this name wrote it.
     pub(super) fn is_of_service(&self, name: &UserId) -> bool {
         self.service && self.sender == name.as_str().as_bytes()
+    }
+
+    /// Whether it refers to something.
+    pub(super) fn refers(&self) -> bool {
+        !self.refs.is_empty()
+    }
+
+    /// What it refers to.
+    pub(super) fn refs(&self) -> StoreResult<Option<Box<Refs>>> {
+        if self.refs.is_empty() {
+            return Ok(None);
+        }
+        rmp_serde::from_slice(self.refs).map(|refs| Some(Box::new(refs))).map_err(|_| unreadable())
     }
 
     /// Where its cid's seq is found.
@@ -93,7 +130,7 @@ impl<'a> StoredMessage<'a> {
         let (Some(sender), Some(cid)) = (sender, cid) else { return Err(unreadable()) };
         let Self { ts, kind, service, counts, body, .. } = *self;
         let body = Body::from_stored(Bytes::copy_from_slice(body));
-        Ok(Row { seq, kind, sender, service, cid, ts, body, counts })
+        Ok(Row { seq, kind, sender, service, cid, ts, body, counts, refs: self.refs()? })
     }
 }
 
@@ -220,20 +257,23 @@ mod tests {
     fn a_message_comes_back_as_it_was() {
         let (sender, cid) = (UserId::new(&"s".repeat(64)).unwrap(), Cid::new(&"\u{1F600}".repeat(64)).unwrap());
         let message = NewMessage::of_user(sender, cid, 1_700_000_000_123, Body::text(&"x".repeat(65_536)));
-        let message = NewMessage { kind: Kind::Delete, service: true, ..message };
+        let mentions = (0..50).map(|n| UserId::new(&format!("{n:064}")).unwrap()).collect();
+        let refs = Refs { reply_to: Some(MAX_SEQ), mentions, expires: Some(7), ..Refs::default() }.boxed();
+        let message = NewMessage { kind: Kind::Delete, service: true, refs, ..message };
         let counts = Counts { first: 7, second: 1 << 40 };
         let value = encode(&message, counts).unwrap();
         let stored = StoredMessage::split(&value).unwrap();
         assert!(stored.is_of_service(&message.sender) && !stored.is_of_service(&UserId::new("s").unwrap()));
-        let NewMessage { kind, sender, service, cid, ts, body, .. } = message;
-        let row = Row { seq: 9, kind, sender, service, cid, ts, body, counts };
+        let NewMessage { kind, sender, service, cid, ts, body, refs, .. } = message;
+        let row = Row { seq: 9, kind, sender, service, cid, ts, body, counts, refs };
         assert_eq!(stored.to_row(9).unwrap(), row);
     }
 
     #[test]
     fn a_cut_row_is_an_error_and_no_panic() {
         let (sender, cid) = (UserId::new("alice").unwrap(), Cid::new("c1").unwrap());
-        let message = NewMessage::of_user(sender, cid, 1, Body::text(""));
+        let refs = Refs { reply_to: Some(1), ..Refs::default() }.boxed();
+        let message = NewMessage { refs, ..NewMessage::of_user(sender, cid, 1, Body::text("")) };
         let value = encode(&message, Counts::default()).unwrap();
         // Only to the body: that may have any length.
         for cut in 0..value.len() - message.body.size() {

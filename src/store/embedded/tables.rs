@@ -36,7 +36,7 @@ const MIB: u64 = 1024 * 1024;
 /// Roughly the most that the journals take on the disk before tables are written out: two files of 64 MiB.
 const JOURNAL_BYTES: u64 = 128 * MIB;
 /// How many tables there are; the engine numbers them from 1, in the order in which they were made.
-pub(super) const TABLES: usize = 11;
+pub(super) const TABLES: usize = 14;
 /// Their names and how much of each is kept in memory, in MiB. Inbox rows and cursors are written again and again under
 /// one key, and a scan steps over every version that is still in memory: their tables are kept small.
 const NAMES: [(&str, u64); TABLES] = [
@@ -51,6 +51,9 @@ const NAMES: [(&str, u64); TABLES] = [
     ("rooms_of", 4),
     ("last_seen", 4),
     ("blocks", 4),
+    ("folds", 8),
+    ("mentions", 4),
+    ("expiring", 4),
 ];
 
 /// The engine's files in a folder, open.
@@ -70,8 +73,8 @@ impl Opened {
             .max_cached_files(Some(descriptors::store_files(descriptors::allowed())))
             .open()?;
         let table = |(name, mib)| db.keyspace(name, || KeyspaceCreateOptions::default().max_memtable_size(mib * MIB));
-        let [a, b, c, d, e, f, g, h, i, j, k] = NAMES.map(table);
-        let tables = [a?, b?, c?, d?, e?, f?, g?, h?, i?, j?, k?];
+        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n] = NAMES.map(table);
+        let tables = [a?, b?, c?, d?, e?, f?, g?, h?, i?, j?, k?, l?, m?, n?];
         Ok(Self { tables, db })
     }
 }
@@ -92,6 +95,9 @@ pub(super) struct Tables {
     pub(super) rooms_of: Keyspace,
     pub(super) last_seen: Keyspace,
     pub(super) blocks: Keyspace,
+    pub(super) folds: Keyspace,
+    pub(super) mentions: Keyspace,
+    pub(super) expiring: Keyspace,
     /// The last number given to a commit. One thread writes.
     number: AtomicU64,
     pub(super) watermark: Arc<Watermark>,
@@ -177,7 +183,9 @@ impl Tables {
         let watermark = Arc::new(watermark);
         let opened = Opened::open(&folder.data(), options);
         let Opened { db, tables } = opened.map_err(|cause| OpenError::Engine { dir: folder.dir().into(), cause })?;
-        let [messages, cids, inbox, cursors, devices, commits, rooms, members, rooms_of, last_seen, blocks] = tables;
+        let [messages, cids, inbox, cursors, devices, commits, rooms, members, rooms_of, last_seen, blocks, ..] =
+            tables;
+        let [.., folds, mentions, expiring] = tables;
         let keeper = Keeper::start(folder.clone(), watermark.clone()).map_err(failed("start a thread"))?;
         let close = Close { clean: AtomicBool::new(false), watermark: watermark.clone(), folder: folder.clone() };
         let (number, floor) = (AtomicU64::new(last), mark.floor);
@@ -195,6 +203,9 @@ impl Tables {
             rooms_of,
             last_seen,
             blocks,
+            folds,
+            mentions,
+            expiring,
             number,
             watermark,
             floor,
@@ -249,7 +260,11 @@ impl Tables {
     /// All of them but that of the commits.
     pub(super) fn all(&self) -> [&Keyspace; TABLES - 1] {
         let Self { messages, cids, inbox, cursors, devices, rooms, members, rooms_of, last_seen, blocks, .. } = self;
-        [messages, cids, inbox, cursors, devices, rooms, members, rooms_of, last_seen, blocks]
+        let Self { folds, mentions, expiring, .. } = self;
+        [
+            messages, cids, inbox, cursors, devices, rooms, members, rooms_of, last_seen, blocks, folds, mentions,
+            expiring,
+        ]
     }
 
     /// Closes tables that nobody wrote to.

@@ -22,6 +22,7 @@ use crate::{
     store::{StoreError, StoreResult, audience_of},
 };
 
+mod beside;
 mod rooms;
 
 /// More problems than anybody reads: the rest is counted.
@@ -152,7 +153,8 @@ impl<P: FnMut(u64)> Check<'_, P> {
         self.each(&tables.devices, |_, _, value| DeviceRow::decode(value).map(drop))?;
         self.each(&tables.last_seen, |_, _, value| rows::decode_seq(value).map(drop))?;
         self.each(&tables.blocks, |check, key, value| check.tie(key, value))?;
-        self.rooms()
+        self.rooms()?;
+        self.tables_beside()
     }
 
     /// Reads a table; a row that `row` cannot take is a problem like a block that cannot be read.
@@ -194,6 +196,9 @@ impl<P: FnMut(u64)> Check<'_, P> {
         }
         if !seen.take(seq, &row) {
             self.report.problem(format!("{conv}: the counts of {seq} do not follow from those before"));
+        }
+        if let Some(seen) = log.as_ref() {
+            self.beside(&row, value, seen)?;
         }
         let cid = message.cid_key(&conv).ok_or_else(rows::unreadable)?;
         let known =

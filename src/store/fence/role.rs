@@ -364,12 +364,12 @@ impl<T: Ticket> Role<T> {
                     continue;
                 }
             };
-            let NewMessage { kind, sender, service, cid, ts, body, read_upto: handed } = message;
+            let NewMessage { kind, sender, service, cid, ts, body, read_upto: handed, refs } = message;
             self.cids.add(&sender, &cid, seq);
             read_upto.push(handed);
             answers.push((ticket, Ok(Appended { seq, ts, fresh: true })));
             counts = counts.with(kind, &self.conv, &sender);
-            let row = Row { seq, kind, sender, service, cid, ts, body, counts };
+            let row = Row { seq, kind, sender, service, cid, ts, body, counts, refs };
             let placed = Placed { row, w: self.epoch, pw: w, event, made };
             (w, event) = (self.epoch, placed.last_event());
             rows.push(placed);

@@ -12,7 +12,17 @@ impl Ticket for u8 {
 fn placed(seq: Seq) -> Placed {
     let (sender, cid) = (UserId::new("alice").unwrap(), Cid::new(&seq.to_string()).unwrap());
     let counts = Counts { first: seq, second: 0 };
-    let row = Row { seq, kind: Kind::Message, sender, service: false, cid, ts: 1, body: Body::text("hi"), counts };
+    let row = Row {
+        seq,
+        kind: Kind::Message,
+        sender,
+        service: false,
+        cid,
+        ts: 1,
+        body: Body::text("hi"),
+        counts,
+        refs: None,
+    };
     Placed { row, w: 1, pw: if seq == 1 { 0 } else { 1 }, event: 0, made: None }
 }
 

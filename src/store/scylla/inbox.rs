@@ -10,7 +10,7 @@ use super::{
     signed, unsigned,
 };
 use crate::{
-    model::{Body, Cid, ConvId, ReadMark, Seq, UserId},
+    model::{Body, Cid, ConvId, Folded, ReadMark, Seq, UserId},
     store::{InboxDetail, Preview, StoreResult, UserMarks},
 };
 
@@ -56,10 +56,14 @@ fn to_detail(columns: Columns) -> Result<Option<(InboxDetail, bool)>, CqlError> 
         None
     } else {
         Some(Preview {
+            seq: head,
+            ts: unsigned(number(ts)),
             kind: to_kind(kind.unwrap_or(0))?,
             sender: UserId::new(&sender).map_err(CqlError::new)?,
             cid: Cid::new(&cid).map_err(CqlError::new)?,
             body: to_body(preview),
+            refs: None,
+            folded: Folded::default(),
         })
     };
     let detail = InboxDetail {

@@ -159,6 +159,7 @@ pub(super) fn to_row((seq, kind, sender, service, cid, ts, body, first, second):
         ts: unsigned(ts),
         body: to_body(body),
         counts: to_counts(first, second),
+        refs: None,
     })
 }
 

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     model::{
-        Cid, ConvId, Device, RoomId, Seq, UserId,
+        Cid, ConvId, Device, Folded, RoomId, Seq, UserId,
         room::{Member, Room},
     },
     store::{Preview, RoomRow, Rooms, StoreFuture, StoreResult},
@@ -95,10 +95,14 @@ fn to_room(columns: Columns) -> Result<Option<(RoomRow, bool)>, CqlError> {
         None
     } else {
         Some(Preview {
+            seq: unsigned(head),
+            ts: unsigned(ts.unwrap_or(0)),
             kind: to_kind(kind.unwrap_or(0))?,
             sender: UserId::new(&sender).map_err(CqlError::new)?,
             cid: Cid::new(&cid).map_err(CqlError::new)?,
             body: to_body(preview),
+            refs: None,
+            folded: Folded::default(),
         })
     };
     let row = RoomRow {

@@ -3,6 +3,11 @@
 
 use std::time::Duration;
 
+use natter::{
+    client::{Client, ClientOptions},
+    model::ConvId,
+    protocol::Body,
+};
 use serde_json::json;
 use tokio::sync::{Mutex, MutexGuard};
 
@@ -241,4 +246,39 @@ async fn people_meet_in_a_room() {
             true,
         )
         .await;
+}
+
+/// The reactions under the messages.
+const REACTIONS: &str = "[...document.querySelectorAll('#messages .reactions')].map((line) => line.textContent)";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn edits_deletions_and_reactions_are_shown_as_text() {
+    let Some(_turn) = turn().await else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let mesh = Dev::start(folder.path(), 1, 0).await;
+    let url = format!("ws://127.0.0.1:{}/v1/ws", mesh.port(0));
+    let bob = Client::connect(ClientOptions::new(url, mesh.token("bob"), "cli")).await.unwrap();
+    let conv = ConvId::new("dm:alice:bob").unwrap();
+    let mut browser = Browser::start().await;
+    let mut alice = open_live(&mut browser, &mesh.link(0, "alice", "bob")).await;
+    alice.enter("#text", "one").await;
+    alice.until(TICKS, json!(["sent"])).await;
+    bob.send("@alice", Body::text("two")).await.unwrap();
+    alice.until(TEXTS, json!(["one", "two"])).await;
+    bob.edit(&conv, 2, Body::text("<b>zwei</b>")).await.unwrap();
+    alice.until(TEXTS, json!(["one", "<b>zwei</b> (edited)"])).await;
+    bob.react(&conv, 1, "<i>1</i>".parse().unwrap()).await.unwrap();
+    bob.react(&conv, 1, "👍".parse().unwrap()).await.unwrap();
+    alice.until(REACTIONS, json!(["<i>1</i> 1 👍 1"])).await;
+    bob.unreact(&conv, 1, "<i>1</i>".parse().unwrap()).await.unwrap();
+    alice.until(REACTIONS, json!(["👍 1"])).await;
+    bob.delete(&conv, 2).await.unwrap();
+    let left = json!(["one", "(deleted by bob)"]);
+    alice.until(TEXTS, left.clone()).await;
+    assert_eq!(alice.eval("document.querySelectorAll('#messages b, #messages i').length").await, 0);
+    // From the history, too.
+    browser.close(alice).await;
+    let mut alice = open_live(&mut browser, &mesh.link(0, "alice", "bob")).await;
+    alice.until(TEXTS, left).await;
+    alice.until(REACTIONS, json!(["👍 1"])).await;
 }

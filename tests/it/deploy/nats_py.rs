@@ -45,7 +45,7 @@ async fn a_python_service_sends_tries_again_and_hears_who_is_offline() {
     assert_eq!(said[5], json!({"user": "nobody", "from": "billing", "conv": "dm:billing:nobody", "seq": 1}));
     let first = bob.message("dm:billing:bob", 1).await;
     let body: Body = Encoding::Json.decode(br#"{"text":"invoice 17","due":12.5}"#).unwrap();
-    assert_eq!((first.from.as_str(), first.body), ("billing", body));
+    assert_eq!((first.from.as_str(), first.body), ("billing", Some(body)));
     bob.message("dm:billing:bob", 2).await;
     assert_eq!(bob.seqs("dm:billing:bob"), [1, 2]);
 }

@@ -59,6 +59,17 @@ fn provocation(code: ErrorCode) -> Provocation {
             r#"{"op":"presence","users":["bob",1]}"#,
             r#"{"op":"presence","users":["bob"],"watch":"yes"}"#,
             r#"{"op":"blocks","limit":101}"#,
+            r#"{"op":"send","to":"@bob","cid":"c","body":1,"reply_to":0}"#,
+            r#"{"op":"send","to":"@bob","cid":"c","body":1,"mentions":["bob","bob"]}"#,
+            r#"{"op":"send","to":"@bob","cid":"c","body":1,"mentions":"bob"}"#,
+            r#"{"op":"send","to":"@bob","cid":"c","body":1,"expires":0}"#,
+            r#"{"op":"send","to":"@bob","cid":"c","body":1,"expires":31536001}"#,
+            r#"{"op":"edit","conv":"dm:alice:bob","re":1,"cid":"c"}"#,
+            r#"{"op":"delete","conv":"dm:alice:bob","cid":"c"}"#,
+            r#"{"op":"react","conv":"dm:alice:bob","re":1,"cid":"c"}"#,
+            r#"{"op":"react","conv":"dm:alice:bob","re":1,"cid":"c","reaction":""}"#,
+            r#"{"op":"unreact","conv":"dm:alice:bob","re":1,"cid":"c","reaction":"a\nb"}"#,
+            r#"{"op":"history","conv":"dm:alice:bob","raw":"yes"}"#,
         ]),
         ErrorCode::UnknownOp => Say(&[r#"{"op":"dance"}"#, r#"{"op":""}"#]),
         ErrorCode::BadName => Say(&[
@@ -72,11 +83,14 @@ fn provocation(code: ErrorCode) -> Provocation {
             r#"{"op":"kick","room":"r","user":"b.o.b"}"#,
             r#"{"op":"presence","users":["b.o.b"]}"#,
             r#"{"op":"block","user":"b.o.b"}"#,
+            r#"{"op":"send","to":"@bob","cid":"c","body":1,"mentions":["b.o.b"]}"#,
+            r#"{"op":"delete","conv":"dm:alice:bob","re":1,"cid":""}"#,
         ]),
         ErrorCode::NotMember => Say(&[
             r#"{"op":"ack","conv":"dm:bob:carol","seq":1}"#,
             r#"{"op":"read","conv":"dm:bob:carol","seq":1}"#,
             r#"{"op":"history","conv":"dm:bob:carol"}"#,
+            r#"{"op":"delete","conv":"dm:bob:carol","re":1,"cid":"c"}"#,
         ]),
         ErrorCode::NotFound => Say(&[
             r#"{"op":"end_session","session":"00112233445566778899"}"#,
@@ -87,6 +101,12 @@ fn provocation(code: ErrorCode) -> Provocation {
             r#"{"op":"ack","conv":"dm:alice:bob","seq":1000000000}"#,
             r#"{"op":"read","conv":"dm:alice:bob","seq":1}"#,
         ]),
+        ErrorCode::BadRef => Say(&[
+            r#"{"op":"send","to":"@bob","cid":"c","body":1,"reply_to":1}"#,
+            r#"{"op":"edit","conv":"dm:alice:bob","re":1,"cid":"c","body":1}"#,
+            r#"{"op":"delete","conv":"dm:alice:bob","re":9007199254740991,"cid":"c"}"#,
+            r#"{"op":"react","conv":"dm:alice:bob","re":0,"cid":"c","reaction":"+1"}"#,
+        ]),
         ErrorCode::Unauthorized => Say(&[r#"{"op":"token","token":"nonsense"}"#]),
         ErrorCode::Unsupported => Test("what_a_store_does_not_serve_is_unsupported"),
         ErrorCode::NoSuchRoom => Say(&[
@@ -96,6 +116,7 @@ fn provocation(code: ErrorCode) -> Provocation {
             r#"{"op":"room","room":"nowhere"}"#,
             r#"{"op":"members","room":"nowhere"}"#,
             r#"{"op":"history","conv":"room:nowhere"}"#,
+            r#"{"op":"unreact","conv":"room:nowhere","re":1,"cid":"c","reaction":"+1"}"#,
             r#"{"op":"read","conv":"room:nowhere","seq":1}"#,
         ]),
         ErrorCode::BadBody | ErrorCode::TooLarge | ErrorCode::CidReused => {

@@ -28,10 +28,16 @@ fn good() -> Vec<Value> {
     vec![
         json!({"op": "hello", "ref": 1, "token": "t", "device": "d", "client": "c", "attempt": 1, "since": "s"}),
         json!({"op": "send", "ref": 2, "to": "@bob", "cid": "c", "body": null}),
+        json!({"op": "send", "ref": 2, "to": "@bob", "cid": "c", "body": 1, "reply_to": 1, "mentions": ["bob", "eve"], "expires": 9}),
+        json!({"op": "edit", "ref": 2, "conv": "dm:a:b", "re": 1, "cid": "c", "body": null}),
+        json!({"op": "delete", "ref": 2, "conv": "dm:a:b", "re": 1, "cid": "c"}),
+        json!({"op": "react", "ref": 2, "conv": "dm:a:b", "re": 1, "cid": "c", "reaction": "+1"}),
+        json!({"op": "unreact", "ref": 2, "conv": "dm:a:b", "re": 1, "cid": "c", "reaction": "+1"}),
+        json!({"op": "readers", "ref": 2, "room": "r", "seq": 1, "after": "a", "limit": 5}),
         json!({"op": "ack", "conv": "dm:a:b", "seq": 1}),
         json!({"op": "read", "conv": "room:r", "seq": 1}),
         json!({"op": "history", "ref": 3, "conv": "dm:a:b", "before": 4, "limit": 5}),
-        json!({"op": "history", "ref": 3, "conv": "dm:a:b", "after": 4, "limit": 5}),
+        json!({"op": "history", "ref": 3, "conv": "dm:a:b", "after": 4, "limit": 5, "raw": true}),
         json!({"op": "conversations", "ref": 4, "after": "x", "limit": 5}),
         json!({"op": "signal", "to": "#r", "type": "typing", "body": {}}),
         json!({"op": "token", "ref": 5, "token": "t"}),
@@ -69,8 +75,13 @@ fn a_field_of_the_wrong_type_is_named() {
     for frame in good() {
         for field in frame.as_object().unwrap().keys() {
             let (must, more) = match field.as_str() {
-                "op" | "to" | "cid" | "conv" | "token" | "device" | "client" | "type" => ("a string", json!(5)),
-                "ref" | "seq" | "attempt" | "before" | "limit" => ("an integer of 0 or more", json!("5")),
+                "op" | "to" | "cid" | "conv" | "token" | "device" | "client" | "type" | "reaction" => {
+                    ("a string", json!(5))
+                }
+                "ref" | "seq" | "attempt" | "before" | "limit" | "re" | "reply_to" | "expires" => {
+                    ("an integer of 0 or more", json!("5"))
+                }
+                "mentions" => ("a list of strings", json!(["bob", 1])),
                 "after" => ("a string or an integer of 0 or more", json!([])),
                 _ => continue,
             };
@@ -86,6 +97,11 @@ fn a_missing_field_is_named() {
     let needed = [
         ("hello", &["device"][..]),
         ("send", &["to", "cid", "body"]),
+        ("edit", &["conv", "re", "cid", "body"]),
+        ("delete", &["conv", "re", "cid"]),
+        ("react", &["conv", "re", "cid", "reaction"]),
+        ("unreact", &["conv", "re", "cid", "reaction"]),
+        ("readers", &["room", "seq"]),
         ("ack", &["conv", "seq"]),
         ("read", &["conv", "seq"]),
         ("history", &["conv"]),
@@ -145,6 +161,12 @@ fn numbers_have_bounds() {
     for field in ["after", "around"] {
         let other = with(&without(&frame("history"), "before"), field, over.clone());
         refused(&other, ErrorCode::BadFrame, &format!("{field}: must be below 2^53"));
+    }
+    let many: Vec<_> = (0..51).map(|n| format!("u{n}")).collect();
+    refused(&with(&frame("send"), "mentions", json!(many)), ErrorCode::BadFrame, "mentions: at most 50");
+    refused(&with(&frame("delete"), "re", over.clone()), ErrorCode::BadFrame, "re: must be below 2^53");
+    for reaction in ["", "a\u{7}", "x".repeat(65).as_str()] {
+        refused(&with(&frame("react"), "reaction", json!(reaction)), ErrorCode::BadFrame, "reaction: m");
     }
     for (op, most) in [("history", 200), ("conversations", 100)] {
         for value in [0, most + 1] {

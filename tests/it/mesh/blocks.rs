@@ -2,9 +2,9 @@
 //! rooms, which respect them.
 
 use natter::{
-    client::{Client, ClientOptions, NewRoom},
+    client::{Client, ClientOptions, NewRoom, RequestError},
     config::Config,
-    model::{RoomId, UserId},
+    model::{ConvId, Reaction, RoomId, UserId},
     protocol::{Body, ErrorCode, ServerFrame, ask},
     store::People as _,
 };
@@ -203,4 +203,29 @@ async fn a_signal_to_a_room_reaches_its_members_and_nobody_a_block_parts() {
     clients[0].kick(&room, &user("bob")).await.unwrap();
     signal(&peers[1], "#lobby", "kicked");
     peers[1].error(ErrorCode::NotMember).await;
+}
+
+/// Whoever is blocked changes nothing that was said, but may take back what was their own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_is_blocked_neither_edits_nor_reacts() {
+    let mesh = TestMesh::tuned(2, believed).await;
+    let (hers, his) = (client(&mesh, 0, "alice").await, client(&mesh, 1, "bob").await);
+    let conv = ConvId::new(CONV).unwrap();
+    let of_alice = hers.send("@bob", Body::text("hi")).await.unwrap().seq;
+    let of_bob = his.send("@alice", Body::text("ho")).await.unwrap().seq;
+    let smile = || ":)".parse::<Reaction>().unwrap();
+    his.react(&conv, of_alice, smile()).await.unwrap();
+    hers.block(&user("bob")).await.unwrap();
+    let refused = async || {
+        matches!(
+            his.edit(&conv, of_bob, Body::text("!")).await,
+            Err(RequestError::Refused { code: ErrorCode::Blocked, .. })
+        )
+    };
+    until("bob's node knows", refused).await;
+    let reacted = his.react(&conv, of_alice, ":(".parse().unwrap()).await;
+    assert!(matches!(reacted, Err(RequestError::Refused { code: ErrorCode::Blocked, .. })), "{reacted:?}");
+    his.unreact(&conv, of_alice, smile()).await.unwrap();
+    his.delete(&conv, of_bob).await.unwrap();
+    hers.react(&conv, of_alice, smile()).await.unwrap();
 }

@@ -26,6 +26,7 @@ async fn reads_of_a_client_that_is_gone_are_dropped() {
             after,
             around: None,
             limit: 10,
+            raw: true,
         });
     }
     until("the pages are being read", async || logs.waiting() == 3).await;

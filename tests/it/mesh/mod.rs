@@ -19,6 +19,7 @@ mod crash;
 mod devices;
 mod freed;
 mod key_set;
+mod kinds;
 mod nats_down;
 mod offline;
 mod outage;

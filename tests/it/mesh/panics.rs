@@ -168,6 +168,7 @@ async fn a_panic_in_what_a_session_asked_for_ends_the_session() {
         after: None,
         around: None,
         limit: 3,
+        raw: true,
     });
     assert_eq!(bob.closed().await.0, CloseReason::Internal.code());
     alice.round_trip().await;

@@ -156,7 +156,15 @@ impl Peer {
     /// Sends without waiting; returns the `ref` to wait for.
     pub fn begin_send(&self, to: &str, cid: &str, body: &Body) -> u64 {
         let reference = self.fresh_ref();
-        self.say(&Outgoing::Send { reference: Some(reference), to, cid, body });
+        self.say(&Outgoing::Send {
+            reference: Some(reference),
+            to,
+            cid,
+            body,
+            reply_to: None,
+            mentions: &[],
+            expires: None,
+        });
         reference
     }
 
@@ -178,7 +186,15 @@ impl Peer {
     /// A page of a log: its seqs, and whether there is more.
     pub async fn history(&self, conv: &str, before: Option<Seq>, after: Option<Seq>, limit: usize) -> (Vec<Seq>, bool) {
         let reference = self.fresh_ref();
-        self.say(&Outgoing::History { reference: Some(reference), conv, before, after, around: None, limit });
+        self.say(&Outgoing::History {
+            reference: Some(reference),
+            conv,
+            before,
+            after,
+            around: None,
+            limit,
+            raw: true,
+        });
         match self.answer(reference).await {
             ServerFrame::History(ask::HistoryPage { conv: answered, messages, more, .. }) => {
                 assert_eq!(answered.as_str(), conv);

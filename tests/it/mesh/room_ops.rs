@@ -1,7 +1,8 @@
 //! Every op that touches a room, by everybody: whoever must not gets the code that says why, in both encodings, and nothing
 //! changes. And what the Rust client makes of rooms.
 
-use futures_util::FutureExt as _;
+use std::{collections::HashSet, sync::Arc};
+
 use natter::{
     client::{Client, ClientOptions, Event, NewRoom},
     model::{
@@ -11,6 +12,7 @@ use natter::{
     protocol::{Body, Encoding, ErrorCode, HistoryFrom, Op, ServerFrame},
     store::Store,
 };
+use parking_lot::Mutex;
 
 use super::{Peer, TestMesh, token};
 use crate::harness::until;
@@ -29,7 +31,9 @@ enum Who {
 use Who::{Invited, Kicked, Member, Moderator, Owner, Stranger};
 
 /// The rows of a room that was furnished.
-const FURNISHED: u64 = 12;
+const FURNISHED: u64 = 13;
+/// The one that is a message, of the member.
+const MESSAGE: u64 = 11;
 
 const EVERYBODY: [Who; 6] = [Owner, Moderator, Member, Invited, Kicked, Stranger];
 
@@ -52,6 +56,7 @@ fn tried(op: Op, room: &str, reference: u64) -> Option<String> {
     let conv = |more: &str| format!(r#"{{"op":"{}","ref":{reference},"conv":"room:{room}"{more}}}"#, op.word());
     Some(match op {
         Op::Create | Op::Join | Op::Leave | Op::Room | Op::Members => change(""),
+        Op::Readers => change(&format!(r#","seq":{FURNISHED}"#)),
         Op::Invite => change(r#","user":"new""#),
         Op::Kick => change(r#","user":"other""#),
         Op::Role => change(r#","user":"other","role":"moderator""#),
@@ -59,6 +64,9 @@ fn tried(op: Op, room: &str, reference: u64) -> Option<String> {
         Op::Send => {
             format!(r##"{{"op":"send","ref":{reference},"to":"#{room}","cid":"c-{reference}","body":"hi"}}"##)
         }
+        Op::Edit => conv(&format!(r#","re":{MESSAGE},"cid":"c-{reference}","body":"ho""#)),
+        Op::Delete => conv(&format!(r#","re":{MESSAGE},"cid":"c-{reference}""#)),
+        Op::React | Op::Unreact => conv(&format!(r#","re":{MESSAGE},"cid":"c-{reference}","reaction":"+1""#)),
         Op::Signal => format!(r##"{{"op":"signal","ref":{reference},"to":"#{room}","type":"typing"}}"##),
         Op::History => conv(r#","after":0"#),
         Op::Read => conv(&format!(r#","seq":{FURNISHED}"#)),
@@ -91,7 +99,8 @@ fn expected(op: Op) -> [[Option<ErrorCode>; 6]; 2] {
         Op::Invite => [[None, None, LESS, NO, NO, NONE], [None, None, None, NO, NO, NO]],
         Op::Kick | Op::Topic => [[None, None, LESS, NO, NO, NONE], [None, None, LESS, NO, NO, NO]],
         Op::Role => [[None, LESS, LESS, NO, NO, NONE], [None, LESS, LESS, NO, NO, NO]],
-        Op::Send | Op::Members | Op::Read | Op::Signal => {
+        Op::Edit => [[LESS, LESS, None, NO, NO, NONE], [LESS, LESS, None, NO, NO, NO]],
+        Op::Send | Op::Members | Op::Readers | Op::Read | Op::Signal | Op::Delete | Op::React | Op::Unreact => {
             [[None, None, None, NO, NO, NONE], [None, None, None, NO, NO, NO]]
         }
         Op::Room => [[None, None, None, None, None, NONE], [None; 6]],
@@ -109,6 +118,8 @@ fn expected(op: Op) -> [[Option<ErrorCode>; 6]; 2] {
 struct Town {
     mesh: TestMesh,
     people: Vec<Client>,
+    /// Where the last one of them has heard a signal.
+    signalled: Arc<Mutex<HashSet<ConvId>>>,
 }
 
 impl Town {
@@ -123,7 +134,17 @@ impl Town {
         for (n, name) in names.enumerate() {
             people.push(client(&mesh, n % 2, name).await);
         }
-        Self { mesh, people }
+        // Whoever reads too slowly loses signals: this one reads all the time.
+        let (other, signalled) = (people[EVERYBODY.len()].clone(), Arc::<Mutex<HashSet<ConvId>>>::default());
+        let heard = signalled.clone();
+        tokio::spawn(async move {
+            while let Some(event) = other.next().await {
+                if let Event::Signal(signal) = event {
+                    heard.lock().extend(signal.conv);
+                }
+            }
+        });
+        Self { mesh, people, signalled }
     }
 
     fn of(&self, who: Who) -> &Client {
@@ -141,6 +162,7 @@ impl Town {
         for person in [self.of(Moderator), self.of(Member), self.of(Kicked), &self.people[EVERYBODY.len()]] {
             person.join_room(room).await.unwrap();
         }
+        self.of(Member).send(&format!("#{room}"), Body::text("hi")).await.unwrap();
         owner.set_role(room, &user("moderator"), Role::Moderator).await.unwrap();
         owner.kick(room, &user("kicked")).await.unwrap();
     }
@@ -198,13 +220,11 @@ async fn try_signal(
     room: &RoomId,
     refused: impl Fn(&ServerFrame) -> Option<ErrorCode>,
 ) -> Option<ErrorCode> {
-    let (other, conv) = (&town.people[EVERYBODY.len()], ConvId::room(room));
+    let conv = ConvId::room(room);
     let mut code = None;
     until(&format!("{} has signalled or is refused", who.name()), async || {
         code = peer.frames().iter().find_map(&refused);
-        let mut events = std::iter::from_fn(|| other.next().now_or_never().flatten());
-        let is_it = |event| matches!(event, Event::Signal(signal) if signal.conv.as_ref() == Some(&conv));
-        code.is_some() || events.any(is_it)
+        code.is_some() || town.signalled.lock().contains(&conv)
     })
     .await;
     code

@@ -109,6 +109,7 @@ async fn history_around_a_seq_has_half_before_it() {
             after: None,
             around: Some(around),
             limit,
+            raw: true,
         });
         let ServerFrame::History(page) = alice.answer(reference).await else { panic!("no page") };
         let seqs: Vec<_> = page.messages.iter().map(|message| message.seq).collect();

@@ -100,7 +100,15 @@ async fn floods_without_reading_cost_a_bounded_amount_of_memory() {
     let asking = slow_peer(&url, 0).await;
     for _ in 0..2_000 {
         let conv = "dm:alice:bob";
-        asking.say(&Outgoing::History { reference: None, conv, before: None, after: None, around: None, limit: 200 });
+        asking.say(&Outgoing::History {
+            reference: None,
+            conv,
+            before: None,
+            after: None,
+            around: None,
+            limit: 200,
+            raw: true,
+        });
     }
     // 160 MB of signals for someone who does not read them.
     for round in 0..200 {

@@ -6,12 +6,12 @@ use std::{fmt::Write as _, fs, path::PathBuf};
 use bytes::Bytes;
 use natter::{
     model::{
-        Cid, ConvId, DeviceId, Kind, RoomId, SessionId, UserId,
+        Cid, ConvId, DeviceId, Kind, Reacted, Reacting, RoomId, SessionId, UserId,
         room::{Change, Reach, Role, Topic},
     },
     protocol::{
         Ask, Body, ClientFrame, Encoding, ErrorCode, HistoryFrom, Message, Request, ServerFrame, ask,
-        client::{Changing, Hello, Outgoing},
+        client::{Changing, Hello, Outgoing, Referring},
         server::{Limits, Receipt, Signal, Welcome},
     },
 };
@@ -30,15 +30,59 @@ fn rich_body() -> Body {
 }
 
 fn message(seq: u64) -> Message {
-    Message {
-        conv: conv(),
-        seq,
-        kind: Kind::Message,
-        from: user("alice"),
-        ts: 1_700_000_000_123,
-        cid: Some(Cid::new("c-1").unwrap()),
-        body: Body::text("hello"),
-    }
+    let message = Message::new(conv(), seq, user("alice"), 1_700_000_000_123, Body::text("hello"));
+    Message { cid: Some(Cid::new("c-1").unwrap()), ..message }
+}
+
+fn options() -> ask::SendOptions {
+    ask::SendOptions { reply_to: Some(3), mentions: vec![user("bob"), user("carol")], expires: Some(60) }
+}
+
+/// What a client writes about a message.
+fn about_frames() -> Vec<(&'static str, Outgoing<'static>, Request)> {
+    let body: &'static Body = Box::leak(Box::new(rich_body()));
+    let about = Referring { reference: Some(30), conv: "dm:alice:bob", re: 3, cid: "c-2" };
+    let asks = |what| ask::About { conv: conv(), re: 3, cid: Cid::new("c-2").unwrap(), what };
+    let react = |set| asks(ask::Say::React(Reacting { reaction: "👍".parse().unwrap(), set }));
+    let frame = |name, out, ask| (name, out, Request { reference: Some(30), frame: ClientFrame::Ask(ask) });
+    vec![
+        frame(
+            "send_refers",
+            Outgoing::Send {
+                reference: Some(30),
+                to: "#lobby",
+                cid: "c-2",
+                body,
+                reply_to: Some(3),
+                mentions: Box::leak(Box::new(options().mentions)),
+                expires: Some(60),
+            },
+            Ask::Send(ask::Send {
+                to: "#lobby".parse().unwrap(),
+                cid: Cid::new("c-2").unwrap(),
+                body: body.clone(),
+                options: options(),
+                handed: 0,
+            }),
+        ),
+        frame("edit", Outgoing::Edit { about, body }, Ask::Edit(asks(ask::Say::Edit(body.clone())))),
+        frame("delete", Outgoing::Delete(about), Ask::Delete(asks(ask::Say::Delete))),
+        frame("react", Outgoing::React { about, reaction: "👍" }, Ask::React(react(true))),
+        frame("unreact", Outgoing::Unreact { about, reaction: "👍" }, Ask::Unreact(react(false))),
+        frame(
+            "history_raw",
+            Outgoing::History {
+                reference: Some(30),
+                conv: "dm:alice:bob",
+                before: None,
+                after: Some(1),
+                around: None,
+                limit: 20,
+                raw: true,
+            },
+            Ask::History(ask::History { conv: conv(), from: HistoryFrom::After(1), limit: 20, raw: true }),
+        ),
+    ]
 }
 
 /// What a client writes, and what a node must make of it.
@@ -69,12 +113,21 @@ fn client_frames() -> Vec<(&'static str, Outgoing<'static>, Request)> {
         ),
         frame(
             "send",
-            Outgoing::Send { reference: Some(7), to: "@bob", cid: "c-1", body },
+            Outgoing::Send {
+                reference: Some(7),
+                to: "@bob",
+                cid: "c-1",
+                body,
+                reply_to: None,
+                mentions: &[],
+                expires: None,
+            },
             Some(7),
             ask(Ask::Send(ask::Send {
                 to: "@bob".parse().unwrap(),
                 cid: Cid::new("c-1").unwrap(),
                 body: body.clone(),
+                options: ask::SendOptions::default(),
                 handed: 0,
             })),
         ),
@@ -94,9 +147,10 @@ fn client_frames() -> Vec<(&'static str, Outgoing<'static>, Request)> {
                 after: None,
                 around: None,
                 limit: 20,
+                raw: false,
             },
             Some(8),
-            ask(Ask::History(ask::History { conv: conv(), from: HistoryFrom::Before(100), limit: 20 })),
+            ask(Ask::History(ask::History { conv: conv(), from: HistoryFrom::Before(100), limit: 20, raw: false })),
         ),
         frame(
             "history_after",
@@ -107,12 +161,14 @@ fn client_frames() -> Vec<(&'static str, Outgoing<'static>, Request)> {
                 after: Some(0),
                 around: None,
                 limit: 200,
+                raw: false,
             },
             None,
             ask(Ask::History(ask::History {
                 conv: ConvId::new("room:lobby").unwrap(),
                 from: HistoryFrom::After(0),
                 limit: 200,
+                raw: false,
             })),
         ),
         frame(
@@ -130,9 +186,10 @@ fn client_frames() -> Vec<(&'static str, Outgoing<'static>, Request)> {
                 after: None,
                 around: Some(100),
                 limit: 20,
+                raw: false,
             },
             Some(8),
-            ask(Ask::History(ask::History { conv: conv(), from: HistoryFrom::Around(100), limit: 20 })),
+            ask(Ask::History(ask::History { conv: conv(), from: HistoryFrom::Around(100), limit: 20, raw: false })),
         ),
         frame("sessions", Outgoing::Sessions { reference: Some(14) }, Some(14), ask(Ask::Sessions(ask::Sessions))),
         frame(
@@ -168,6 +225,7 @@ fn client_frames() -> Vec<(&'static str, Outgoing<'static>, Request)> {
         ),
     ]
     .into_iter()
+    .chain(about_frames())
     .chain(room_requests())
     .chain(people_requests())
     .collect()
@@ -312,6 +370,17 @@ fn room_requests() -> Vec<(&'static str, Outgoing<'static>, Request)> {
             Ask::Rooms(ask::Rooms { after: Some(RoomId::new("lobby").unwrap()), limit: 30 }),
         ),
         frame(
+            "readers",
+            Outgoing::Readers { reference: Some(28), room: "lobby", seq: 7, after: Some("alice"), limit: 30 },
+            28,
+            Ask::Readers(ask::Readers {
+                room: RoomId::new("lobby").unwrap(),
+                seq: 7,
+                after: Some(user("alice")),
+                limit: 30,
+            }),
+        ),
+        frame(
             "members",
             Outgoing::Members { reference: Some(27), room: "lobby", after: Some("alice"), limit: 30 },
             27,
@@ -339,13 +408,24 @@ fn room_answers() -> Vec<(&'static str, ServerFrame)> {
             ts: 1_700_000_000_123,
             read: 4,
             unread: 5,
-            last: Some(Message { conv, ..message(9) }),
+            mentions: 1,
+            last: Some(Box::new(Message { conv, ..message(9) })),
         }),
     };
     let invited = ask::RoomView { topic: None, role: None, invited: true, log: None, ..mine.clone() };
     let member = ask::RoomMember { user: user("alice"), role: Some(Role::Owner), since: Some(1) };
     let guest = ask::RoomMember { user: user("bob"), role: None, since: None };
     vec![
+        (
+            "readers",
+            ServerFrame::Readers(ask::ReadersPage {
+                reference: Some(28),
+                room: lobby.clone(),
+                seq: 7,
+                items: vec![ask::Reader { user: user("alice"), read: 9 }],
+                next: Some(user("alice")),
+            }),
+        ),
         ("changed", ServerFrame::Changed(changed.clone())),
         ("changed_already", ServerFrame::Changed(ask::RoomChanged { seq: None, ..changed })),
         ("room", ServerFrame::Room(ask::RoomShown { reference: Some(25), view: mine.clone() })),
@@ -405,6 +485,7 @@ fn conversations() -> ServerFrame {
         ts: 1_700_000_000_123,
         read: 4,
         unread: 5,
+        mentions: 2,
         last: Some(message(9)),
         peer: Some(ask::PeerMarks { delivered: 8, read: 7 }),
     };
@@ -419,7 +500,38 @@ fn conversations() -> ServerFrame {
 fn event(seq: u64) -> Message {
     let change = Change::Kicked { user: user("bob") };
     let conv = ConvId::new("room:lobby").unwrap();
-    Message { conv, kind: Kind::Event, body: change.to_body(), ..message(seq) }
+    Message { conv, kind: Kind::Event, body: Some(change.to_body()), ..message(seq) }
+}
+
+/// Rows about messages, and messages of which something was made.
+fn kinds() -> Vec<(&'static str, ServerFrame)> {
+    let about = |kind, body| Message { kind, body: Some(body), re: Some(3), ..message(8) };
+    let reacting = Reacting { reaction: "👍".parse().unwrap(), set: true };
+    let reacted = Reacted { reaction: "👍".parse().unwrap(), count: 70, who: vec![user("alice"), user("bob")] };
+    let folded = Message { edited: Some(1_700_000_000_456), reactions: vec![reacted], ..message(3) };
+    let deleted = Message { body: None, deleted: Some(user("bob")), ..message(4) };
+    let refers = Message {
+        reply_to: Some(3),
+        mentions: vec![user("bob"), user("carol")],
+        expires: Some(1_700_000_060_123),
+        ..message(9)
+    };
+    let expired = Message { body: None, expired: true, ..refers.clone() };
+    let folded_page = ServerFrame::History(ask::HistoryPage {
+        reference: Some(8),
+        conv: conv(),
+        messages: vec![folded, deleted, expired.clone()],
+        more: false,
+        next: None,
+    });
+    vec![
+        ("message_edit", ServerFrame::Message(about(Kind::Edit, Body::text("hallo")))),
+        ("message_delete", ServerFrame::Message(about(Kind::Delete, Body::null()))),
+        ("message_reaction", ServerFrame::Message(about(Kind::Reaction, reacting.to_body()))),
+        ("message_refers", ServerFrame::Message(refers)),
+        ("message_expired", ServerFrame::Message(expired)),
+        ("history_folded", folded_page),
+    ]
 }
 
 fn server_frames() -> Vec<(&'static str, ServerFrame)> {
@@ -437,13 +549,14 @@ fn server_frames() -> Vec<(&'static str, ServerFrame)> {
         conv: conv(),
         messages: vec![message(1), message(2)],
         more: true,
+        next: Some(1),
     });
     let mut frames = vec![
         ("welcome", ServerFrame::Welcome(welcome())),
         ("welcome_new", ServerFrame::Welcome(Welcome { new: true, ..welcome() })),
         ("sent", ServerFrame::Sent(ask::Sent { reference: Some(7), conv: conv(), seq: 5, ts: 1_700_000_000_123 })),
         ("message", ServerFrame::Message(message(5))),
-        ("message_rich", ServerFrame::Message(Message { cid: None, body: rich_body(), ..message(6) })),
+        ("message_rich", ServerFrame::Message(Message { cid: None, body: Some(rich_body()), ..message(6) })),
         ("message_event", ServerFrame::Message(event(7))),
         ("member", ServerFrame::Member(event(7))),
         ("history", history),
@@ -467,6 +580,7 @@ fn server_frames() -> Vec<(&'static str, ServerFrame)> {
         ("pong", ServerFrame::Pong { reference: Some(13) }),
         ("token_ok", ServerFrame::TokenOk { reference: Some(10), exp: 1_700_000_600_000 }),
     ];
+    frames.extend(kinds());
     frames.extend(room_answers());
     frames.extend(people_frames());
     frames.extend(ErrorCode::ALL.iter().map(|code| (code.word(), refused(*code))));

@@ -7,7 +7,7 @@ use fjall::Readable as _;
 use super::Check;
 use crate::{
     model::{
-        ConvId, RoomId, Row, Seq,
+        ConvId, RoomId, Row, Seq, UserId,
         room::{Member, Room},
     },
     store::{
@@ -30,6 +30,13 @@ impl RoomSeen {
         conv.as_room()?;
         let wrong = self.fold.take(row).err().filter(|_| !self.has_holes)?;
         Some(format!("{conv}: {} could not write what stands at {}: {wrong}", row.sender, row.seq))
+    }
+}
+
+impl RoomSeen {
+    /// Whether somebody is in the room now.
+    pub(super) fn has(&self, user: &UserId) -> bool {
+        self.fold.has(user)
     }
 }
 

@@ -80,7 +80,7 @@ fn drive(role: &mut Role<u8>) -> (Vec<(u8, StoreResult<Appended>)>, Vec<&'static
 /// A row of bob's.
 fn stored(seq: Seq) -> crate::model::Row {
     let NewMessage { kind, sender, service, cid, ts, body, .. } = says("bob", "m");
-    crate::model::Row { seq, kind, sender, service, cid, ts, body, counts: crate::model::Counts::default() }
+    crate::model::Row { seq, kind, sender, service, cid, ts, body, counts: crate::model::Counts::default(), refs: None }
 }
 
 fn fresh(seq: Seq) -> StoreResult<Appended> {

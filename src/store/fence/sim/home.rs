@@ -145,7 +145,13 @@ fn body(number: u8) -> Body {
 fn row(seq: Seq, stored: Stored) -> Placed {
     let Stored { w, pw, counts, service, cid: number, event, made, .. } = stored;
     let (sender, cid, body) = (user(sender(number)), cid(number), body(number));
-    Placed { row: Row { seq, kind: kind(number), sender, service, cid, ts: 1, body, counts }, w, pw, event, made }
+    Placed {
+        row: Row { seq, kind: kind(number), sender, service, cid, ts: 1, body, counts, refs: None },
+        w,
+        pw,
+        event,
+        made,
+    }
 }
 
 impl Home {

@@ -164,7 +164,7 @@ pub async fn connect(address: &str, user: &str) -> (Client, String) {
 async fn hears(client: &Client, text: &str) {
     let heard = async {
         while let Some(event) = client.next().await {
-            if matches!(&event, Event::Message(message) if message.body == Body::text(text)) {
+            if matches!(&event, Event::Message(message) if message.body == Some(Body::text(text))) {
                 return;
             }
         }

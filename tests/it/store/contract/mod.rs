@@ -10,10 +10,12 @@ use natter::{
 
 pub mod appending;
 pub mod counting;
+pub mod kinds;
 pub mod listing;
 pub mod marks;
 pub mod people;
 pub mod reading;
+pub mod refs;
 pub mod retrying;
 pub mod rooms;
 pub mod rooms_listing;
@@ -43,6 +45,20 @@ macro_rules! room_contract {
                     lists_of_direct_conversations_show_no_rooms, marks_and_cursors_of_rooms_never_go_back,
                     cursors_in_rooms_are_paged_and_forgotten;
                 rooms_random: one_after_the_other_as_the_model_says, many_at_once_are_some_order;
+            }
+        }
+    };
+}
+
+/// Makes a test of every rule of edits, deletions, reactions, replies, mentions and expiry for one engine.
+macro_rules! kind_contract {
+    ($engine:ident, $factory:path) => {
+        mod $engine {
+            store_contract! { @tests $factory;
+                kinds: rows_about_a_message_stand_in_the_log_and_beside_it, only_who_may_writes_about_a_message,
+                    what_is_gone_takes_no_more, many_react_and_some_are_named, any_life_is_folded_as_by_hand;
+                refs: a_reply_is_to_a_message_that_its_sender_sees, mentions_are_counted_behind_the_mark,
+                    what_has_expired_is_counted_behind_the_mark;
             }
         }
     };

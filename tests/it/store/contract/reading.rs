@@ -18,12 +18,12 @@ pub async fn rows_come_back_as_they_were(bed: &mut impl Bed) {
     sent[1].body = serde_json::from_str(r#"{"a": [0, -1, 2.5, true, null], "ä\u0000": {"": "\n\u0001"}}"#).unwrap();
     sent[2].body = serde_json::from_str("null").unwrap();
     sent[2].ts = 0;
-    (sent[1].service, sent[2].kind) = (true, Kind::Reaction);
+    (sent[1].service, sent[2].kind) = (true, Kind::Event);
     store.logs.append(&conv, sent.clone()).await;
     let counts = [(1, 0), (1, 1), (1, 1)].map(|(first, second)| Counts { first, second });
     let whole = |((m, counts), seq): ((NewMessage, Counts), Seq)| {
-        let NewMessage { kind, sender, service, cid, ts, body, .. } = m;
-        Row { seq, kind, sender, service, cid, ts, body, counts }
+        let NewMessage { kind, sender, service, cid, ts, body, refs, .. } = m;
+        Row { seq, kind, sender, service, cid, ts, body, counts, refs }
     };
     let expected: Vec<_> = sent.into_iter().zip(counts).zip(1..).map(whole).collect();
     assert_eq!(log(&*store.logs, &conv).await, expected);

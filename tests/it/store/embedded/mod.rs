@@ -23,6 +23,7 @@ mod devices;
 mod faults;
 mod folder;
 mod kill;
+mod kinds;
 mod load;
 mod power;
 mod rooms;
@@ -31,6 +32,7 @@ mod synced;
 
 store_contract!(contract, crate::store::embedded::fresh);
 room_contract!(room_contract, crate::store::embedded::fresh);
+kind_contract!(kind_contract, crate::store::embedded::fresh);
 
 /// An embedded store in its own folder.
 pub struct Embedded {
