@@ -62,12 +62,17 @@ impl Interest {
         }
     }
 
-    /// Whether somebody may watch the user on another node. On a new connection that is not known for two rounds.
-    pub(super) fn may_be_in(&mut self, user: &UserId, generation: Option<u64>, now: Tick, round: Tick) -> bool {
+    /// What the connection is: on a new one it is not known for two rounds whom the others watch.
+    pub(super) fn on_connection(&mut self, generation: Option<u64>, now: Tick, round: Tick) {
         if self.generation != generation {
             self.generation = generation;
             self.blind_until = now.saturating_add(round.saturating_mul(2));
         }
+    }
+
+    /// Whether somebody may watch the user on another node.
+    pub(super) fn may_be_in(&mut self, user: &UserId, generation: Option<u64>, now: Tick, round: Tick) -> bool {
+        self.on_connection(generation, now, round);
         let group = group(user);
         let (word, bit) = (usize::from(group) / 64, 1 << (group % 64));
         now < self.blind_until || self.nodes.values().any(|of| of.until > now && of.groups[word] & bit != 0)

@@ -261,6 +261,7 @@ impl Inner {
 
     /// Tells the other nodes which groups of users are watched here. Where there are none and were none, nothing.
     fn tell_watched(&self, told: &mut bool) {
+        self.interest.lock().on_connection(self.bus.connected(), self.clock.now(), self.settings.probe);
         let mut groups = self.watches.lock().groups();
         if groups.is_empty() && !*told {
             return;

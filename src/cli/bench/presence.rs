@@ -9,7 +9,10 @@ use std::{collections::BTreeMap, time::Duration};
 use anyhow::{Context as _, bail};
 use futures_util::{StreamExt, stream};
 use serde::Serialize;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep, timeout},
+};
 
 use super::{
     drive::GREETINGS,
@@ -67,15 +70,16 @@ pub(super) async fn run(plan: Plan, users: usize, watched: usize) -> anyhow::Res
         before = now;
         Ok(())
     };
-    let mut peers = Vec::with_capacity(users);
+    let mut peers = JoinSet::new();
     let mut opening = stream::iter(0..users).map(|number| open(&plan, number)).buffer_unordered(GREETINGS);
     while let Some(peer) = opening.next().await {
-        peers.push(peer?);
+        peers.spawn_local(stay(peer?));
     }
     sleep(SETTLE).await;
     phase("all come").await?;
     sleep(plan.duration).await;
     phase("all stay").await?;
+    // Their sockets close with their tasks.
     drop(peers);
     sleep(SETTLE).await;
     phase("all go").await?;
@@ -88,8 +92,13 @@ async fn open(plan: &Plan, number: usize) -> anyhow::Result<Connection> {
     Ok(link::open(plan, url, &plan.user("seen", number), 1, READ_BUFFER).await?)
 }
 
-async fn watch(plan: &Plan, watched: usize) -> anyhow::Result<Vec<Connection>> {
-    let mut watchers = Vec::new();
+/// Answers pings until the end.
+async fn stay(mut connection: Connection) {
+    while let Incoming::Frame(_) = connection.next().await {}
+}
+
+async fn watch(plan: &Plan, watched: usize) -> anyhow::Result<JoinSet<()>> {
+    let mut watchers = JoinSet::new();
     let names: Vec<String> = (0..watched).map(|number| plan.user("seen", number)).collect();
     for (number, some) in names.chunks(PER_WATCHER).enumerate() {
         let mut watcher = link::open(plan, &plan.urls[0], &plan.user("watcher", number), 1, READ_BUFFER).await?;
@@ -111,7 +120,7 @@ async fn watch(plan: &Plan, watched: usize) -> anyhow::Result<Vec<Connection>> {
         if refused > 0 {
             bail!("the bench's users have no conversations: set presence.everybody for this run");
         }
-        watchers.push(watcher);
+        watchers.spawn_local(stay(watcher));
     }
     Ok(watchers)
 }
