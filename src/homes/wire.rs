@@ -24,6 +24,11 @@ pub(super) const REQUEST_BYTES: usize = 512 << 10;
 const MESSAGE_COST: usize = 400;
 /// Most messages of one request.
 const REQUEST_ROWS: usize = 256;
+/// What it refers to costs besides: the message that it is about, and for each user whom it mentions a name.
+const REFS_COST: usize = 200;
+const MENTION_COST: usize = 70;
+/// What a home says that does not serve what it was asked for.
+const UNSERVED: &str = "edits, reactions, replies and mentions on this store";
 /// Most characters of a reason in words.
 const WORDS: usize = 300;
 
@@ -201,7 +206,8 @@ pub(super) fn decode<T: DeserializeOwned>(payload: &[u8]) -> Result<T, Unreadabl
 pub(super) fn fitting(batch: &[NewMessage]) -> usize {
     let mut bytes = MESSAGE_COST;
     let fits = |message: &&NewMessage| {
-        bytes += message.body.size() + MESSAGE_COST;
+        let refs = message.refs.as_deref().map_or(0, |refs| REFS_COST + refs.mentions.len() * MENTION_COST);
+        bytes += message.body.size() + MESSAGE_COST + refs;
         bytes <= REQUEST_BYTES
     };
     batch.iter().take(REQUEST_ROWS).take_while(fits).count().clamp(1, batch.len().max(1))
@@ -230,9 +236,7 @@ impl From<Outcome> for StoreResult<Appended> {
             Outcome::Stored(..) | Outcome::CidReused(_) => StoreError::unavailable("a home's answer has no seq"),
             Outcome::Unavailable(words) => StoreError::unavailable(words.chars().take(WORDS).collect::<String>()),
             Outcome::NotHome => StoreError::NotHome,
-            Outcome::Unsupported => {
-                StoreError::Unsupported("rooms, edits, reactions, replies and mentions on this store")
-            }
+            Outcome::Unsupported => StoreError::Unsupported(UNSERVED),
             Outcome::Denied(why) => StoreError::Denied(why),
         })
     }

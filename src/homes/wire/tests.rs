@@ -10,7 +10,8 @@ fn who(node: &str, number: u64) -> Incarnation {
 
 fn message(cid: &str, body: Body) -> NewMessage {
     let (sender, cid) = (UserId::new("alice").unwrap(), Cid::new(cid).unwrap());
-    let refs = Refs { reply_to: Some(3), mentions: vec![sender.clone()], ..Refs::default() }.boxed();
+    let mentions = vec![UserId::new(&"m".repeat(64)).unwrap(); Refs::MENTIONS];
+    let refs = Refs { reply_to: Some(3), mentions, ..Refs::default() }.boxed();
     NewMessage { kind: Kind::Edit, service: true, read_upto: 5, refs, ..NewMessage::of_user(sender, cid, 17, body) }
 }
 
@@ -68,7 +69,7 @@ fn every_field_is_checked() {
     bad(&|| encode(&(1024_u16, 0_u64)), &|bytes| decode::<Probe>(bytes).is_err());
     bad(&|| encode(&(("a.b", 1_u64),)), &|bytes| decode::<WordRequest>(bytes).is_err());
     let of_kind = |kind: u8, conv: &str, sender: &str, cid: &str, body: &serde_json::Value| {
-        let bytes = encode(&(1_u64, conv, vec![(kind, sender, false, cid, 1_u64, body, 0_u64)]));
+        let bytes = encode(&(1_u64, conv, vec![(kind, sender, false, cid, 1_u64, body, 0_u64, None::<()>)]));
         decode::<AppendRequest>(&bytes)
     };
     let append = |conv: &str, sender: &str, cid: &str, body: &serde_json::Value| of_kind(0, conv, sender, cid, body);
@@ -102,7 +103,7 @@ fn every_answer_of_the_store_travels() {
         Err(StoreError::CidReused { seq: 4 }),
         Err(StoreError::unavailable("why")),
         Err(StoreError::NotHome),
-        Err(StoreError::Unsupported("rooms")),
+        Err(StoreError::Unsupported(UNSERVED)),
     ] {
         assert_eq!(StoreResult::<Appended>::from(Outcome::from(result.clone())), result);
     }

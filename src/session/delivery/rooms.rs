@@ -92,6 +92,9 @@ impl Delivery {
             // Read anew, if this page says more: it is read one at a time, so that the last answer counts.
             if place.start.is_some_and(|start| entry.position.is_none_or(|position| start > position)) {
                 entry.must_read = true;
+            }
+            if entry.must_read {
+                // A read that is under way may be older than this page.
                 entry.unseen = entry.unseen.max(place.upto);
             }
         } else {
