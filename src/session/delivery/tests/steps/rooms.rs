@@ -117,6 +117,36 @@ fn an_answer_from_before_the_join_does_not_count() {
     assert_eq!(alone.live_and_wants().0, [8]);
 }
 
+/// R12, R21: the login's page shows more of a room than a read of it that is under way. That read says that the user came back
+/// and nothing of what came after it: `caught_up` waits for what the page has shown, and that is fetched.
+#[test]
+fn an_answer_from_before_the_page_is_not_all_there_is() {
+    let mut alone = Alone::new(|_| ());
+    alone.session = Delivery::begin(&me(), &alone.rules, None, 0, alone.now);
+    alone.credit(64 << 10);
+    alone.hear(ROOM, 1);
+    alone.wants();
+    alone.place(1, 1, Some(0));
+    alone.wants();
+    alone.exit(2);
+    assert_eq!(alone.needs(), [Upkeep::ReadRoom { conv: conv(ROOM), after: Some(2), at: 2 }]);
+    alone.step(|session, at, out| {
+        session.compare_at_login();
+        let since = Since::new([1; 16]);
+        session.on_stamps(Stamped { since, clean: true, retired: false, in_rooms: true }, at, out);
+        session.on_gaps(Vec::new(), None, at, out);
+    });
+    // Back at 4, and put out again at 8: it says nothing of the position that is not known.
+    let rooms = vec![(conv(ROOM), RoomPlace { upto: 8, last: 8, start: None })];
+    alone.step(|session, at, out| session.on_rooms(rooms, None, at, out));
+    alone.wants();
+    alone.place(6, 6, Some(4));
+    let wants = alone.needs();
+    assert!(matches!(wants[..], [Upkeep::Fill { after: Some(4), rows: 4, .. }]), "up to 8: {wants:?}");
+    alone.page(ROOM, None, 5..=8);
+    assert!(alone.session.take_caught_up());
+}
+
 /// R12: what is behind in rooms is handed out before `caught_up`; and that waits for the rooms though the stamps say that no
 /// direct conversation has changed.
 #[test]
