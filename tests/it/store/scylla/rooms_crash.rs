@@ -58,6 +58,25 @@ async fn what_a_dead_home_did_not_apply_the_next_one_does() {
     }
 }
 
+/// As `natter repair heads` does it after a restore: nobody writes, and the room comes to the end of its log all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mend_brings_a_room_and_its_members_to_the_end_of_the_log() {
+    for (step, members) in STEPS {
+        let options = Cassandra::shared().await.migrated().await;
+        let first = connect(&options).await;
+        let lobby = lobby(&first.parts(), &["bob"]).await;
+        let conv = ConvId::room(&lobby);
+        first.retire().await;
+        let dying = connect(&ScyllaOptions { stop_after: Some(step), ..options.clone() }).await;
+        dying.parts().logs.append(&conv, two_changes()).await;
+        let store = connect(&options).await;
+        assert_eq!(changed(&store.parts(), &lobby).await, members, "{step:?}");
+        assert_eq!(store.parts().logs.mend(&conv).await, Ok(4), "{step:?}");
+        assert_eq!(changed(&store.parts(), &lobby).await, 2);
+        checked(&store.parts(), &lobby).await;
+    }
+}
+
 /// Homes that die one after the other at any step, each with changes of its own.
 #[tokio::test(flavor = "multi_thread")]
 async fn homes_that_die_in_a_row_leave_the_room_that_its_log_makes() {
