@@ -8,7 +8,7 @@
 //!
 //! ```text
 //! cli → node → http → gateway, services → ops → presence → routing → homes, blocks → bus, store, client
-//!     → metrics, auth, descriptors → session, config, overload → protocol, subject → model, proc, backoff
+//!     → metrics, auth, descriptors → session, config, overload → protocol, subject → model, proc, backoff, fnv
 //! ```
 //!
 //! `async_nats` stands only under `bus/`, `scylla` only under `store/scylla`, `fjall` only under
@@ -38,6 +38,8 @@ pub mod cli;
 pub mod config;
 #[cfg(feature = "server")]
 pub mod descriptors;
+#[cfg(feature = "server")]
+mod fnv;
 #[cfg(feature = "server")]
 pub mod gateway;
 #[cfg(feature = "server")]

@@ -10,12 +10,13 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use crate::{
     auth::{AuthError, Verifier},
     blocks::Blocks,
-    bus::{self, Bus, BusError, BusEvent, NatsOptions, Subscription, claim::Claim},
+    bus::{Bus, BusError, BusEvent, NatsOptions, Subscription, cells::Cells, claim::Claim},
     config::{self, Config},
     gateway::{self, Gateway},
     homes::{self, Homes},
     http::{
         self, Routes, Shown,
+        api::{self, Api},
         serve::{Patience, serve},
     },
     metrics::Metrics,
@@ -56,10 +57,11 @@ pub enum NodeError {
 /// A node that is ready to run.
 pub struct Node {
     shown: Shown,
-    watch: Watch,
+    /// One for each cell.
+    watches: Vec<Watch>,
     patience: Patience,
     /// What services send; dropping it ends that.
-    requests: [Subscription; 2],
+    requests: [Subscription; 3],
     claim: Claim,
     /// Where several nodes share the store.
     homes: Option<Homes>,
@@ -104,11 +106,12 @@ impl Node {
     pub async fn build(config: &Config, store: Store, metrics: Arc<Metrics>) -> Result<Self, NodeError> {
         let verifier = Arc::new(Verifier::start(&config.auth, None).await?);
         let options = NatsOptions::from_config(config.node.name.as_str(), &config.nats);
-        let bus = bus::connect(options, metrics.clone()).await?;
+        let cells = Cells::connect(options, &config.nats.cells, &metrics).await?;
+        let bus = cells.first().clone();
         let claim = Claim::new(&bus, config.node.name.as_str());
         let (store, mut homes) = at_home(config, store, &bus, &metrics);
-        let registry = Arc::new(Registry::new(bus.clone(), metrics.clone(), capacity(config)));
-        let router = Router::new(config.node.name.as_str(), bus.clone(), registry.clone(), metrics.clone());
+        let registry = Arc::new(Registry::new(cells.clone(), metrics.clone(), capacity(config)));
+        let router = Router::new(config.node.name.as_str(), cells.clone(), registry.clone(), metrics.clone());
         let overload = Overload::new(work_limits(config), metrics.clone());
         let rules_of_services = config::Services::new(config.services.clone());
         let clock = Clock::new();
@@ -116,7 +119,7 @@ impl Node {
         let presence = Presence::new(presence::Parts {
             node: config.node.name.to_string(),
             registry: registry.clone(),
-            bus: bus.clone(),
+            cells: cells.clone(),
             people: store.people.clone(),
             blocks: blocks.clone(),
             overload: overload.clone(),
@@ -140,15 +143,23 @@ impl Node {
             ops: ops.clone(),
             overload,
             registry: registry.clone(),
-            bus: bus.clone(),
             verifier,
             clock,
             metrics: metrics.clone(),
         });
         let pace = ops::Pace::new(config.timing.recheck_ms, config.timing.reconcile_secs * 1000);
         let sweep = (ops.clone(), clock, pace);
-        let requests = Services { bus: bus.clone(), ops, metrics: metrics.clone() }.listen();
-        let watch = Watch { bus: bus.clone(), registry, router, clock, spread: spread(config) };
+        let requests = Services { bus: bus.clone(), ops: ops.clone(), metrics: metrics.clone() }.listen();
+        let api = Api::new(gateway.clone(), ops, rules_of_services.clone(), metrics.clone(), api_settings(config));
+        let watch_of = |cell| Watch {
+            cell,
+            cells: cells.clone(),
+            registry: registry.clone(),
+            router: router.clone(),
+            clock,
+            spread: spread(config),
+        };
+        let watches = cells.all().map(watch_of).collect();
         let frame_ancestors = config.http.frame_ancestors.clone();
         let patience = Patience {
             request: Duration::from_secs(config.http.request_timeout_secs),
@@ -159,14 +170,14 @@ impl Node {
         if claim.is_taken(&*bus).await {
             return Err(NodeError::NameTaken(config.node.name.to_string()));
         }
-        if let Some(refusal) = bus.refusal() {
+        if let Some(refusal) = cells.refusal() {
             return Err(BusError::Other(refusal).into());
         }
         if let Some(homes) = &mut homes {
             homes.start();
         }
-        let shown = Shown { gateway, store, bus, metrics, frame_ancestors };
-        Ok(Self { shown, watch, patience, requests, claim, homes, services: rules_of_services, sweep, presence })
+        let shown = Shown { gateway, store, cells, metrics, api, frame_ancestors };
+        Ok(Self { shown, watches, patience, requests, claim, homes, services: rules_of_services, sweep, presence })
     }
 
     /// Its connections: for tests that count them.
@@ -179,21 +190,22 @@ impl Node {
         Reload { gateway: self.shown.gateway.clone(), services: self.services.clone() }
     }
 
-    /// The connection to NATS: for tests that wait for it.
+    /// The connection to NATS, or to its first cell: for tests that wait for it.
     pub fn bus(&self) -> &Arc<dyn Bus> {
-        &self.shown.bus
+        self.shown.cells.first()
     }
 
     /// Serves until `shutdown`, is not ready but serves on for `timing.drain_min_secs`, then drains. True when everything
     /// under way ended within the drain time.
     pub async fn run(self, listener: TcpListener, shutdown: CancellationToken) -> bool {
-        let Self { shown, watch: watched, patience, requests, claim, homes, services: _, sweep, presence } = self;
-        let (gateway, bus) = (shown.gateway.clone(), shown.bus.clone());
-        // Ends with this future, also when that is dropped in the middle: it holds the bus.
-        let watching = AbortOnDropHandle::new(tokio::spawn(watch(watched)));
+        let Self { shown, watches, patience, requests, claim, homes, services: _, sweep, presence } = self;
+        let (gateway, cells) = (shown.gateway.clone(), shown.cells.clone());
+        // They end with this future, also when that is dropped in the middle: they hold the buses.
+        let watching = watches.into_iter().map(|one| AbortOnDropHandle::new(tokio::spawn(watch(one))));
+        let watching: Vec<_> = watching.collect();
         let sweeping = AbortOnDropHandle::new(tokio::spawn(async move { sweep.0.sweep_rooms(sweep.1, sweep.2).await }));
         let looking = AbortOnDropHandle::new(tokio::spawn(presence.clone().run()));
-        let claiming = AbortOnDropHandle::new(tokio::spawn(claim_again(claim, bus.clone())));
+        let claiming = AbortOnDropHandle::new(tokio::spawn(claim_again(claim, cells.first().clone())));
         let stopping = async {
             shutdown.cancelled().await;
             gateway.announce_end().await;
@@ -210,7 +222,7 @@ impl Node {
             homes.leave().await;
         }
         drop((watching, sweeping, looking, homes));
-        bus.close().await;
+        cells.close().await;
         clean
     }
 }
@@ -269,6 +281,15 @@ pub(crate) fn settings(config: &Config) -> gateway::Settings {
     }
 }
 
+fn api_settings(config: &Config) -> api::Settings {
+    api::Settings {
+        body_bytes: config.limits.max_frame_bytes(),
+        within: Duration::from_secs(config.http.request_timeout_secs),
+        connections: config.http.connections as usize,
+        cors_origins: config.http.cors_origins.clone(),
+    }
+}
+
 /// Comparisons after a reconnect are spread over this long.
 pub(crate) fn spread(config: &Config) -> Duration {
     Duration::from_secs(config.timing.reconcile_spread_secs)
@@ -305,6 +326,10 @@ pub(crate) fn limits(config: &Config) -> ops::Limits {
         rooms_per_user: config.limits.rooms_per_user as usize,
         blocks_per_user: config.limits.blocks_per_user as usize,
         presence_of_everybody: config.presence.everybody,
+        pushes: ops::PushSettings {
+            members: config.limits.push_members as usize,
+            every: Duration::from_millis(config.timing.push_coalesce_ms),
+        },
         seen_again: Duration::from_secs(config.timing.full_reconcile_secs / 2),
         services_under_way: SERVICES_UNDER_WAY,
     }
@@ -329,7 +354,7 @@ pub(crate) fn work_limits(config: &Config) -> overload::Limits {
 }
 
 /// The rules of sessions under this configuration: it has the defaults, also for tests of the session.
-pub(crate) fn rules(config: &Config) -> Rules {
+pub fn rules(config: &Config) -> Rules {
     let (limits, timing) = (&config.limits, &config.timing);
     let (per_sec, burst) = (limits.sends_per_sec, limits.send_burst);
     Rules {
@@ -341,6 +366,7 @@ pub(crate) fn rules(config: &Config) -> Rules {
         behind: session::BEHIND,
         known: session::KNOWN,
         warm: session::WARM,
+        rest_after: session::REST_AFTER,
         ack_coalesce: timing.ack_coalesce_ms,
         room_ack_coalesce: session::ROOM_ACK_COALESCE,
         recheck: timing.recheck_ms,

@@ -39,6 +39,13 @@ pub enum ServiceSubject {
         /// To whom.
         user: UserId,
     },
+    /// `natter.do.<service>.<op>`
+    Do {
+        /// Who asks.
+        service: UserId,
+        /// The word of an op, or of none.
+        op: String,
+    },
 }
 
 impl Subject {
@@ -55,6 +62,12 @@ impl Subject {
     /// Whether it is a room's subject.
     pub fn is_room(&self) -> bool {
         self.0.starts_with("natter.room.")
+    }
+
+    /// The user or the room whose own subject this is; none where nodes and services share it.
+    pub fn owner_in(subject: &str) -> Option<&str> {
+        let own = subject.strip_prefix("natter.")?;
+        ["user.", "room.", "presence."].into_iter().find_map(|kind| own.strip_prefix(kind))
     }
 
     /// Where nodes tell that a user's first session on them began, or the last one ended; those whose sessions watch the
@@ -76,6 +89,11 @@ impl Subject {
     /// All signals of all services.
     pub fn all_signals() -> Self {
         Self("natter.signal.>".into())
+    }
+
+    /// All other requests of all services.
+    pub fn all_dos() -> Self {
+        Self("natter.do.>".into())
     }
 
     /// Events for services: `offline` …
@@ -186,15 +204,16 @@ impl ServiceSubject {
     /// in the alphabet.
     pub fn parse(subject: &str) -> Option<Self> {
         let mut tokens = subject.strip_prefix("natter.")?.split('.');
-        let (verb, service, kind, name) = (tokens.next()?, tokens.next()?, tokens.next()?, tokens.next()?);
+        let (verb, service, kind, name) = (tokens.next()?, tokens.next()?, tokens.next()?, tokens.next());
         if tokens.next().is_some() {
             return None;
         }
         let service = UserId::new(service).ok()?;
-        match (verb, kind) {
-            ("send", "user") => Some(Self::SendUser { service, user: UserId::new(name).ok()? }),
-            ("send", "room") => Some(Self::SendRoom { service, room: RoomId::new(name).ok()? }),
-            ("signal", "user") => Some(Self::SignalUser { service, user: UserId::new(name).ok()? }),
+        match (verb, kind, name) {
+            ("send", "user", Some(name)) => Some(Self::SendUser { service, user: UserId::new(name).ok()? }),
+            ("send", "room", Some(name)) => Some(Self::SendRoom { service, room: RoomId::new(name).ok()? }),
+            ("signal", "user", Some(name)) => Some(Self::SignalUser { service, user: UserId::new(name).ok()? }),
+            ("do", op, None) => Some(Self::Do { service, op: op.to_owned() }),
             _ => None,
         }
     }
@@ -256,7 +275,16 @@ mod tests {
             ServiceSubject::parse(subject.as_str()),
             Some(ServiceSubject::SendUser { service: billing, user: bob })
         );
-        for bad in ["natter.send.billing.user", "natter.send.billing.user.bob.x", "natter.send.a*b.user.bob", "x"] {
+        let asks = ServiceSubject::Do { service: UserId::new("billing").unwrap(), op: "history".into() };
+        assert_eq!(ServiceSubject::parse("natter.do.billing.history"), Some(asks));
+        for bad in [
+            "natter.do.billing",
+            "natter.do.billing.history.x",
+            "natter.send.billing.user",
+            "natter.send.billing.user.bob.x",
+            "natter.send.a*b.user.bob",
+            "x",
+        ] {
             assert_eq!(ServiceSubject::parse(bad), None, "{bad}");
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Map, Value};
 
-use super::{AuthError, KeyError, MIN_SECRET_BYTES, keys::shared_secrets, user_id};
+use super::{AuthError, KeyError, MIN_SECRET_BYTES, SERVICE_SCOPE, keys::shared_secrets, user_id};
 use crate::{
     config::{Auth, Secret, UserEncoding},
     model::{UserId, now_millis},
@@ -61,16 +61,27 @@ impl Minter {
     /// # Errors
     /// [`AuthError::NotEscaped`] where ids are escaped and `user` cannot be one.
     pub fn mint(&self, user: &UserId, ttl: Duration) -> Result<String, AuthError> {
-        let now = now_millis() / 1000;
         let id = match self.encoding {
             UserEncoding::Plain => user.as_str().to_owned(),
             UserEncoding::Escaped => user_id::unescape(user).ok_or_else(|| AuthError::NotEscaped(user.clone()))?,
         };
-        let mut claims = Map::from_iter([
-            (self.claim.clone(), Value::from(id)),
-            ("iat".to_owned(), now.into()),
-            ("exp".to_owned(), now.saturating_add(ttl.as_secs()).into()),
-        ]);
+        self.signed([(self.claim.clone(), Value::from(id))], ttl)
+    }
+
+    /// A token for a service, valid from now for `ttl`.
+    ///
+    /// # Errors
+    /// None that a good secret has.
+    pub fn mint_service(&self, service: &UserId, ttl: Duration) -> Result<String, AuthError> {
+        let named = [("sub", service.as_str()), ("scope", SERVICE_SCOPE)];
+        self.signed(named.map(|(claim, value)| (claim.to_owned(), Value::from(value))), ttl)
+    }
+
+    fn signed<const N: usize>(&self, named: [(String, Value); N], ttl: Duration) -> Result<String, AuthError> {
+        let now = now_millis() / 1000;
+        let times = [("iat", now), ("exp", now.saturating_add(ttl.as_secs()))];
+        let mut claims = Map::from_iter(named);
+        claims.extend(times.map(|(claim, secs)| (claim.to_owned(), Value::from(secs))));
         for (name, value) in [("aud", &self.audience), ("iss", &self.issuer)] {
             claims.extend(value.as_deref().map(|value| (name.to_owned(), value.into())));
         }

@@ -1,8 +1,8 @@
 //! Who a connection belongs to: tokens, the keys they are verified with, and how to make them without an identity
 //! provider.
 //!
-//! [`Verifier`] is called by the gateway for `hello` and for token refreshes, [`Minter`] and [`dev_secret`] by
-//! `natter token` and `natter dev`.
+//! [`Verifier`] is called by the gateway for `hello` and for token refreshes and by the HTTP API for
+//! services, [`Minter`] and [`dev_secret`] by `natter token` and `natter dev`.
 
 mod fetch;
 mod keys;
@@ -17,7 +17,7 @@ pub use keys::{KeyError, read_secret};
 pub use mint::Minter;
 pub use remote::{FETCH_EVERY, FETCH_TIMEOUT, LOGIN_WAIT};
 pub use secret_file::{DEV_SECRET_FILE, dev_secret, dev_secret_path};
-pub use verifier::{Claims, Verifier};
+pub use verifier::{Claims, SERVICE_SCOPE, ServiceClaims, Verifier};
 
 use crate::model::{MAX_NAME, NameError, UserId};
 
@@ -60,6 +60,19 @@ pub enum AuthError {
         #[source]
         reason: NameError,
     },
+    /// A user's token where a service's is needed.
+    #[error("a user's token: a service's has the scope {SERVICE_SCOPE:?} (natter token --service)")]
+    NotService,
+    /// A service's token names no service.
+    #[error("the claim \"sub\" is not the name of a service: it {reason}")]
+    BadService {
+        /// What is wrong with it.
+        #[source]
+        reason: NameError,
+    },
+    /// A service's token where a user's is needed.
+    #[error("a service's token (scope {SERVICE_SCOPE:?}): a user's is needed")]
+    NotUser,
     /// Its id becomes too long when its other characters are escaped.
     #[error(
         "the claim {claim:?} is too long for a user id: escaped (auth.user_encoding), it has {len} characters, \

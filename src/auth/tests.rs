@@ -385,6 +385,41 @@ fn what_is_minted_is_taken() {
 }
 
 #[test]
+fn a_services_token_is_no_users_and_a_users_is_no_services() {
+    let auth = Auth { user_encoding: UserEncoding::Escaped, audience: vec!["chat".into()], ..by_secret() };
+    let verifier = Verifier::from_config(&auth).unwrap();
+    let (shop, ttl) = (UserId::new("web_shop").unwrap(), Duration::from_secs(60));
+    let token = Minter::from_config(&auth).unwrap().mint_service(&shop, ttl).unwrap();
+    let claims = verifier.verify_service(&token).unwrap();
+    // A service's name stands in the token as it is, whatever users' ids are.
+    assert!(claims.service == shop && claims.exp.abs_diff(now() + 60) < 5, "{claims:?}");
+    assert!(matches!(verifier.verify(&token), Err(AuthError::NotUser)));
+    for (claims, service) in [
+        (with("scope", json!("natter:service")), true),
+        (with("scope", json!("read natter:service write")), true),
+        (with("scope", json!(["read", "natter:service"])), true),
+        (with("scope", json!("natter:services")), false),
+        (with("scope", json!("xnatter:service")), false),
+        (with("scope", json!({"natter:service": true})), false),
+        (good(), false),
+    ] {
+        let (token, plain) = (hs256(&claims), Verifier::from_config(&by_secret()).unwrap());
+        assert_eq!(plain.verify(&token).is_ok(), !service, "{claims}");
+        match plain.verify_service(&token) {
+            Ok(found) => assert!(service && found.service.as_str() == "alice", "{claims}"),
+            Err(refused) => assert!(!service && matches!(refused, AuthError::NotService), "{claims}: {refused}"),
+        }
+    }
+    let mut late = with("scope", json!("natter:service"));
+    late["exp"] = json!(now() - 600);
+    let plain = Verifier::from_config(&by_secret()).unwrap();
+    assert!(matches!(plain.verify_service(&hs256(&late)), Err(AuthError::Expired)));
+    let mut nameless = with("scope", json!("natter:service"));
+    nameless["sub"] = json!("a b");
+    assert!(matches!(plain.verify_service(&hs256(&nameless)), Err(AuthError::BadService { .. })));
+}
+
+#[test]
 fn a_secret_file_is_taken_without_its_line_end() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("secret");

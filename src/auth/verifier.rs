@@ -31,6 +31,18 @@ pub struct Claims {
     pub exp: u64,
 }
 
+/// What a valid token of a service says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceClaims {
+    /// From `sub`.
+    pub service: UserId,
+    /// From `exp`: seconds since 1970 UTC, without the leeway.
+    pub exp: u64,
+}
+
+/// The scope (RFC 8693) that makes a token a service's, and no user's.
+pub const SERVICE_SCOPE: &str = "natter:service";
+
 /// The claims; the library checks the others. Any JSON value is accepted here, so that a wrong type is reported as a
 /// wrong claim and not as a malformed token.
 type RawClaims = serde_json::Map<String, Value>;
@@ -80,11 +92,27 @@ impl Verifier {
         Ok(verifier)
     }
 
-    /// Verifies a token: its signature, its times and its claims.
+    /// Verifies a user's token: its signature, its times and its claims.
     ///
     /// # Errors
     /// [`AuthError::Expired`] if nothing else is wrong; otherwise what is.
     pub fn verify(&self, token: &str) -> Result<Claims, AuthError> {
+        self.verified(token, |raw| user_claims(raw, &self.rules))
+    }
+
+    /// Verifies a service's token: the same keys and rules, but its name is always `sub`, as it is.
+    ///
+    /// # Errors
+    /// As for a user's; [`AuthError::NotService`] for that.
+    pub fn verify_service(&self, token: &str) -> Result<ServiceClaims, AuthError> {
+        self.verified(token, service_claims)
+    }
+
+    fn verified<T>(
+        &self,
+        token: &str,
+        claims: impl FnOnce(&RawClaims) -> Result<T, AuthError>,
+    ) -> Result<T, AuthError> {
         if token.is_empty() || token.len() > MAX_TOKEN_BYTES {
             return Err(AuthError::Length(token.len()));
         }
@@ -97,7 +125,10 @@ impl Verifier {
         let mut refused = AuthError::UnknownKey;
         for key in keys.filter(|key| fits(key, &header)) {
             match jsonwebtoken::decode::<RawClaims>(token, &key.decoding, &validation(&self.rules, key)) {
-                Ok(data) => return claims(&data.claims, &self.rules),
+                Ok(data) => {
+                    only_one_issuer(&data.claims)?;
+                    return claims(&data.claims);
+                }
                 // Another key of the same kind may fit: there are two while keys are being rotated.
                 Err(e) if *e.kind() == ErrorKind::InvalidSignature => refused = AuthError::Signature,
                 Err(e) => return Err(auth_error(e.kind())),
@@ -108,7 +139,7 @@ impl Verifier {
 
     /// Whether the token may be signed with a key that `auth.jwks_url` has by now: [`Verifier::fetch_again`] tells.
     pub fn lacks_key(&self, token: &str) -> bool {
-        self.remote.is_some() && matches!(self.verify(token), Err(AuthError::UnknownKey))
+        self.remote.is_some() && matches!(self.verified(token, |_| Ok(())), Err(AuthError::UnknownKey))
     }
 
     /// Waits for the keys of `auth.jwks_url` to be fetched once more, at most [`super::LOGIN_WAIT`].
@@ -148,17 +179,44 @@ fn validation(config: &Auth, key: &Key) -> Validation {
     validation
 }
 
-fn claims(raw: &RawClaims, rules: &Auth) -> Result<Claims, AuthError> {
-    // A list would be good where any of its issuers is: an issuer is one text.
-    if raw.get("iss").is_some_and(|iss| !iss.is_string() && !iss.is_null()) {
-        return Err(AuthError::Claim("iss"));
+/// A list would be good where any of its issuers is: an issuer is one text.
+fn only_one_issuer(raw: &RawClaims) -> Result<(), AuthError> {
+    let is_text = raw.get("iss").is_none_or(|iss| iss.is_string() || iss.is_null());
+    if is_text { Ok(()) } else { Err(AuthError::Claim("iss")) }
+}
+
+/// Words between blanks, as the standard says, or a list of them, as some issuers write it.
+fn is_of_service(raw: &RawClaims) -> bool {
+    match raw.get("scope") {
+        Some(Value::String(words)) => words.split_ascii_whitespace().any(|word| word == SERVICE_SCOPE),
+        Some(Value::Array(words)) => words.iter().any(|word| word == SERVICE_SCOPE),
+        _ => false,
+    }
+}
+
+fn service_claims(raw: &RawClaims) -> Result<ServiceClaims, AuthError> {
+    if !is_of_service(raw) {
+        return Err(AuthError::NotService);
+    }
+    let name = raw.get("sub").and_then(Value::as_str).ok_or(AuthError::Claim("sub"))?;
+    let service = UserId::new(name).map_err(|reason| AuthError::BadService { reason })?;
+    Ok(ServiceClaims { service, exp: expiry(raw)? })
+}
+
+/// The standard allows fractions of a second; `as` cuts them off and saturates.
+fn expiry(raw: &RawClaims) -> Result<u64, AuthError> {
+    let secs = raw.get("exp").and_then(|exp| exp.as_u64().or_else(|| exp.as_f64().map(|f| f as u64)));
+    Ok(secs.ok_or(AuthError::Claim("exp"))?.min(MAX_EXP))
+}
+
+fn user_claims(raw: &RawClaims, rules: &Auth) -> Result<Claims, AuthError> {
+    if is_of_service(raw) {
+        return Err(AuthError::NotUser);
     }
     let claim = &rules.user_claim;
     let id = raw.get(claim).and_then(Value::as_str).ok_or_else(|| AuthError::NoUser(claim.clone()))?;
     let user = user_id::read(id, rules.user_encoding, claim)?;
-    // The standard allows fractions of a second; `as` cuts them off and saturates.
-    let secs = raw.get("exp").and_then(|exp| exp.as_u64().or_else(|| exp.as_f64().map(|f| f as u64)));
-    Ok(Claims { user, exp: secs.ok_or(AuthError::Claim("exp"))?.min(MAX_EXP) })
+    Ok(Claims { user, exp: expiry(raw)? })
 }
 
 fn auth_error(kind: &ErrorKind) -> AuthError {

@@ -17,7 +17,7 @@ use crate::{
     metrics::{Metrics, StoreOp},
     model::UserId,
     overload::{Class, Overload, cost},
-    store::{People, StoreError, StoreResult, Tie},
+    store::{People, StoreError, StoreResult, Tie, is_served},
 };
 
 /// Users whose blocks are remembered, about.
@@ -118,13 +118,23 @@ impl Blocks {
     pub async fn stand_of(&self, user: &UserId, other: &UserId) -> StoreResult<Stand> {
         let (told, answer) = oneshot::channel();
         self.stand(user, other, move |stand| drop(told.send(stand)));
-        answer.await.unwrap_or_else(|_| Err(StoreError::unavailable("the blocks could not be read")))
+        answer.await.unwrap_or_else(unread)
     }
 
     /// Calls `then` with all blocks of a user.
     pub fn ties(&self, user: &UserId, then: impl FnOnce(StoreResult<Arc<Ties>>) + Send + 'static) {
         let (inner, of) = (self.0.clone(), user.clone());
         self.0.users.get(user, &self.0.tasks, move || inner.clone().read_ties(of.clone()), then);
+    }
+
+    /// The same for whoever can wait.
+    ///
+    /// # Errors
+    /// When the store did not say.
+    pub async fn ties_of(&self, user: &UserId) -> StoreResult<Arc<Ties>> {
+        let (told, answer) = oneshot::channel();
+        self.ties(user, move |ties| drop(told.send(ties)));
+        answer.await.unwrap_or_else(unread)
     }
 
     /// One of the two has blocked the other, or unblocked: what is known of them is read again.
@@ -141,6 +151,10 @@ impl Blocks {
         self.0.tasks.wait().await;
         self.0.tasks.reopen();
     }
+}
+
+fn unread<T>(_: oneshot::error::RecvError) -> StoreResult<T> {
+    Err(StoreError::unavailable("the blocks could not be read"))
 }
 
 impl Inner {
@@ -183,7 +197,7 @@ impl Inner {
         let turn = turn.map_err(StoreError::unavailable)?;
         let read = read.await;
         let rows = read.as_ref().map_or(0, |(_, rows)| *rows);
-        turn.end(cost(rows.max(1), 0), !matches!(read, Err(StoreError::Unavailable(_))));
+        turn.end(cost(rows.max(1), 0), is_served(&read));
         if read.is_err() {
             self.metrics.store_errors.of(StoreOp::Blocks).inc();
         }

@@ -14,6 +14,7 @@ use tokio::sync::broadcast;
 pub use self::options::{NatsAuth, NatsOptions, NatsTls};
 use crate::{config::NatsLink, metrics::Metrics, subject::Subject};
 
+pub mod cells;
 pub mod claim;
 pub mod link;
 pub mod nats;

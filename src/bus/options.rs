@@ -133,10 +133,10 @@ impl fmt::Debug for NatsAuth {
 }
 
 impl NatsOptions {
-    /// Options for the node `node`, as `[nats]` of the configuration says.
+    /// Options for the node `node`, as `[nats]` of the configuration says; for the first of several cells.
     pub fn from_config(node: &str, nats: &Nats) -> Self {
         Self {
-            urls: nats.urls.clone(),
+            urls: nats.cells.first().unwrap_or(&nats.urls).clone(),
             node: node.to_owned(),
             auth: NatsAuth::from_config(nats),
             tls: NatsTls {

@@ -1,131 +1,120 @@
 //! `natter bench`: puts load on a running mesh, and checks whether it kept its promises.
 //!
-//! It uses pairs of users that exist for this run only: `a<i>` writes to `b<i>`, each on its own connection. A message
-//! carries its number and the time it was due, so that the receiving side alone can measure latency and detect loss,
-//! duplicates and wrong order. The bench shares its machine with what it measures, so it runs on one thread and reads
-//! and writes many frames per system call; its own cost is in the report.
+//! Each scenario is a module here with its `Args`, and `run`, which makes a report; to add one: the module, a variant of
+//! [`Scenario`], and an arm in `Scenario::run`. The users of a run exist for it only. A message carries its number and the
+//! time it was due, so that the receiving side alone can measure latency and detect loss, duplicates and wrong order. The
+//! bench shares its machine with what it measures, so it runs on one thread and reads and writes many frames per system
+//! call; its own cost is in the report.
 
+mod cold;
+mod counters;
+mod dm;
 mod drive;
+mod floor;
+mod html;
 mod idle;
 mod lane;
 mod limits;
 mod link;
+mod load_report;
+mod logins;
+mod mixed;
+mod offline;
+mod options;
 mod pace;
+mod pairs;
 mod payload;
+mod person;
 mod plan;
+mod plot;
 mod presence;
 mod processes;
+mod progress;
 mod receiver;
 mod report;
 mod room;
 mod run_state;
 mod sender;
+mod series;
+mod shares;
 mod stats;
+mod storm;
 mod track;
+mod used;
 
-use std::{num::NonZeroU32, process::ExitCode, time::Duration};
+use std::{process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
+use clap::{Parser, Subcommand};
 
-use super::{Global, identity::Trust, print, signing::Signing};
-use crate::{auth::Minter, config::Http, protocol::Encoding};
+use self::{options::Common, plan::Setup, report::Report};
+use super::{Global, print};
 
 /// Arguments of `natter bench`.
 #[derive(Debug, Clone, clap::Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = EXAMPLES, disable_help_subcommand = true)]
 pub(super) struct Args {
-    /// The nodes' addresses: senders connect to the first half, receivers to the second
-    #[arg(long, value_name = "URL", value_delimiter = ',', default_values_t = dev_nodes())]
-    url: Vec<String>,
+    #[command(subcommand)]
+    scenario: Option<Scenario>,
     #[command(flatten)]
-    trust: Trust,
-    /// Swap the sides of every second pair, so that all nodes have senders and receivers
-    #[arg(long)]
-    mixed: bool,
-    #[command(flatten)]
-    signing: Signing,
-    /// Pairs of users: one writes to the other
-    #[arg(long, value_name = "N", default_value = "50")]
-    pairs: NonZeroU32,
-    /// Closed loop: each sender keeps N messages unanswered, and sends the next when an answer comes
-    #[arg(long, value_name = "N", default_value = "8", conflicts_with = "rate")]
-    in_flight: NonZeroU32,
-    /// Open loop: messages per second in total, whatever the answers; latency counts from when a message was due
-    #[arg(long, value_name = "R")]
-    rate: Option<NonZeroU32>,
-    /// Seconds to measure
-    #[arg(long, value_name = "SECS", default_value_t = 10)]
-    duration: u64,
-    /// Seconds of warm-up before measuring
-    #[arg(long, value_name = "SECS", default_value_t = 2)]
-    warmup: u64,
-    /// Seconds to wait afterwards for what is still on its way; what has not arrived by then is lost
-    #[arg(long, value_name = "SECS", default_value_t = 10)]
-    drain: u64,
-    /// Size of a body in bytes, at least 32
-    #[arg(long, value_name = "BYTES", default_value_t = 200)]
-    body: usize,
-    /// Encoding of frames
-    #[arg(long, value_enum, default_value_t = Wire::Json)]
-    encoding: Wire,
-    /// Report CPU time and memory of these processes
-    #[arg(long, value_name = "PID", value_delimiter = ',')]
-    pids: Vec<u32>,
-    /// The same for this process and everything it has started
-    #[arg(long, value_name = "PID")]
-    pid_of_children: Option<u32>,
-    /// One room of N members, on all nodes, instead of pairs: the first --pairs of them write to all
-    #[arg(long, value_name = "N", conflicts_with_all = ["idle", "mixed"])]
-    room: Option<NonZeroU32>,
-    /// Open N idle connections and report what each costs; sends no messages
-    #[arg(long, value_name = "N")]
-    idle: Option<NonZeroU32>,
-    /// Have N users come, stay and go, of whom some are watched, and report what is published for it; sends no messages.
-    /// The nodes need presence.everybody
-    #[arg(long, value_name = "N", conflicts_with = "idle")]
-    presence: Option<NonZeroU32>,
-    /// How many of them are watched
-    #[arg(long, value_name = "N", default_value_t = 100, requires = "presence")]
-    watched: u32,
-    /// Print the report as JSON
-    #[arg(long)]
-    json: bool,
+    common: Common,
 }
 
 const EXAMPLES: &str = "\
 Examples:
-  natter bench                                     beside a running natter dev
-  natter bench --rate 2000 --duration 30           latency at a steady 2,000 messages per second
-  natter bench --pairs 200 --in-flight 32 --encoding msgpack --pid-of-children $(pidof -s natter)
-  natter bench --room 2000 --pairs 4 --in-flight 1 a message to a room of 2,000, again and again
-  natter bench --idle 10000 --pid-of-children $(pidof -s natter) --json
-  NATTER_PRESENCE__EVERYBODY=true natter dev       and beside it:
-  natter bench --presence 10000 --watched 100
-  natter bench --url ws://10.0.0.1:8080/v1/ws,ws://10.0.0.2:8080/v1/ws --secret-file hs256.secret";
+  natter bench                                     direct messages, beside a running natter dev
+  natter bench dm --rate 2000 --html report.html   a page with plots
+  natter bench room --members 2000                 one room
+  natter bench idle --users 10000 --pid-of-children $(pidof -s natter)
+  natter bench storm --users 1000                  all connections cut at once
 
-/// The two nodes of `natter dev`.
-fn dev_nodes() -> [String; 2] {
-    let first = Http::default();
-    let mut second = first.clone();
-    second.listen.set_port(first.listen.port() + 1);
-    [first, second].map(|http| http.ws_url())
+natter bench <SCENARIO> --help shows what each can do. Every run ends by itself; the exit code is 1
+when a message was lost, doubled or out of order.";
+
+#[derive(Debug, Clone, Subcommand)]
+#[command(subcommand_value_name = "SCENARIO", subcommand_help_heading = "Scenarios")]
+enum Scenario {
+    /// Direct messages between pairs of users; this one when none is named
+    Dm(dm::Args),
+    /// Messages to one room
+    Room(room::Args),
+    /// What an idle connection costs
+    Idle(idle::Args),
+    /// Users come back to what they missed
+    Offline(offline::Args),
+    /// All connections are cut at once, and all users come back
+    Storm(storm::Args),
+    /// Few connections and many conversations, each written to rarely
+    Cold(cold::Args),
+    /// What people do on a day, all at once
+    Mixed(mixed::Args),
+    /// Users who come and go, and are watched: what is published for it
+    Presence(presence::Args),
 }
 
-/// Encoding of frames.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Wire {
-    /// Text frames.
-    Json,
-    /// Binary frames.
-    Msgpack,
+/// A scenario's arguments as if none were given.
+#[derive(Debug, Parser)]
+struct Defaults {
+    #[command(flatten)]
+    dm: dm::Args,
 }
 
-impl From<Wire> for Encoding {
-    fn from(wire: Wire) -> Self {
-        match wire {
-            Wire::Json => Self::Json,
-            Wire::Msgpack => Self::MsgPack,
-        }
+impl Scenario {
+    fn usual() -> anyhow::Result<Self> {
+        Ok(Self::Dm(Defaults::try_parse_from(["dm"])?.dm))
+    }
+
+    async fn run(self, setup: &Setup) -> anyhow::Result<Box<dyn Report>> {
+        Ok(match self {
+            Self::Dm(args) => Box::new(dm::run(args, setup).await?),
+            Self::Room(args) => room::run(args, setup).await?,
+            Self::Idle(args) => Box::new(idle::run(args, setup).await?),
+            Self::Offline(args) => Box::new(offline::run(args, setup).await?),
+            Self::Storm(args) => Box::new(storm::run(args, setup).await?),
+            Self::Cold(args) => Box::new(cold::run(args, setup).await?),
+            Self::Mixed(args) => Box::new(mixed::run(args, setup).await?),
+            Self::Presence(args) => Box::new(presence::run(args, setup).await?),
+        })
     }
 }
 
@@ -134,26 +123,71 @@ impl From<Wire> for Encoding {
 /// # Errors
 /// When nothing could be measured.
 pub(super) async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
-    let minter = Minter::from_config(&args.signing.auth(&global.load()?.config)?)?;
-    let plan = plan::Plan::new(&args, minter)?;
-    let (idle, json) = (args.idle, args.json);
-    let (presence, watched) = (args.presence, args.watched as usize);
+    let scenario = args.scenario.map_or_else(Scenario::usual, Ok)?;
+    // What is wrong with the files is said before minutes are spent.
+    let page = html::Page::new(&args.common)?;
+    let setup = Setup { common: args.common, global: global.clone() };
     // One thread costs less in total than two that wake each other.
     let bench = move || -> anyhow::Result<(String, bool)> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let local = tokio::task::LocalSet::new();
-        let report: Box<dyn report::Report> = match (idle, presence) {
-            (Some(count), _) => Box::new(local.block_on(&runtime, idle::run(plan, count.get() as usize))?),
-            (None, Some(users)) => {
-                Box::new(local.block_on(&runtime, presence::run(plan, users.get() as usize, watched))?)
-            }
-            (None, None) => Box::new(local.block_on(&runtime, drive::run(plan))?),
-        };
+        let report = tokio::task::LocalSet::new().block_on(&runtime, scenario.run(&setup))?;
         // Sockets that are still open close when the program ends.
         runtime.shutdown_timeout(Duration::from_millis(100));
-        Ok((if json { report.json()? } else { report.table() }, report.good()))
+        let outline = report.outline();
+        if let Some(page) = page {
+            page.write(&outline)?;
+        }
+        Ok((if setup.common.json { report.json()? } else { report.table() }, outline.good))
     };
     let (text, good) = tokio::task::spawn_blocking(bench).await.context("the bench failed")??;
     print(&text)?;
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Args as _, Command};
+
+    use super::*;
+
+    #[test]
+    fn every_scenario_shows_examples_of_itself() {
+        let mut bench = Args::augment_args(Command::new("bench"));
+        for scenario in bench.get_subcommands_mut() {
+            let name = scenario.get_name().to_owned();
+            assert!(scenario.get_about().is_some(), "{name} has no description");
+            let help = scenario.render_help().to_string();
+            let examples = help.split("Examples:").nth(1).unwrap_or_default();
+            assert!(examples.contains(&format!("natter bench {name}")), "{name} shows no example");
+        }
+    }
+
+    /// What a help shows, up to the words that explain it, and what README.md shows.
+    #[test]
+    fn every_example_is_a_command() {
+        #[derive(Debug, Parser)]
+        struct Bench {
+            #[command(flatten)]
+            _args: Args,
+        }
+
+        let mut bench = Args::augment_args(Command::new("bench"));
+        let mut text = bench.render_help().to_string();
+        bench.get_subcommands_mut().for_each(|scenario| text += &scenario.render_help().to_string());
+        let help = text.lines().map(|line| line.trim().split("  ").next().unwrap_or_default());
+        let readme = include_str!("../../README.md").lines().map(|line| line.split(" #").next().unwrap_or_default());
+        let examples: Vec<&str> =
+            help.chain(readme).filter(|line| line.starts_with("natter bench") && !line.contains('<')).collect();
+        assert!(examples.len() > 30, "{examples:?}");
+        for example in examples {
+            let command = example.split(" >").next().unwrap_or_default().replace("$(pidof -s natter)", "1");
+            let words = command.split_whitespace().skip(1);
+            assert!(Bench::try_parse_from(words).is_ok(), "{example}");
+        }
+    }
+
+    #[test]
+    fn none_is_direct_messages() {
+        assert!(matches!(Scenario::usual(), Ok(Scenario::Dm(_))));
+    }
 }

@@ -36,6 +36,10 @@ use crate::{
     store::Store,
 };
 
+/// The service that may come in: over NATS with the account of `nats/services/billing.conf`, and over HTTP.
+pub(super) const BILLING: &str = "billing";
+/// What lets it.
+const BILLING_HTTP: &str = "services.billing.http";
 /// The variable with the password of the service `billing`, the same as in `.env` of docker compose.
 const BILLING_PASSWORD: &str = "NATTER_BILLING_PASSWORD";
 
@@ -116,12 +120,14 @@ pub(super) async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode>
         None => start_processes(&config, &args, global).await?,
     };
     let note = leave_note(&config, &infos);
+    let minter = Minter::from_config(&config.auth)?;
+    let service = Service::billing(&nats, &minter, &infos[0].http)?;
     let ready = Ready {
         nodes: infos,
         nats: nats.client_url(),
         data: config.store.embedded.data_dir.clone(),
-        tokens: Tokens::new(&Minter::from_config(&config.auth)?)?,
-        service: Service::billing(&nats),
+        tokens: Tokens::new(&minter)?,
+        service,
         changed,
     };
     if args.json {
@@ -188,6 +194,10 @@ fn compose(loaded: &mut Loaded, nats: &NatsServer) -> anyhow::Result<BTreeMap<&'
     config.nats.urls = vec![ServerUrl::new(nats.client_url())];
     config.nats.user = Some("node".to_owned());
     config.nats.password = Some(Secret::new(nats.passwords().node.clone()));
+    if !loaded.origins.contains_key(BILLING_HTTP) {
+        config.services.entry(UserId::new(BILLING).context("the service's name")?).or_default().http = true;
+        changed.insert(BILLING_HTTP, true.into());
+    }
     changed.insert("nats.urls", nats.client_url().into());
     changed.insert("nats.user", "node".into());
     if !["limits.sends_per_sec", "limits.send_burst"].iter().any(|key| loaded.origins.contains_key(*key)) {

@@ -21,6 +21,7 @@ use clap::{Parser, Subcommand, error::ErrorKind};
 
 use crate::config::{Config, ConfigErrors, Loaded, Sources};
 
+mod about;
 mod backup;
 mod bench;
 mod config;
@@ -130,6 +131,12 @@ enum Command {
     Token(token::Args),
     /// Send a message, or one for each line of standard input
     Send(send::Args),
+    /// Change what a message says
+    Edit(about::Edit),
+    /// Delete a message
+    Delete(about::Delete),
+    /// React to a message, or take a reaction back
+    React(about::React),
     /// Print messages as they arrive, after those that were missed
     Tail(tail::Args),
     /// Print a conversation's log, or a part of it
@@ -160,6 +167,9 @@ impl Command {
             Self::Health(args) => health::run(args, global).await,
             Self::Token(args) => token::run(args, global).await,
             Self::Send(args) => send::run(args, global).await,
+            Self::Edit(args) => about::edit(args, global).await,
+            Self::Delete(args) => about::delete(args, global).await,
+            Self::React(args) => about::react(args, global).await,
             Self::Tail(args) => tail::run(args, global).await,
             Self::History(args) => history::run(args, global).await,
             Self::Conversations(args) => conversations::run(args, global).await,

@@ -10,7 +10,7 @@ use crate::{
     client::{Client, ClientOptions, NewRoom, RequestError},
     model::{
         RoomId, UserId,
-        room::{Reach, Role, Topic},
+        room::{Lifetime, Reach, Role, Topic},
     },
     protocol::ask::{RoomChanged, RoomLog, RoomMember, RoomView},
 };
@@ -38,6 +38,7 @@ Examples:
   natter rooms join lobby --user bob && natter send --user bob --to '#lobby' hello
   natter rooms invite board carol --user alice
   natter rooms role lobby bob moderator --user alice
+  natter rooms lifetime lobby 86400 --user alice      messages last a day from now on
   natter rooms members lobby --json --user alice | jq -r .user";
 
 #[derive(Debug, Subcommand)]
@@ -68,6 +69,9 @@ enum What {
         /// Members may read all of the log, not only what follows their join
         #[arg(long)]
         all_history: bool,
+        /// Messages last no longer than so many seconds
+        #[arg(long, value_name = "SECS")]
+        lifetime: Option<Lifetime>,
     },
     /// Enter a room that is public, or to which the user is invited
     Join {
@@ -113,6 +117,14 @@ enum What {
         /// What it is about from now on
         topic: Option<Topic>,
     },
+    /// Say how long messages last from now on, or that they stay
+    Lifetime {
+        /// The room's name
+        room: RoomId,
+        /// At most so long
+        #[arg(value_name = "SECS")]
+        lifetime: Option<Lifetime>,
+    },
 }
 
 fn role(text: &str) -> Result<Role, String> {
@@ -144,9 +156,9 @@ impl What {
             Self::List => return rooms(&all_rooms(client).await?, json),
             Self::Show { room } => return rooms(&[client.room(&room).await?], json),
             Self::Members { room } => return members(&all_members(client, &room).await?, json),
-            Self::Create { room, topic, public, all_history } => {
+            Self::Create { room, topic, public, all_history, lifetime } => {
                 let history = if all_history { Reach::All } else { Reach::Join };
-                client.create_room(NewRoom { room, topic, public, history }).await
+                client.create_room(NewRoom { room, topic, public, history, lifetime }).await
             }
             Self::Join { room } => client.join_room(&room).await,
             Self::Leave { room } => client.leave_room(&room).await,
@@ -154,6 +166,7 @@ impl What {
             Self::Kick { room, whom } => client.kick(&room, &whom).await,
             Self::Role { room, whom, role } => client.set_role(&room, &whom, role).await,
             Self::Topic { room, topic } => client.set_topic(&room, topic).await,
+            Self::Lifetime { room, lifetime } => client.set_lifetime(&room, lifetime).await,
         };
         told(&changed?, json)
     }

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::{Global, identity::Identity, print};
 use crate::{
     client::{Client, ClientOptions, SentInfo},
-    model::{Seq, UserId, wide_integer},
+    model::{Cid, Seq, UserId, room::Lifetime, wide_integer},
     protocol::{Body, ask::SendOptions},
 };
 
@@ -34,7 +34,7 @@ pub(super) struct Args {
     mentions: Vec<UserId>,
     /// After so many seconds nobody is shown the message any more
     #[arg(long, value_name = "SECS")]
-    expires: Option<u64>,
+    expires: Option<Lifetime>,
     /// The text is JSON: an object, a number …
     #[arg(long)]
     json_body: bool,
@@ -96,7 +96,7 @@ impl Args {
         let sending = async {
             let (reply_to, mentions, expires) = (self.reply_to, self.mentions.clone(), self.expires);
             let options = SendOptions { reply_to, mentions, expires };
-            let cid = self.cid.clone().unwrap_or_else(|| format!("{:032x}", rand::random::<u128>()));
+            let cid = self.cid.clone().unwrap_or_else(|| Cid::fresh().to_string());
             client.send_with(&self.to, &cid, body, options).await
         };
         let sent = tokio::time::timeout(Duration::from_secs(self.timeout), sending);

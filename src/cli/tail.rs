@@ -13,7 +13,7 @@ use super::{
 use crate::{
     client::{Client, ClientOptions, Event},
     model::{
-        ConvId, Kind, Reacted, Reacting, Seq,
+        ConvId, Kind, Reacted, Reacting, RoomId, Seq,
         room::{Change, Role},
     },
     protocol::{HistoryFrom, Message},
@@ -31,7 +31,10 @@ pub(super) struct Args {
     /// Print one JSON object per line
     #[arg(long)]
     json: bool,
-    /// Print all conversations from their first message
+    /// Only of this room; what comes elsewhere is left for another time
+    #[arg(long, value_name = "ROOM")]
+    room: Option<RoomId>,
+    /// Print all conversations, or the room, from the first message
     #[arg(long)]
     from_start: bool,
     /// End when everything missed has been printed
@@ -46,6 +49,7 @@ const EXAMPLES: &str = "\
 Examples:
   natter tail --user bob                     beside a running natter dev; Ctrl-C ends it
   natter tail --user bob --once --json       what was missed, for a script
+  natter tail --user bob --room lobby        one room, and nothing else
   natter tail --user bob --device archive --from-start --json >> bob.jsonl";
 
 /// The page size for reading history.
@@ -109,6 +113,9 @@ impl Tail {
     }
 
     async fn on_message(&mut self, message: Message) -> anyhow::Result<()> {
+        if self.args.room.as_ref().is_some_and(|room| message.conv != ConvId::room(room)) {
+            return Ok(());
+        }
         if self.printed.get(&message.conv).is_none_or(|printed| *printed < message.seq) {
             self.show(&message)?;
         }
@@ -118,6 +125,9 @@ impl Tail {
     }
 
     async fn all_logs(&mut self) -> anyhow::Result<()> {
+        if let Some(room) = &self.args.room {
+            return self.log_of(ConvId::room(room)).await;
+        }
         let mut after = None;
         loop {
             let page = self.client.conversations(after, 100).await?;
@@ -229,6 +239,8 @@ fn happened(change: &Change) -> String {
         }
         Change::Topic { topic: Some(topic) } => format!("set the topic: {topic}"),
         Change::Topic { topic: None } => "removed the topic".into(),
+        Change::Lifetime { lifetime: Some(lifetime) } => format!("lets messages last {} s", lifetime.secs()),
+        Change::Lifetime { lifetime: None } => "lets messages stay".into(),
     }
 }
 

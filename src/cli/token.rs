@@ -3,7 +3,7 @@
 use std::{process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Global, print, signing::Signing};
 use crate::{
@@ -16,7 +16,11 @@ use crate::{
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
     /// The user it is for
-    user: UserId,
+    #[arg(required_unless_present = "service")]
+    user: Option<UserId>,
+    /// Make one for a service instead, which asks over HTTP with it
+    #[arg(long, value_name = "NAME", conflicts_with = "user")]
+    service: Option<UserId>,
     #[command(flatten)]
     signing: Signing,
     /// How long it is valid: 90s, 15m, 12h, 30d
@@ -32,7 +36,8 @@ Examples:
   natter token alice                               for a node started by natter dev in this folder
   natter token alice --ttl 1h --data /srv/natter   the same with another data folder
   natter token alice --secret-file /etc/natter/hs256.secret
-  natter --config /etc/natter.toml token alice --json";
+  natter --config /etc/natter.toml token alice --json
+  natter token --service billing --ttl 90d         for the HTTP API (services.billing.http)";
 
 /// Runs the command.
 ///
@@ -40,15 +45,33 @@ Examples:
 /// When the configuration is faulty or there is no secret to sign with.
 pub(super) async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     let auth = args.signing.auth(&global.load()?.config)?;
-    let token = Minter::from_config(&auth)?.mint(&args.user, args.ttl)?;
+    let (minter, verifier) = (Minter::from_config(&auth)?, Verifier::from_config(&auth)?);
+    // Read back, not computed again: this is what a node will see.
+    let refused = "the token would be refused";
+    let (token, seen) = match (&args.service, &args.user) {
+        (Some(service), _) => {
+            let token = minter.mint_service(service, args.ttl)?;
+            let claims = verifier.verify_service(&token).context(refused)?;
+            (token, json!({ "service": claims.service, "exp": claims.exp }))
+        }
+        (None, Some(user)) => {
+            let token = minter.mint(user, args.ttl)?;
+            let claims = verifier.verify(&token).context(refused)?;
+            (token, json!({ "user": claims.user, "exp": claims.exp }))
+        }
+        (None, None) => anyhow::bail!("name a user, or a service with --service"),
+    };
     if args.json {
-        // Read back, not computed again: this is what a node will see.
-        let claims = Verifier::from_config(&auth)?.verify(&token).context("the token would be refused")?;
-        print(&json!({ "token": token, "user": claims.user, "exp": claims.exp }).to_string())?;
+        print(&with_token(seen, token).to_string())?
     } else {
-        print(&token)?;
+        print(&token)?
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn with_token(mut seen: Value, token: String) -> Value {
+    seen["token"] = token.into();
+    seen
 }
 
 fn parse_ttl(text: &str) -> Result<Duration, String> {

@@ -3,7 +3,7 @@
 
 use super::{
     Client, HistoryPage, RequestError, SentInfo,
-    handle::{fresh_cid, mismatch},
+    handle::mismatch,
     requests::{Call, Reply},
 };
 use crate::{
@@ -61,7 +61,7 @@ impl Client {
     }
 
     async fn about(&self, conv: &ConvId, re: Seq, what: Say) -> Result<SentInfo, RequestError> {
-        let cid = Cid::new(&fresh_cid()).map_err(|error| RequestError::Name { field: "cid", error })?;
+        let cid = Cid::fresh();
         match self.ask(Call::About(About { conv: conv.clone(), re, cid, what })).await? {
             Reply::Sent(info) => Ok(info),
             other => Err(mismatch(&other)),

@@ -72,7 +72,7 @@ impl Client {
     /// # Errors
     /// Why it was refused, or that the client is closed.
     pub async fn send(&self, to: &str, body: Body) -> Result<SentInfo, RequestError> {
-        self.send_with_cid(to, &fresh_cid(), body).await
+        self.send_with_cid(to, Cid::fresh().as_str(), body).await
     }
 
     /// The same with the caller's own cid: sending it again, even from another process, stores nothing twice.
@@ -230,9 +230,4 @@ impl Client {
 
 pub(super) fn mismatch(answer: &Reply) -> RequestError {
     RequestError::Closed(ConnectError::Protocol(format!("the answer is of another kind: {answer:?}")))
-}
-
-/// An id for a request that must be carried out once, however often it is sent.
-pub(super) fn fresh_cid() -> String {
-    format!("{:016x}{:08x}", rand::random::<u64>(), rand::random::<u32>())
 }

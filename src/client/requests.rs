@@ -327,9 +327,9 @@ fn write_change<T>(reference: Option<u64>, ask: &ask::ChangeRoom, write: impl Fn
     let change =
         Changing { reference, room: ask.room.as_ref().map(RoomId::as_str), cid: ask.cid.as_ref().map(Cid::as_str) };
     match &ask.change {
-        Change::Created { topic, public, history } => {
+        Change::Created { topic, public, history, lifetime } => {
             let topic = topic.as_ref().map(Topic::as_str);
-            write(&Outgoing::Create { change, topic, public: *public, history: *history })
+            write(&Outgoing::Create { change, topic, public: *public, history: *history, lifetime: *lifetime })
         }
         Change::Joined => write(&Outgoing::Join(change)),
         Change::Left => write(&Outgoing::Leave(change)),
@@ -337,5 +337,6 @@ fn write_change<T>(reference: Option<u64>, ask: &ask::ChangeRoom, write: impl Fn
         Change::Kicked { user } => write(&Outgoing::Kick { change, user: user.as_str() }),
         Change::Role { user, role } => write(&Outgoing::Role { change, user: user.as_str(), role: *role }),
         Change::Topic { topic } => write(&Outgoing::Topic { change, topic: topic.as_ref().map(Topic::as_str) }),
+        Change::Lifetime { lifetime } => write(&Outgoing::Lifetime { change, lifetime: *lifetime }),
     }
 }

@@ -3,13 +3,13 @@
 
 use super::{
     Client, RequestError,
-    handle::{fresh_cid, mismatch},
+    handle::mismatch,
     requests::{Call, Reply},
 };
 use crate::{
     model::{
         Cid, RoomId, Seq, UserId,
-        room::{Change, Reach, Role, Topic},
+        room::{Change, Lifetime, Reach, Role, Topic},
     },
     protocol::ask::{ChangeRoom, MembersPage, Readers, ReadersPage, RoomChanged, RoomView, RoomsPage},
 };
@@ -25,6 +25,8 @@ pub struct NewRoom {
     pub public: bool,
     /// Which part of its log members may read with `history`.
     pub history: Reach,
+    /// How long its messages last, where their senders do not say less.
+    pub lifetime: Option<Lifetime>,
 }
 
 impl Client {
@@ -33,8 +35,8 @@ impl Client {
     /// # Errors
     /// Why it was refused, or that the client is closed.
     pub async fn create_room(&self, new: NewRoom) -> Result<RoomChanged, RequestError> {
-        let NewRoom { room, topic, public, history } = new;
-        self.change(room, Change::Created { topic, public, history }).await
+        let NewRoom { room, topic, public, history, lifetime } = new;
+        self.change(room, Change::Created { topic, public, history, lifetime }).await
     }
 
     /// Enters a room.
@@ -85,6 +87,14 @@ impl Client {
         self.change_room(room, Change::Topic { topic }).await
     }
 
+    /// Says how long messages of a room last from now on; `None`: until their senders say.
+    ///
+    /// # Errors
+    /// Why it was refused, or that the client is closed.
+    pub async fn set_lifetime(&self, room: &RoomId, lifetime: Option<Lifetime>) -> Result<RoomChanged, RequestError> {
+        self.change_room(room, Change::Lifetime { lifetime }).await
+    }
+
     /// Any of these changes.
     ///
     /// # Errors
@@ -94,8 +104,7 @@ impl Client {
     }
 
     async fn change(&self, room: Option<RoomId>, change: Change) -> Result<RoomChanged, RequestError> {
-        let cid = Cid::new(&fresh_cid()).ok();
-        match self.ask(Call::ChangeRoom(ChangeRoom { room, cid, change })).await? {
+        match self.ask(Call::ChangeRoom(ChangeRoom { room, cid: Some(Cid::fresh()), change })).await? {
             Reply::Changed(changed) => Ok(changed),
             other => Err(mismatch(&other)),
         }

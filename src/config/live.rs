@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 
-use super::{ServiceRules, may_send_as};
+use super::{ServiceRules, may_act_for, may_send_as};
 use crate::model::UserId;
 
 /// The rules of all services, shared by all parts of a node; clones see each change.
@@ -25,5 +25,20 @@ impl Services {
     /// Whether `service` may send as `user` now.
     pub fn may_send_as(&self, service: &UserId, user: &UserId) -> bool {
         may_send_as(&self.0.read(), service, user)
+    }
+
+    /// Whether `service` may do now what `user` may.
+    pub fn may_act_for(&self, service: &UserId, user: &UserId) -> bool {
+        may_act_for(&self.0.read(), service, user)
+    }
+
+    /// How many requests a second `service` may make of a node now. 0: any.
+    pub fn requests_per_sec(&self, service: &UserId) -> u32 {
+        self.0.read().get(service).map_or(0, |rules| rules.requests_per_sec)
+    }
+
+    /// Whether `service` may ask over HTTP now.
+    pub fn may_use_http(&self, service: &UserId) -> bool {
+        self.0.read().get(service).is_some_and(|rules| rules.http)
     }
 }

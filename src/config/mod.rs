@@ -75,7 +75,14 @@ pub struct Config {
 
 /// Whether `service` may send as `user`: always under its own name, under others if `services` says so.
 pub fn may_send_as(services: &ServiceRules, service: &UserId, user: &UserId) -> bool {
-    service == user || services.get(service).is_some_and(|rules| rules.may_send_as.allows(user))
+    service == user
+        || services.get(service).is_some_and(|rules| rules.may_send_as.allows(user))
+        || may_act_for(services, service, user)
+}
+
+/// Whether `service` may do what `user` may: only if `services` says so.
+pub fn may_act_for(services: &ServiceRules, service: &UserId, user: &UserId) -> bool {
+    services.get(service).is_some_and(|rules| rules.may_act_for.allows(user))
 }
 
 /// The host's name with every character that names do not allow replaced by `-`; `node` if it has none.

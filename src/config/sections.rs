@@ -30,6 +30,9 @@ section!(
         /// The origins whose pages may open a WebSocket, such as `https://chat.example.org`. Empty: any. A token
         /// is required in any case.
         allowed_origins: Vec<String> = Vec::new(),
+        /// The origins whose pages may call the HTTP API of services, such as `https://admin.example.org`, or `*`. Empty:
+        /// none, so browsers let no page call it. A service's token is required in any case.
+        cors_origins: Vec<String> = Vec::new(),
         /// Who may show the chat page in a frame: origins such as `https://intranet.example.org`, or `self` for pages
         /// of this node. Empty: nobody, so that no other page can lay itself over this one and steal clicks.
         frame_ancestors: Vec<String> = Vec::new(),
@@ -41,7 +44,8 @@ section!(
         /// The proxies before this node, as addresses or networks such as `10.0.0.0/8`. Clients behind them are
         /// counted by the address in `X-Forwarded-For`; from anybody else that header is not believed.
         trusted_proxies: Vec<Network> = Vec::new(),
-        /// A request must have come whole, and some of the answer must have been read, within this time.
+        /// A request must have come whole, a service must have its answer, and some of it must have been read, each within
+        /// this time.
         request_timeout_secs: u64 = 10,
         /// A connection that is no WebSocket gets no further request once it is so old.
         connection_secs: u64 = 60,
@@ -70,6 +74,9 @@ section!(
     Nats {
         /// One or more servers of one cluster: `nats://host:port`, or `tls://host:port`.
         urls: Vec<ServerUrl> = vec![ServerUrl::new("nats://127.0.0.1:4222")],
+        /// Several clusters instead of `urls`, each a list of its servers: users and rooms are hashed over them. The same
+        /// list in the same order on every node; services and commands connect to the first.
+        cells: Vec<Vec<ServerUrl>> = Vec::new(),
         /// User name; needs `password`.
         user: Option<String> = None,
         /// Password of `user`.
@@ -101,6 +108,11 @@ section!(
         inbox_prefix: String = "_INBOX_node".to_owned(),
     }
 );
+
+impl Nats {
+    /// Most clusters.
+    pub const CELLS: usize = 64;
+}
 
 /// Which engine keeps the messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -244,6 +256,9 @@ section!(
         devices_per_user: u32 = 32,
         /// Most members of a room; beyond that nobody joins it.
         members_per_room: u32 = 10_000,
+        /// Push services are told of each member of a room who is away, in rooms of at most so many members; of larger ones one
+        /// event tells, and of members who are mentioned.
+        push_members: u32 = 100,
         /// Most rooms that a user may be in; beyond that the user joins no other.
         rooms_per_user: u32 = 500,
         /// Most users that one user may block.
@@ -293,6 +308,8 @@ section!(
         ack_coalesce_ms: u64 = 1_000,
         /// A message that stays unacknowledged for this long counts as undelivered, and push services are told.
         offline_after_secs: u64 = 30,
+        /// Push services are told of messages in a room no more often than this, together.
+        push_coalesce_ms: u64 = 1_000,
         /// A message that was announced and is missing in the store for this long, while the store answers, is stepped
         /// over: it was lost, and clients are told that their backlog was cut.
         hole_after_secs: u64 = 60,
@@ -378,10 +395,18 @@ impl Default for SendAs {
 }
 
 section!(
-    /// A service that speaks over NATS. Its name is part of its subjects, so the NATS servers enforce it.
+    /// A service. Over NATS its name is part of its subjects, so the NATS servers enforce it; over HTTP its token names it.
     Service {
         /// The users it may send as, or "*" for anyone. It may always send under its own name.
-        may_send_as: SendAs = SendAs::default()
+        may_send_as: SendAs = SendAs::default(),
+        /// The users for whom it may do all that they may do themselves, such as reading their conversations, or "*" for
+        /// anyone. Sending as them is part of it.
+        may_act_for: SendAs = SendAs::default(),
+        /// Requests a second, over NATS and HTTP together, that each node takes from it, and twice as many at once; one to
+        /// many users counts as so many. 0: no limit.
+        requests_per_sec: u32 = 0,
+        /// It may ask over HTTP as well, with a token of its own (`natter token --service <name>`).
+        http: bool = false,
     }
 );
 

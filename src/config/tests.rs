@@ -174,6 +174,27 @@ fn what_may_frame_the_page_cannot_break_out_of_the_header() {
 }
 
 #[test]
+fn cells_are_lists_of_servers_instead_of_one() {
+    let cells = "[[\"nats://a:1\", \"nats://b:1\"], [\"nats://u:hunter2@c:1\"]]";
+    let config = Config::load(&variables(&[("NATTER_NATS__CELLS", cells)])).unwrap();
+    let read: Vec<Vec<_>> = config.nats.cells.iter().map(|cell| cell.iter().map(ServerUrl::expose).collect()).collect();
+    assert_eq!(read, [vec!["nats://a:1", "nats://b:1"], vec!["nats://u:hunter2@c:1"]]);
+    let many = format!("[{}]", vec!["[\"nats://a:1\"]"; Nats::CELLS + 1].join(", "));
+    for (set, wanted) in [
+        ("[[\"nats://a:1\"], []]", "nats.cells = [] must name at least one server"),
+        ("[[\"nats://u:hunter2@a:x\"]]", "nats.cells = \"nats://"),
+        (&many, "nats.cells = 65 must be at most 64 clusters"),
+        ("[\"nats://a:1\"]", "nats.cells"),
+    ] {
+        let found = faults(&variables(&[("NATTER_NATS__CELLS", set)]));
+        assert!(found.len() == 1 && found[0].to_string().contains(wanted), "{found:?}");
+        assert!(!format!("{found:?}").contains("hunter2"), "{found:?}");
+    }
+    let (_folder, both) = from_text("[nats]\nurls = [\"nats://x:1\"]\ncells = [[\"nats://a:1\"]]\n");
+    assert!(faults(&both)[0].to_string().starts_with("nats.urls = set is not used beside nats.cells"));
+}
+
+#[test]
 fn a_file_that_cannot_be_read_is_a_fault_with_its_name() {
     let missing = Sources { file: Some(PathBuf::from("/no/such/natter.toml")), ..Sources::default() };
     assert!(faults(&missing)[0].to_string().starts_with("cannot be read: "));
@@ -275,7 +296,11 @@ fn no_key_is_ignored_by_the_part_it_is_for() {
         }
         let mut tree = serde_json::json!({});
         let path: Vec<&str> = key.split('.').collect();
-        schema::insert(&mut tree, &path, other(schema::get(&defaults, &key).unwrap()));
+        let other = match key.as_str() {
+            "nats.cells" => serde_json::json!([["other:1"]]),
+            _ => other(schema::get(&defaults, &key).unwrap()),
+        };
+        schema::insert(&mut tree, &path, other);
         // TLS files show only once there is an authority.
         if key.starts_with("store.scylla.tls_") && key != "store.scylla.tls_ca_file" {
             schema::insert(&mut tree, &["store", "scylla", "tls_ca_file"], "ca".into());

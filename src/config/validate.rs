@@ -4,7 +4,7 @@ use std::{fmt::Display, net::IpAddr, path::PathBuf};
 
 use super::{
     Auth, Config, Http, Limits, MAX_LEEWAY_SECS, MAX_STORE_WAIT_MS, MIN_SECRET_BYTES, Nats, Presence, Scylla, Secret,
-    StoreKind, Timing,
+    ServerUrl, StoreKind, Timing,
     fault::{ConfigErrors, Fault},
     mask_url,
     source::Source,
@@ -81,6 +81,10 @@ fn http(http: &Http, check: &mut Checks) {
         let good = is_origin(origin);
         check.that(good, "http.allowed_origins", quoted(origin), "must be like https://chat.example.org");
     }
+    for origin in &http.cors_origins {
+        let good = origin == "*" || is_framing(origin);
+        check.that(good, "http.cors_origins", quoted(origin), "must be * or like https://admin.example.org");
+    }
     for ancestor in &http.frame_ancestors {
         let good = ancestor == "self" || is_framing(ancestor);
         check.that(good, "http.frame_ancestors", quoted(ancestor), "must be self or like https://intranet.example.org");
@@ -92,14 +96,13 @@ fn http(http: &Http, check: &mut Checks) {
 }
 
 fn nats(nats: &Nats, check: &mut Checks) {
-    check.that(!nats.urls.is_empty(), "nats.urls", "[]", "must name at least one server");
-    for url in &nats.urls {
-        check.that(
-            is_server(url.expose()),
-            "nats.urls",
-            quoted(&url.masked()),
-            "must be like nats://host:4222 or tls://host:4222, a password in it percent-encoded (or nats.password)",
-        );
+    servers(&nats.urls, "nats.urls", check);
+    let count = nats.cells.len();
+    check.that(count <= Nats::CELLS, "nats.cells", count, format!("must be at most {} clusters", Nats::CELLS));
+    let is_one_of_them = nats.cells.is_empty() || nats.urls == Nats::default().urls;
+    check.that(is_one_of_them, "nats.urls", "set", "is not used beside nats.cells: name those servers there, keep one");
+    for cell in &nats.cells {
+        servers(cell, "nats.cells", check);
     }
     let password = given(&nats.password, &nats.password_file);
     check.pair(("nats.user", &nats.user), ("nats.password", &password));
@@ -121,6 +124,18 @@ fn nats(nats: &Nats, check: &mut Checks) {
     let token = |t: &str| !t.is_empty() && !t.contains(['*', '>', ' ', '\t']);
     let good = nats.inbox_prefix.split('.').all(token);
     check.that(good, "nats.inbox_prefix", quoted(&nats.inbox_prefix), "must be a subject without wildcards");
+}
+
+fn servers(urls: &[ServerUrl], key: &str, check: &mut Checks) {
+    check.that(!urls.is_empty(), key, "[]", "must name at least one server");
+    for url in urls {
+        check.that(
+            is_server(url.expose()),
+            key,
+            quoted(&url.masked()),
+            "must be like nats://host:4222 or tls://host:4222, a password in it percent-encoded (or nats.password)",
+        );
+    }
 }
 
 fn scylla(scylla: &Scylla, check: &mut Checks) {
@@ -202,6 +217,7 @@ fn limits(limits: &Limits, check: &mut Checks) {
     check.range("limits.rows_in_flight", limits.rows_in_flight.into(), 64..=1 << 24);
     check.range("limits.logins_at_once", limits.logins_at_once.into(), 1..=65_536);
     check.range("limits.logins_waiting", limits.logins_waiting.into(), 0..=1_000_000);
+    check.range("limits.push_members", limits.push_members.into(), 0..=1_000);
     check.range("limits.recovery_per_sec", limits.recovery_per_sec.into(), 1..=1_000_000);
     check.range("limits.out_buffer_bytes", count(limits.out_buffer_bytes), 4_096..=16 << 20);
 }
@@ -217,6 +233,7 @@ fn timing(timing: &Timing, check: &mut Checks) {
     check.range("timing.ack_coalesce_ms", timing.ack_coalesce_ms, 0..=60_000);
     check.range("timing.hole_after_secs", timing.hole_after_secs, 1..=86_400);
     check.range("timing.offline_after_secs", timing.offline_after_secs, 1..=86_400);
+    check.range("timing.push_coalesce_ms", timing.push_coalesce_ms, 10..=600_000);
     check.range("timing.recheck_ms", timing.recheck_ms, 10..=60_000);
     check.range("timing.reconcile_secs", timing.reconcile_secs, 0..=86_400);
     check.range("timing.full_reconcile_secs", timing.full_reconcile_secs, 0..=86_400);

@@ -15,7 +15,6 @@ use super::{
     socket::{Arrived, Socket},
 };
 use crate::{
-    bus::BusError,
     metrics::Metrics,
     model::{SessionId, now_millis},
     ops::Ops,
@@ -147,7 +146,7 @@ async fn enter(
         return Err(None);
     }
     let device = &entering.identity().device;
-    if let Err(error) = fence(gateway).await {
+    if let Err(error) = gateway.ops.router().fence_user(&device.user).await {
         // I7: the session goes on without; the reconnect will fence and compare.
         tracing::debug!(user = %device.user, %error, "no fence at the start of a session");
     }
@@ -158,14 +157,6 @@ async fn enter(
         gateway.hellos.count_device(&device.user);
     }
     Ok((entered, stamps))
-}
-
-/// The fence belongs to one generation of the connection (R10): when that changes meanwhile, once more.
-async fn fence(gateway: &Gateway) -> Result<u64, BusError> {
-    match gateway.bus.fence().await {
-        Err(BusError::Reconnected) => gateway.bus.fence().await,
-        done => done,
-    }
 }
 
 fn start(

@@ -33,7 +33,6 @@ use tokio_util::task::TaskTracker;
 use self::{hellos::Hellos, places::Places};
 use crate::{
     auth::Verifier,
-    bus::Bus,
     config::Network,
     metrics::Metrics,
     model::{UserId, now_millis},
@@ -84,8 +83,6 @@ pub struct Parts {
     pub overload: Overload,
     /// The sessions on this node.
     pub registry: Arc<Registry>,
-    /// Fences the subscriptions of new sessions.
-    pub bus: Arc<dyn Bus>,
     /// Checks tokens.
     pub verifier: Arc<Verifier>,
     /// The sessions' clock.
@@ -101,7 +98,6 @@ pub struct Gateway {
     ops: Arc<Ops>,
     overload: Overload,
     registry: Arc<Registry>,
-    bus: Arc<dyn Bus>,
     /// Replaced when the keys are read again.
     verifier: RwLock<Arc<Verifier>>,
     clock: Clock,
@@ -128,7 +124,7 @@ impl Gateway {
 
     /// Puts the parts together.
     pub fn new(parts: Parts) -> Arc<Self> {
-        let Parts { settings, rules, ops, overload, registry, bus, verifier, clock, metrics } = parts;
+        let Parts { settings, rules, ops, overload, registry, verifier, clock, metrics } = parts;
         Arc::new(Self {
             places: Places::new(&settings, metrics.clone()),
             hellos: Hellos::new(),
@@ -137,7 +133,6 @@ impl Gateway {
             ops,
             overload,
             registry,
-            bus,
             verifier: RwLock::new(verifier),
             clock,
             metrics,

@@ -2,7 +2,7 @@
 //! Every node computes the same from the same names, without a table, and when a node comes or goes only its own slots
 //! move. Pure. Called by [`super::keep`] and `super::takeover`.
 
-use crate::store::slots::Slot;
+use crate::{fnv::Fnv, store::slots::Slot};
 
 /// The names, the slot's best home first.
 pub(super) fn ranked<'a>(slot: Slot, names: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
@@ -19,10 +19,7 @@ pub(super) fn best<'a>(slot: Slot, names: impl IntoIterator<Item = &'a str>) -> 
 
 /// A hash that every build computes alike, as [`Slot::of`] is: nodes of two versions must agree.
 fn weight(slot: Slot, name: &str) -> u64 {
-    let hash = name
-        .bytes()
-        .chain(slot.number().to_be_bytes())
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
+    let hash = Fnv::new().with(name.as_bytes()).with(&slot.number().to_be_bytes()).sum();
     // FNV leaves names that differ in one character too much alike: the finish of SplitMix64 spreads them.
     let hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

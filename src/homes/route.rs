@@ -280,7 +280,7 @@ mod tests {
     }
 
     fn stored(seq: Seq) -> StoreResult<Appended> {
-        Ok(Appended { seq, ts: 1, fresh: true })
+        Ok(Appended { seq, ts: 1, fresh: true, expires: None })
     }
 
     #[test]

@@ -27,8 +27,6 @@ const REQUEST_ROWS: usize = 256;
 /// What it refers to costs besides: the message that it is about, and for each user whom it mentions a name.
 const REFS_COST: usize = 200;
 const MENTION_COST: usize = 70;
-/// What a home says that does not serve what it was asked for.
-const UNSERVED: &str = "edits, reactions, replies and mentions on this store";
 /// Most characters of a reason in words.
 const WORDS: usize = 300;
 
@@ -112,6 +110,8 @@ pub(super) enum Outcome {
     Unsupported,
     /// Not stored: the sender may not write it.
     Denied(Denied),
+    /// Stored, until the last of these times.
+    Lasting(Seq, Millis, bool, Millis),
 }
 
 /// Asks a node whether it is there.
@@ -216,7 +216,8 @@ pub(super) fn fitting(batch: &[NewMessage]) -> usize {
 impl From<StoreResult<Appended>> for Outcome {
     fn from(result: StoreResult<Appended>) -> Self {
         match result {
-            Ok(Appended { seq, ts, fresh }) => Self::Stored(seq, ts, fresh),
+            Ok(Appended { seq, ts, fresh, expires: None }) => Self::Stored(seq, ts, fresh),
+            Ok(Appended { seq, ts, fresh, expires: Some(expires) }) => Self::Lasting(seq, ts, fresh, expires),
             Err(StoreError::CidReused { seq }) => Self::CidReused(seq),
             Err(StoreError::Unavailable(words)) => Self::Unavailable(words.chars().take(WORDS).collect()),
             Err(StoreError::NotHome) => Self::NotHome,
@@ -231,12 +232,17 @@ impl From<Outcome> for StoreResult<Appended> {
     fn from(outcome: Outcome) -> Self {
         let known = |seq| (1..=MAX_SEQ).contains(&seq);
         Err(match outcome {
-            Outcome::Stored(seq, ts, fresh) if known(seq) => return Ok(Appended { seq, ts, fresh }),
+            Outcome::Stored(seq, ts, fresh) if known(seq) => return Ok(Appended { seq, ts, fresh, expires: None }),
+            Outcome::Lasting(seq, ts, fresh, expires) if known(seq) => {
+                return Ok(Appended { seq, ts, fresh, expires: Some(expires) });
+            }
             Outcome::CidReused(seq) if known(seq) => StoreError::CidReused { seq },
-            Outcome::Stored(..) | Outcome::CidReused(_) => StoreError::unavailable("a home's answer has no seq"),
+            Outcome::Stored(..) | Outcome::Lasting(..) | Outcome::CidReused(_) => {
+                StoreError::unavailable("a home's answer has no seq")
+            }
             Outcome::Unavailable(words) => StoreError::unavailable(words.chars().take(WORDS).collect::<String>()),
             Outcome::NotHome => StoreError::NotHome,
-            Outcome::Unsupported => StoreError::Unsupported(UNSERVED),
+            Outcome::Unsupported => StoreError::UNSERVED,
             Outcome::Denied(why) => StoreError::Denied(why),
         })
     }

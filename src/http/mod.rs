@@ -1,7 +1,8 @@
-//! HTTP beside the sockets: health, metrics, the web page, and the door to `/v1/ws`.
+//! HTTP beside the sockets: health, metrics, the web page, the API of services, and the door to `/v1/ws`.
 //!
 //! Built by the node.
 
+pub mod api;
 mod lane;
 pub mod serve;
 mod web;
@@ -18,7 +19,7 @@ use axum::{
 use serde::Serialize;
 
 use crate::{
-    bus::Bus,
+    bus::cells::Cells,
     gateway::{Gateway, accept::websocket},
     metrics::{CONTENT_TYPE, Metrics, StoreOp},
     store::Store,
@@ -32,9 +33,11 @@ pub struct Shown {
     /// Whether it takes writes.
     pub store: Store,
     /// Whether NATS is there.
-    pub bus: Arc<dyn Bus>,
+    pub cells: Cells,
     /// All counts.
     pub metrics: Arc<Metrics>,
+    /// What services ask.
+    pub api: Arc<api::Api>,
     /// Who may show the page in a frame, as in `http.frame_ancestors`.
     pub frame_ancestors: Vec<String>,
 }
@@ -51,12 +54,13 @@ pub struct Routes {
 pub fn routes(shown: Shown) -> Routes {
     let page = web::routes(&shown.frame_ancestors);
     let sockets = Router::new().route("/v1/ws", get(websocket)).with_state(shown.gateway.clone());
+    let api = shown.api.clone().routes();
     let probes = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
         .with_state(shown);
-    Routes { all: probes.clone().merge(page).merge(sockets), probes: probes.fallback(no_room) }
+    Routes { all: probes.clone().merge(page).merge(sockets).merge(api), probes: probes.fallback(no_room) }
 }
 
 async fn no_room() -> impl IntoResponse {
@@ -75,21 +79,22 @@ struct Readiness {
 /// The store decides; NATS that is away is only a degraded mark (I7). NATS that refuses the node is a fault of its
 /// configuration, which waiting does not mend: such a node is not ready.
 async fn ready(State(shown): State<Shown>) -> impl IntoResponse {
-    let Shown { gateway, store, bus, metrics, .. } = shown;
+    let Shown { gateway, store, cells, metrics, .. } = shown;
     let health = store.engine.health().await;
     if health.is_err() {
         metrics.store_errors.of(StoreOp::Health).inc();
     }
-    let refusal = bus.refusal();
+    let refusal = cells.refusal();
     let ready = health.is_ok() && refusal.is_none() && !gateway.is_leaving();
     let store = match health {
         Ok(()) => "ok".to_owned(),
         Err(error) => error.to_string(),
     };
-    let nats = match refusal {
-        Some(words) => format!("refused: {words}"),
-        None if bus.connected().is_some() => "connected".to_owned(),
-        None => "degraded: not connected".to_owned(),
+    let nats = match (refusal, cells.away(), cells.count()) {
+        (Some(words), ..) => format!("refused: {words}"),
+        (None, 0, _) => "connected".to_owned(),
+        (None, _, 1) => "degraded: not connected".to_owned(),
+        (None, away, count) => format!("degraded: not connected to {away} of {count} cells"),
     };
     let node = gateway.node().to_owned();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };

@@ -1,4 +1,5 @@
-//! The web page: one HTML file and three ES modules, in the binary. Part of [`super::routes`].
+//! The web page, one HTML file and three ES modules, and the page that shows the API of services: all in the
+//! binary. Part of [`super::routes`].
 
 use axum::{
     Router,
@@ -13,11 +14,13 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'u
 
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
-const FILES: [(&str, &str, &str); 4] = [
+const FILES: [(&str, &str, &str); 6] = [
     ("/", "text/html; charset=utf-8", include_str!("web/index.html")),
     ("/app.mjs", SCRIPT, include_str!("web/app.mjs")),
     ("/link.mjs", SCRIPT, include_str!("web/link.mjs")),
     ("/view.mjs", SCRIPT, include_str!("web/view.mjs")),
+    ("/v1/docs", "text/html; charset=utf-8", include_str!("web/docs.html")),
+    ("/v1/docs.mjs", SCRIPT, include_str!("web/docs.mjs")),
 ];
 
 /// The page's routes. `ancestors` may show it in a frame.

@@ -138,7 +138,9 @@ pub struct Metrics {
     /// Conversations found behind that no notice had told of: what NATS lost.
     pub gaps_found: CounterBy<Cause>,
 
-    /// 1 while connected to NATS.
+    /// Clusters of NATS servers, one for each of `nats.cells`.
+    pub nats_cells: Gauge,
+    /// To how many of them there is a connection now.
     pub nats_connected: Gauge,
     /// Connections to NATS after the first.
     pub nats_reconnects: Counter,
@@ -239,7 +241,8 @@ impl Metrics {
             reconciles_skipped: m.plain("reconciles_skipped", "Those of the comparisons that read one row and no heads, because the stamps said that nothing had changed, by cause"),
             reconcile_rows: m.plain("reconcile_rows", "Rows read by those comparisons"),
             gaps_found: m.plain("gaps_found", "Conversations that only a comparison found to be behind, by cause"),
-            nats_connected: m.plain("nats_connected", "1 while connected to NATS"),
+            nats_cells: m.plain("nats_cells", "Clusters of NATS servers: 1, or one for each of nats.cells"),
+            nats_connected: m.plain("nats_connected", "Connections to NATS now: one for each of the clusters"),
             nats_reconnects: m.plain("nats_reconnects", "Connections to NATS after the first"),
             nats_published: m.plain("nats_published", "Messages published to NATS"),
             nats_received: m.plain("nats_received", "Messages received from NATS"),
@@ -258,7 +261,7 @@ impl Metrics {
             presence_probes_failed: m.plain("presence_probes_failed", "Those that nobody answered in time, so that the user may be there or not"),
             presence_told: m.plain("presence_told", "Times that a session was told of a user who came or went"),
             offline_events: m.plain("offline_events", "Messages reported to push services because their recipient had no session"),
-            service_requests: m.plain("service_requests", "Requests of services over NATS, by outcome"),
+            service_requests: m.plain("service_requests", "Requests of services over NATS and HTTP, by outcome"),
         }
     }
 

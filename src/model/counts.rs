@@ -7,6 +7,7 @@ use super::{ConvId, Parties, Seq, UserId};
 
 /// What a row of a log is. Everything but a message says something about the log or about another row, and is not counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 #[repr(u8)]
 pub enum Kind {

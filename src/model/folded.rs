@@ -75,6 +75,7 @@ impl Reacting {
 
 /// Who reacts with one and the same.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct Reacted {
     /// With what.
     pub reaction: Reaction,

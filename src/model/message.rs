@@ -1,6 +1,9 @@
 //! Messages on their way into a log and out of it, and how far a device is behind. What the store takes and gives.
 
-use super::{Body, Cid, ConvId, Counts, Kind, Millis, Refs, Seq, UserId, room::Change};
+use super::{
+    Body, Cid, ConvId, Counts, Kind, Millis, Refs, Seq, UserId,
+    room::{Change, Room},
+};
 
 /// A message that has no place in its log yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,14 +32,33 @@ impl NewMessage {
     pub fn of_user(sender: UserId, cid: Cid, ts: Millis, body: Body) -> Self {
         Self { kind: Kind::Message, sender, service: false, cid, ts, body, read_upto: 0, refs: None }
     }
-}
 
-impl NewMessage {
+    /// As it is stored in a room: a message lasts no longer than the room lets it.
+    #[must_use]
+    pub fn within(mut self, room: Option<&Room>) -> Self {
+        if let (Kind::Message, Some(lifetime)) = (self.kind, room.and_then(|room| room.lifetime)) {
+            let end = lifetime.end(self.ts);
+            let refs = self.refs.get_or_insert_default();
+            refs.expires = Some(refs.expires.map_or(end, |own| own.min(end)));
+        }
+        self
+    }
+
+    /// When nobody is shown its body any more.
+    pub fn expires(&self) -> Option<Millis> {
+        self.refs.as_ref().and_then(|refs| refs.expires)
+    }
+
     /// Whether it says the same as another one of its sender and cid: then they are tries of one message.
     pub fn is_same_as(&self, other: &Self) -> bool {
         self.kind == other.kind
             && self.body == other.body
             && Refs::is_retry_of(self.refs.as_deref(), other.refs.as_deref())
+    }
+
+    /// Whether the row of its sender and cid says the same: then it is stored already.
+    pub fn is_stored_as(&self, row: &Row) -> bool {
+        self.kind == row.kind && self.body == row.body && Refs::is_retry_of(self.refs.as_deref(), row.refs.as_deref())
     }
 }
 
@@ -70,9 +92,14 @@ pub struct Row {
 }
 
 impl Row {
+    /// When nobody is shown its body any more.
+    pub fn expires(&self) -> Option<Millis> {
+        self.refs.as_ref().and_then(|refs| refs.expires)
+    }
+
     /// Whether its time is over: then nobody is shown its body.
     pub fn is_expired(&self, now: Millis) -> bool {
-        self.refs.as_ref().and_then(|refs| refs.expires).is_some_and(|expires| expires <= now)
+        self.expires().is_some_and(|expires| expires <= now)
     }
 
     /// Whom the room's event that it is puts out.

@@ -13,6 +13,8 @@ mod message;
 mod names;
 mod refs;
 pub mod room;
+#[cfg(feature = "server")]
+mod schemas;
 mod session_id;
 mod since;
 

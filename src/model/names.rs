@@ -3,7 +3,7 @@
 
 use std::{fmt, str::FromStr};
 
-use compact_str::CompactString;
+use compact_str::{CompactString, format_compact};
 use serde::{Deserialize, Deserializer, Serialize};
 
 /// The longest name in bytes, and the longest cid in characters.
@@ -113,6 +113,13 @@ checked_text!(
     /// The sender's own id for a message, 1 to 64 characters, unique per sender: what makes a retry safe (I4).
     Cid, check_cid
 );
+
+impl Cid {
+    /// A new one, for a request that must be carried out once however often it is sent.
+    pub fn fresh() -> Self {
+        Self(format_compact!("{:016x}{:08x}", rand::random::<u64>(), rand::random::<u32>()))
+    }
+}
 
 /// One device of one user: what cursors belong to. Device names are unique only within their user.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

@@ -39,8 +39,7 @@ impl Target {
             Some(Folded { deleted: Some(_), .. }) => Some(Gone::Deleted),
             _ => row.is_expired(now).then_some(Gone::Expired),
         };
-        let expires = row.refs.as_ref().and_then(|refs| refs.expires);
-        Some(Self { seq: row.seq, author: row.sender.clone(), service: row.service, expires, gone })
+        Some(Self { seq: row.seq, author: row.sender.clone(), service: row.service, expires: row.expires(), gone })
     }
 
     /// Its place.
@@ -77,17 +76,16 @@ impl Refs {
         (self != Self::default()).then(|| Box::new(self))
     }
 
-    /// Whether a second try says the same as the first one, which was stored: the time is that of the first.
+    /// Whether a second try says the same as the first one, which was stored: it expires when the first one does, which a
+    /// room may have said.
     pub fn is_retry_of(again: Option<&Self>, first: Option<&Self>) -> bool {
-        let (again, first) = match (again, first) {
-            (Some(again), Some(first)) => (again, first),
-            (again, first) => return again.is_none() && first.is_none(),
-        };
+        let none = Self::default();
+        let (again, first) = (again.unwrap_or(&none), first.unwrap_or(&none));
         let re = |refs: &Self| refs.re.as_ref().map(Target::seq);
         re(again) == re(first)
             && again.reply_to == first.reply_to
             && again.mentions == first.mentions
-            && again.expires.is_some() == first.expires.is_some()
+            && (again.expires.is_none() || first.expires.is_some())
     }
 }
 

@@ -2,10 +2,6 @@
 //! message is read here and goes along with the row; whether the sender may write it is decided where the row gets its seq,
 //! after a second try has found the first.
 
-use std::sync::Arc;
-
-use tokio::sync::oneshot;
-
 use super::{
     Caller, Ops, counted, fault,
     rooms::{self, Part},
@@ -19,13 +15,13 @@ use crate::{
         Answer, ErrorCode, Outcome, Refused,
         ask::{About, Say, Sent},
     },
-    store::{Span, StoreError, StoreResult},
+    store::{Span, StoreResult},
 };
 
 /// The row of a message, and what was made of it.
 const READS: usize = 2;
 
-pub(super) async fn perform(ops: &Arc<Ops>, caller: &Caller, ask: About) -> Outcome {
+pub(super) async fn perform(ops: &Ops, caller: &Caller, ask: About) -> Outcome {
     let About { conv, re, cid, what } = ask;
     if let Say::Edit(body) = &what {
         within_limit(body, ops.limits.body_bytes)?;
@@ -37,10 +33,7 @@ pub(super) async fn perform(ops: &Arc<Ops>, caller: &Caller, ask: About) -> Outc
     let (kind, refs, body) = (what.kind(), Some(Refs::about(target)), what.into_body());
     let user = NewMessage::of_user(caller.name().clone(), cid, now_millis(), body);
     let row = NewMessage { kind, refs, service: caller.is_service(), ..user };
-    let (answer, stored) = oneshot::channel();
-    let told = move |result: &StoreResult<_>| drop(answer.send(result.clone()));
-    ops.appender.submit(conv.clone(), row, Box::new(told));
-    let stored = stored.await.unwrap_or_else(|_| Err(StoreError::unavailable("the store gave no answer")));
+    let stored = ops.appender.append(conv.clone(), row).await;
     let stored = counted(&ops.metrics, StoreOp::Append, stored).map_err(|error| fault::refused(&error))?;
     Ok(Answer::Sent(Sent { reference: None, conv, seq: stored.seq, ts: stored.ts }))
 }
@@ -49,7 +42,7 @@ pub(super) async fn perform(ops: &Arc<Ops>, caller: &Caller, ask: About) -> Outc
 async fn not_blocked(ops: &Ops, caller: &Caller, conv: &ConvId) -> Result<(), Refused> {
     let Some(peer) = conv.peer_of(caller.name()).filter(|peer| peer != caller.name()) else { return Ok(()) };
     let stand = caller.while_there(ops.blocks.stand_of(caller.name(), &peer)).await?;
-    if stand.map_err(|error| fault::refused(&error))?.blocked { Err(blocked()) } else { Ok(()) }
+    if stand.map_err(|error| fault::refused(&error))?.blocked { Err(blocked("conv")) } else { Ok(()) }
 }
 
 /// Which part of a conversation the caller may read.

@@ -7,10 +7,10 @@ use std::{
 
 use tokio::time::sleep;
 
-use super::{Ops, unserved};
+use super::{Ops, fault, unserved};
 use crate::{
     model::{Audience, ConvId, UserId},
-    protocol::{ErrorCode, Refused},
+    protocol::{Ask, ErrorCode, Op, Refused},
     routing::SessionHandle,
 };
 
@@ -29,8 +29,20 @@ enum Door {
     Session(Arc<SessionHandle>),
     /// `own` when it speaks under its own name.
     Service {
+        /// Boxed: sessions, which have none, would be larger for it.
+        name: Box<UserId>,
         own: bool,
     },
+}
+
+/// What a service does under its own name: writes to users, and what that needs. It has no inbox and belongs to no room.
+fn is_of_services(op: Op) -> bool {
+    is_sending(op) || matches!(op, Op::Edit | Op::Delete | Op::React | Op::Unreact | Op::History)
+}
+
+/// What `may_send_as` is enough for.
+fn is_sending(op: Op) -> bool {
+    matches!(op, Op::Send | Op::SendMany | Op::Signal)
 }
 
 /// Room for one request of a service, given back when it is dropped.
@@ -50,21 +62,29 @@ impl Caller {
         Self { user: session.identity.device.user.clone(), door: Door::Session(session) }
     }
 
-    /// A service whom NATS permissions vouch for (R13), speaking as `from` where that is given.
+    /// A service whom NATS permissions or its token vouch for (R13), which does `op` in the name of `from` where that is
+    /// given.
     ///
     /// # Errors
-    /// When the service may not speak as that user.
-    pub fn service(ops: &Ops, service: UserId, from: Option<UserId>) -> Result<Self, Refused> {
-        let own = from.as_ref().is_none_or(|from| *from == service);
-        let user = match from {
-            Some(from) if !ops.services.may_send_as(&service, &from) => {
-                let text = format!("from: {service} may not send as {from} (services.{service}.may_send_as)");
-                return Err(Refused::new(ErrorCode::Unauthorized, text));
+    /// When the service may not do that in this name.
+    pub fn service(ops: &Ops, service: UserId, from: Option<UserId>, op: Op) -> Result<Self, Refused> {
+        let refused = |text: String| Err(Refused::new(ErrorCode::Unauthorized, text));
+        match from.filter(|from| *from != service) {
+            None if is_of_services(op) => {
+                Ok(Self { user: service.clone(), door: Door::Service { name: service.into(), own: true } })
             }
-            Some(from) => from,
-            None => service,
-        };
-        Ok(Self { user, door: Door::Service { own } })
+            None => refused(format!(
+                "from: a service does {} for a user only: name one of services.{service}.may_act_for",
+                op.word()
+            )),
+            Some(from) if is_sending(op) && !ops.services.may_send_as(&service, &from) => {
+                refused(format!("from: {service} may not send as {from} (services.{service}.may_send_as)"))
+            }
+            Some(from) if !is_sending(op) && !ops.services.may_act_for(&service, &from) => {
+                refused(format!("from: {service} may not act for {from} (services.{service}.may_act_for)"))
+            }
+            Some(from) => Ok(Self { user: from, door: Door::Service { name: service.into(), own: false } }),
+        }
     }
 
     /// The session it is, if it is one.
@@ -82,18 +102,22 @@ impl Caller {
 
     /// Whether that is the name of a service, which has no inbox.
     pub(super) fn is_service(&self) -> bool {
-        matches!(self.door, Door::Service { own: true })
+        matches!(self.door, Door::Service { own: true, .. })
     }
 
     /// Room for one more request.
-    pub(super) fn admit(&self, ops: &Arc<Ops>) -> Result<Ticket, Refused> {
-        // A session bounds its own requests by reading no more frames.
-        if matches!(self.door, Door::Session(_)) {
-            return Ok(Ticket(None));
+    pub(super) fn admit(&self, ops: &Arc<Ops>, ask: &Ask) -> Result<Ticket, Refused> {
+        // A session bounds its own requests by its rate and by reading no more frames.
+        let Door::Service { name, .. } = &self.door else { return Ok(Ticket(None)) };
+        let cost = if let Ask::SendMany(many) = ask { many.users.len() as u64 } else { 1 };
+        if let Err(wait) = ops.service_rates.take(name, ops.services.requests_per_sec(name), cost) {
+            let text = format!("too many requests (services.{name}.requests_per_sec): wait, then send it again");
+            return Err(Refused::new(ErrorCode::RateLimited, text).after(wait));
         }
         if ops.services_under_way.fetch_add(1, Ordering::AcqRel) >= ops.limits.services_under_way {
             ops.services_under_way.fetch_sub(1, Ordering::AcqRel);
-            return Err(Refused::new(ErrorCode::Unavailable, "too many requests under way, try again"));
+            let text = "too many requests of services are under way, try again";
+            return Err(Refused::new(ErrorCode::Unavailable, text).after(fault::soon()));
         }
         Ok(Ticket(Some(ops.clone())))
     }

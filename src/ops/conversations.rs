@@ -6,13 +6,13 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use super::{Caller, Ops, counted, fault, fault::is_served};
 use crate::{
     metrics::StoreOp,
-    model::{ConvId, Millis, UserId, now_millis},
+    model::{ConvId, Millis, Seq, UserId, now_millis},
     overload::{Class, cost},
     protocol::{
         Answer, ErrorCode, Message, Outcome, Refused,
         ask::{self, Conversation, ConversationsPage, PeerMarks},
     },
-    store::{InboxDetail, InboxRow, Preview, StoreResult, UserMarks},
+    store::{Behind, InboxDetail, InboxRow, Preview, StoreResult, UserMarks},
 };
 
 /// Inbox rows read at once, of which nothing but id and time is taken: almost every inbox.
@@ -90,16 +90,24 @@ pub(super) fn shown(conv: &ConvId, last: Preview) -> Message {
 
 /// Only the other side's marks are read: the user's own row has everything else.
 async fn describe(ops: &Ops, user: &UserId, detail: InboxDetail) -> StoreResult<Conversation> {
-    let InboxDetail { conv, head, ts, last, counts, read } = detail;
+    let InboxDetail { conv, head, ts, last, counts, read, noted } = detail;
     let peer = match conv.peer_of(user) {
         Some(peer) => {
-            let UserMarks { delivered, read } = ops.store.marks.of_user(&peer, &conv).await?;
+            let UserMarks { delivered, read, .. } = ops.store.marks.of_user(&peer, &conv).await?;
             Some(PeerMarks { delivered, read })
         }
         None => None,
     };
     let last = last.map(|last| shown(&conv, last));
-    let behind = ops.store.folds.behind(user, &conv, read.seq, now_millis()).await?;
+    let behind = behind(ops, user, &conv, (read.seq, noted)).await?;
     let unread = counts.unread(read.counts, &conv, user).saturating_sub(behind.expired);
     Ok(Conversation { conv, head, ts, read: read.seq, unread, mentions: behind.mentions, last, peer })
+}
+
+/// What is behind a read mark, asked for only where anything is noted above it.
+pub(super) async fn behind(ops: &Ops, user: &UserId, conv: &ConvId, (read, noted): (Seq, Seq)) -> StoreResult<Behind> {
+    if noted <= read {
+        return Ok(Behind::default());
+    }
+    ops.store.folds.behind(user, conv, read, now_millis()).await
 }

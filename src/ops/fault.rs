@@ -10,6 +10,8 @@ use crate::{
     store::{StoreError, StoreResult},
 };
 
+pub(super) use crate::store::is_served;
+
 /// Between two warnings about failed calls.
 const SAY_AGAIN: Millis = 10_000;
 
@@ -46,12 +48,12 @@ fn denied(why: Denied) -> ErrorCode {
 
 /// The refusal for what would have to wait for too long.
 pub(super) fn busy(busy: &Busy) -> Refused {
-    Refused::new(ErrorCode::Unavailable, busy.to_string()).after(rand::random_range(BUSY_MS))
+    Refused::new(ErrorCode::Unavailable, busy.to_string()).after(soon())
 }
 
-/// Whether the store did its part: what it refuses it has answered.
-pub(super) fn is_served<T>(result: &StoreResult<T>) -> bool {
-    !matches!(result, Err(StoreError::Unavailable(_)))
+/// When to come back, in milliseconds.
+pub(super) fn soon() -> u64 {
+    rand::random_range(BUSY_MS)
 }
 
 /// Whether the store failed. What it refuses by the rules is an answer, and no operator's matter.

@@ -51,19 +51,18 @@ async fn in_turn(ops: &Ops, ask: &ask::History, part: &Part) -> Result<StoreResu
 /// they are about and nowhere else: so it may be smaller than asked for, and where whole slices of the log hold nothing else
 /// the next ones are read, some of them.
 async fn page(ops: &Ops, ask: &ask::History, part: &Part) -> StoreResult<Page> {
-    let (mut from, mut scanned) = (ask.from, 0);
-    for slice in 1.. {
+    let (mut from, mut scanned, mut slices) = (ask.from, 0, 0);
+    loop {
         let (mut rows, next) = read(ops, ask, from, part).await?;
-        scanned += rows.len();
+        (scanned, slices) = (scanned + rows.len(), slices + 1);
         if !ask.raw {
             rows.retain(|row| matches!(row.kind, Kind::Message | Kind::Event));
         }
         match next {
-            Some(next) if rows.is_empty() && slice < SLICES => from = further(from, next),
+            Some(next) if rows.is_empty() && slices < SLICES => from = further(from, next),
             _ => return shown(ops, ask, rows, next, scanned).await,
         }
     }
-    Ok(Page { messages: Vec::new(), next: None, scanned })
 }
 
 fn further(from: HistoryFrom, next: Seq) -> HistoryFrom {

@@ -1,8 +1,8 @@
 //! What a request does, whatever door it came through: one executor, one file per op with its checks, its work and its
 //! answer. Permissions are in [`caller`], limits in [`Limits`], failures become the protocol's words in [`fault`].
 //!
-//! Called by the gateway for sessions and by `services` for requests over NATS, with a callback instead of a future: a
-//! `send` costs no task.
+//! Called by the gateway for sessions, by `services` for requests over NATS and by `http` for those of its API, with a callback
+//! instead of a future: a `send` costs no task.
 
 mod about;
 mod block;
@@ -13,6 +13,7 @@ mod end_session;
 mod fault;
 mod history;
 mod presence;
+mod pushes;
 mod read;
 mod receipts;
 mod room_places;
@@ -20,6 +21,7 @@ mod room_rows;
 mod room_sweep;
 mod rooms;
 mod send;
+mod send_many;
 mod sessions;
 mod signal;
 mod upkeep;
@@ -29,17 +31,20 @@ use std::{
     time::Duration,
 };
 
+use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 pub use caller::Caller;
 pub use fault::{counted, refused};
+pub use pushes::Settings as PushSettings;
 pub use room_sweep::Pace;
 
+use self::pushes::Pushes;
 use crate::{
     blocks::Blocks,
     config::Services,
     metrics::Metrics,
-    overload::{Class, Overload, Turn, WaitingBytes},
+    overload::{Class, Overload, Rates, Turn, WaitingBytes},
     presence::Presence,
     protocol::{Ask, ErrorCode, Op, Outcome, Refused},
     routing::Router,
@@ -66,6 +71,8 @@ pub struct Limits {
     pub blocks_per_user: usize,
     /// Everybody may know of everybody who is online.
     pub presence_of_everybody: bool,
+    /// How push services are told of messages in rooms.
+    pub pushes: PushSettings,
     /// How long a device that is online may not have been noted as in use.
     pub seen_again: Duration,
     /// Requests of services under way at once; more are refused with `unavailable`, retry.
@@ -102,8 +109,12 @@ pub struct Ops {
     limits: Limits,
     services: Services,
     services_under_way: AtomicUsize,
+    service_rates: Rates,
+    /// One for each `send_many` that may run.
+    batches: Semaphore,
     presence: Presence,
     blocks: Blocks,
+    pushes: Pushes,
     overload: Overload,
     /// The tasks of asks that wait for the store.
     tasks: TaskTracker,
@@ -119,8 +130,12 @@ impl Ops {
     /// Puts the parts together.
     pub fn new(parts: Parts) -> Arc<Self> {
         let Parts { store, router, metrics, overload, limits, services, presence, blocks } = parts;
-        let publisher = router.clone();
-        let on_appended = Arc::new(move |conv: &_, batch: &_| publisher.publish_stored(conv, batch));
+        let pushes = Pushes::new(store.rooms.clone(), router.clone(), overload.clone(), metrics.clone(), limits.pushes);
+        let (publisher, pushing) = (router.clone(), pushes.clone());
+        let on_appended = Arc::new(move |conv: &_, batch: &_| {
+            publisher.publish_stored(conv, batch);
+            pushing.on_stored(conv, batch);
+        });
         let waiting = WaitingBytes::new(limits.waiting_bytes);
         let (known, people) = (blocks.clone(), presence.clone());
         router.on_blocked(Box::new(move |user, other| {
@@ -132,6 +147,8 @@ impl Ops {
             room_rows: room_rows::RoomRows::new(store.rooms.clone()),
             overload,
             services_under_way: AtomicUsize::new(0),
+            service_rates: Rates::default(),
+            batches: Semaphore::new(send_many::BATCHES),
             tasks: TaskTracker::new(),
             store,
             router,
@@ -140,6 +157,7 @@ impl Ops {
             services,
             presence,
             blocks,
+            pushes,
         })
     }
 
@@ -156,7 +174,7 @@ impl Ops {
         done: impl FnOnce(Outcome) + std::marker::Send + 'static,
     ) {
         let op = ask.op();
-        let ticket = match caller.admit(self) {
+        let ticket = match caller.admit(self, &ask) {
             Ok(ticket) => ticket,
             Err(refused) => return done(self.count(op, Err(refused))),
         };
@@ -167,6 +185,9 @@ impl Ops {
         };
         match ask {
             Ask::Send(ask) => send::perform(self, caller, ask, done),
+            Ask::SendMany(ask) => {
+                self.spawn(caller, done, async move |ops, caller| send_many::perform(&ops, &caller, ask).await);
+            }
             Ask::Edit(ask) | Ask::Delete(ask) | Ask::React(ask) | Ask::Unreact(ask) => {
                 self.spawn(caller, done, async move |ops, caller| about::perform(&ops, &caller, ask).await);
             }
@@ -192,7 +213,8 @@ impl Ops {
             | Ask::Invite(ask)
             | Ask::Kick(ask)
             | Ask::Role(ask)
-            | Ask::Topic(ask) => {
+            | Ask::Topic(ask)
+            | Ask::Lifetime(ask) => {
                 self.spawn(caller, done, async move |ops, caller| rooms::change(&ops, &caller, ask).await);
             }
             Ask::Room(ask) => {
@@ -254,6 +276,7 @@ impl Ops {
         // What waits for a read of blocks becomes an append, or a task.
         self.blocks.idle().await;
         self.appender.idle().await;
+        self.pushes.idle().await;
         self.tasks.close();
         self.tasks.wait().await;
         self.tasks.reopen();

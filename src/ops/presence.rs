@@ -2,20 +2,17 @@
 
 use std::collections::HashSet;
 
-use super::{Caller, Ops, counted, fault, fault::is_served};
+use super::{Caller, Ops, counted, fault, fault::is_served, rooms::inside};
 use crate::{
     metrics::StoreOp,
-    model::{ConvId, RoomId, UserId},
+    model::{ConvId, UserId},
     overload::{Class, cost},
     protocol::{
         Answer, Outcome, Refused,
         ask::{self, Presences},
     },
-    store::{StoreError, StoreResult},
+    store::StoreResult,
 };
-
-/// Rooms of one read.
-const ROOMS: usize = 512;
 
 pub(super) async fn perform(ops: &Ops, caller: &Caller, ask: ask::Presence) -> Outcome {
     let ask::Presence { users, watch } = ask;
@@ -70,10 +67,10 @@ async fn known(ops: &Ops, name: &UserId, users: &[UserId]) -> (StoreResult<HashS
                 continue;
             }
             if own.is_none() {
-                own = Some(rooms(ops, name, &mut rows).await?);
+                own = Some(inside(ops, name, usize::MAX, &mut rows).await?);
             }
             let Some(own) = own.as_ref().filter(|own| !own.is_empty()) else { break };
-            if rooms(ops, user, &mut rows).await?.iter().any(|room| own.contains(room)) {
+            if !inside(ops, user, usize::MAX, &mut rows).await?.is_disjoint(own) {
                 known.insert(user.clone());
             }
         }
@@ -81,23 +78,4 @@ async fn known(ops: &Ops, name: &UserId, users: &[UserId]) -> (StoreResult<HashS
     };
     let found = found.await;
     (found, rows)
-}
-
-/// The rooms that a user is in.
-async fn rooms(ops: &Ops, user: &UserId, rows: &mut usize) -> StoreResult<HashSet<RoomId>> {
-    let (mut found, mut after) = (HashSet::new(), None);
-    loop {
-        let page = match ops.store.rooms.rooms_of(user, after.as_ref(), ROOMS).await {
-            // A store without rooms: nobody is in any.
-            Err(StoreError::Unsupported(_)) => return Ok(found),
-            page => page?,
-        };
-        *rows += page.len().max(1);
-        let is_last = page.len() < ROOMS;
-        after = page.last().map(|(room, _)| room.clone());
-        found.extend(page.into_iter().filter(|(_, member)| member.role().is_some()).map(|(room, _)| room));
-        if is_last {
-            return Ok(found);
-        }
-    }
 }

@@ -45,10 +45,18 @@ pub(super) async fn read(ops: &Ops, me: &Arc<SessionHandle>, conv: ConvId, after
     };
     let place = one(ops, me, &room, after, at).await;
     turn.end(cost(ROOM_ROWS, 0), is_served(&place));
-    UpkeepDone::RoomRead { conv, place: counted(&ops.metrics, StoreOp::Rooms, place).map_err(drop) }
+    let place = counted(&ops.metrics, StoreOp::Rooms, place).map_err(drop);
+    UpkeepDone::RoomRead { conv, place: place.and_then(|place| place.ok_or(())) }
 }
 
-async fn one(ops: &Ops, me: &Arc<SessionHandle>, room: &RoomId, after: Option<Seq>, at: Seq) -> StoreResult<RoomPlace> {
+/// `None` for a session that has ended meanwhile.
+async fn one(
+    ops: &Ops,
+    me: &Arc<SessionHandle>,
+    room: &RoomId,
+    after: Option<Seq>,
+    at: Seq,
+) -> StoreResult<Option<RoomPlace>> {
     let (device, conv) = (&me.device(), ConvId::room(room));
     loop {
         let from = match after {
@@ -56,28 +64,30 @@ async fn one(ops: &Ops, me: &Arc<SessionHandle>, room: &RoomId, after: Option<Se
             None => ops.store.marks.cursor(device, &conv).await?,
         };
         let Some(row) = settled(ops, room, at).await? else {
-            return Ok(RoomPlace { upto: 0, last: 0, start: None });
+            return Ok(Some(RoomPlace { upto: 0, last: 0, start: None }));
         };
         let member = ops.store.rooms.member(room, &device.user).await?;
-        if member.role().is_some() && listen(ops, me, std::slice::from_ref(room)).await? {
-            // What was read is from before.
-            continue;
+        if member.role().is_some() {
+            match listen(ops, me, std::slice::from_ref(room)).await {
+                None => return Ok(None),
+                // What was read is from before.
+                Some(true) => continue,
+                Some(false) => {}
+            }
         }
         ops.router.rooms().on_first_head(room, row.head);
-        return Ok(place(row.head, &member, from));
+        return Ok(Some(place(row.head, &member, from)));
     }
 }
 
-/// Has the session listen on rooms; true where it did not listen on all of them before.
-async fn listen(ops: &Ops, me: &Arc<SessionHandle>, rooms: &[RoomId]) -> StoreResult<bool> {
+/// Has the session listen on rooms; true where it did not listen on all of them before. `None`: it has ended.
+async fn listen(ops: &Ops, me: &Arc<SessionHandle>, rooms: &[RoomId]) -> Option<bool> {
     let listening: Vec<_> = rooms.iter().map(|room| ops.router.listen(me, room)).collect();
     if listening.iter().any(|one| one.is_gone()) {
-        return Err(StoreError::unavailable("the session has ended"));
+        return None;
     }
-    if listening.iter().any(|one| one.needs_fence()) && ops.router.fence().await {
-        listening.iter().for_each(|one| one.fenced());
-    }
-    Ok(listening.iter().any(|one| one.is_new))
+    ops.router.fence(&listening).await;
+    Some(listening.iter().any(|one| one.is_new))
 }
 
 /// A room whose changes up to its head are all in the tables of members; its head is at `at` or above.
@@ -117,26 +127,22 @@ pub(super) async fn compare(
     let Ok(turn) = ops.overload.turn(class_of(urgency), cost(PAGE_ROWS, 0)).await else {
         return UpkeepDone::RoomsCompared { cause, page: Err(()) };
     };
-    let page = match page(ops, me, after.as_ref(), all).await {
-        // A store without rooms: nobody is in any.
-        Err(StoreError::Unsupported(_)) => Ok((0, (Vec::new(), None))),
-        page => page,
-    };
+    let page = page(ops, me, after.as_ref(), all).await;
     let rows = page.as_ref().map_or(0, |(rows, _)| *rows);
     // Also what brings nothing is a read.
     turn.end(cost(rows.max(1), 0), is_served(&page));
     ops.metrics.reconcile_rows.inc_by(rows as u64);
-    let page = counted(&ops.metrics, StoreOp::Rooms, page).map_err(drop).map(|(_, page)| page);
-    UpkeepDone::RoomsCompared { cause, page }
+    let page = counted(&ops.metrics, StoreOp::Rooms, page).map_err(drop);
+    UpkeepDone::RoomsCompared { cause, page: page.and_then(|(_, page)| page.ok_or(())) }
 }
 
-/// A page, and how many rows were read for it.
+/// A page, and how many rows were read for it; no page for a session that has ended meanwhile.
 async fn page(
     ops: &Ops,
     me: &Arc<SessionHandle>,
     after: Option<&RoomId>,
     all: bool,
-) -> StoreResult<(usize, RoomsPage)> {
+) -> StoreResult<(usize, Option<RoomsPage>)> {
     let device = &me.device();
     let known = ops.store.rooms.rooms_of(&device.user, after, ROOMS).await?;
     let next = (known.len() == ROOMS).then(|| known.last().map(|(room, _)| ConvId::room(room))).flatten();
@@ -144,11 +150,13 @@ async fn page(
     let is_wanted = |room: &RoomId, member: &Member| all || member.role().is_some() != Rooms::listens(me, room);
     let wanted: Vec<_> = known.into_iter().filter(|(room, member)| is_wanted(room, member)).collect();
     if wanted.is_empty() {
-        return Ok((rows, (Vec::new(), next)));
+        return Ok((rows, Some((Vec::new(), next))));
     }
     let inside: Vec<_> =
         wanted.iter().filter(|(_, member)| member.role().is_some()).map(|(id, _)| id.clone()).collect();
-    listen(ops, me, &inside).await?;
+    if listen(ops, me, &inside).await.is_none() {
+        return Ok((rows, None));
+    }
     let cursors = ops.store.rooms.room_cursors(device, after, ROOMS).await?;
     let heads = heads(ops, &inside).await?;
     let members = ops.store.rooms.rooms_of(&device.user, after, ROOMS).await?;
@@ -169,7 +177,7 @@ async fn page(
         }
         places.push((ConvId::room(room), place(head.unwrap_or(0), &member, cursor)));
     }
-    Ok((rows, (places, next)))
+    Ok((rows, Some((places, next))))
 }
 
 async fn heads(ops: &Ops, rooms: &[RoomId]) -> StoreResult<Vec<RoomRow>> {

@@ -135,6 +135,7 @@ mod tests {
                     members: 1,
                     owners: 1,
                     applied: 0,
+                    lifetime: None,
                 };
                 let row = |id: &RoomId| RoomRow {
                     id: id.clone(),
@@ -144,6 +145,7 @@ mod tests {
                     ts: 0,
                     last: None,
                     counts: Counts::default(),
+                    noted: 0,
                 };
                 Ok(rooms.iter().map(|id| (id.as_str() != "none").then(|| row(id))).collect())
             })

@@ -22,7 +22,7 @@ pub(super) fn perform(ops: &Arc<Ops>, caller: &Caller, ask: ask::Send, done: imp
     };
     let ts = now_millis();
     let ask::SendOptions { reply_to, mentions, expires } = ask.options;
-    let expires = expires.map(|secs| ts.saturating_add(secs * 1000));
+    let expires = expires.map(|lifetime| lifetime.end(ts));
     let message = NewMessage {
         kind: Kind::Message,
         sender: caller.name().clone(),
@@ -56,7 +56,7 @@ pub(super) fn perform(ops: &Arc<Ops>, caller: &Caller, ask: ask::Send, done: imp
     let submit = ops.clone();
     // At once where it is known; the sends of one conversation keep their order in any case.
     ops.blocks.stand(&message.sender.clone(), &peer, move |stand| match stand {
-        Ok(stand) if stand.blocked => answer(Err(blocked())),
+        Ok(stand) if stand.blocked => answer(Err(blocked("to"))),
         Ok(_) => submit.appender.submit(conv, message, Box::new(|result: &_| answer(Ok(result)))),
         // Nothing is stored that a block may forbid: it comes again when the store answers.
         Err(error) => answer(Err(fault::refused(&error))),
@@ -64,8 +64,8 @@ pub(super) fn perform(ops: &Arc<Ops>, caller: &Caller, ask: ask::Send, done: imp
 }
 
 /// The refusal of what a block forbids.
-pub(super) fn blocked() -> Refused {
-    Refused::new(ErrorCode::Blocked, "to: this user takes no messages from you")
+pub(super) fn blocked(field: &str) -> Refused {
+    Refused::new(ErrorCode::Blocked, format!("{field}: this user takes no messages from you"))
 }
 
 /// Whether a body is within the limit of what it is in.

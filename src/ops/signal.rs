@@ -51,19 +51,13 @@ fn to_user(ops: &Arc<Ops>, caller: &Caller, user: UserId, signal: Signal, done: 
 
 async fn to_room(ops: &Ops, caller: &Caller, room: &RoomId, signal: Signal) -> Outcome {
     rooms::member(ops, caller, room).await?;
-    let (told, ties) = tokio::sync::oneshot::channel();
-    ops.blocks.ties(caller.name(), move |ties| drop(told.send(ties)));
-    let ties = ties.await.map_err(|_| Refused::new(ErrorCode::Unavailable, "the blocks could not be read"))?;
-    let ties = counted(&ops.metrics, StoreOp::Blocks, ties).map_err(|error| fault::refused(&error))?;
+    let ties = counted(&ops.metrics, StoreOp::Blocks, ops.blocks.ties_of(caller.name()).await)
+        .map_err(|error| fault::refused(&error))?;
     let apart: Option<Vec<UserId>> = ties.apart().map(|apart| apart.take(APART + 1).cloned().collect());
-    match apart.filter(|apart| apart.len() <= APART) {
-        Some(apart) => ops.router.signal_room(room, &signal, &apart),
-        None => {
-            return Err(Refused::new(
-                ErrorCode::NotAllowed,
-                "to: you block too many users to signal to rooms, or too many block you",
-            ));
-        }
-    }
+    let Some(apart) = apart.filter(|apart| apart.len() <= APART) else {
+        let text = "to: you block too many users to signal to rooms, or too many block you";
+        return Err(Refused::new(ErrorCode::NotAllowed, text));
+    };
+    ops.router.signal_room(room, &signal, &apart);
     Ok(Answer::Done)
 }

@@ -254,7 +254,7 @@ async fn check_ack(ops: &Ops, device: &Device, check: AckCheck) -> UpkeepDone {
 /// device are passed over: nobody is pushed what he wrote himself.
 async fn undelivered(ops: &Ops, device: &Device, conv: &ConvId, after: Seq, upto: Seq) {
     if conv.is_room() {
-        // Of rooms they are told where a message is stored, once for all members.
+        // Of rooms they are told where a message is stored (`pushes`), once for all members.
         return;
     }
     let span = Span { rows: UNDELIVERED_ROWS, bytes: PAGE_BYTES };

@@ -10,10 +10,12 @@ mod bucket;
 mod bytes;
 mod lines;
 mod pace;
+mod rates;
 mod turn;
 
 pub use bytes::{Held, WaitingBytes};
 pub use lines::Lines;
+pub use rates::Rates;
 pub use turn::{Busy, Overload, Tally, Turn};
 
 /// Monotonic milliseconds since any fixed moment.

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use compact_str::CompactString;
 
-use crate::{model::UserId, session::Tick};
+use crate::{fnv::fnv1a, model::UserId, session::Tick};
 
 /// A group of users.
 pub(super) type Group = u16;
@@ -20,12 +20,9 @@ const NODES: usize = 1_024;
 /// A node that is not heard for so many rounds is gone.
 const ROUNDS: Tick = 4;
 
-/// FNV-1a: the same on every node.
+/// The same on every node.
 pub(super) fn group(user: &UserId) -> Group {
-    let hash = user
-        .as_str()
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
+    let hash = fnv1a(user.as_str().as_bytes());
     (hash >> 48) as Group ^ (hash >> 16) as Group
 }
 

@@ -28,7 +28,7 @@ use self::{
 };
 use crate::{
     blocks::Blocks,
-    bus::{Bus, OnMessage, Subscription},
+    bus::{OnMessage, Subscription, cells::Cells},
     metrics::Metrics,
     model::{UserId, now_millis},
     overload::Overload,
@@ -70,7 +70,7 @@ pub struct Parts {
     /// The sessions here.
     pub registry: Arc<Registry>,
     /// The way to other nodes.
-    pub bus: Arc<dyn Bus>,
+    pub cells: Cells,
     /// Where it is kept when users were seen.
     pub people: Arc<dyn People>,
     /// Who is told nothing of whom.
@@ -92,7 +92,7 @@ pub struct Presence(Arc<Inner>);
 struct Inner {
     node: String,
     registry: Arc<Registry>,
-    bus: Arc<dyn Bus>,
+    cells: Cells,
     people: Arc<dyn People>,
     blocks: Blocks,
     overload: Overload,
@@ -152,11 +152,11 @@ impl Ear {
 impl Presence {
     /// Puts the parts together, and hears of the registry's sessions from now on.
     pub fn new(parts: Parts) -> Self {
-        let Parts { node, registry, bus, people, blocks, overload, metrics, clock, settings } = parts;
+        let Parts { node, registry, cells, people, blocks, overload, metrics, clock, settings } = parts;
         let inner = Arc::new(Inner {
             node,
             registry,
-            bus,
+            cells,
             people,
             blocks,
             overload,
@@ -170,7 +170,7 @@ impl Presence {
             wake: Notify::new(),
             hears: OnceLock::new(),
         });
-        let hears = inner.bus.subscribe(&Subject::watched("*"), inner.on_watched());
+        let hears = inner.cells.first().subscribe(&Subject::watched("*"), inner.on_watched());
         // Just made: nothing was set before.
         let _ = inner.hears.set(hears);
         inner.registry.tell_comings(Box::new(Ear(Arc::downgrade(&inner))));
@@ -189,13 +189,13 @@ impl Presence {
             let mut watches = inner.watches.lock();
             let before = watches.len();
             let subject = Subject::presence(user);
-            let subscribe = || inner.bus.subscribe(&subject, inner.on_presence(user));
+            let subscribe = || inner.cells.of(&subject).subscribe(&subject, inner.on_presence(user));
             let added = watches.add(session, user, due, room, subscribe);
             let grown = watches.len() - before;
             drop(watches);
             inner.metrics.watched_users.inc_by(i64::try_from(grown).unwrap_or(0));
             if grown > 0 {
-                inner.bus.publish(&Subject::watched(&inner.node), encode_watched(false, &[group(user)]));
+                inner.cells.first().publish(&Subject::watched(&inner.node), encode_watched(false, &[group(user)]));
             }
             added.map_err(|why| refused(why, room))?;
         }
@@ -261,7 +261,7 @@ impl Inner {
 
     /// Tells the other nodes which groups of users are watched here. Where there are none and were none, nothing.
     fn tell_watched(&self, told: &mut bool) {
-        self.interest.lock().on_connection(self.bus.connected(), self.clock.now(), self.settings.probe);
+        self.interest.lock().on_connection(self.cells.first().connected(), self.clock.now(), self.settings.probe);
         let mut groups = self.watches.lock().groups();
         if groups.is_empty() && !*told {
             return;
@@ -269,12 +269,12 @@ impl Inner {
         *told = !groups.is_empty();
         groups.sort_unstable();
         groups.dedup();
-        self.bus.publish(&Subject::watched(&self.node), encode_watched(true, &groups));
+        self.cells.first().publish(&Subject::watched(&self.node), encode_watched(true, &groups));
     }
 
     /// Whether somebody may watch the user on another node.
     fn may_be_watched(&self, user: &UserId) -> bool {
-        let (generation, now) = (self.bus.connected(), self.clock.now());
+        let (generation, now) = (self.cells.first().connected(), self.clock.now());
         self.interest.lock().may_be_in(user, generation, now, self.settings.probe)
     }
 

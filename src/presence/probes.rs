@@ -79,7 +79,7 @@ impl Inner {
         }
         let _turn = self.looks.acquire().await.ok()?;
         self.metrics.presence_probes.inc();
-        match self.bus.request(&subject, encode_probe(), PATIENCE).await {
+        match self.cells.of(&subject).request(&subject, encode_probe(), PATIENCE).await {
             Ok(_) => Some(true),
             // A node does not hear itself, and the user may have come here meanwhile.
             Err(RequestError::NoResponders) => Some(self.registry.has(&subject)),

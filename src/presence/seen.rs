@@ -10,7 +10,7 @@ use crate::{
     overload::{Class, cost},
     protocol::people::encode_coming,
     session::Tick,
-    store::{StoreError, StoreResult},
+    store::{StoreError, StoreResult, is_served},
     subject::Subject,
 };
 
@@ -85,7 +85,7 @@ impl Inner {
     async fn note(&self, seen: &[(UserId, Millis)]) -> StoreResult<()> {
         let turn = self.overload.turn(Class::Listing, cost(seen.len(), 0)).await.map_err(StoreError::unavailable)?;
         let noted = self.people.see(seen).await;
-        turn.end(cost(seen.len(), 0), !matches!(noted, Err(StoreError::Unavailable(_))));
+        turn.end(cost(seen.len(), 0), is_served(&noted));
         self.count(&noted);
         noted
     }
@@ -94,7 +94,7 @@ impl Inner {
     pub(super) async fn seen(&self, user: &UserId) -> Option<Millis> {
         let turn = self.overload.turn(Class::Listing, cost(1, 0)).await.ok()?;
         let read = self.people.last_seen(std::slice::from_ref(user)).await;
-        turn.end(cost(1, 0), !matches!(read, Err(StoreError::Unavailable(_))));
+        turn.end(cost(1, 0), is_served(&read));
         self.count(&read);
         read.ok()?.pop().flatten()
     }
@@ -111,7 +111,8 @@ impl Inner {
         self.on_coming(user, came);
         if self.may_be_watched(user) {
             self.metrics.presence_published.inc();
-            self.bus.publish(&Subject::presence(user), encode_coming(came));
+            let subject = Subject::presence(user);
+            self.cells.of(&subject).publish(&subject, encode_coming(came));
         } else {
             self.metrics.presence_unpublished.inc();
         }

@@ -3,7 +3,7 @@
 //! A frame is read into one flat struct whatever its op (serde's tagged enums would buffer the body), then into
 //! [`ClientFrame`]. Only when that fails is it read again to find out which field to blame.
 
-mod blame;
+pub(super) mod blame;
 mod outgoing;
 
 use compact_str::CompactString;
@@ -110,7 +110,7 @@ impl Request {
 impl Fields<'_> {
     fn into_frame(self) -> Result<ClientFrame, Refused> {
         let word = need("op", self.op.as_ref().map(Text::as_str))?;
-        let Some(op) = Op::from_word(word) else {
+        let Some(op) = Op::from_word(word).filter(|op| op.is_for_clients()) else {
             let shown: String = word.chars().take(SHORT_TEXT).collect();
             return Err(Refused::new(ErrorCode::UnknownOp, format!("op: no such op {shown:?}")));
         };

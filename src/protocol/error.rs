@@ -3,11 +3,11 @@
 use serde::{Deserialize, Serialize};
 
 macro_rules! error_codes {
-    ($($(#[$doc:meta])* $name:ident, $word:literal, $retry:literal;)*) => {
+    ($($(#[doc = $doc:literal])* $name:ident, $word:literal, $retry:literal;)*) => {
         /// What went wrong, as a word that programs can compare.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
         pub enum ErrorCode {
-            $($(#[$doc])* #[serde(rename = $word)] $name,)*
+            $($(#[doc = $doc])* #[serde(rename = $word)] $name,)*
         }
 
         impl ErrorCode {
@@ -19,12 +19,35 @@ macro_rules! error_codes {
                 match self { $(Self::$name => $word,)* }
             }
 
+            /// What it means, in a sentence.
+            pub fn about(self) -> &'static str {
+                match self { $(Self::$name => concat!($($doc),*).trim_ascii_start(),)* }
+            }
+
             /// Whether the same request may succeed later without any change.
             pub fn retry(self) -> bool {
                 match self { $(Self::$name => $retry,)* }
             }
         }
     };
+}
+
+/// For the description of the HTTP API. Not derived: the derive does not see words that come out of a macro.
+#[cfg(feature = "server")]
+impl utoipa::PartialSchema for ErrorCode {
+    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+        let words = utoipa::openapi::ObjectBuilder::new()
+            .schema_type(utoipa::openapi::Type::String)
+            .enum_values(Some(Self::ALL.iter().map(|code| code.word())));
+        words.description(Some("What went wrong, as a word that programs can compare.")).into()
+    }
+}
+
+#[cfg(feature = "server")]
+impl utoipa::ToSchema for ErrorCode {
+    fn name() -> std::borrow::Cow<'static, str> {
+        "ErrorCode".into()
+    }
 }
 
 error_codes! {
@@ -64,7 +87,7 @@ error_codes! {
     BadRef, "bad_ref", false;
     /// The store did not answer: the outcome is unknown, try again with the same cid.
     Unavailable, "unavailable", true;
-    /// The token was refused, or is of another user.
+    /// The token was refused or is of another user, or a service may not do that in this name.
     Unauthorized, "unauthorized", false;
     /// The op exists in the protocol but not yet in this version.
     Unsupported, "unsupported", false;

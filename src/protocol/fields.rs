@@ -49,6 +49,7 @@ pub(super) struct Fields<'a> {
     pub(super) topic: Option<String>,
     pub(super) history: Option<String>,
     pub(super) public: Option<bool>,
+    pub(super) lifetime: Option<u64>,
     pub(super) re: Option<u64>,
     pub(super) reaction: Option<String>,
     pub(super) reply_to: Option<u64>,

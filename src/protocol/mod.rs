@@ -15,6 +15,8 @@ pub mod server;
 mod server_read;
 pub mod shared;
 mod strict;
+pub mod takes;
+pub mod unwritable;
 
 pub use crate::model::Body;
 pub use ask::{HistoryFrom, Outcome, Refused};

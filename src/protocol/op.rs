@@ -1,6 +1,6 @@
-//! Every op a client can name, in one table: its word on the wire, whether the rate limit counts it, how much of a
-//! session's room for requests it takes while it is under way, and, for those that any door may ask, what it asks and
-//! what it is answered.
+//! Every op, in one table: its word on the wire, whether the rate limit counts it, how much of a session's room for requests
+//! it takes while it is under way, and, for those that any door may ask, what it asks and what it is answered (or, where
+//! only services ask it, what they are told).
 //!
 //! Used by the frame reader, by sessions for their limits, by `ops`, and by the metrics as a label.
 
@@ -18,13 +18,13 @@ const PAGE: usize = 16;
 
 macro_rules! ops {
     ($(
-        $(#[$doc:meta])* $name:ident, $word:literal, limited: $limited:literal, weight: $weight:expr
-        $(, asks: $ask:ty $(, answered: $answer:ident($frame:ty))?)?;
+        $(#[doc = $doc:literal])* $name:ident, $word:literal, limited: $limited:literal, weight: $weight:expr
+        $(, asks: $ask:ty $(, answered: $answer:ident($frame:ty))? $(, tells: $told:ident($reply:ty))?)?;
     )*) => {
         /// What a client's frame asks for.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum Op {
-            $($(#[$doc])* $name,)*
+            $($(#[doc = $doc])* $name,)*
         }
 
         impl Op {
@@ -34,6 +34,11 @@ macro_rules! ops {
             /// The word on the wire, which is also the metric's label.
             pub fn word(self) -> &'static str {
                 match self { $(Self::$name => $word,)* }
+            }
+
+            /// What it does, in a sentence.
+            pub fn about(self) -> &'static str {
+                match self { $(Self::$name => concat!($($doc),*).trim_ascii_start(),)* }
             }
 
             /// The op with this word.
@@ -88,7 +93,10 @@ macro_rules! ops {
         pub enum Answer {
             /// Done, and there is nothing to say.
             Done,
-            $($($(#[doc = concat!("To `", $word, "`")] $answer($frame),)?)?)*
+            $($(
+                $(#[doc = concat!("To `", $word, "`")] $answer($frame),)?
+                $(#[doc = concat!("To `", $word, "`, which no client asks")] $told($reply),)?
+            )?)*
         }
 
         impl Answer {
@@ -96,10 +104,13 @@ macro_rules! ops {
             pub fn into_frame(self, reference: Option<u64>) -> Option<ServerFrame> {
                 match self {
                     Self::Done => None,
-                    $($($(Self::$answer(mut answer) => {
-                        answer.reference = reference;
-                        Some(ServerFrame::$answer(answer))
-                    })?)?)*
+                    $($(
+                        $(Self::$answer(mut answer) => {
+                            answer.reference = reference;
+                            Some(ServerFrame::$answer(answer))
+                        })?
+                        $(Self::$told(_) => None,)?
+                    )?)*
                 }
             }
         }
@@ -111,6 +122,8 @@ ops! {
     Hello, "hello", limited: false, weight: SMALL;
     /// Sends a message.
     Send, "send", limited: true, weight: SMALL, asks: ask::Send, answered: Sent(ask::Sent);
+    /// Sends a message to each of many users. No client asks this.
+    SendMany, "send_many", limited: true, weight: PAGE, asks: ask::SendMany, tells: SentMany(ask::SentMany);
     /// Gives a message of one's own another text.
     Edit, "edit", limited: true, weight: SMALL, asks: ask::About;
     /// Deletes a message.
@@ -139,7 +152,8 @@ ops! {
     Ping, "ping", limited: true, weight: SMALL;
     /// Who is online.
     Presence, "presence", limited: true, weight: PAGE, asks: ask::Presence, answered: Presences(ask::Presences);
-    /// Makes a room. This and the six below are answered alike.
+    // This and the seven below are answered alike.
+    /// Makes a room.
     Create, "create", limited: true, weight: SMALL, asks: ask::ChangeRoom, answered: Changed(ask::RoomChanged);
     /// Enters a room.
     Join, "join", limited: true, weight: SMALL, asks: ask::ChangeRoom;
@@ -153,13 +167,16 @@ ops! {
     Role, "role", limited: true, weight: SMALL, asks: ask::ChangeRoom;
     /// Gives a room another topic.
     Topic, "topic", limited: true, weight: SMALL, asks: ask::ChangeRoom;
+    /// Says how long a room's messages last.
+    Lifetime, "lifetime", limited: true, weight: SMALL, asks: ask::ChangeRoom;
     /// One room.
     Room, "room", limited: true, weight: SMALL, asks: ask::OneRoom, answered: Room(ask::RoomShown);
     /// A page of one's rooms.
     Rooms, "rooms", limited: true, weight: PAGE, asks: ask::Rooms, answered: Rooms(ask::RoomsPage);
     /// A page of a room's members.
     Members, "members", limited: true, weight: PAGE, asks: ask::Members, answered: Members(ask::MembersPage);
-    /// Takes nothing more from a user. This and the next are answered alike.
+    // This and the next are answered alike.
+    /// Takes nothing more from a user.
     Block, "block", limited: true, weight: SMALL, asks: ask::Block, answered: Blocking(ask::Blocking);
     /// Takes it again.
     Unblock, "unblock", limited: true, weight: SMALL, asks: ask::Block;
@@ -167,6 +184,13 @@ ops! {
     Blocks, "blocks", limited: true, weight: PAGE, asks: ask::Blocks, answered: Blocks(ask::BlocksPage);
     /// Who has read a room up to a seq.
     Readers, "readers", limited: true, weight: PAGE, asks: ask::Readers, answered: Readers(ask::ReadersPage);
+}
+
+impl Op {
+    /// Whether a client may name it; the others are for services.
+    pub fn is_for_clients(self) -> bool {
+        self != Self::SendMany
+    }
 }
 
 #[cfg(test)]

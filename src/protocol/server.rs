@@ -183,6 +183,7 @@ pub struct Limits {
 
 /// A message of a log.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct Message {
     /// Which log.
     pub conv: ConvId,

@@ -100,8 +100,11 @@ impl Inner {
             all.extend(sessions.into_iter().take(room));
             heard.1.notify_one();
         });
-        let subscription = self.bus.subscribe(&reply, on_message);
-        if self.bus.publish(&Subject::user(user), question(reply.as_str())) {
+        // Asked and answered where the user's sessions listen.
+        let subject = Subject::user(user);
+        let bus = self.cells.of(&subject);
+        let subscription = bus.subscribe(&reply, on_message);
+        if bus.publish(&subject, question(reply.as_str())) {
             let until = Instant::now() + patience;
             while timeout_at(until, found.1.notified()).await.is_ok() && !is_one {}
         }

@@ -19,7 +19,7 @@ use super::{
     rooms::{Listening, RoomListeners, Rooms},
 };
 use crate::{
-    bus::{Bus, OnMessage, Subscription},
+    bus::{OnMessage, Subscription, cells::Cells},
     metrics::Metrics,
     model::{ConvId, Device, Millis, RoomId, Seq, UserId, now_millis},
     protocol::Encoding,
@@ -100,9 +100,7 @@ impl Listeners {
             }
         }
     }
-}
 
-impl Listeners {
     /// The sessions.
     pub fn all(&self) -> Vec<Arc<SessionHandle>> {
         self.sessions.lock().clone()
@@ -152,7 +150,7 @@ pub struct Registry {
     hasher: std::hash::RandomState,
     sessions: AtomicUsize,
     capacity: Capacity,
-    bus: Arc<dyn Bus>,
+    cells: Cells,
     metrics: Arc<Metrics>,
     rooms: Rooms,
     comings: OnceLock<Box<dyn Comings>>,
@@ -166,11 +164,11 @@ impl std::fmt::Debug for Registry {
 
 impl Registry {
     /// An empty registry.
-    pub fn new(bus: Arc<dyn Bus>, metrics: Arc<Metrics>, capacity: Capacity) -> Self {
+    pub fn new(cells: Cells, metrics: Arc<Metrics>, capacity: Capacity) -> Self {
         let shards = (0..SHARDS).map(|_| Mutex::new(HashMap::new())).collect();
         let hasher = std::hash::RandomState::new();
         let (sessions, rooms, comings) = (AtomicUsize::new(0), Rooms::default(), OnceLock::new());
-        Self { shards, hasher, sessions, capacity, bus, metrics, rooms, comings }
+        Self { shards, hasher, sessions, capacity, cells, metrics, rooms, comings }
     }
 
     /// Tells these ears of whoever comes and goes from now on. Set once.
@@ -244,7 +242,7 @@ impl Registry {
         let entry = shard.entry(subject.clone()).or_insert_with(|| {
             first = true;
             let listeners = Arc::<Listeners>::default();
-            let subscription = self.bus.subscribe(subject, on_message(listeners.clone()));
+            let subscription = self.cells.of(subject).subscribe(subject, on_message(listeners.clone()));
             Entry { listeners, _subscription: subscription }
         });
         let mut sessions = entry.listeners.sessions.lock();
@@ -297,7 +295,9 @@ impl Registry {
         room: &RoomId,
         on_message: impl FnOnce(Arc<Listeners>) -> OnMessage,
     ) -> Listening {
-        self.rooms.listen(session, room, |subject, listeners| self.bus.subscribe(subject, on_message(listeners)))
+        self.rooms.listen(session, room, |subject, listeners| {
+            self.cells.of(subject).subscribe(subject, on_message(listeners))
+        })
     }
 
     /// Ends that; the last one there unsubscribes.

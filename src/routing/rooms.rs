@@ -62,6 +62,11 @@ impl Listening {
         }
     }
 
+    /// Where.
+    pub(super) fn subject(&self) -> Option<Subject> {
+        Some(Subject::room(&self.room.as_ref()?.room))
+    }
+
     /// The session has ended: nothing listens.
     pub fn is_gone(&self) -> bool {
         self.room.is_none()
@@ -198,9 +203,9 @@ impl Rooms {
         found
     }
 
-    /// The heads of all rooms are to be looked at within `spread`: notices may have been lost.
-    pub fn all_due(&self, now: Tick, spread: Tick) {
-        for Entry { room, .. } in self.0.lock().values() {
+    /// The heads of all these rooms are to be looked at within `spread`: notices may have been lost.
+    pub fn all_due(&self, now: Tick, spread: Tick, which: impl Fn(&Subject) -> bool) {
+        for (_, Entry { room, .. }) in self.0.lock().iter().filter(|(subject, _)| which(subject)) {
             room.due.store(now + 1 + rand::random_range(0..=spread), Ordering::Relaxed);
         }
     }

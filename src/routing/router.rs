@@ -18,7 +18,10 @@ use super::{
     untold::{Last, Untold},
 };
 use crate::{
-    bus::{Bus, BusError, BusMessage, OnMessage},
+    bus::{
+        BusError, BusMessage, OnMessage,
+        cells::{Cell, CellSet, Cells, PerCell},
+    },
     metrics::Metrics,
     model::{ConvId, Kind, NewMessage, RoomId, Seq, UserId, room::Change},
     protocol::{
@@ -35,13 +38,19 @@ use crate::{
 pub struct Router(pub(super) Arc<Inner>);
 
 pub(super) struct Inner {
-    pub(super) bus: Arc<dyn Bus>,
+    pub(super) cells: Cells,
     pub(super) registry: Arc<Registry>,
     pub(super) node: String,
     metrics: Arc<Metrics>,
+    told: PerCell<Told>,
+    on_blocked: OnceLock<OnBlocked>,
+}
+
+/// What is to be told again in one cell when its connection is back, or moves again.
+#[derive(Debug, Default)]
+struct Told {
     recent: Recent,
     untold: Untold,
-    on_blocked: OnceLock<OnBlocked>,
 }
 
 /// Called with two users of whom one blocked the other, or unblocked.
@@ -53,6 +62,15 @@ impl std::fmt::Debug for Router {
     }
 }
 
+/// Tells push services of a room with too many members to tell of each.
+#[derive(serde::Serialize)]
+struct RoomMessageEvent<'a> {
+    conv: &'a ConvId,
+    from: &'a UserId,
+    seq: Seq,
+    members: u32,
+}
+
 #[derive(serde::Serialize)]
 struct OfflineEvent<'a> {
     user: &'a UserId,
@@ -62,32 +80,28 @@ struct OfflineEvent<'a> {
 }
 
 impl Router {
-    /// A router; takes over what the bus tells of publishes that had no responders.
-    pub fn new(node: &str, bus: Arc<dyn Bus>, registry: Arc<Registry>, metrics: Arc<Metrics>) -> Self {
-        let node = node.to_owned();
-        let inner = Arc::new(Inner {
-            bus,
-            registry,
-            node,
-            metrics,
-            recent: Recent::default(),
-            untold: Untold::default(),
-            on_blocked: OnceLock::new(),
-        });
-        // Weak: the bus is owned by what it calls here, and a cycle would keep a whole node alive forever.
-        let told: Weak<Inner> = Arc::downgrade(&inner);
-        inner.bus.on_no_responders(Arc::new(move |tag| {
-            if let Some(inner) = told.upgrade() {
-                inner.on_no_responders(tag);
-            }
-        }));
+    /// A router; takes over what the buses tell of publishes that had no responders.
+    pub fn new(node: &str, cells: Cells, registry: Arc<Registry>, metrics: Arc<Metrics>) -> Self {
+        let (node, told) = (node.to_owned(), cells.map(|_| Told::default()));
+        let inner = Arc::new(Inner { cells, registry, node, metrics, told, on_blocked: OnceLock::new() });
+        for cell in inner.cells.all() {
+            // Weak: the bus is owned by what it calls here, and a cycle would keep a whole node alive forever.
+            let told: Weak<Inner> = Arc::downgrade(&inner);
+            inner.cells.at(cell).on_no_responders(Arc::new(move |tag| {
+                if let Some(inner) = told.upgrade() {
+                    inner.on_no_responders(tag);
+                }
+            }));
+        }
         Self(inner)
     }
 
     /// A batch of a conversation was stored and answered: publish it, retries too (R3).
     pub fn publish_stored(&self, conv: &ConvId, batch: &[(NewMessage, Appended)]) {
         let highest = batch.iter().map(|(_, appended)| appended.seq).max().unwrap_or(0);
-        self.0.recent.note(conv, highest, self.0.bus.connected().is_some());
+        for cell in self.0.cells_of(conv).iter() {
+            self.0.told.of(cell).recent.note(conv, highest, self.0.cells.at(cell).connected().is_some());
+        }
         for (message, appended) in batch {
             let counter = if appended.fresh { &self.0.metrics.appended } else { &self.0.metrics.append_retries };
             counter.inc();
@@ -95,43 +109,49 @@ impl Router {
         }
     }
 
-    /// The connection was lost and is back: tells again how far the conversations are that were published into it
-    /// just before or not at all. The nodes that were not cut off would otherwise hear of it at their slow sweep.
-    pub fn tell_again(&self) {
-        self.tell_untold();
-        for (conv, seq) in self.0.recent.take() {
+    /// The connection of a cell was lost and is back: tells again how far the conversations are that were published into
+    /// it just before or not at all. The nodes that were not cut off would otherwise hear of it at their slow sweep.
+    pub fn tell_again(&self, cell: Cell) {
+        self.tell_untold(cell);
+        for (conv, seq) in self.0.told.of(cell).recent.take() {
             let payload = encode_head(&conv, seq);
             audience::each_of_conversation(&conv, |subject| {
-                self.0.bus.publish(subject, payload.clone());
+                if self.0.cells.cell(subject) == cell {
+                    self.0.cells.at(cell).publish(subject, payload.clone());
+                }
             });
         }
     }
 
-    /// The connection moves again after it stalled: tells how far the conversations are of which something could not be
+    /// The connection of a cell moves again after it stalled: tells how far the conversations are of which something could not be
     /// published, and asks about recipients whom nobody holds, as the publish itself would have. What still cannot be
     /// published is remembered again.
-    pub fn tell_untold(&self) {
-        for (conv, last) in self.0.untold.take() {
+    pub fn tell_untold(&self, cell: Cell) {
+        let bus = self.0.cells.at(cell);
+        for (conv, last) in self.0.told.of(cell).untold.take() {
             let payload = encode_head(&conv, last.seq);
             let mut told = true;
             audience::each_of_message(&conv, &last.from, |subject, recipient| {
+                if self.0.cells.cell(subject) != cell {
+                    return;
+                }
                 told &= match recipient {
                     Some(user) => {
                         let tag = tag_of(user, &last.from.name, &conv, last.seq);
-                        self.0.bus.publish_tagged(subject, payload.clone(), &tag)
+                        bus.publish_tagged(subject, payload.clone(), &tag)
                     }
-                    None => self.0.bus.publish(subject, payload.clone()),
+                    None => bus.publish(subject, payload.clone()),
                 };
             });
             if !told {
-                self.0.note_untold(&conv, last);
+                self.0.note_untold(cell, &conv, last);
             }
         }
     }
 
-    /// Whether something could not be published and was not told since.
-    pub fn has_untold(&self) -> bool {
-        !self.0.untold.is_empty()
+    /// Whether something could not be published in a cell and was not told since.
+    pub fn has_untold(&self, cell: Cell) -> bool {
+        !self.0.told.of(cell).untold.is_empty()
     }
 
     /// What the subscription of a subject does with what arrives.
@@ -151,25 +171,41 @@ impl Router {
         self.0.registry.rooms()
     }
 
-    /// Waits until the subscriptions so far are known to the server (R10); false where it did not say so: then I7, the
+    /// Waits until the subscriptions of these rooms are known to the servers (R10). Where one does not say so, I7: the
     /// reconnect will fence and compare.
-    pub async fn fence(&self) -> bool {
-        let fenced = match self.0.bus.fence().await {
-            // The fence belongs to one generation of the connection: when that changes meanwhile, once more.
-            Err(BusError::Reconnected) => self.0.bus.fence().await,
-            done => done,
-        };
-        if let Err(error) = &fenced {
-            tracing::debug!(%error, "no fence for the subscriptions of rooms");
+    pub async fn fence(&self, listening: &[Listening]) {
+        let new = || listening.iter().filter(|one| one.needs_fence());
+        let cell = |one: &Listening| Some(self.0.cells.cell(&one.subject()?));
+        for at in new().filter_map(cell).collect::<CellSet>().iter() {
+            match self.fenced(at).await {
+                Ok(_) => new().filter(|one| cell(one) == Some(at)).for_each(Listening::fenced),
+                Err(error) => tracing::debug!(%error, "no fence for the subscriptions of rooms"),
+            }
         }
-        fenced.is_ok()
+    }
+
+    /// Waits until the server has processed the subscription of a user's subject (R10).
+    ///
+    /// # Errors
+    /// As [`Bus::fence`](crate::bus::Bus::fence)'s.
+    pub async fn fence_user(&self, user: &UserId) -> Result<u64, BusError> {
+        self.fenced(self.0.cells.cell(&Subject::user(user))).await
+    }
+
+    /// The fence belongs to one generation of the connection: when that changes meanwhile, once more.
+    async fn fenced(&self, cell: Cell) -> Result<u64, BusError> {
+        let bus = self.0.cells.at(cell);
+        match bus.fence().await {
+            Err(BusError::Reconnected) => bus.fence().await,
+            done => done,
+        }
     }
 
     /// Sends a receipt or a signal to a user's sessions everywhere.
     pub fn pass(&self, user: &UserId, frame: &ServerFrame) {
         let (subject, shared) = (Subject::user(user), Arc::new(SharedFrame::of(frame)));
         self.0.registry.deliver(&subject, |_| Some(Mail::Passing(shared.clone())));
-        self.0.bus.publish(&subject, shared.msgpack().clone());
+        self.0.publish_to(&subject, shared.msgpack().clone());
     }
 
     /// Calls `call` whenever a node told that one user blocks another, or no more. Set once.
@@ -184,7 +220,7 @@ impl Router {
         self.0.blocked(user, other);
         let payload = encode_blocked(user, other);
         for one in [user, other] {
-            self.0.bus.publish(&Subject::user(one), payload.clone());
+            self.0.publish_to(&Subject::user(one), payload.clone());
         }
     }
 
@@ -193,13 +229,13 @@ impl Router {
         let subject = Subject::room(room);
         let mail = mail_of(signal, except);
         self.0.registry.deliver(&subject, mail);
-        self.0.bus.publish(&subject, encode_room_signal(except, signal));
+        self.0.publish_to(&subject, encode_room_signal(except, signal));
     }
 
     /// Tells a user's sessions everywhere that one of a device exists (R11).
     pub fn announce(&self, user: &UserId, announcement: Announcement) {
         let subject = Subject::user(user);
-        self.0.bus.publish(&subject, announcement.encode());
+        self.0.publish_to(&subject, announcement.encode());
         let shared = Arc::new(announcement);
         self.0.registry.deliver(&subject, |session| {
             (session.identity.rank.session != shared.session).then(|| Mail::Announcement(shared.clone()))
@@ -209,6 +245,20 @@ impl Router {
     /// Tells push services that a message of `from` reaches no device of `user` now.
     pub fn offline(&self, user: &UserId, from: &UserId, conv: &ConvId, seq: Seq) {
         self.0.offline(user, from, conv, seq);
+    }
+
+    /// Tells a member's sessions everywhere how far a room is, and push services where there is none.
+    pub fn notify(&self, user: &UserId, from: &UserId, conv: &ConvId, seq: Seq) {
+        let subject = Subject::user(user);
+        self.0.registry.deliver(&subject, |_| Some(Mail::Notice(conv.clone(), seq)));
+        let tag = tag_of(user, from, conv, seq);
+        self.0.cells.of(&subject).publish_tagged(&subject, encode_head(conv, seq), &tag);
+    }
+
+    /// Tells push services that a large room has a message.
+    pub fn room_message(&self, conv: &ConvId, from: &UserId, seq: Seq, members: u32) {
+        let payload = Encoding::Json.encode(&RoomMessageEvent { conv, from, seq, members });
+        self.0.publish_to(&Subject::event("room_message"), payload);
     }
 }
 
@@ -224,23 +274,28 @@ impl Inner {
         let payload = frame.msgpack().clone();
         let live =
             Arc::new(LiveMessage { conv: conv.clone(), seq: appended.seq, puts_out, expires, frame, from_bus: false });
-        let mut told = true;
+        let mut untold = CellSet::default();
         let from = Sender::of(message);
         audience::each_of_message(conv, &from, |subject, recipient| {
             self.registry.deliver(subject, |_| Some(Mail::Live(live.clone())));
             self.registry.rooms().note(subject, live.seq);
-            told &= match recipient {
+            let cell = self.cells.cell(subject);
+            let bus = self.cells.at(cell);
+            let told = match recipient {
                 // A retry is published (R3), but nobody is told a second time that its recipient is away.
                 // Push services are told of messages, not of what is about them.
                 Some(user) if appended.fresh && message.kind == Kind::Message => {
                     let tag = tag_of(user, &message.sender, conv, appended.seq);
-                    self.bus.publish_tagged(subject, payload.clone(), &tag)
+                    bus.publish_tagged(subject, payload.clone(), &tag)
                 }
-                _ => self.bus.publish(subject, payload.clone()),
+                _ => bus.publish(subject, payload.clone()),
             };
+            if !told {
+                untold.insert(cell);
+            }
         });
-        if !told {
-            self.note_untold(conv, Last { seq: appended.seq, from });
+        for cell in untold.iter() {
+            self.note_untold(cell, conv, Last { seq: appended.seq, from: from.clone() });
         }
         if let Some((target, frame)) = member {
             self.tell_member(&target, conv, appended.seq, &frame);
@@ -252,12 +307,28 @@ impl Inner {
     fn tell_member(&self, target: &UserId, conv: &ConvId, seq: Seq, frame: &ServerFrame) {
         let (subject, shared) = (Subject::user(target), Arc::new(SharedFrame::of(frame)));
         self.registry.deliver(&subject, |_| Some(Mail::Member(conv.clone(), seq, shared.clone())));
-        self.bus.publish(&subject, shared.msgpack().clone());
+        self.publish_to(&subject, shared.msgpack().clone());
+    }
+
+    /// The cells in which a conversation's news is published.
+    fn cells_of(&self, conv: &ConvId) -> CellSet {
+        let mut found = CellSet::default();
+        if self.cells.count() == 1 {
+            self.cells.all().for_each(|cell| found.insert(cell));
+        } else {
+            audience::each_of_conversation(conv, |subject| found.insert(self.cells.cell(subject)));
+        }
+        found
+    }
+
+    /// Publishes where whoever listens on the subject is.
+    fn publish_to(&self, subject: &Subject, payload: Bytes) {
+        self.cells.of(subject).publish(subject, payload);
     }
 
     /// Remembers what was not published. The sessions here have it; those on other nodes are told later.
-    fn note_untold(&self, conv: &ConvId, last: Last) {
-        if !self.untold.note(conv, last) {
+    fn note_untold(&self, cell: Cell, conv: &ConvId, last: Last) {
+        if !self.told.of(cell).untold.note(conv, last) {
             self.metrics.notices_forgotten.inc();
         }
     }
@@ -265,7 +336,7 @@ impl Inner {
     fn offline(&self, user: &UserId, from: &UserId, conv: &ConvId, seq: Seq) {
         self.metrics.offline_events.inc();
         let payload = Encoding::Json.encode(&OfflineEvent { user, from, conv, seq });
-        self.bus.publish(&Subject::event("offline"), payload);
+        self.publish_to(&Subject::event("offline"), payload);
     }
 
     fn blocked(&self, user: &UserId, other: &UserId) {
@@ -288,12 +359,12 @@ impl Inner {
     }
 }
 
-/// A message as it was stored: a second try bears another time, and expires when the first one does.
+/// A message as it was stored: a second try bears another time, and its room may have said how long it lasts.
 fn shown(conv: &ConvId, message: &NewMessage, appended: &Appended) -> Message {
-    let NewMessage { kind, sender, cid, ts, body, refs, .. } = message;
+    let NewMessage { kind, sender, cid, body, refs, .. } = message;
     let mut refs = refs.clone();
-    if let Some(expires) = refs.as_mut().and_then(|refs| refs.expires.as_mut()).filter(|_| *kind == Kind::Message) {
-        *expires = expires.saturating_sub(*ts).saturating_add(appended.ts);
+    if appended.expires.is_some() {
+        refs.get_or_insert_default().expires = appended.expires;
     }
     let shown = Message::new(conv.clone(), appended.seq, sender.clone(), appended.ts, body.clone());
     Message { kind: *kind, cid: Some(cid.clone()), ..shown }.with_refs(refs, appended.ts)
@@ -313,11 +384,11 @@ fn mail_of<'a>(signal: &'a Signal, except: &'a [UserId]) -> impl FnMut(&SessionH
     }
 }
 
-/// Tells the node that asked of these sessions.
-fn answer(router: &Weak<Inner>, asked: &Asked, sessions: &[Arc<SessionHandle>]) {
+/// Tells the node that asked of these sessions, over the bus that brought its question.
+fn answer(router: &Weak<Inner>, subject: &str, asked: &Asked, sessions: &[Arc<SessionHandle>]) {
     let (Some(router), Some(reply)) = (router.upgrade(), Subject::gathered_by(&asked.reply)) else { return };
     let sessions: Vec<_> = sessions.iter().map(|session| router.seen(session)).collect();
-    router.bus.publish(&reply, Encoding::MsgPack.encode(&sessions));
+    router.cells.that_brought(subject).publish(&reply, Encoding::MsgPack.encode(&sessions));
 }
 
 fn on_inbound(router: &Weak<Inner>, listeners: &Listeners, message: BusMessage) {
@@ -345,7 +416,7 @@ fn on_inbound(router: &Weak<Inner>, listeners: &Listeners, message: BusMessage) 
             if let (Some(router), Some(reply)) = (router.upgrade(), &message.reply)
                 && !listeners.all().is_empty()
             {
-                router.bus.answer(reply, Bytes::from_static(b"1"));
+                router.cells.that_brought(&message.subject).answer(reply, Bytes::from_static(b"1"));
             }
         }
         Ok(OnBus::Blocked { user, other }) => {
@@ -356,12 +427,12 @@ fn on_inbound(router: &Weak<Inner>, listeners: &Listeners, message: BusMessage) 
             let shared = Arc::new(announcement);
             listeners.each(|_| Some(Mail::Announcement(shared.clone())));
         }
-        Ok(OnBus::Who(asked)) => answer(router, &asked, &listeners.all()),
+        Ok(OnBus::Who(asked)) => answer(router, &message.subject, &asked, &listeners.all()),
         Ok(OnBus::End(asked, which)) => {
             let mut ended = listeners.all();
             ended.retain(|session| gather::end(session, &which));
             if !ended.is_empty() {
-                answer(router, &asked, &ended);
+                answer(router, &message.subject, &asked, &ended);
             }
         }
         Err(error) => tracing::warn!(subject = %message.subject, error, "not a node's payload on a node's subject"),

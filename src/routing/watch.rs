@@ -1,7 +1,8 @@
-//! Watches the bus: after every reconnect, and whenever notices were dropped on their way in, all sessions compare their
-//! heads; what was dropped on its way out is told again when the connection moves again (R12).
+//! Watches the bus of a cell: after every reconnect, and whenever notices were dropped on their way in, the sessions whose
+//! users or rooms are in that cell compare their heads; what was dropped on its way out is told again when the connection
+//! moves again (R12).
 //!
-//! Started by the node.
+//! Started by the node, once for each cell.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,8 +15,12 @@ use tokio::{sync::broadcast::error::RecvError, time::timeout};
 use super::{Clock, Mail, Registry, Router};
 use crate::{
     backoff::Backoff,
-    bus::{Bus, BusEvent},
+    bus::{
+        Bus, BusEvent,
+        cells::{Cell, Cells},
+    },
     session::Cause,
+    subject::Subject,
 };
 
 /// Active sessions compare within this time.
@@ -26,8 +31,10 @@ const FENCE_RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration:
 /// What the watch looks after.
 #[derive(Clone)]
 pub struct Watch {
-    /// What is watched.
-    pub bus: Arc<dyn Bus>,
+    /// Which of them is watched.
+    pub cell: Cell,
+    /// The way to other nodes.
+    pub cells: Cells,
     /// Whose sessions compare.
     pub registry: Arc<Registry>,
     /// What tells again.
@@ -40,8 +47,9 @@ pub struct Watch {
 
 /// Runs until the bus is gone.
 pub async fn watch(watch: Watch) {
-    let mut events = watch.bus.events();
-    let mut generation = watch.bus.connected();
+    let bus = watch.bus();
+    let mut events = bus.events();
+    let mut generation = bus.connected();
     // At most one at a time, however often the bus says that it overflows.
     let mut telling: Option<BoxFuture<'_, ()>> = None;
     loop {
@@ -53,16 +61,19 @@ pub async fn watch(watch: Watch) {
             }
         };
         match event {
-            Ok(BusEvent::Connected(_)) if watch.bus.connected() == generation => {}
+            Ok(BusEvent::Connected(_)) if bus.connected() == generation => {}
             Ok(BusEvent::Connected(_)) => {
                 generation = watch.fenced().await;
-                tracing::info!(?generation, "connected to NATS: all sessions compare their heads");
-                watch.router.tell_again();
+                tracing::info!(cell = %watch.cell, ?generation, "connected to NATS: sessions compare their heads");
+                watch.router.tell_again(watch.cell);
                 watch.compare(Cause::Reconnect);
             }
             Ok(BusEvent::Disconnected) => {
                 generation = None;
-                tracing::warn!("the connection to NATS is lost: sessions are served from the store until it is back");
+                tracing::warn!(
+                    cell = %watch.cell,
+                    "the connection to NATS is lost: sessions are served from the store until it is back"
+                );
             }
             Ok(BusEvent::SlowConsumer) | Err(RecvError::Lagged(_)) => watch.compare(Cause::SlowConsumer),
             // The sessions here have what this node stored: others do not.
@@ -73,17 +84,21 @@ pub async fn watch(watch: Watch) {
 }
 
 impl Watch {
+    fn bus(&self) -> &dyn Bus {
+        &**self.cells.at(self.cell)
+    }
+
     /// Waits until the server has processed the subscriptions of this connection, as long as there is one.
     async fn fenced(&self) -> Option<u64> {
         let mut backoff = Backoff::new(FENCE_RETRY.0, FENCE_RETRY.1);
         loop {
-            match self.bus.fence().await {
+            match self.bus().fence().await {
                 Ok(generation) => return Some(generation),
-                Err(_) if self.bus.connected().is_none() => return None,
+                Err(_) if self.bus().connected().is_none() => return None,
                 Err(error) => tracing::warn!(%error, "NATS is connected but does not answer a fence, asking again"),
             }
             // Not in a tight loop where the fence fails at once; a disconnect ends the wait.
-            let mut events = self.bus.events();
+            let mut events = self.bus().events();
             let gone = async { while !matches!(events.recv().await, Ok(BusEvent::Disconnected) | Err(_)) {} };
             let _ = timeout(backoff.next(), gone).await;
         }
@@ -91,20 +106,24 @@ impl Watch {
 
     /// Tells what could not be published, as soon as the server has taken what was queued before it.
     async fn tell_when_it_moves(&self) {
-        while self.router.has_untold() {
+        while self.router.has_untold(self.cell) {
             if self.fenced().await.is_none() {
                 return; // whoever connects again tells it
             }
-            self.router.tell_untold();
+            self.router.tell_untold(self.cell);
         }
     }
 
-    /// Has all sessions compare their heads, active ones soon, the others spread over the whole time.
+    /// Has the cell's sessions compare their heads, active ones soon, the others spread over the whole time.
     fn compare(&self, cause: Cause) {
         let now = self.clock.now();
         let active = self.spread.min(ACTIVE_SPREAD);
-        self.registry.rooms().all_due(now, u64::try_from(active.as_millis()).unwrap_or(u64::MAX));
+        let is_here = |subject: &Subject| self.cells.cell(subject) == self.cell;
+        self.registry.rooms().all_due(now, u64::try_from(active.as_millis()).unwrap_or(u64::MAX), is_here);
         self.registry.for_all(|session| {
+            if !is_here(&Subject::user(&session.identity.device.user)) {
+                return;
+            }
             let spread = if session.is_active(now) { active } else { self.spread };
             let most = u64::try_from(spread.as_millis()).unwrap_or(u64::MAX);
             session.mailbox.push(Mail::Compare { cause, delay: rand::random_range(0..=most) });

@@ -1,42 +1,22 @@
 //! The way in for services: requests over NATS become asks, and are answered when they are done.
 //!
 //! Built by the node; nodes share the requests as one queue group. Who the service is stands in the subject, and
-//! NATS permissions vouch for it (R13).
+//! NATS permissions vouch for it (R13). The HTTP API reads and answers its requests with the same code.
 
+pub mod reply;
 mod request;
 
 use std::sync::Arc;
 
-use serde::Serialize;
-
-use self::request::Form;
-
+pub use self::request::Request;
 use crate::{
     bus::{Bus, BusMessage, Subscription},
-    metrics::{Metrics, ServiceOutcome},
-    model::{Cid, Recipient, UserId},
+    metrics::Metrics,
+    model::Recipient,
     ops::{Caller, Ops},
-    protocol::{Answer, Ask, Encoding, ErrorCode, Outcome, Refused, ask, ask::signal_type},
+    protocol::{Ask, Encoding, ErrorCode, Op, Outcome, Refused, SHORT_TEXT, ask::Refusal, takes::Beside},
     subject::{QUEUE_GROUP, ServiceSubject, Subject},
 };
-
-#[derive(Serialize)]
-#[serde(untagged)]
-enum Reply<'a> {
-    /// There is nothing to say but that it was done.
-    Done {},
-    Answer(&'a Answer),
-    Refused {
-        error: ErrorReply<'a>,
-    },
-}
-
-#[derive(Serialize)]
-struct ErrorReply<'a> {
-    code: ErrorCode,
-    message: &'a str,
-    retry: bool,
-}
 
 /// What the door needs.
 #[derive(Clone)]
@@ -49,32 +29,20 @@ pub struct Services {
     pub metrics: Arc<Metrics>,
 }
 
-/// Turns a service's payload into who asks what.
-type ReadRequest = fn(&Ops, &BusMessage) -> Result<(Caller, Ask), Refused>;
-
 impl Services {
     /// Subscribes to what services send; ends when the subscriptions are dropped.
-    pub fn listen(&self) -> [Subscription; 2] {
-        let (sends, signals) = (self.clone(), self.clone());
-        [
-            self.bus.queue_subscribe(
-                &Subject::all_sends(),
-                QUEUE_GROUP,
-                Arc::new(move |message| sends.on_message(message, read_send)),
-            ),
-            self.bus.queue_subscribe(
-                &Subject::all_signals(),
-                QUEUE_GROUP,
-                Arc::new(move |message| signals.on_message(message, read_signal)),
-            ),
-        ]
+    pub fn listen(&self) -> [Subscription; 3] {
+        [Subject::all_sends(), Subject::all_signals(), Subject::all_dos()].map(|subject| {
+            let door = self.clone();
+            self.bus.queue_subscribe(&subject, QUEUE_GROUP, Arc::new(move |message| door.on_message(message)))
+        })
     }
 
-    fn on_message(&self, message: BusMessage, read: ReadRequest) {
+    fn on_message(&self, message: BusMessage) {
         let encoding = Encoding::sniff(&message.payload);
         let door = self.clone();
-        let read = read(&self.ops, &message);
-        let done = move |outcome: Outcome| door.answer(encoding, &message, &outcome);
+        let read = read(&self.ops, encoding, &message);
+        let done = move |outcome: Outcome| door.answer(encoding, &message, outcome);
         match read {
             Ok((caller, ask)) => self.ops.perform(&caller, ask, done),
             Err(refused) => done(Err(refused)),
@@ -82,63 +50,48 @@ impl Services {
     }
 
     /// Answers in the request's own encoding; a plain publish gets no answer.
-    fn answer(&self, encoding: Encoding, request: &BusMessage, outcome: &Outcome) {
-        self.metrics.service_requests.of(label(outcome)).inc();
-        let reply = match outcome {
-            Ok(Answer::Done) => Reply::Done {},
-            Ok(answer) => Reply::Answer(answer),
-            Err(Refused { code, message, .. }) => {
-                if request.reply.is_none() {
-                    let (code, subject) = (code.word(), &request.subject);
-                    tracing::warn!(code, message, %subject, "a service's message was refused, and it did not ask to know");
-                }
-                Reply::Refused { error: ErrorReply { code: *code, message, retry: code.retry() } }
+    fn answer(&self, encoding: Encoding, request: &BusMessage, outcome: Outcome) {
+        reply::count(&self.metrics, outcome.as_ref().err());
+        let Some(to) = &request.reply else {
+            if let Err(Refused { code, message, .. }) = outcome {
+                let (code, subject) = (code.word(), &request.subject);
+                tracing::warn!(code, message, %subject, "a service's message was refused, and it did not ask to know");
             }
+            return;
         };
-        if let Some(to) = &request.reply {
-            let service = ServiceSubject::service_of(&request.subject).unwrap_or_default();
-            self.bus.reply(service, to, encoding.encode(&reply));
+        let reply = match outcome {
+            Ok(answer) => reply::answer(encoding, &answer, &self.metrics),
+            Err(refused) => reply::refusal(encoding, &Refusal::from(refused)),
+        };
+        let service = ServiceSubject::service_of(&request.subject).unwrap_or_default();
+        self.bus.reply(service, to, reply);
+    }
+}
+
+/// The op of this word, if it is one that services ask.
+///
+/// # Errors
+/// `unknown_op`.
+pub fn op_named(word: &str) -> Result<Op, Refused> {
+    let op = Op::from_word(word).filter(|op| op.takes().is_some());
+    op.ok_or_else(|| {
+        let shown: String = word.chars().take(SHORT_TEXT).collect();
+        Refused::new(ErrorCode::UnknownOp, format!("op: services have no op {shown:?}"))
+    })
+}
+
+fn read(ops: &Ops, encoding: Encoding, message: &BusMessage) -> Result<(Caller, Ask), Refused> {
+    let (service, op, to) = match ServiceSubject::parse(&message.subject) {
+        Some(ServiceSubject::SendUser { service, user }) => (service, Op::Send, Some(Recipient::User(user))),
+        Some(ServiceSubject::SendRoom { service, room }) => (service, Op::Send, Some(Recipient::Room(room))),
+        Some(ServiceSubject::SignalUser { service, user }) => (service, Op::Signal, Some(Recipient::User(user))),
+        Some(ServiceSubject::Do { service, op }) => (service, op_named(&op)?, None),
+        None => {
+            let text = format!("{}: a name in it is not in the alphabet", message.subject);
+            return Err(Refused::new(ErrorCode::BadName, text));
         }
-    }
-}
-
-fn label(outcome: &Outcome) -> ServiceOutcome {
-    match outcome {
-        Ok(_) => ServiceOutcome::Ok,
-        Err(refused) => match refused.code {
-            ErrorCode::Unavailable => ServiceOutcome::Unavailable,
-            ErrorCode::Unauthorized => ServiceOutcome::Forbidden,
-            _ => ServiceOutcome::Refused,
-        },
-    }
-}
-
-fn bad_subject(subject: &str) -> Refused {
-    Refused::new(ErrorCode::BadName, format!("{subject}: a name in it is not in the alphabet"))
-}
-
-fn read_send(ops: &Ops, message: &BusMessage) -> Result<(Caller, Ask), Refused> {
-    let (service, to) = match ServiceSubject::parse(&message.subject) {
-        Some(ServiceSubject::SendUser { service, user }) => (service, Recipient::User(user)),
-        Some(ServiceSubject::SendRoom { service, room }) => (service, Recipient::Room(room)),
-        _ => return Err(bad_subject(&message.subject)),
     };
-    let fields = Form::Send.read(Encoding::sniff(&message.payload), &message.payload)?;
-    let missing = |field: &str| Refused::new(ErrorCode::BadFrame, format!("{field}: missing"));
-    let bad_name = |field: &str, error| Refused::new(ErrorCode::BadName, format!("{field}: {error}"));
-    let cid = fields.cid.ok_or_else(|| missing("cid"))?;
-    let body = fields.body.ok_or_else(|| missing("body"))?;
-    let cid = Cid::new(&cid).map_err(|error| bad_name("cid", error))?;
-    let from = fields.from.map(|from| UserId::new(&from)).transpose().map_err(|error| bad_name("from", error))?;
-    let caller = Caller::service(ops, service, from)?;
-    Ok((caller, Ask::Send(ask::Send { to, cid, body, handed: 0, options: ask::SendOptions::default() })))
-}
-
-fn read_signal(ops: &Ops, message: &BusMessage) -> Result<(Caller, Ask), Refused> {
-    let Some(ServiceSubject::SignalUser { service, user }) = ServiceSubject::parse(&message.subject) else {
-        return Err(bad_subject(&message.subject));
-    };
-    let fields = Form::Signal.read(Encoding::sniff(&message.payload), &message.payload)?;
-    let signal = ask::Signal { to: Recipient::User(user), kind: signal_type(fields.kind)?, body: fields.body };
-    Ok((Caller::service(ops, service, None)?, Ask::Signal(signal)))
+    let to = to.map(|to| to.to_string());
+    let beside = Beside { to: to.as_deref(), cid: None };
+    Request { service, op, encoding, payload: &message.payload, beside }.read(ops)
 }

@@ -1,10 +1,10 @@
-//! Reads what a service published: one map with the fields of its op and no others, or a refusal that names the field.
-//! Called by [`super`].
+//! Reads what a service asks, whatever door it came through: one map with the fields of its op, `from`, and no others, or a
+//! refusal that names the field. Called by [`super`] and by the HTTP API.
 //!
-//! The fields are read by hand and not by a derived reader, which would take an array in the order of a private
-//! struct as well and whose words name no field.
+//! The names of the fields are looked at first, by hand: the protocol's reader passes over fields of other ops, and a field
+//! that is passed over in silence would be a misspelt `from` that sends in the wrong name.
 
-use std::{fmt, marker::PhantomData};
+use std::fmt;
 
 use serde::{
     Deserialize, Deserializer,
@@ -12,72 +12,66 @@ use serde::{
 };
 
 use crate::{
-    model::Body,
-    protocol::{Encoding, ErrorCode, Refused},
+    model::UserId,
+    ops::{Caller, Ops},
+    protocol::{Ask, Encoding, ErrorCode, Op, Refused, takes::Beside},
 };
 
-/// Which fields a request may have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Form {
-    /// `cid`, `body`, `from?`
-    Send,
-    /// `type`, `body?`
-    Signal,
-}
-
-/// The fields of a request as they were given. `B` is the body, or [`IgnoredAny`] where it is passed over.
+/// What a service asks.
 #[derive(Debug)]
-pub(super) struct Fields<B = Body> {
-    pub(super) cid: Option<String>,
-    pub(super) body: Option<B>,
-    pub(super) from: Option<String>,
-    pub(super) kind: Option<String>,
-    /// All names, in their order: also those that were given as null.
-    names: Vec<String>,
+pub struct Request<'a> {
+    /// Who it is: NATS permissions or its token vouch for it (R13).
+    pub service: UserId,
+    /// What.
+    pub op: Op,
+    /// How the fields are written.
+    pub encoding: Encoding,
+    /// The fields.
+    pub payload: &'a [u8],
+    /// What stands elsewhere. A recipient there means that the fields have no `to`.
+    pub beside: Beside<'a>,
 }
 
-impl Form {
-    fn fields(self) -> &'static [&'static str] {
-        match self {
-            Self::Send => &["cid", "body", "from"],
-            Self::Signal => &["type", "body"],
+impl Request<'_> {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// Which field, and what it must be; or that the service may not ask this in the name that it gives.
+    pub fn read(self, ops: &Ops) -> Result<(Caller, Ask), Refused> {
+        let from = self.from()?;
+        let from = from.map(|from| UserId::new(&from)).transpose();
+        let from = from.map_err(|wrong| Refused::new(ErrorCode::BadName, format!("from: {wrong}")))?;
+        let Self { service, op, encoding, payload, beside } = self;
+        let ask = Ask::of_op(op, encoding, payload, beside)?;
+        Ok((Caller::service(ops, service, from, op)?, ask))
+    }
+
+    /// In whose name; and whether there is any field that the op has not.
+    fn from(&self) -> Result<Option<String>, Refused> {
+        let Names { from, names } = self.encoding.decode_lenient(self.payload).map_err(|words| self.fault(words))?;
+        match names.iter().find(|name| !self.takes(name)) {
+            None => Ok(from),
+            Some(name) => {
+                let fields = self.op.takes().unwrap_or_default().iter().map(|field| field.name);
+                let fields: Vec<_> = fields.filter(|name| self.takes(name)).chain(["from"]).collect();
+                Err(bad(format!("{name:.64}: no such field; the fields are {}", fields.join(", "))))
+            }
         }
     }
 
-    /// Reads a payload.
-    ///
-    /// # Errors
-    /// `bad_frame`, or `bad_body` where everything but the body can be read.
-    pub(super) fn read(self, encoding: Encoding, payload: &[u8]) -> Result<Fields, Refused> {
-        let fields = encoding.decode::<Fields>(payload).map_err(|words| self.fault(encoding, payload, &words))?;
-        self.only_known(&fields)?;
-        Ok(fields)
+    fn takes(&self, name: &str) -> bool {
+        name == "from" || (self.op.has_field(name) && !(name == "to" && self.beside.to.is_some()))
     }
 
-    /// What is wrong with a payload that cannot be read: it is read again, which only faulty requests pay for.
-    fn fault(self, encoding: Encoding, payload: &[u8], words: &str) -> Refused {
-        let language = match encoding {
+    /// What is wrong with fields whose names cannot be read.
+    fn fault(&self, words: String) -> Refused {
+        let language = match self.encoding {
             Encoding::Json => "JSON",
             Encoding::MsgPack => "MessagePack",
         };
-        if let Err(words) = encoding.decode_lenient::<IgnoredAny>(payload) {
-            return bad(format!("the request is not {language}: {words}"));
-        }
-        match encoding.decode_lenient::<Fields<IgnoredAny>>(payload) {
-            Err(words) => bad(words),
-            // Readable but for its body: then that is at fault, and is called what a client's would be.
-            Ok(fields) => match self.only_known(&fields) {
-                Err(refused) => refused,
-                Ok(()) => Refused::new(ErrorCode::BadBody, format!("body: {words}")),
-            },
-        }
-    }
-
-    /// A field that is passed over in silence would be a misspelt `from` that sends in the wrong name.
-    fn only_known<B>(self, fields: &Fields<B>) -> Result<(), Refused> {
-        match fields.names.iter().find(|name| !self.fields().contains(&name.as_str())) {
-            None => Ok(()),
-            Some(name) => Err(bad(format!("{name:.64}: no such field; the fields are {}", self.fields().join(", ")))),
+        match self.encoding.decode_lenient::<IgnoredAny>(self.payload) {
+            Err(words) => bad(format!("the request is not {language}: {words}")),
+            Ok(_) => bad(words),
         }
     }
 }
@@ -86,53 +80,62 @@ fn bad(text: String) -> Refused {
     Refused::new(ErrorCode::BadFrame, text)
 }
 
-impl<'de, B: Deserialize<'de>> Deserialize<'de> for Fields<B> {
+/// The names of all fields, also of those that were given as null, and the value of the one that no client has.
+struct Names {
+    from: Option<String>,
+    names: Vec<String>,
+}
+
+impl<'de> Deserialize<'de> for Names {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(FieldsVisitor(PhantomData))
+        deserializer.deserialize_map(NamesVisitor)
     }
 }
 
-struct FieldsVisitor<B>(PhantomData<B>);
+struct NamesVisitor;
 
-impl<'de, B: Deserialize<'de>> Visitor<'de> for FieldsVisitor<B> {
-    type Value = Fields<B>;
+impl<'de> Visitor<'de> for NamesVisitor {
+    type Value = Names;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a map with the fields of the request")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields<B>, A::Error> {
-        let mut fields = Fields { cid: None, body: None, from: None, kind: None, names: Vec::with_capacity(3) };
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Names, A::Error> {
+        let mut found = Names { from: None, names: Vec::with_capacity(4) };
         while let Some(name) = map.next_key::<String>()? {
-            if fields.names.contains(&name) {
+            if found.names.contains(&name) {
                 return Err(de::Error::custom(format_args!("{name:.64}: given twice")));
             }
-            match name.as_str() {
-                "cid" => fields.cid = text(&mut map, "cid")?,
-                "from" => fields.from = text(&mut map, "from")?,
-                "type" => fields.kind = text(&mut map, "type")?,
-                "body" => fields.body = Some(map.next_value()?),
-                _ => drop(map.next_value::<IgnoredAny>()?),
+            if name == "from" {
+                let text = map.next_value();
+                found.from = text.map_err(|_| de::Error::custom("from: must be a string"))?;
+            } else {
+                map.next_value::<IgnoredAny>()?;
             }
-            // An unknown one ends the request anyway: one of them is enough to say so, and memory stays bounded.
-            if fields.names.len() < 8 {
-                fields.names.push(name);
+            // More than any op has: one of them is unknown and ends the request anyway, and memory stays bounded.
+            if found.names.len() < 16 {
+                found.names.push(name);
             }
         }
-        Ok(fields)
+        Ok(found)
     }
-}
-
-fn text<'de, A: MapAccess<'de>>(map: &mut A, field: &str) -> Result<Option<String>, A::Error> {
-    map.next_value().map_err(|_| de::Error::custom(format_args!("{field}: must be a string")))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn refused(form: Form, payload: &[u8]) -> (ErrorCode, String) {
-        let refused = form.read(Encoding::sniff(payload), payload).unwrap_err();
+    fn read(op: Op, to: Option<&str>, payload: &[u8]) -> Result<Option<String>, Refused> {
+        let (service, encoding) = (UserId::new("billing").unwrap(), Encoding::sniff(payload));
+        let request = Request { service, op, encoding, payload, beside: Beside { to, cid: None } };
+        let from = request.from()?;
+        Ask::of_op(op, encoding, payload, request.beside)?;
+        Ok(from)
+    }
+
+    fn refused(op: Op, payload: &[u8]) -> (ErrorCode, String) {
+        let refused = read(op, Some("@bob"), payload).unwrap_err();
         (refused.code, refused.message)
     }
 
@@ -147,22 +150,27 @@ mod tests {
             (b"{\"cid\":1,\"body\":1}", ErrorCode::BadFrame, "cid: must be a string"),
             (b"{\"cid\":\"a\",\"cid\":\"b\",\"body\":1}", ErrorCode::BadFrame, "cid: given twice"),
             (b"{\"cid\":\"a\",\"body\":1,\"form\":\"x\"}", ErrorCode::BadFrame, "form: no such field"),
+            (b"{\"cid\":\"a\",\"body\":1,\"from\":7}", ErrorCode::BadFrame, "from: must be a string"),
             (b"{\"cid\":\"a\",\"body\":1,\"type\":null}", ErrorCode::BadFrame, "type: no such field"),
+            (b"{\"cid\":\"a\",\"body\":1,\"to\":\"@eve\"}", ErrorCode::BadFrame, "to: no such field"),
             (b"{\"cid\":\"a\",\"body\":18446744073709551616}", ErrorCode::BadBody, "body: an integer beyond 64 bits"),
             (b"\x82\xa3cid\xa1a\xa4body\xc4\x01x", ErrorCode::BadBody, "body: "),
         ] {
-            let (found, message) = refused(Form::Send, payload);
+            let (found, message) = refused(Op::Send, payload);
             assert!(found == code && message.contains(words), "{payload:?}: {found:?}, {message}");
         }
-        assert!(
-            refused(Form::Signal, b"{\"cid\":\"a\"}").1.starts_with("cid: no such field; the fields are type, body")
-        );
+        let text = refused(Op::Signal, b"{\"cid\":\"a\"}").1;
+        assert!(text.starts_with("cid: no such field; the fields are type, body, from"), "{text}");
+        let text = refused(Op::Presence, b"{\"users\":[\"bob\"],\"watch\":true}").1;
+        assert!(text.starts_with("watch: no such field; the fields are users, from"), "{text}");
     }
 
     #[test]
     fn what_may_be_left_out_may_be_null() {
-        let fields = Form::Send.read(Encoding::Json, br#"{"cid":"a","body":null,"from":null}"#).unwrap();
-        assert_eq!((fields.cid.as_deref(), fields.body.is_some(), fields.from), (Some("a"), true, None));
-        assert!(Form::Signal.read(Encoding::MsgPack, b"\x80").unwrap().body.is_none());
+        let payload = br#"{"cid":"a","body":null,"from":null}"#;
+        assert_eq!(read(Op::Send, Some("@bob"), payload), Ok(None));
+        let payload = br#"{"to":"@bob","cid":"a","body":1,"from":"alice"}"#;
+        assert_eq!(read(Op::Send, None, payload), Ok(Some("alice".to_owned())));
+        assert!(read(Op::Sessions, None, b"\x80").is_ok());
     }
 }

@@ -47,12 +47,12 @@ pub struct Delivery {
     queue: VecDeque<ConvId>,
     unacked: u64,
     behind: usize,
-    fills: usize,
+    fills: u32,
     /// Rows of the window and bytes of the socket's buffer that pages under way are to fill.
     kept_rows: u64,
     kept_bytes: usize,
     /// Acknowledgements whose top and cursor are being read.
-    checks: usize,
+    checks: u32,
     /// Bytes that the socket still takes.
     credit: usize,
     compare: Compare,
@@ -83,7 +83,11 @@ pub struct Delivery {
     is_deaf: bool,
     /// The next moment at which [`Delivery::on_tick`] has something to do.
     wake: Option<Tick>,
+    /// When what is at rest by then gives its memory back; [`NEVER`] where nothing moved since the last time.
+    rest_at: Tick,
 }
+
+const NEVER: Tick = Tick::MAX;
 
 impl Default for Delivery {
     fn default() -> Self {
@@ -114,6 +118,7 @@ impl Default for Delivery {
             acked_at: 0,
             is_deaf: false,
             wake: None,
+            rest_at: NEVER,
         }
     }
 }
@@ -248,6 +253,7 @@ impl Delivery {
         for conv in due {
             self.write_cursor(&conv, at, out);
         }
+        self.rest_when_due(at);
         self.fill(at, out);
     }
 
@@ -278,11 +284,15 @@ impl Delivery {
 
     /// A conversation that rested moves again.
     fn wake_up(&mut self, conv: &ConvId, at: At<'_>) {
-        let Some((conv, position)) = self.rested.take(conv) else { return };
+        if self.rested.len() == 0 || self.convs.contains_key(conv) {
+            return;
+        }
+        let Some(position) = self.rested.take(conv) else { return };
         if self.convs.len() >= at.rules.warm {
             self.rest();
         }
-        self.convs.insert(conv, Conv::at(position));
+        self.rest_later(at);
+        self.convs.insert(conv.clone(), Conv::at(position));
     }
 
     /// Makes room for one more conversation; `false` when there is none.
@@ -290,9 +300,37 @@ impl Delivery {
         if self.convs.len() >= at.rules.warm {
             self.rest();
         }
+        self.rest_later(at);
         self.forget(at);
         let most = at.rules.known + at.rules.behind + usize::try_from(at.rules.window).unwrap_or(usize::MAX);
         self.known() < most
+    }
+
+    /// Something moves: what it needs is given back when it has come to rest.
+    fn rest_later(&mut self, at: At<'_>) {
+        if self.rest_at == NEVER {
+            self.rest_at = at.now + at.rules.rest_after;
+            self.wake_at(self.rest_at);
+        }
+    }
+
+    fn rest_when_due(&mut self, at: At<'_>) {
+        if self.rest_at == NEVER {
+            return;
+        }
+        if self.rest_at > at.now {
+            return self.wake_at(self.rest_at);
+        }
+        self.rest_at = NEVER;
+        // What still moves is looked at again when its cursor is stored.
+        self.rest();
+        // Half empty is what a growing map is anyway.
+        if self.convs.capacity() > 4 * self.convs.len() {
+            self.convs.shrink_to_fit();
+        }
+        if self.queue.is_empty() {
+            self.queue.shrink_to_fit();
+        }
     }
 
     /// Where nothing is under way the position alone is kept.
@@ -304,8 +342,8 @@ impl Delivery {
                 // A room that the user is out of has no position to go on from.
                 _ if entry.closed => {}
                 // What was jumped over there is not for the user.
-                Some(position) if conv.is_room() => self.rested.put(conv, position),
-                _ => self.rested.put(conv, entry.acked),
+                Some(position) if conv.is_room() => self.rested.put(&conv, position),
+                _ => self.rested.put(&conv, entry.acked),
             }
         }
     }

@@ -157,7 +157,13 @@ fn price(frame: &ClientFrame) -> u32 {
         // The limit of rooms is counted in those that the user is in.
         ClientFrame::Ask(Ask::Create(_) | Ask::Join(_)) => INBOX,
         ClientFrame::Ask(
-            Ask::Leave(_) | Ask::Invite(_) | Ask::Kick(_) | Ask::Role(_) | Ask::Topic(_) | Ask::Room(_),
+            Ask::Leave(_)
+            | Ask::Invite(_)
+            | Ask::Kick(_)
+            | Ask::Role(_)
+            | Ask::Topic(_)
+            | Ask::Lifetime(_)
+            | Ask::Room(_),
         ) => 2,
         _ => 1,
     }

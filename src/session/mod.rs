@@ -5,6 +5,8 @@
 //! [`greeting`] is a connection until its `welcome`, [`Session`] from then on. [`delivery`] is the part that I2, I3 and
 //! I6 rest on. All are tested against simple models with random interleavings.
 
+#[cfg(test)]
+mod any_kind;
 pub mod delivery;
 mod effect;
 mod gate;
@@ -19,7 +21,7 @@ pub use delivery::Delivery;
 pub use effect::{AckCheck, Cause, Effect, GapsPage, RoomPlace, RoomsPage, Stamped, Upkeep, UpkeepDone, Urgency};
 pub use greeting::{Greeting, Rejection};
 pub use rate::Rate;
-pub use rules::{BEHIND, GAPS, KNOWN, PAGE_ROWS, ROOM_ACK_COALESCE, Rules, WARM};
+pub use rules::{BEHIND, GAPS, KNOWN, PAGE_ROWS, REST_AFTER, ROOM_ACK_COALESCE, Rules, WARM};
 pub use session::Session;
 
 use crate::model::{Device, Millis, SessionRank};

@@ -14,6 +14,8 @@ pub const KNOWN: usize = 256;
 pub const ROOM_ACK_COALESCE: Tick = 10_000;
 /// [`Rules::warm`] of a node.
 pub const WARM: usize = 32;
+/// [`Rules::rest_after`] of a node, in milliseconds: cursors in rooms are written by then.
+pub const REST_AFTER: Tick = 15_000;
 
 /// What every session of a node keeps to. Times in milliseconds. The node makes them from its configuration, which
 /// has the default of every setting.
@@ -35,6 +37,8 @@ pub struct Rules {
     pub known: usize,
     /// Beyond so many conversations no more than the position is kept of those.
     pub warm: usize,
+    /// The same where nothing is under way so long after something moved.
+    pub rest_after: Tick,
     /// At least this long between two writes of one cursor.
     pub ack_coalesce: Tick,
     /// The same of a cursor in a room: what one message there makes many members write.

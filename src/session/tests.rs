@@ -10,7 +10,7 @@ use std::{
 use compact_str::ToCompactString;
 use proptest::prelude::*;
 
-use super::{greeting::Arrival, *};
+use super::{any_kind::of_any_kind, greeting::Arrival, *};
 use crate::{
     model::{Body, Cid, ConvId, Counts, DeviceId, Gap, Recipient, Row, Seq, SessionId, Since, UserId},
     protocol::{
@@ -30,6 +30,7 @@ fn rules() -> Arc<Rules> {
         behind: 2,
         known: 2,
         warm: 1,
+        rest_after: 30,
         hole_after: 2_000,
         pending: 20,
         requests: Some(RATE),
@@ -57,17 +58,8 @@ fn identity(attempt: u64) -> Identity {
 
 fn row(seq: Seq) -> Row {
     let (sender, cid, body) = (user("peer"), Cid::new("c").unwrap(), Body::text("hi"));
-    Row {
-        seq,
-        kind: crate::model::Kind::Message,
-        sender,
-        service: false,
-        cid,
-        ts: 0,
-        body,
-        counts: Counts::default(),
-        refs: None,
-    }
+    let (kind, counts) = (crate::model::Kind::Message, Counts::default());
+    of_any_kind(Row { seq, kind, sender, service: false, cid, ts: 0, body, counts, refs: None })
 }
 
 /// Something under way, with what the store knew when it was asked.

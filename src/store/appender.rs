@@ -15,6 +15,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
 use self::slot::{Answerer, Pending, Slot, guarded};
@@ -98,6 +99,16 @@ impl Appender {
             drop(shard);
             on_stored(&Err(StoreError::unavailable("too many sends wait for this conversation; try again")));
         }
+    }
+
+    /// The same for whoever can wait.
+    ///
+    /// # Errors
+    /// Those of [`Logs::append`], and `unavailable` where too much waits already.
+    pub async fn append(&self, conv: ConvId, message: NewMessage) -> StoreResult<Appended> {
+        let (told, stored) = oneshot::channel();
+        self.submit(conv, message, Box::new(move |result| drop(told.send(result.clone()))));
+        stored.await.unwrap_or_else(|_| Err(StoreError::unavailable("the store gave no answer")))
     }
 
     /// Waits until everything taken is stored, answered and published. New sends prolong it.

@@ -25,12 +25,15 @@ pub enum StoreError {
     /// The sender may not write this to the room: nothing was stored.
     #[error("{0}")]
     Denied(Denied),
-    /// The conversation kind is not served (rooms, for now).
+    /// Not served: by this store, or by this version.
     #[error("{0} are not supported yet")]
     Unsupported(&'static str),
 }
 
 impl StoreError {
+    /// What the home of a conversation does not know.
+    pub const UNSERVED: Self = Self::Unsupported("rows of this kind");
+
     /// An [`StoreError::Unavailable`] with its cause in words.
     pub fn unavailable(cause: impl std::fmt::Display) -> Self {
         Self::Unavailable(cause.to_string().into())
@@ -39,3 +42,8 @@ impl StoreError {
 
 /// The result of a store call.
 pub type StoreResult<T> = Result<T, StoreError>;
+
+/// Whether the store did its part: what it refuses it has answered.
+pub fn is_served<T>(result: &StoreResult<T>) -> bool {
+    !matches!(result, Err(StoreError::Unavailable(_)))
+}

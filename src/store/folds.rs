@@ -30,14 +30,3 @@ impl Behind {
     /// Most messages that expire, and most that mention the user, that are looked at for one conversation.
     pub const LOOK: usize = 1_000;
 }
-
-/// It has none yet: its appends refuse what would make any.
-impl Folds for super::scylla::ScyllaStore {
-    fn folded<'a>(&'a self, _: &'a ConvId, _: Seq, _: Seq) -> StoreFuture<'a, FoldedPart> {
-        Box::pin(std::future::ready(Ok(FoldedPart::default())))
-    }
-
-    fn behind<'a>(&'a self, _: &'a UserId, _: &'a ConvId, _: Seq, _: Millis) -> StoreFuture<'a, Behind> {
-        Box::pin(std::future::ready(Ok(Behind::default())))
-    }
-}

@@ -26,7 +26,7 @@ pub mod rooms;
 pub mod scylla;
 pub mod slots;
 
-pub use error::{StoreError, StoreResult};
+pub use error::{StoreError, StoreResult, is_served};
 pub use folds::{Behind, Folds};
 pub use people::{People, Tie};
 pub use rooms::{RoomRow, Rooms};
@@ -219,7 +219,7 @@ pub trait Marks: Send + Sync + 'static {
     fn of_user<'a>(&'a self, user: &'a UserId, conv: &'a ConvId) -> StoreFuture<'a, UserMarks> {
         Box::pin(async move {
             let delivered = self.delivered(user, conv).await?;
-            Ok(UserMarks { delivered, read: self.read_mark(user, conv).await? })
+            Ok(UserMarks { delivered, read: self.read_mark(user, conv).await?, noted: MAX_SEQ })
         })
     }
 
@@ -300,6 +300,8 @@ pub struct Appended {
     pub ts: Millis,
     /// False when (sender, cid) was already stored: a retry.
     pub fresh: bool,
+    /// When nobody is shown its body any more, as it was stored: its room may have said so.
+    pub expires: Option<Millis>,
 }
 
 /// A conversation of a user as the inbox knows it.
@@ -328,6 +330,8 @@ pub struct InboxDetail {
     pub counts: Counts,
     /// How far the user has read.
     pub read: ReadMark,
+    /// Nothing stands beside the log above here that [`Folds::behind`] tells of.
+    pub noted: Seq,
 }
 
 /// What a list shows of a message, or of an event: of the newest one. Edits, deletions and reactions are in it.
@@ -365,6 +369,8 @@ pub struct UserMarks {
     pub delivered: Seq,
     /// Read by the person.
     pub read: Seq,
+    /// Nobody mentioned the person above here; [`MAX_SEQ`] where that is not known.
+    pub noted: Seq,
 }
 
 /// What [`Logs::counts_at`] found.

@@ -28,6 +28,8 @@ pub struct RoomRow {
     pub last: Option<Preview>,
     /// What was counted at the head.
     pub counts: Counts,
+    /// No message above here expires.
+    pub noted: Seq,
 }
 
 impl RoomRow {

@@ -11,7 +11,7 @@ use compact_str::CompactString;
 use tokio::sync::watch;
 
 use super::StoreFuture;
-use crate::model::ConvId;
+use crate::{fnv::fnv1a, model::ConvId};
 
 /// How many slots there are. Stored homes depend on it: it never changes.
 pub const SLOTS: u16 = 1024;
@@ -23,10 +23,7 @@ pub struct Slot(u16);
 impl Slot {
     /// The slot of a conversation: FNV-1a over its id, which every build must compute alike.
     pub fn of(conv: &ConvId) -> Self {
-        let hash = conv
-            .as_str()
-            .bytes()
-            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
+        let hash = fnv1a(conv.as_str().as_bytes());
         // The low bits of FNV are its weakest.
         Self(((hash ^ (hash >> 32)) % u64::from(SLOTS)) as u16)
     }

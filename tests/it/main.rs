@@ -5,6 +5,7 @@
 // A crate that nothing imports: what is public in it is public to its own modules.
 #![allow(unreachable_pub)]
 
+mod api;
 mod browser;
 mod bus;
 mod cli;

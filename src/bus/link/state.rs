@@ -81,6 +81,8 @@ struct State {
     /// The task is woken already, or about to look.
     is_woken: bool,
     is_hopeless: bool,
+    /// Waiting bytes as the metrics know them.
+    shown: i64,
 }
 
 /// What the connection is to write next.
@@ -151,11 +153,17 @@ impl Shared {
     /// Something was queued: wakes the task, once until it looks.
     fn queued(&self, mut state: MutexGuard<'_, State>) {
         let is_news = !std::mem::replace(&mut state.is_woken, true);
-        self.metrics.nats_queued_bytes.set(i64::try_from(state.queue.bytes()).unwrap_or(i64::MAX));
+        self.show_queued(&mut state);
         drop(state);
         if is_news {
             self.task.wake();
         }
+    }
+
+    /// Shows in the metrics what waits. Other links of the node count there as well.
+    fn show_queued(&self, state: &mut State) {
+        let now = i64::try_from(state.queue.bytes()).unwrap_or(i64::MAX);
+        self.metrics.nats_queued_bytes.inc_by(now - std::mem::replace(&mut state.shown, now));
     }
 
     /// Subscribes, now and on every connection to come.
@@ -256,7 +264,7 @@ impl Shared {
         }
         let piece = state.queue.take(spent);
         state.is_woken = piece.is_some();
-        self.metrics.nats_queued_bytes.set(i64::try_from(state.queue.bytes()).unwrap_or(i64::MAX));
+        self.show_queued(&mut state);
         piece.map_or(Next::Nothing, Next::Piece)
     }
 
@@ -281,7 +289,7 @@ impl Shared {
             state.generation
         };
         self.refusal.on_up();
-        self.metrics.nats_connected.set(1);
+        self.metrics.nats_connected.inc();
         // The very first is no reconnect.
         self.metrics.nats_reconnects.inc_by(u64::from(generation > 1));
         self.tell(BusEvent::Connected(generation));
@@ -292,13 +300,14 @@ impl Shared {
     pub(super) fn down(&self) {
         let waiters = {
             let mut state = self.state.lock();
-            (state.is_up, state.renewed) = (false, 0);
+            let was_up = std::mem::take(&mut state.is_up);
+            self.metrics.nats_connected.dec_by(i64::from(was_up));
+            state.renewed = 0;
             state.queue.clear();
+            self.show_queued(&mut state);
             self.generation.store(0, Ordering::Release);
             state.fences.end()
         };
-        self.metrics.nats_queued_bytes.set(0);
-        self.metrics.nats_connected.set(0);
         self.refusal.on_down();
         self.tell(BusEvent::Disconnected);
         self.requests.end_all_but(None);

@@ -151,7 +151,7 @@ impl Link {
         } else {
             tracing::warn!(generation, "lost the connection to NATS");
         }
-        self.signals.metrics.nats_connected.set(0);
+        self.signals.metrics.nats_connected.dec();
         self.signals.refusal.on_down();
         self.tell(BusEvent::Disconnected);
     }
@@ -160,7 +160,7 @@ impl Link {
         tracing::info!(generation, "connected to NATS");
         self.signals.refusal.on_up();
         let metrics = &self.signals.metrics;
-        metrics.nats_connected.set(1);
+        metrics.nats_connected.inc();
         // Connections that came and went between two looks count as well; the very first is no reconnect.
         metrics.nats_reconnects.inc_by(generation.saturating_sub(before.max(1)));
         self.tell(BusEvent::Connected(generation));

@@ -1,11 +1,10 @@
-//! A run from the first connection to the report: connect, warm up, measure, drain. Called by the command.
+//! The steps of a run with messages: connect, warm up, measure, drain. Called by the scenarios that have lanes.
 //!
 //! Every step is bounded in time, whatever the mesh does.
 
-use std::{io::IsTerminal as _, rc::Rc, time::Duration};
+use std::{rc::Rc, time::Duration};
 
 use anyhow::bail;
-use indicatif::{ProgressBar, ProgressStyle};
 use tokio::{
     sync::Semaphore,
     task::JoinSet,
@@ -13,19 +12,14 @@ use tokio::{
 };
 
 use super::{
-    lane::{Lane, Side},
+    load_report::LoadReport,
     pace::Pace,
     plan::{Load, Plan},
-    processes::{self, Sample},
-    receiver::Receiver,
-    report::{LoadReport, Usage},
-    room,
+    processes::Usage,
     run_state::{Phase, RunState},
-    sender::Sender,
-    track::Seqs,
 };
 
-/// How many greetings are under way at once.
+/// How many greetings are under way at once, where it does not matter how long they take.
 pub(super) const GREETINGS: usize = 64;
 /// The limit from the first connection to the last `caught_up`.
 const CONNECT_TIME: Duration = Duration::from_secs(60);
@@ -34,134 +28,119 @@ const SETTLE: Duration = Duration::from_millis(1200);
 const ROUND: Duration = Duration::from_millis(100);
 const CLOSE_TIME: Duration = Duration::from_secs(2);
 
-/// Runs a load.
-pub(super) async fn run(plan: Plan) -> anyhow::Result<LoadReport> {
+/// A gate through which a few lanes at a time connect.
+pub(super) fn gate() -> Rc<Semaphore> {
+    Rc::new(Semaphore::new(GREETINGS))
+}
+
+/// Runs a load from its lanes' first connections to the report.
+pub(super) async fn run(
+    plan: Plan,
+    scenario: &'static str,
+    start: impl FnOnce(&Rc<RunState>) -> JoinSet<()>,
+) -> anyhow::Result<LoadReport> {
     let shared = Rc::new(RunState::new(plan)?);
-    let bar = progress(&shared.plan);
-    let mut lanes = match shared.plan.room {
-        Some(members) => {
-            let joined = room::join(&shared.plan, members, &bar).await?;
-            room::start_lanes(&shared, members, joined)
-        }
-        None => start_lanes(&shared),
-    };
-    connect(&shared, &bar).await?;
-    let usage = load(&shared, &bar).await;
-    drain(&shared, &bar).await;
-    shared.phase.set(Phase::Done);
-    shared.wake_all();
-    let _ = tokio::time::timeout(CLOSE_TIME, async { while lanes.join_next().await.is_some() {} }).await;
-    bar.finish_and_clear();
-    Ok(LoadReport::new(&shared, &usage))
+    let lanes = start(&shared);
+    connect(&shared, shared.plan.lanes()).await?;
+    let from = send(&shared, shared.plan.warmup);
+    shared.doing.set("warming up");
+    rounds_until(&shared, from, shared.window.get().0).await;
+    shared.doing.set("measuring");
+    let before = Usage::now(&shared.plan.mesh.processes);
+    rounds_until(&shared, from, shared.window.get().1).await;
+    let used = Usage::now(&shared.plan.mesh.processes).since(&before);
+    drain(&shared, from).await;
+    end(&shared, lanes).await;
+    Ok(LoadReport::new(&shared, scenario, &used))
 }
 
-/// Drawn only on a terminal.
-fn progress(plan: &Plan) -> ProgressBar {
-    if !std::io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let style = ProgressStyle::with_template("{bar:30} {elapsed_precise} {msg}");
-    let bar = ProgressBar::new((plan.warmup + plan.duration).as_millis() as u64);
-    if let Ok(style) = style {
-        bar.set_style(style);
-    }
-    bar
-}
-
-fn start_lanes(shared: &Rc<RunState>) -> JoinSet<()> {
-    let (mut lanes, gate) = (JoinSet::new(), Rc::new(Semaphore::new(GREETINGS)));
-    for pair in 0..shared.plan.pairs {
-        let (a, b) = (shared.plan.user("a", pair), shared.plan.user("b", pair));
-        let (at_a, at_b) = shared.plan.urls_of(pair);
-        let sender = Sender::new(shared.clone(), pair, format!("@{b}"));
-        let receiver = Receiver { shared: shared.clone(), pair };
-        lanes.spawn_local(lane(shared, pair * 2, (&a, &b), at_a, sender).run(gate.clone()));
-        lanes.spawn_local(lane(shared, pair * 2 + 1, (&b, &a), at_b, receiver).run(gate.clone()));
-    }
-    lanes
-}
-
-fn lane<S: Side>(shared: &Rc<RunState>, number: usize, (user, peer): (&str, &str), url: &str, side: S) -> Lane<S> {
-    let (first, second) = if user <= peer { (user, peer) } else { (peer, user) };
-    Lane {
-        shared: shared.clone(),
-        number,
-        user: user.to_owned(),
-        conv: format!("dm:{first}:{second}"),
-        url: url.to_owned(),
-        side,
-        seqs: Seqs::default(),
-        caught_up: false,
-        round: 0,
-    }
-}
-
-async fn connect(shared: &RunState, bar: &ProgressBar) -> anyhow::Result<()> {
-    let (all, deadline) = (shared.plan.lanes(), Instant::now() + CONNECT_TIME);
-    while shared.ready.get() < all {
+/// Waits until so many lanes are ready.
+pub(super) async fn connect(shared: &RunState, lanes: usize) -> anyhow::Result<()> {
+    let deadline = Instant::now() + CONNECT_TIME;
+    while shared.ready.get() < lanes {
         if let Some(error) = shared.fatal.borrow_mut().take() {
             return Err(error.context("a connection of the bench"));
         }
         if Instant::now() > deadline {
-            bail!("only {} of {all} connections were ready in {CONNECT_TIME:?}", shared.ready.get());
+            bail!("only {} of {lanes} connections were ready in {CONNECT_TIME:?}", shared.ready.get());
         }
-        bar.set_message(format!("connecting, {} of {all}", shared.ready.get()));
+        shared.plan.mesh.progress.step("connecting", shared.ready.get(), lanes);
         sleep(Duration::from_millis(20)).await;
     }
     sleep(SETTLE).await;
     Ok(())
 }
 
-/// Warm-up and measurement; returns what the processes used while measuring.
-async fn load(shared: &Rc<RunState>, bar: &ProgressBar) -> Usage {
-    let from = shared.now() + shared.plan.warmup.as_nanos() as u64;
-    let to = from + shared.plan.duration.as_nanos() as u64;
-    shared.window.set((from, to));
+/// Has the senders send from now on, and what is due after `warmup` be measured. Returns the moment.
+pub(super) fn send(shared: &Rc<RunState>, warmup: Duration) -> u64 {
+    let now = shared.now();
+    let from = now.saturating_add(nanos(warmup));
+    shared.window.set((from, from.saturating_add(nanos(shared.plan.duration))));
     shared.phase.set(Phase::Sending);
     if let Load::Rate(rate) = shared.plan.load {
         let (pace, sharing) = (Pace::start(shared, rate), shared.clone());
         let sending = move || sharing.phase.get() == Phase::Sending;
         tokio::task::spawn_local(pace.run(shared.clone(), sending));
     }
-    shared.wake_all();
-    rounds_until(shared, from, bar).await;
-    let before = sample(shared);
-    rounds_until(shared, to, bar).await;
-    let after = sample(shared);
-    shared.phase.set(Phase::Draining);
-    Usage { before, after }
+    shared.next_round(now);
+    now
 }
 
-fn sample(shared: &RunState) -> (Vec<Sample>, Option<Sample>) {
-    (shared.plan.processes.sample(), processes::own())
+pub(super) fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
-async fn rounds_until(shared: &RunState, end: u64, bar: &ProgressBar) {
+/// Lets the run go on until `end`; it began sending at `from`.
+pub(super) async fn rounds_until(shared: &RunState, from: u64, end: u64) {
+    rounds_while(shared, from, end, || true).await;
+}
+
+/// The same while there is something to wait for; whether that ended before the time did.
+pub(super) async fn rounds_while(shared: &RunState, from: u64, end: u64, waits: impl Fn() -> bool) -> bool {
     let mut rounds = interval(ROUND);
     rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    while shared.now() < end {
+    while waits() {
+        if shared.now() >= end {
+            return false;
+        }
         let left = Duration::from_nanos(end - shared.now());
         tokio::select! {
-            _ = rounds.tick() => next_round(shared, bar),
+            _ = rounds.tick() => {
+                shared.next_round(from);
+                show(shared, from, end);
+            }
             () = sleep(left) => {}
         }
     }
+    true
 }
 
-fn next_round(shared: &RunState, bar: &ProgressBar) {
-    shared.round.set(shared.round.get() + 1);
+fn show(shared: &RunState, from: u64, end: u64) {
+    let (passed, all) = (shared.now().saturating_sub(from), end.saturating_sub(from));
+    shared.plan.mesh.progress.time(Duration::from_nanos(passed), Duration::from_nanos(all), || {
+        let stats = shared.stats.borrow();
+        let (doing, ready) = (shared.doing.get(), shared.ready.get());
+        format!("{doing}: {ready} connected, {} sent, {} delivered", stats.all_sent, stats.all_delivered)
+    });
+}
+
+/// Sends no more, and waits for what is on its way.
+pub(super) async fn drain(shared: &RunState, from: u64) {
+    drain_until(shared, from, || shared.drained()).await;
+}
+
+/// The same with another sign that nothing is.
+pub(super) async fn drain_until(shared: &RunState, from: u64, over: impl Fn() -> bool) {
+    shared.phase.set(Phase::Draining);
+    shared.doing.set("waiting for the rest");
+    let end = shared.now().saturating_add(nanos(shared.plan.drain));
+    rounds_while(shared, from, end, || !over()).await;
+}
+
+/// Closes all connections.
+pub(super) async fn end(shared: &RunState, mut lanes: JoinSet<()>) {
+    shared.phase.set(Phase::Done);
     shared.wake_all();
-    if !bar.is_hidden() {
-        let (sent, delivered) = (shared.stats.borrow().sent, shared.stats.borrow().delivered);
-        bar.inc(ROUND.as_millis() as u64);
-        bar.set_message(format!("{:?}: {sent} sent, {delivered} delivered", shared.phase.get()));
-    }
-}
-
-async fn drain(shared: &RunState, bar: &ProgressBar) {
-    let deadline = Instant::now() + shared.plan.drain;
-    while !shared.drained() && Instant::now() < deadline {
-        next_round(shared, bar);
-        sleep(ROUND).await;
-    }
+    let _ = tokio::time::timeout(CLOSE_TIME, async { while lanes.join_next().await.is_some() {} }).await;
+    shared.plan.mesh.progress.done();
 }

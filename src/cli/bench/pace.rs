@@ -47,7 +47,7 @@ impl Pace {
         Self { ticker, every, from, rate }
     }
 
-    /// Hands out due messages to the pairs, one after the other, until nothing more is to be sent.
+    /// Hands out due messages to the senders, one after the other, until nothing more is to be sent.
     pub(super) async fn run(self, shared: Rc<RunState>, sending: impl Fn() -> bool) {
         let (mut done_ticks, mut given) = (0, 0);
         while sending() {
@@ -68,9 +68,9 @@ impl Pace {
         let at = u64::try_from(self.every.as_nanos()).unwrap_or(u64::MAX).saturating_mul(tick);
         let until = due_by(at, self.rate);
         for number in given..until {
-            let pair = usize::try_from(number).unwrap_or(0) % shared.pairs.len();
-            shared.pairs[pair].borrow_mut().due.push_back(self.from + at);
-            shared.wake(pair * 2);
+            let sender = usize::try_from(number).unwrap_or(0) % shared.senders.len();
+            shared.senders[sender].borrow_mut().due.push_back(self.from + at);
+            shared.wake(shared.plan.lane_of(sender));
         }
         until
     }

@@ -1,78 +1,62 @@
-//! What a run does: who connects where, how much is sent and for how long. Called by every part of the bench.
+//! What a run does: which mesh it connects to and as whom, how much is sent and for how long. Called by every part of the bench.
 
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 
-use super::{Args, limits, payload::SMALLEST_BODY, processes::Processes};
-use crate::{auth::Minter, client::Authorities, model::UserId, protocol::Encoding};
+use super::{
+    limits,
+    options::{Common, Content, Timing},
+    processes::Processes,
+    progress::Progress,
+};
+use crate::{auth::Minter, cli::Global, client::Authorities, model::UserId, protocol::Encoding};
 
 /// Tokens must outlive the longest run.
 const TTL: Duration = Duration::from_secs(86_400);
-/// The largest body that makes sense with the default limits.
-const LARGEST_BODY: usize = 60_000;
 
-/// How much is sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Load {
-    /// This many unanswered messages per pair.
-    InFlight(usize),
-    /// This many messages per second in total.
-    Rate(u32),
+/// What all scenarios start from: the options that they share.
+#[derive(Debug, Clone)]
+pub(super) struct Setup {
+    pub(super) common: Common,
+    pub(super) global: Global,
 }
 
-/// A run.
-pub(super) struct Plan {
+impl Setup {
+    /// The mesh, for a run of so many connections at once.
+    pub(super) fn mesh(&self, connections: usize) -> anyhow::Result<Mesh> {
+        limits::check_own(connections)?;
+        let Common { url, trust, signing, encoding, pids, pid_of_children, .. } = &self.common;
+        if url.iter().all(String::is_empty) {
+            bail!("there must be at least one --url");
+        }
+        let processes = Processes::new(pids, *pid_of_children)?;
+        limits::check_servers(&processes, connections)?;
+        Ok(Mesh {
+            urls: url.clone(),
+            authorities: trust.authorities(),
+            encoding: (*encoding).into(),
+            processes,
+            progress: Progress::new(),
+            prefix: format!("bench-{:06x}", rand::random::<u32>() & 0xff_ffff),
+            minter: Minter::from_config(&signing.auth(&self.global.load()?.config)?)?,
+        })
+    }
+}
+
+/// The mesh under test.
+pub(super) struct Mesh {
     pub(super) urls: Vec<String>,
     pub(super) authorities: Authorities,
-    pub(super) mixed: bool,
-    pub(super) pairs: usize,
-    /// Members of one room, instead of pairs; the first `pairs` of them write.
-    pub(super) room: Option<usize>,
-    pub(super) load: Load,
-    pub(super) warmup: Duration,
-    pub(super) duration: Duration,
-    pub(super) drain: Duration,
-    pub(super) body: usize,
     pub(super) encoding: Encoding,
     pub(super) processes: Processes,
-    /// Prefix of the users of this run.
-    prefix: String,
+    pub(super) progress: Progress,
+    /// What the names of this run's users begin with.
+    pub(super) prefix: String,
     minter: Minter,
 }
 
-impl Plan {
-    pub(super) fn new(args: &Args, minter: Minter) -> anyhow::Result<Self> {
-        if !(SMALLEST_BODY..=LARGEST_BODY).contains(&args.body) {
-            bail!("--body must be {SMALLEST_BODY} to {LARGEST_BODY}, is {}", args.body);
-        }
-        if args.url.is_empty() || args.duration == 0 {
-            bail!("there must be at least one --url and one second of --duration");
-        }
-        let pairs = args.pairs.get() as usize;
-        let room = args.room.map(|members| members.get() as usize);
-        if room.is_some_and(|members| members < pairs) {
-            bail!("--pairs must be at most the members of the --room, of whom so many write: is {pairs}");
-        }
-        limits::check_own(args.idle.or(args.presence).map_or(room.unwrap_or(pairs * 2), |users| users.get() as usize))?;
-        Ok(Self {
-            urls: args.url.clone(),
-            authorities: args.trust.authorities(),
-            mixed: args.mixed,
-            pairs,
-            room,
-            load: args.rate.map_or(Load::InFlight(args.in_flight.get() as usize), |rate| Load::Rate(rate.get())),
-            warmup: Duration::from_secs(args.warmup),
-            duration: Duration::from_secs(args.duration),
-            drain: Duration::from_secs(args.drain),
-            body: args.body,
-            encoding: args.encoding.into(),
-            processes: Processes::new(&args.pids, args.pid_of_children)?,
-            prefix: format!("bench-{:06x}", rand::random::<u32>() & 0xff_ffff),
-            minter,
-        })
-    }
-
+impl Mesh {
     /// The name of a user: `side` is a, b or idle.
     pub(super) fn user(&self, side: &str, number: usize) -> String {
         format!("{}-{side}{number}", self.prefix)
@@ -83,21 +67,100 @@ impl Plan {
         Ok(self.minter.mint(&user, TTL)?)
     }
 
-    /// How many connections there are.
-    pub(super) fn lanes(&self) -> usize {
-        self.room.unwrap_or(self.pairs * 2)
-    }
-
     /// The one room of a run.
     pub(super) fn room_id(&self) -> String {
         self.prefix.clone()
     }
 
-    /// Where the sender and the receiver of a pair connect.
-    pub(super) fn urls_of(&self, pair: usize) -> (&str, &str) {
+    /// Users who are on no side connect to all nodes in turn.
+    pub(super) fn url(&self, number: usize) -> &str {
+        &self.urls[number % self.urls.len()]
+    }
+
+    /// Where those who send connect, and those who receive.
+    pub(super) fn sides(&self) -> (&[String], &[String]) {
         let (first, second) = self.urls.split_at(self.urls.len().div_ceil(2));
-        let second = if second.is_empty() { first } else { second };
-        let (a, b) = (&first[pair % first.len()], &second[pair % second.len()]);
-        if self.mixed && pair % 2 == 1 { (b, a) } else { (a, b) }
+        (first, if second.is_empty() { first } else { second })
+    }
+}
+
+/// How much is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Load {
+    /// This many unanswered messages per sender.
+    InFlight(usize),
+    /// This many messages per second in total.
+    Rate(u32),
+}
+
+/// Who writes to whom.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shape {
+    /// One user to another, each on a connection of its own.
+    Pairs { pairs: usize, both_ways: bool },
+    /// Some members to all members of one room.
+    Room { members: usize, writers: usize },
+    /// Each of these to each of as many others, in turn.
+    Cold { each: usize },
+    /// Two and two to each other, and in rooms.
+    Mixed { users: usize },
+}
+
+/// A run with messages.
+pub(super) struct Plan {
+    pub(super) mesh: Mesh,
+    pub(super) shape: Shape,
+    pub(super) load: Load,
+    /// A sender stops after so many messages.
+    pub(super) most: u64,
+    pub(super) warmup: Duration,
+    pub(super) duration: Duration,
+    pub(super) drain: Duration,
+    pub(super) body: usize,
+    pub(super) ack_every: u64,
+}
+
+impl Plan {
+    pub(super) fn new(mesh: Mesh, shape: Shape, load: Load, timing: &Timing, content: &Content) -> Self {
+        let (warmup, duration) = (timing.warmup(), timing.duration());
+        Self { warmup, duration, ..Self::timeless(mesh, shape, load, content) }
+    }
+
+    /// For a scenario that ends when it is done.
+    pub(super) fn timeless(mesh: Mesh, shape: Shape, load: Load, content: &Content) -> Self {
+        let (body, ack_every, drain) = (content.body as usize, content.ack_every, content.drain());
+        let (warmup, duration, most) = (Duration::ZERO, Duration::ZERO, u64::MAX);
+        Self { mesh, shape, load, most, warmup, duration, drain, body, ack_every }
+    }
+
+    /// Whether all are in one room.
+    pub(super) fn is_room(&self) -> bool {
+        matches!(self.shape, Shape::Room { .. })
+    }
+
+    pub(super) fn senders(&self) -> usize {
+        match self.shape {
+            Shape::Pairs { pairs, .. } => pairs,
+            Shape::Room { writers, .. } => writers,
+            Shape::Cold { each: users } | Shape::Mixed { users } => users,
+        }
+    }
+
+    /// The connection of a sender.
+    pub(super) fn lane_of(&self, sender: usize) -> usize {
+        match self.shape {
+            Shape::Pairs { .. } | Shape::Cold { .. } => sender * 2,
+            Shape::Room { .. } | Shape::Mixed { .. } => sender,
+        }
+    }
+
+    /// How many connections there are.
+    pub(super) fn lanes(&self) -> usize {
+        match self.shape {
+            Shape::Pairs { pairs, .. } => pairs * 2,
+            Shape::Room { members, .. } => members,
+            Shape::Cold { each } => each * 2,
+            Shape::Mixed { users } => users,
+        }
     }
 }

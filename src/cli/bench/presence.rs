@@ -1,29 +1,52 @@
-//! Users who come and go, some of whom are watched: what the nodes publish and ask for it, and how soon it is told. Called by
-//! the command.
+//! The scenario `presence`: users who come and go, some of whom are watched: what the nodes publish and ask for it.
 //!
 //! One user of the bench watches the others, on the first node; of the others those who are watched and those who are not
 //! connect, stay until they were quiet, and go, all at once. What nodes count is read from their metrics.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{num::NonZeroU32, time::Duration};
 
 use anyhow::{Context as _, bail};
 use futures_util::{StreamExt, stream};
 use serde::Serialize;
+use serde_json::Value;
 use tokio::{
     task::JoinSet,
     time::{Instant, sleep, timeout},
 };
 
 use super::{
+    counters::{self, Counts, grown},
     drive::GREETINGS,
-    link,
-    plan::Plan,
+    link::{self, stay},
+    plan::{Mesh, Setup},
+    plot::{Figure, Outline},
     report::{Report, add_row, new_table},
 };
 use crate::{
     client::{Connection, Incoming},
+    model::now_millis,
     protocol::{ServerFrame, client::Outgoing},
 };
+
+/// Arguments of `natter bench presence`.
+#[derive(Debug, Clone, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Args {
+    /// Users who come, stay and go
+    #[arg(long, value_name = "N", default_value = "1000")]
+    users: NonZeroU32,
+    /// How many of them are watched
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    watched: u32,
+    /// Seconds for which they stay
+    #[arg(long, value_name = "SECS", default_value_t = 10)]
+    duration: u64,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  NATTER_PRESENCE__EVERYBODY=true natter dev             and beside it:
+  natter bench presence --users 10000 --watched 100      what is published and asked for; no messages are sent";
 
 const READ_BUFFER: usize = 256;
 /// Users whom one watcher watches: each is a session of its own.
@@ -36,9 +59,6 @@ const COUNTED: [&str; 4] = [
     "natter_presence_probes_total",
     "natter_presence_told_total",
 ];
-
-/// What the nodes counted.
-type Counts = BTreeMap<&'static str, f64>;
 
 /// One part of the run.
 #[derive(Debug, Serialize)]
@@ -57,57 +77,60 @@ pub(super) struct PresenceReport {
     users: usize,
     watched: usize,
     phases: Vec<Phase>,
+    #[serde(skip)]
+    began: u64,
 }
 
-/// Has `users` come, stay and go, of whom `watched` are watched.
-pub(super) async fn run(plan: Plan, users: usize, watched: usize) -> anyhow::Result<PresenceReport> {
-    let watchers = watch(&plan, watched.min(users)).await?;
+/// Runs it.
+pub(super) async fn run(args: Args, setup: &Setup) -> anyhow::Result<PresenceReport> {
+    let users = args.users.get() as usize;
+    let watched = users.min(args.watched as usize);
+    let (mesh, began) = (setup.mesh(users + watched.div_ceil(PER_WATCHER))?, now_millis());
+    let watchers = watch(&mesh, watched).await?;
     let mut phases = Vec::new();
-    let mut before = (Instant::now(), counts(&plan).await?);
+    let mut before = (Instant::now(), counters::read(&mesh, &COUNTED).await?);
     let mut phase = async |what| -> anyhow::Result<()> {
-        let now = (Instant::now(), counts(&plan).await?);
+        let now = (Instant::now(), counters::read(&mesh, &COUNTED).await?);
         phases.push(Phase::new(what, &before, &now));
         before = now;
         Ok(())
     };
     let mut peers = JoinSet::new();
-    let mut opening = stream::iter(0..users).map(|number| open(&plan, number)).buffer_unordered(GREETINGS);
+    let mut opening = stream::iter(0..users).map(|number| open(&mesh, number)).buffer_unordered(GREETINGS);
     while let Some(peer) = opening.next().await {
         peers.spawn_local(stay(peer?));
+        mesh.progress.step("connecting", peers.len(), users);
     }
     sleep(SETTLE).await;
     phase("all come").await?;
-    sleep(plan.duration).await;
+    mesh.progress.step("staying", users, users);
+    sleep(Duration::from_secs(args.duration)).await;
     phase("all stay").await?;
     // Their sockets close with their tasks.
     drop(peers);
+    mesh.progress.step("gone", users, users);
     sleep(SETTLE).await;
     phase("all go").await?;
     drop(watchers);
-    Ok(PresenceReport { users, watched: watched.min(users), phases })
+    mesh.progress.done();
+    Ok(PresenceReport { users, watched, phases, began })
 }
 
-async fn open(plan: &Plan, number: usize) -> anyhow::Result<Connection> {
-    let url = &plan.urls[number % plan.urls.len()];
-    Ok(link::open(plan, url, &plan.user("seen", number), 1, READ_BUFFER).await?)
+async fn open(mesh: &Mesh, number: usize) -> anyhow::Result<Connection> {
+    Ok(link::open(mesh, mesh.url(number), &mesh.user("seen", number), 1, READ_BUFFER).await?)
 }
 
-/// Answers pings until the end.
-async fn stay(mut connection: Connection) {
-    while let Incoming::Frame(_) = connection.next().await {}
-}
-
-async fn watch(plan: &Plan, watched: usize) -> anyhow::Result<JoinSet<()>> {
+async fn watch(mesh: &Mesh, watched: usize) -> anyhow::Result<JoinSet<()>> {
     let mut watchers = JoinSet::new();
-    let names: Vec<String> = (0..watched).map(|number| plan.user("seen", number)).collect();
+    let names: Vec<String> = (0..watched).map(|number| mesh.user("seen", number)).collect();
     for (number, some) in names.chunks(PER_WATCHER).enumerate() {
-        let mut watcher = link::open(plan, &plan.urls[0], &plan.user("watcher", number), 1, READ_BUFFER).await?;
+        let mut watcher = link::open(mesh, &mesh.urls[0], &mesh.user("watcher", number), 1, READ_BUFFER).await?;
         let users: Vec<&str> = some.iter().map(String::as_str).collect();
         watcher.send(&Outgoing::Presence { reference: Some(1), users: &users, watch: Some(true) }).await?;
         let answer = async {
             loop {
                 match watcher.next().await {
-                    Incoming::Frame(payload) => match ServerFrame::decode(plan.encoding, &payload) {
+                    Incoming::Frame(payload) => match ServerFrame::decode(mesh.encoding, &payload) {
                         Ok(ServerFrame::Presences(found)) => return Ok(found.refused.len()),
                         Ok(ServerFrame::Error { message, .. }) => bail!("{message}"),
                         _ => {}
@@ -125,46 +148,16 @@ async fn watch(plan: &Plan, watched: usize) -> anyhow::Result<JoinSet<()>> {
     Ok(watchers)
 }
 
-/// The sum over all nodes.
-async fn counts(plan: &Plan) -> anyhow::Result<Counts> {
-    let mut all = Counts::new();
-    for url in &plan.urls {
-        let page = metrics(url).await.with_context(|| format!("the metrics of {url}"))?;
-        for name in COUNTED {
-            let value = page.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<f64>().ok());
-            *all.entry(name).or_default() += value.unwrap_or(0.0);
-        }
-    }
-    Ok(all)
-}
-
-/// `GET /metrics` of the node behind a WebSocket's address: nodes speak plain HTTP.
-async fn metrics(url: &str) -> anyhow::Result<String> {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    let host = url.strip_prefix("ws://").and_then(|rest| rest.split('/').next());
-    let host = host.context("only nodes at ws://… show their metrics")?;
-    let asked = async {
-        let mut socket = tokio::net::TcpStream::connect(host).await?;
-        let request = format!("GET /metrics HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
-        socket.write_all(request.as_bytes()).await?;
-        let mut page = String::new();
-        socket.read_to_string(&mut page).await?;
-        anyhow::Ok(page)
-    };
-    timeout(Duration::from_secs(5), asked).await.context("no answer")?
-}
-
 impl Phase {
     fn new(what: &'static str, before: &(Instant, Counts), after: &(Instant, Counts)) -> Self {
-        let grown = |name: &str| after.1.get(name).unwrap_or(&0.0) - before.1.get(name).unwrap_or(&0.0);
-        let [published, unpublished, probes, told] = COUNTED.map(grown);
+        let [published, unpublished, probes, told] = COUNTED.map(|name| grown(name, &before.1, &after.1));
         Self { what, secs: (after.0 - before.0).as_secs_f64(), published, unpublished, probes, told }
     }
 }
 
 impl Report for PresenceReport {
-    fn json(&self) -> anyhow::Result<String> {
-        Ok(serde_json::to_string(self)?)
+    fn fields(&self) -> anyhow::Result<Value> {
+        Ok(serde_json::to_value(self)?)
     }
 
     fn table(&self) -> String {
@@ -179,9 +172,25 @@ impl Report for PresenceReport {
         format!("{} users, of whom {} are watched\n{table}", self.users, self.watched)
     }
 
-    /// Each watched user was told of twice; the answer to the watch was the first.
-    fn good(&self) -> bool {
+    fn outline(&self) -> Outline {
         let told: f64 = self.phases.iter().map(|phase| phase.told).sum();
-        told >= (2 * self.watched) as f64
+        let of = |phase: &Phase| {
+            let name = |counted: &str| format!("{}, {counted}", phase.what);
+            [
+                Figure::less(name("published"), phase.published, "").main(),
+                Figure::less(name("probes"), phase.probes, ""),
+            ]
+        };
+        Outline {
+            scenario: "presence".into(),
+            natter: env!("CARGO_PKG_VERSION").into(),
+            began: self.began,
+            headline: format!("{} users come, stay and go, of whom {} are watched", self.users, self.watched),
+            // Each watched user was told of twice; the answer to the watch was the first.
+            good: told >= (2 * self.watched) as f64,
+            verdict: format!("watchers were told {told:.0} times, at least {} are due", 2 * self.watched),
+            figures: self.phases.iter().flat_map(of).collect(),
+            plots: Vec::new(),
+        }
     }
 }

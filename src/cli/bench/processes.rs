@@ -1,6 +1,10 @@
 //! CPU time and memory of the measured processes, read from `/proc`. Called before and after measuring.
 
-use std::{collections::BTreeSet, fs, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fs,
+    time::{Duration, Instant},
+};
 
 use anyhow::bail;
 
@@ -34,13 +38,65 @@ impl Processes {
         Ok(Self { pids: all.into_iter().collect() })
     }
 
-    pub(super) fn pids(&self) -> &[u32] {
-        &self.pids
-    }
-
     /// Samples all of them. One that has ended in the meantime is left out.
     pub(super) fn sample(&self) -> Vec<Sample> {
         self.pids.iter().filter_map(|pid| sample(&pid.to_string())).collect()
+    }
+}
+
+/// All of them and the bench itself, at one moment.
+#[derive(Debug)]
+pub(super) struct Usage {
+    at: Instant,
+    processes: Vec<Sample>,
+    own: Option<Sample>,
+}
+
+/// What was used between two moments.
+#[derive(Debug)]
+pub(super) struct Spent {
+    pub(super) time: Duration,
+    pub(super) processes: Vec<Spending>,
+    pub(super) own: Option<Spending>,
+}
+
+/// What one process used.
+#[derive(Debug)]
+pub(super) struct Spending {
+    pub(super) pid: u32,
+    pub(super) name: String,
+    pub(super) cpu: Duration,
+    pub(super) rss_bytes: u64,
+}
+
+impl Usage {
+    pub(super) fn now(processes: &Processes) -> Self {
+        Self { at: Instant::now(), processes: processes.sample(), own: own() }
+    }
+
+    /// What was used from `before` to this moment. A process that has ended is left out.
+    pub(super) fn since(&self, before: &Self) -> Spent {
+        let spent = |before: &Sample, after: &Sample| Spending {
+            pid: after.pid,
+            name: after.name.clone(),
+            cpu: after.cpu.saturating_sub(before.cpu),
+            rss_bytes: after.rss_bytes,
+        };
+        let both = |before: &Sample| {
+            self.processes.iter().find(|after| after.pid == before.pid).map(|after| spent(before, after))
+        };
+        Spent {
+            time: self.at.saturating_duration_since(before.at),
+            processes: before.processes.iter().filter_map(both).collect(),
+            own: before.own.as_ref().zip(self.own.as_ref()).map(|(before, after)| spent(before, after)),
+        }
+    }
+}
+
+impl Spent {
+    /// The CPU time of all measured processes; the bench is none of them.
+    pub(super) fn cpu(&self) -> Duration {
+        self.processes.iter().map(|spending| spending.cpu).sum()
     }
 }
 

@@ -2,37 +2,24 @@
 
 use std::{rc::Rc, task::Context};
 
-use super::{
-    lane::Side,
-    payload::{Payload, Peek},
-    run_state::RunState,
-    stats::record,
-    track::Order,
-};
+use super::{lane::Side, payload::Peek, run_state::RunState, track::Order};
 use crate::client::{ConnectError, Connection};
 
-/// The receiving side of a pair.
+/// Who receives what was sent to one user.
 pub(super) struct Receiver {
     pub(super) shared: Rc<RunState>,
-    pub(super) pair: usize,
 }
 
 impl Side for Receiver {
     fn on_message(&mut self, frame: &Peek<'_>, order: Order, now: u64) {
-        let mut stats = self.shared.stats.borrow_mut();
-        let Some(payload) = frame.body.and_then(Payload::parse) else {
-            return stats.error("foreign_message");
-        };
-        let new = self.shared.pairs[self.pair].borrow_mut().received.insert(payload.number);
+        let Some(payload) = self.shared.payload_of(frame) else { return };
+        let new = self.shared.senders[payload.sender].borrow_mut().received.insert(payload.number);
         if !new {
             // At another place in the log: one cid has two seqs.
-            stats.integrity.duplicated += u64::from(order == Order::New);
+            self.shared.stats.borrow_mut().integrity.duplicated += u64::from(order == Order::New);
             return;
         }
-        if self.shared.measured(payload.due) {
-            record(&mut stats.received, now.saturating_sub(payload.due));
-        }
-        stats.delivered += u64::from(self.shared.measured(now));
+        self.shared.on_delivered(&payload, now);
     }
 
     fn on_frame(&mut self, _frame: &Peek<'_>, _now: u64) {}

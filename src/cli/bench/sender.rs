@@ -18,11 +18,12 @@ use crate::{
 /// A message that was refused for a while is sent again after this many rounds.
 const RETRY_ROUNDS: u64 = 2;
 
-/// The sending side of a pair.
+/// The sending side.
 pub(super) struct Sender {
     shared: Rc<RunState>,
-    pair: usize,
-    to: String,
+    sender: usize,
+    /// To whom, as a send names it: message after message to the next one.
+    to: Vec<String>,
     next: u64,
     /// When each message from `first` on was due; `None` once it has been answered.
     unanswered: VecDeque<Option<u64>>,
@@ -33,11 +34,11 @@ pub(super) struct Sender {
 }
 
 impl Sender {
-    /// `to` as a send names it.
-    pub(super) fn new(shared: Rc<RunState>, pair: usize, to: String) -> Self {
+    /// The sender with this number, to all of `to` in turn, of whom there must be one.
+    pub(super) fn new(shared: Rc<RunState>, sender: usize, to: Vec<String>) -> Self {
         Self {
             shared,
-            pair,
+            sender,
             to,
             next: 0,
             unanswered: VecDeque::new(),
@@ -60,42 +61,43 @@ impl Sender {
             self.unanswered.pop_front();
             self.first += 1;
         }
-        self.shared.pairs[self.pair].borrow_mut().unanswered -= 1;
+        self.shared.senders[self.sender].borrow_mut().unanswered -= 1;
         Some(due)
     }
 
     fn on_sent(&mut self, number: u64, now: u64) {
         let Some(due) = self.settle(number) else { return };
-        self.shared.pairs[self.pair].borrow_mut().answered.insert(number);
+        self.shared.senders[self.sender].borrow_mut().answered.insert(number);
         let mut stats = self.shared.stats.borrow_mut();
         if self.shared.measured(due) {
             record(&mut stats.answered, now.saturating_sub(due));
         }
         stats.sent += u64::from(self.shared.measured(now));
+        stats.all_sent += 1;
     }
 
     /// The next message to write, with the time it was due.
     fn pick(&mut self, now: u64) -> Option<Payload> {
         while let Some(number) = self.again.pop_front() {
             if let Some(due) = self.due_of(number) {
-                return Some(Payload { number, due });
+                return Some(Payload { sender: self.sender, number, due });
             }
         }
         let due = self.next_due(now)?;
         let number = self.next;
         self.next += 1;
         self.unanswered.push_back(Some(due));
-        self.shared.pairs[self.pair].borrow_mut().unanswered += 1;
-        Some(Payload { number, due })
+        self.shared.senders[self.sender].borrow_mut().unanswered += 1;
+        Some(Payload { sender: self.sender, number, due })
     }
 
     fn next_due(&self, now: u64) -> Option<u64> {
-        let mut pair = self.shared.pairs[self.pair].borrow_mut();
+        let mut sent = self.shared.senders[self.sender].borrow_mut();
         match self.shared.plan.load {
-            Load::Rate(_) => pair.due.pop_front(),
+            Load::Rate(_) => sent.due.pop_front(),
             Load::InFlight(most) => {
-                let sending = self.shared.phase.get() == Phase::Sending;
-                (sending && pair.unanswered < most).then_some(now)
+                let sending = self.shared.phase.get() == Phase::Sending && self.next < self.shared.plan.most;
+                (sending && sent.unanswered < most).then_some(now)
             }
         }
     }
@@ -131,12 +133,14 @@ impl Side for Sender {
         let now = self.shared.now();
         while connection.poll_ready(cx)?.is_ready() {
             let Some(payload) = self.pick(now) else { break };
-            let cid = payload.number.to_string();
+            let number = payload.number;
+            let cid = number.to_string();
             let body = Body::text(&payload.text(self.shared.plan.body));
-            let reference = Some(payload.number);
+            let reference = Some(number);
+            let to = self.to[usize::try_from(number).unwrap_or(0) % self.to.len()].as_str();
             connection.queue(&Outgoing::Send {
                 reference,
-                to: &self.to,
+                to,
                 cid: &cid,
                 body: &body,
                 reply_to: None,

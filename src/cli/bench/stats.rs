@@ -18,6 +18,13 @@ pub(super) struct Stats {
     pub(super) delivered: u64,
     /// Answered in the measured time.
     pub(super) sent: u64,
+    /// The same over the whole run, for its course.
+    pub(super) all_delivered: u64,
+    pub(super) all_sent: u64,
+    /// When the last one was received, in nanoseconds since the start.
+    pub(super) last_delivered: u64,
+    /// From due to received, of all messages since the course was noted last.
+    pub(super) recent: Histogram<u64>,
     /// Over the whole run, the warm-up included.
     pub(super) integrity: Integrity,
     pub(super) errors: BTreeMap<String, u64>,
@@ -36,12 +43,15 @@ pub(super) struct Integrity {
 
 impl Stats {
     pub(super) fn new() -> anyhow::Result<Self> {
-        let histogram = || Histogram::new_with_bounds(1, LONGEST, 3);
         Ok(Self {
             received: histogram()?,
             answered: histogram()?,
             delivered: 0,
             sent: 0,
+            all_delivered: 0,
+            all_sent: 0,
+            last_delivered: 0,
+            recent: histogram()?,
             integrity: Integrity::default(),
             errors: BTreeMap::new(),
         })
@@ -55,13 +65,18 @@ impl Stats {
     }
 }
 
+/// For latencies of up to ten minutes.
+pub(super) fn histogram() -> anyhow::Result<Histogram<u64>> {
+    Ok(Histogram::new_with_bounds(1, LONGEST, 3)?)
+}
+
 /// Records nanoseconds as microseconds.
 pub(super) fn record(histogram: &mut Histogram<u64>, nanos: u64) {
     histogram.saturating_record((nanos / 1000).max(1));
 }
 
 /// The percentiles of a latency, in milliseconds.
-#[derive(Debug, Clone, Copy, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
 pub(super) struct Latency {
     pub(super) count: u64,
     pub(super) p50_ms: f64,

@@ -1,4 +1,6 @@
-//! Checks that a session got every message once and in order. Called by both lanes.
+//! Checks that a session got every message once and in order, and says what it acknowledges. Called by the lanes.
+
+use std::collections::{HashMap, VecDeque};
 
 /// How a seq compares with what came before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,7 +14,7 @@ pub(super) enum Order {
     Gap,
 }
 
-/// The seqs of the one conversation of a lane, and which of them are acknowledged.
+/// The seqs of one conversation, and which of them are acknowledged.
 #[derive(Debug, Default)]
 pub(super) struct Seqs {
     last: u64,
@@ -53,6 +55,80 @@ impl Seqs {
     pub(super) fn on_connected(&mut self) {
         self.acked = 0;
         self.here = 0;
+    }
+}
+
+/// The conversations of a lane.
+#[derive(Debug)]
+pub(super) struct Convs {
+    /// So many messages of one conversation share an acknowledgement.
+    every: u64,
+    places: HashMap<Box<str>, usize>,
+    all: Vec<(Box<str>, Seqs)>,
+    /// Where the latest message was: the next one is often of the same conversation.
+    latest: usize,
+    /// To be acknowledged: at most what a node hands out without.
+    due: VecDeque<(usize, u64)>,
+}
+
+impl Convs {
+    pub(super) fn new(every: u64) -> Self {
+        Self { every, places: HashMap::new(), all: Vec::new(), latest: 0, due: VecDeque::new() }
+    }
+
+    /// One of them is known up to a place.
+    pub(super) fn behind(mut self, conv: &str, seq: u64) -> Self {
+        let place = self.place(conv);
+        self.all[place].1 = Seqs::behind(seq);
+        self
+    }
+
+    pub(super) fn on_seq(&mut self, conv: &str, seq: u64) -> Order {
+        let place = self.place(conv);
+        let seqs = &mut self.all[place].1;
+        let order = seqs.on_seq(seq);
+        if let Some(seq) = seqs.ack(self.every) {
+            self.due.push_back((place, seq));
+        }
+        order
+    }
+
+    fn place(&mut self, conv: &str) -> usize {
+        if self.all.get(self.latest).is_some_and(|(name, _)| **name == *conv) {
+            return self.latest;
+        }
+        self.latest = match self.places.get(conv) {
+            Some(place) => *place,
+            None => {
+                self.places.insert(conv.into(), self.all.len());
+                self.all.push((conv.into(), Seqs::default()));
+                self.all.len() - 1
+            }
+        };
+        self.latest
+    }
+
+    /// What is left is to be acknowledged, too.
+    pub(super) fn acknowledge_all(&mut self) {
+        for (place, (_, seqs)) in self.all.iter_mut().enumerate() {
+            if let Some(seq) = seqs.ack(1) {
+                self.due.push_back((place, seq));
+            }
+        }
+    }
+
+    /// The next acknowledgement to write.
+    pub(super) fn next_ack(&mut self) -> Option<(&str, u64)> {
+        let (place, seq) = self.due.pop_front()?;
+        Some((&self.all[place].0, seq))
+    }
+
+    /// A new connection.
+    pub(super) fn on_connected(&mut self) {
+        self.due.clear();
+        for (_, seqs) in &mut self.all {
+            seqs.on_connected();
+        }
     }
 }
 
@@ -114,6 +190,26 @@ mod tests {
         assert_eq!((seqs.ack(4), seqs.ack(3), seqs.ack(1)), (None, Some(3), None));
         seqs.on_connected();
         assert_eq!(seqs.ack(1), Some(3));
+    }
+
+    #[test]
+    fn each_conversation_has_its_own_places_and_acknowledgements() {
+        let mut convs = Convs::new(2).behind("room:r", 7);
+        let heard = [("a", 1), ("b", 1), ("a", 2), ("room:r", 8), ("a", 3), ("b", 3)];
+        let orders: Vec<_> = heard.into_iter().map(|(conv, seq)| convs.on_seq(conv, seq)).collect();
+        assert_eq!(orders[..5], [Order::New; 5]);
+        assert_eq!(orders[5], Order::Gap);
+        let acks = |convs: &mut Convs| -> Vec<String> {
+            std::iter::from_fn(|| convs.next_ack().map(|(conv, seq)| format!("{conv} {seq}"))).collect()
+        };
+        assert_eq!(acks(&mut convs), ["a 2", "room:r 8", "b 3"]);
+        convs.acknowledge_all();
+        assert_eq!(acks(&mut convs), ["a 3"]);
+        let mut convs = Convs::new(1);
+        for seq in 1..=3 {
+            convs.on_seq("a", seq);
+        }
+        assert_eq!(acks(&mut convs).len(), 3, "each by itself");
     }
 
     #[test]

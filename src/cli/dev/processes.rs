@@ -11,7 +11,7 @@ use std::{
 use anyhow::Context as _;
 use tokio_util::sync::CancellationToken;
 
-use super::{NodeInfo, next_free};
+use super::{BILLING, NodeInfo, next_free};
 use crate::{
     auth::dev_secret_path,
     cli::{Global, health::ask, report::Hint},
@@ -221,6 +221,7 @@ fn command(
         ("NATTER_NATS__PASSWORD", config.nats.password.as_ref().map_or_else(String::new, |p| p.expose().to_owned())),
         ("NATTER_LIMITS__SENDS_PER_SEC", config.limits.sends_per_sec.to_string()),
         ("NATTER_LIMITS__SEND_BURST", config.limits.send_burst.to_string()),
+        ("NATTER_SERVICES__BILLING__HTTP", config.services.get(BILLING).is_some_and(|it| it.http).to_string()),
         ("NATTER_LOG__FILTER", config.log.filter.clone()),
         ("NATTER_AUTH__HS256_SECRET_FILE", secret.display().to_string()),
     ];

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration}
 use serde::Serialize;
 use serde_json::Value;
 
+use super::BILLING;
 use crate::{
     auth::{DEV_SECRET_FILE, Minter},
     cli::print,
@@ -67,12 +68,16 @@ pub(super) struct Service {
     inbox_prefix: &'static str,
     /// For a shell: the service writes to bob.
     command: String,
+    /// For the HTTP API.
+    token: String,
+    /// The same over HTTP.
+    http_command: String,
 }
 
 impl Service {
-    /// The account on this server.
-    pub(super) fn billing(nats: &NatsServer) -> Self {
-        let (user, inbox_prefix) = ("billing", "_INBOX_billing");
+    /// The account on this server, and a token for the node at `http`.
+    pub(super) fn billing(nats: &NatsServer, minter: &Minter, http: &str) -> anyhow::Result<Self> {
+        let (user, inbox_prefix) = (BILLING, "_INBOX_billing");
         let password = nats.passwords().billing.clone();
         let command = format!(
             "nats --server {} --user {user} --password {} --inbox-prefix {inbox_prefix} \
@@ -80,7 +85,12 @@ impl Service {
             nats.client_url(),
             for_shell(&password),
         );
-        Self { user, password, inbox_prefix, command }
+        let token = minter.mint_service(&UserId::new(user)?, TTL)?;
+        let http_command = format!(
+            "curl {http}/v1/send -H 'Authorization: Bearer {token}' \
+             --json '{{\"to\":\"@bob\",\"cid\":\"2\",\"body\":\"paid\"}}'"
+        );
+        Ok(Self { user, password, inbox_prefix, command, token, http_command })
     }
 }
 
@@ -116,6 +126,7 @@ impl Ready {
         text += "From another terminal, in any folder:\n";
         text += "  natter send --user alice --to @bob \"hi\"\n  natter tail --user bob\n\n";
         text += &format!("As a service over NATS (docs/services.md):\n  {}\n\n", self.service.command);
+        text += &format!("And over HTTP ({}/v1/docs):\n  {}\n\n", one.http, self.service.http_command);
         text += "Tokens to copy:\n";
         text += &format!("  ALICE={}\n  BOB={}\n\n", self.tokens.alice, self.tokens.bob);
         text += "Other than with natter serve:\n";

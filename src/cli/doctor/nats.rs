@@ -20,13 +20,19 @@ const SLOW: Duration = Duration::from_millis(50);
 
 pub(super) async fn examine(config: &Config) -> Vec<Finding> {
     let fix = "correct the keys of [nats]; natter config shows what set them";
-    match probe(&NatsOptions::from_config(config.node.name.as_str(), &config.nats)).await {
-        Ok(report) => read(&report, config),
-        Err(error) => vec![Finding::fail(PART, "options", error.to_string(), fix)],
+    let options = NatsOptions::from_config(config.node.name.as_str(), &config.nats);
+    let cells = if config.nats.cells.is_empty() { std::slice::from_ref(&options.urls) } else { &config.nats.cells };
+    let mut findings = Vec::new();
+    for urls in cells {
+        match probe(&NatsOptions { urls: urls.clone(), ..options.clone() }).await {
+            Ok(report) => findings.extend(read(&report, urls.len(), config)),
+            Err(error) => findings.push(Finding::fail(PART, "options", error.to_string(), fix)),
+        }
     }
+    findings
 }
 
-fn read(report: &NatsReport, config: &Config) -> Vec<Finding> {
+fn read(report: &NatsReport, urls: usize, config: &Config) -> Vec<Finding> {
     let found: Vec<&ServerFound> = report.servers.iter().filter_map(|(_, found)| found.as_ref().ok()).collect();
     let mut findings: Vec<Finding> = report
         .servers
@@ -38,7 +44,7 @@ fn read(report: &NatsReport, config: &Config) -> Vec<Finding> {
         .collect();
     findings.extend(found.iter().map(|server| permissions(server)));
     findings.extend(found.iter().min_by_key(|server| server.max_payload).map(|server| payload(server, config)));
-    findings.extend(found.iter().map(|server| server.cluster).max().map(|size| cluster(size, config.nats.urls.len())));
+    findings.extend(found.iter().map(|server| server.cluster).max().map(|size| cluster(size, urls)));
     findings.extend(found.iter().max_by_key(|server| server.round_trip).and_then(|server| round_trip(server)));
     findings.extend(report.propagation.as_ref().map(propagation));
     findings.extend((!found.is_empty()).then(|| name(report.namesakes, config.node.name.as_str())));

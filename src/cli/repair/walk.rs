@@ -165,11 +165,10 @@ async fn mend_piece(
             let mended = timeout(plan.patience, mend(way, all, &conv)).await;
             let seconds = plan.patience.as_secs();
             let mended = mended.map_err(|_| anyhow::anyhow!("{conv} could not be mended within {seconds} s"));
-            if let Some(behind) = mended.map_err(Fault::Unmended)? {
-                let mut counts = counts.lock();
-                counts.0 += 1;
-                counts.1 += u64::from(behind);
-            }
+            let behind = mended.map_err(Fault::Unmended)?;
+            let mut counts = counts.lock();
+            counts.0 += 1;
+            counts.1 += u64::from(behind);
             Ok(())
         }
     };
@@ -177,15 +176,14 @@ async fn mend_piece(
     Ok(counts.into_inner())
 }
 
-/// Whether the conversation had a head below its end; `None` for one of a kind that is not served. Tries until it is done: a
-/// long log that lost its heads takes many times what one call may.
-async fn mend(way: &Way, all: &Conversations, conv: &ConvId) -> Option<bool> {
+/// Whether the conversation had a head below its end. Tries until it is done: a long log that lost its heads takes many
+/// times what one call may.
+async fn mend(way: &Way, all: &Conversations, conv: &ConvId) -> bool {
     let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
     let mut before = None;
     loop {
         match mend_once(way, all, conv, &mut before).await {
-            Ok(behind) => return Some(behind),
-            Err(StoreError::Unsupported(_)) => return None,
+            Ok(behind) => return behind,
             Err(error) => tracing::info!(%conv, %error, "not mended yet; trying again"),
         }
         sleep(backoff.next()).await;

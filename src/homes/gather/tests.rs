@@ -23,7 +23,7 @@ impl Logs for Scripted {
             let before: usize = batches.iter().map(Vec::len).sum();
             batches.push(cids);
             let seqs = before as Seq + 1..;
-            seqs.take(batch.len()).map(|seq| Ok(Appended { seq, ts: 1, fresh: true })).collect()
+            seqs.take(batch.len()).map(|seq| Ok(Appended { seq, ts: 1, fresh: true, expires: None })).collect()
         }
         .boxed()
     }

@@ -99,11 +99,12 @@ fn a_seq_that_cannot_be_is_not_believed() {
 #[test]
 fn every_answer_of_the_store_travels() {
     for result in [
-        Ok(Appended { seq: 1, ts: 2, fresh: false }),
+        Ok(Appended { seq: 1, ts: 2, fresh: false, expires: None }),
+        Ok(Appended { seq: 1, ts: 2, fresh: true, expires: Some(9) }),
         Err(StoreError::CidReused { seq: 4 }),
         Err(StoreError::unavailable("why")),
         Err(StoreError::NotHome),
-        Err(StoreError::Unsupported(UNSERVED)),
+        Err(StoreError::UNSERVED),
     ] {
         assert_eq!(StoreResult::<Appended>::from(Outcome::from(result.clone())), result);
     }

@@ -66,6 +66,7 @@ function wordsOf({ from, body }) {
     case "kicked": return `${from} put ${body.user} out`;
     case "role": return `${from} made ${body.user} ${roles[body.role] ?? body.role}`;
     case "topic": return body.topic ? `${from} set the topic: ${body.topic}` : `${from} removed the topic`;
+    case "lifetime": return `${from} lets messages ${body.lifetime ? `last ${body.lifetime} s` : "stay"}`;
     default: return textOf(body);
   }
 }

@@ -6,7 +6,7 @@ use compact_str::CompactString;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{Reach, Role};
-use crate::model::{Body, Kind, UserId};
+use crate::model::{Body, Kind, Millis, UserId};
 
 /// One change, made by the sender of its row.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +21,9 @@ pub enum Change {
         public: bool,
         /// What members may read.
         history: Reach,
+        /// How long its messages last.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        lifetime: Option<Lifetime>,
     },
     /// The sender joined.
     Joined,
@@ -48,6 +51,11 @@ pub enum Change {
         /// None: it has none any more.
         topic: Option<Topic>,
     },
+    /// Messages that follow last as long as this.
+    Lifetime {
+        /// None: until their sender says.
+        lifetime: Option<Lifetime>,
+    },
 }
 
 impl Change {
@@ -56,7 +64,7 @@ impl Change {
         match self {
             Self::Created { .. } | Self::Joined | Self::Left => Some(sender),
             Self::Invited { user } | Self::Kicked { user } | Self::Role { user, .. } => Some(user),
-            Self::Topic { .. } => None,
+            Self::Topic { .. } | Self::Lifetime { .. } => None,
         }
     }
 
@@ -133,6 +141,45 @@ impl<'de> Deserialize<'de> for Topic {
     }
 }
 
+/// How long a message lasts: 1 second to a year of 365 days.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "u64")]
+pub struct Lifetime(u32);
+
+impl Lifetime {
+    /// The longest, in seconds.
+    pub const LONGEST: u32 = 365 * 86_400;
+
+    /// In seconds.
+    pub fn secs(self) -> u32 {
+        self.0
+    }
+
+    /// When what begins at `ts` is over.
+    pub fn end(self, ts: Millis) -> Millis {
+        ts.saturating_add(u64::from(self.0) * 1_000)
+    }
+}
+
+impl TryFrom<u64> for Lifetime {
+    type Error = String;
+
+    fn try_from(secs: u64) -> Result<Self, String> {
+        match u32::try_from(secs) {
+            Ok(secs @ 1..=Self::LONGEST) => Ok(Self(secs)),
+            _ => Err(format!("must be 1 to {} seconds", Self::LONGEST)),
+        }
+    }
+}
+
+impl FromStr for Lifetime {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        text.parse::<u64>().map_err(|_| "must be a number of seconds".to_owned())?.try_into()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -144,18 +191,29 @@ mod tests {
         let cases = [
             (Change::Joined, r#"{"event":"joined"}"#),
             (
-                Change::Created { topic: Some(topic.clone()), public: true, history: Reach::All },
+                Change::Created { topic: Some(topic.clone()), public: true, history: Reach::All, lifetime: None },
                 r#"{"event":"created","topic":"lunch","public":true,"history":"all"}"#,
             ),
             (Change::Kicked { user: bob.clone() }, r#"{"event":"kicked","user":"bob"}"#),
             (Change::Role { user: bob, role: Role::Moderator }, r#"{"event":"role","user":"bob","role":"moderator"}"#),
             (Change::Topic { topic: None }, r#"{"event":"topic","topic":null}"#),
+            (Change::Lifetime { lifetime: "60".parse().ok() }, r#"{"event":"lifetime","lifetime":60}"#),
         ];
         for (change, json) in cases {
             assert_eq!(Change::from_body(&change.to_body()), Ok(change.clone()));
             assert_eq!(serde_json::to_string(&change).unwrap(), json);
         }
         assert!(Change::from_body(&Body::text("joined")).is_err());
+    }
+
+    #[test]
+    fn a_lifetime_is_a_second_to_a_year() {
+        for bad in ["0", "31536001", "-1", "1.5", "", "4294967297"] {
+            assert!(bad.parse::<Lifetime>().is_err(), "{bad:?}");
+        }
+        assert!(serde_json::from_str::<Lifetime>("0").is_err());
+        let year: Lifetime = "31536000".parse().unwrap();
+        assert_eq!(year.end(5), 31_536_000_005);
     }
 
     #[test]

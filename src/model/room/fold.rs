@@ -84,7 +84,7 @@ pub fn may_send(room: Option<&Room>, sender: &Member) -> Result<(), Denied> {
 /// # Errors
 /// Why not. [`Denied::Already`] where there is nothing to change.
 pub fn decide(view: View<'_>, change: &Change, seq: Seq, ts: Millis, limits: RoomLimits) -> Result<Changed, Denied> {
-    if let Change::Created { topic, public, history } = change {
+    if let Change::Created { topic, public, history, lifetime } = change {
         if view.room.is_some() {
             return Err(Denied::Exists);
         }
@@ -96,6 +96,7 @@ pub fn decide(view: View<'_>, change: &Change, seq: Seq, ts: Millis, limits: Roo
             members: 1,
             owners: 1,
             applied: seq,
+            lifetime: *lifetime,
         };
         return Ok(Changed { room, target: Some(entered(view.target, Role::Owner, seq)) });
     }
@@ -113,6 +114,14 @@ pub fn decide(view: View<'_>, change: &Change, seq: Seq, ts: Millis, limits: Roo
                 return Err(Denied::Already);
             }
             next.topic.clone_from(topic);
+            None
+        }
+        Change::Lifetime { lifetime } => {
+            at_least(Role::Moderator, view, room)?;
+            if next.lifetime == *lifetime {
+                return Err(Denied::Already);
+            }
+            next.lifetime = *lifetime;
             None
         }
     };

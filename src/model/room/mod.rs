@@ -14,7 +14,7 @@ mod tests;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
-    change::{Change, Topic},
+    change::{Change, Lifetime, Topic},
     fold::{Changed, Denied, View, decide, may_send},
     spans::Spans,
 };
@@ -22,6 +22,7 @@ use super::{Millis, Seq};
 
 /// Which part of the log members may read with `history`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Reach {
     /// From their join on.
@@ -33,11 +34,12 @@ pub enum Reach {
 
 /// What a member may do; a larger one may do all that a smaller one may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
     /// Writes, invites into public rooms, and leaves.
     Member,
-    /// Invites, kicks members, deletes messages, and sets the topic.
+    /// Invites, kicks members, deletes messages, and sets topic and lifetime.
     Moderator,
     /// Kicks anybody and gives roles. A room with members has at least one.
     Owner,
@@ -72,6 +74,9 @@ pub struct Room {
     pub owners: u32,
     /// The seq of the last change that is in it.
     pub applied: Seq,
+    /// How long its messages last, where their senders do not say less. Not written without one: a node of before reads it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lifetime: Option<Lifetime>,
 }
 
 /// A user of a room, or a former one.
@@ -95,6 +100,11 @@ impl Member {
             Standing::Member(role) => Some(role),
             Standing::Invited | Standing::Out => None,
         }
+    }
+
+    /// Whether they are in and already were when the row at `seq` was written.
+    pub fn was_in_at(&self, seq: Seq) -> bool {
+        self.spans.open().is_some_and(|since| since < seq)
     }
 
     /// The first seq after `after` that they may read with `history`.

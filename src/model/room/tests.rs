@@ -47,7 +47,7 @@ fn user(name: &str) -> UserId {
 }
 
 fn created(public: bool) -> Change {
-    Change::Created { topic: None, public, history: Reach::Join }
+    Change::Created { topic: None, public, history: Reach::Join, lifetime: None }
 }
 
 /// owner, mod and member are in, guest is invited, kicked was put out, and stranger is unknown.
@@ -155,6 +155,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => name().prop_map(|user| Change::Kicked { user }),
         2 => (name(), role).prop_map(|(user, role)| Change::Role { user, role }),
         1 => Just(Change::Topic { topic: None }),
+        1 => (0_u64..3).prop_map(|secs| Change::Lifetime { lifetime: secs.try_into().ok() }),
     ];
     let step = prop_oneof![
         (name(), change).prop_map(|(sender, change)| Step::Change(sender, change)),

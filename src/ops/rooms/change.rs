@@ -1,12 +1,14 @@
-//! `create`, `join`, `leave`, `invite`, `kick`, `role`, `topic`: a row in the room's log, placed by whoever may place rows
-//! there, who also decides whether it may be.
+//! `create`, `join`, `leave`, `invite`, `kick`, `role`, `topic`, `lifetime`: a row in the room's log, placed by whoever may
+//! place rows there, who also decides whether it may be.
 
-use std::{fmt::Write as _, sync::Arc};
+use std::fmt::Write as _;
 
 use aws_lc_rs::digest;
-use tokio::sync::oneshot;
 
-use super::super::{Caller, Ops, counted, fault};
+use super::{
+    super::{Caller, Ops, counted, fault},
+    inside,
+};
 use crate::{
     metrics::StoreOp,
     model::{
@@ -18,23 +20,20 @@ use crate::{
         Answer, ErrorCode, Outcome, Refused,
         ask::{ChangeRoom, RoomChanged},
     },
-    store::{StoreError, StoreResult},
+    store::StoreError,
 };
 
-/// Memberships read at once.
-const PAGE: usize = 200;
+/// Memberships that a look at the limit is taken to read.
+const MEMBERSHIPS: usize = 200;
 
-pub(in crate::ops) async fn perform(ops: &Arc<Ops>, caller: &Caller, ask: ChangeRoom) -> Outcome {
+pub(in crate::ops) async fn perform(ops: &Ops, caller: &Caller, ask: ChangeRoom) -> Outcome {
     let user = caller.name();
-    let cid = ask.cid.unwrap_or_else(fresh_cid);
+    let cid = ask.cid.unwrap_or_else(Cid::fresh);
     let room = ask.room.unwrap_or_else(|| named_after(user, &cid));
     if matches!(ask.change, Change::Created { .. } | Change::Joined) {
         within_limit(ops, user, &room).await?;
     }
-    let (answer, stored) = oneshot::channel();
-    let told = move |result: &StoreResult<_>| drop(answer.send(result.clone()));
-    ops.change(&room, user.clone(), cid, &ask.change, told);
-    let stored = stored.await.unwrap_or_else(|_| Err(StoreError::unavailable("the store gave no answer")));
+    let stored = ops.change(&room, user.clone(), cid, &ask.change).await;
     let seq = match counted(&ops.metrics, StoreOp::Append, stored) {
         Ok(appended) => Some(appended.seq),
         Err(StoreError::Denied(Denied::Already)) => None,
@@ -42,14 +41,6 @@ pub(in crate::ops) async fn perform(ops: &Arc<Ops>, caller: &Caller, ask: Change
     };
     let conv = ConvId::room(&room);
     Ok(Answer::Changed(RoomChanged { reference: None, room, conv, seq }))
-}
-
-fn fresh_cid() -> Cid {
-    let text = format!("{:032x}", rand::random::<u128>());
-    match Cid::new(&text) {
-        Ok(cid) => cid,
-        Err(_) => unreachable!("32 hexadecimal digits are a cid"),
-    }
 }
 
 /// The name of a room that may have any: the same for a request that comes again.
@@ -71,29 +62,16 @@ fn named_after(user: &UserId, cid: &Cid) -> RoomId {
 /// Nobody is in more rooms than a login may read. Two joins at once may both pass: it is a bound and no promise.
 async fn within_limit(ops: &Ops, user: &UserId, room: &RoomId) -> Result<(), Refused> {
     let most = ops.limits.rooms_per_user;
-    let turn = ops.turn(Class::Listing, cost(PAGE, 0)).await?;
+    let turn = ops.turn(Class::Listing, cost(MEMBERSHIPS, 0)).await?;
     let mut scanned = 0;
-    let count = count(ops, user, room, most, &mut scanned).await;
-    turn.end(cost(1 + scanned, 0), fault::is_served(&count));
-    let count = counted(&ops.metrics, StoreOp::Rooms, count).map_err(|error| fault::refused(&error))?;
-    if count < most {
+    let inside = inside(ops, user, most + 1, &mut scanned).await;
+    turn.end(cost(scanned.max(1), 0), fault::is_served(&inside));
+    let mut inside = counted(&ops.metrics, StoreOp::Rooms, inside).map_err(|error| fault::refused(&error))?;
+    // Whoever is there already joins nothing new.
+    inside.remove(room);
+    if inside.len() < most {
         return Ok(());
     }
     let text = format!("room: you are in {most} rooms already, which is the limit; leave one first");
     Err(Refused::new(ErrorCode::RoomFull, text))
-}
-
-/// In how many rooms the user is, `room` not counted; no further than `most`.
-async fn count(ops: &Ops, user: &UserId, room: &RoomId, most: usize, scanned: &mut usize) -> StoreResult<usize> {
-    let (mut after, mut count): (Option<RoomId>, usize) = (None, 0);
-    while count < most {
-        let page = ops.store.rooms.rooms_of(user, after.as_ref(), PAGE).await?;
-        *scanned += page.len();
-        count += page.iter().filter(|(id, member)| id != room && member.role().is_some()).count();
-        match page.last() {
-            Some((last, _)) if page.len() == PAGE => after = Some(last.clone()),
-            _ => break,
-        }
-    }
-    Ok(count)
 }

@@ -3,13 +3,19 @@
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::{
-    super::{Caller, Ops, conversations::shown as preview, counted, fault, room_places::settled},
+    super::{
+        Caller, Ops,
+        conversations::{behind, shown as preview},
+        counted, fault,
+        room_places::settled,
+    },
     Seen, look, member,
+    paged::Paged,
 };
 use crate::{
     metrics::StoreOp,
     model::{
-        ConvId, RoomId, Seq, UserId, now_millis,
+        ConvId, RoomId, Seq, UserId,
         room::{Member, Standing},
     },
     overload::{Class, cost},
@@ -24,8 +30,6 @@ use crate::{
 const AT_ONCE: usize = 64;
 /// Marks that are read at the same time.
 const MARKS: usize = 8;
-/// Pages of a listing that may hold nothing to show before the answer is given without.
-const PAGES: usize = 4;
 
 pub(in crate::ops) async fn one(ops: &Ops, caller: &Caller, ask: OneRoom) -> Outcome {
     let seen = caller.while_there(look(ops, &ask.room, caller.name())).await??;
@@ -60,25 +64,20 @@ pub(in crate::ops) async fn members(ops: &Ops, caller: &Caller, ask: Members) ->
     Ok(Answer::Members(MembersPage { reference: None, room: ask.room, items, next }))
 }
 
-/// Former members are passed over: a page may be smaller than asked for, and have a next one.
+/// Former members are passed over.
 async fn some_members(
     ops: &Ops,
     room: &RoomId,
-    mut after: Option<UserId>,
+    after: Option<UserId>,
     limit: usize,
 ) -> StoreResult<(Vec<RoomMember>, Option<UserId>)> {
-    let mut items = Vec::new();
-    for _ in 0..PAGES {
-        let page = ops.store.rooms.members(room, after.as_ref(), limit - items.len()).await?;
-        let is_last = page.len() < limit - items.len();
-        after = page.last().map(|(user, _)| user.clone());
-        items.extend(page.into_iter().filter_map(|(user, member)| shown(user, &member)));
-        if is_last || items.len() == limit {
-            after = after.filter(|_| !is_last);
-            break;
-        }
+    let mut paged = Paged::new(after, limit);
+    while let Some(wanted) = paged.wanted() {
+        let page = ops.store.rooms.members(room, paged.after(), wanted).await?;
+        paged.on_read(&page);
+        paged.show(page.into_iter().filter_map(|(user, member)| shown(user, &member)));
     }
-    Ok((items, after))
+    Ok(paged.end())
 }
 
 fn shown(user: UserId, member: &Member) -> Option<RoomMember> {
@@ -91,18 +90,14 @@ fn shown(user: UserId, member: &Member) -> Option<RoomMember> {
 
 type Listed = (Vec<RoomView>, Option<RoomId>);
 
-async fn some_rooms(ops: &Ops, user: &UserId, mut after: Option<RoomId>, limit: usize) -> StoreResult<Listed> {
-    let mut mine = Vec::new();
-    for _ in 0..PAGES {
-        let page = ops.store.rooms.rooms_of(user, after.as_ref(), limit - mine.len()).await?;
-        let is_last = page.len() < limit - mine.len();
-        after = page.last().map(|(room, _)| room.clone());
-        mine.extend(page.into_iter().filter(|(_, member)| member.standing != Standing::Out));
-        if is_last || mine.len() == limit {
-            after = after.filter(|_| !is_last);
-            break;
-        }
+async fn some_rooms(ops: &Ops, user: &UserId, after: Option<RoomId>, limit: usize) -> StoreResult<Listed> {
+    let mut paged = Paged::new(after, limit);
+    while let Some(wanted) = paged.wanted() {
+        let page = ops.store.rooms.rooms_of(user, paged.after(), wanted).await?;
+        paged.on_read(&page);
+        paged.show(page.into_iter().filter(|(_, member)| member.standing != Standing::Out));
     }
+    let (mine, next) = paged.end();
     let mut items = Vec::with_capacity(mine.len());
     for some in mine.chunks(AT_ONCE) {
         let ids: Vec<RoomId> = some.iter().map(|(id, _)| id.clone()).collect();
@@ -113,7 +108,7 @@ async fn some_rooms(ops: &Ops, user: &UserId, mut after: Option<RoomId>, limit: 
         let views = seen.into_iter().map(|seen| fresh_view(ops, user, seen));
         items.extend(stream::iter(views).buffered(MARKS).try_collect::<Vec<_>>().await?.into_iter().flatten());
     }
-    Ok((items, after))
+    Ok((items, next))
 }
 
 /// A membership was read before its room: where the room is further than that, both are read once more.
@@ -144,6 +139,7 @@ async fn view(ops: &Ops, user: &UserId, seen: Seen) -> StoreResult<RoomView> {
         topic: room.topic,
         public: room.public,
         history: room.reach,
+        lifetime: room.lifetime,
         created: room.created,
         members: room.members,
         role: member.role(),
@@ -154,13 +150,14 @@ async fn view(ops: &Ops, user: &UserId, seen: Seen) -> StoreResult<RoomView> {
 
 /// What was there when the member joined is not unread.
 async fn log(ops: &Ops, user: &UserId, conv: &ConvId, row: &RoomRow, since: Seq) -> StoreResult<RoomLog> {
-    let read = ops.store.marks.read_mark(user, conv).await?.max(since);
+    let marks = ops.store.marks.of_user(user, conv).await?;
+    let read = marks.read.max(since);
     let counts = match ops.store.logs.counts_at(conv, read, row.head).await? {
         CountsAt::Known(counts) => counts,
         CountsAt::AboveTop(_) => row.counts,
     };
     let last = row.last.clone().map(|last| Box::new(preview(conv, last)));
-    let behind = ops.store.folds.behind(user, conv, read, now_millis()).await?;
+    let behind = behind(ops, user, conv, (read, row.noted.max(marks.noted))).await?;
     let unread = row.counts.unread(counts, conv, user).saturating_sub(behind.expired);
     Ok(RoomLog { head: row.head, ts: row.ts, read, unread, mentions: behind.mentions, last })
 }

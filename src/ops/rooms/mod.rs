@@ -3,8 +3,11 @@
 
 mod change;
 mod list;
+mod paged;
 mod part;
 mod readers;
+
+use std::collections::HashSet;
 
 pub(super) use self::{
     change::perform as change,
@@ -26,6 +29,8 @@ use crate::{
 
 /// A room's row and a member's.
 const LOOK: usize = 2;
+/// Memberships of a user that are read at once.
+const INSIDE: usize = 512;
 
 /// A room, and how a user stands to it.
 pub(super) struct Seen {
@@ -62,6 +67,27 @@ pub(super) async fn member(ops: &Ops, caller: &Caller, room: &RoomId) -> Result<
     match seen.member.role() {
         Some(_) => Ok(seen),
         None => Err(fault::refused(&StoreError::Denied(Denied::NotMember))),
+    }
+}
+
+/// The rooms that a user is a member of: all of them, or `enough` and the rest of the read that found so many.
+pub(super) async fn inside(
+    ops: &Ops,
+    user: &UserId,
+    enough: usize,
+    scanned: &mut usize,
+) -> StoreResult<HashSet<RoomId>> {
+    let (mut found, mut after) = (HashSet::new(), None);
+    loop {
+        let page = ops.store.rooms.rooms_of(user, after.as_ref(), INSIDE).await?;
+        // Also what brings nothing is a read.
+        *scanned += page.len().max(1);
+        let is_last = page.len() < INSIDE;
+        after = page.last().map(|(room, _)| room.clone());
+        found.extend(page.into_iter().filter(|(_, member)| member.role().is_some()).map(|(room, _)| room));
+        if is_last || found.len() >= enough {
+            return Ok(found);
+        }
     }
 }
 

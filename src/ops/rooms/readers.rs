@@ -6,6 +6,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use super::{
     super::{Caller, Ops, about::none_at, counted, fault},
     member,
+    paged::Paged,
 };
 use crate::{
     metrics::StoreOp,
@@ -20,8 +21,6 @@ use crate::{
 
 /// Marks that are read at the same time.
 const MARKS: usize = 8;
-/// Pages of members that may hold nobody to name before the answer is given without.
-const PAGES: usize = 4;
 
 pub(in crate::ops) async fn readers(ops: &Ops, caller: &Caller, ask: Readers) -> Outcome {
     let seen = member(ops, caller, &ask.room).await?;
@@ -41,25 +40,20 @@ pub(in crate::ops) async fn readers(ops: &Ops, caller: &Caller, ask: Readers) ->
     Ok(Answer::Readers(ReadersPage { reference: None, room: ask.room, seq: ask.seq, items, next }))
 }
 
-/// Those for whom that seq was written and who have read it. Others are passed over: a page may be smaller than asked for, and
-/// have a next one.
+/// Those for whom that seq was written and who have read it; others are passed over.
 async fn some(ops: &Ops, ask: &Readers, scanned: &mut usize) -> StoreResult<(Vec<Reader>, Option<UserId>)> {
-    let (conv, mut after, mut items) = (ConvId::room(&ask.room), ask.after.clone(), Vec::new());
-    for _ in 0..PAGES {
-        let wanted = ask.limit - items.len();
-        let page = ops.store.rooms.members(&ask.room, after.as_ref(), wanted).await?;
+    let conv = ConvId::room(&ask.room);
+    let mut paged = Paged::new(ask.after.clone(), ask.limit);
+    while let Some(wanted) = paged.wanted() {
+        let page = ops.store.rooms.members(&ask.room, paged.after(), wanted).await?;
         *scanned += page.len();
-        let is_last = page.len() < wanted;
-        after = page.last().map(|(user, _)| user.clone()).filter(|_| !is_last);
+        paged.on_read(&page);
         let there = page.into_iter().filter(|(_, member)| has(member, ask.seq));
         let marks = there.map(|(user, _)| mark(ops, &conv, user));
         let read: Vec<Reader> = stream::iter(marks).buffered(MARKS).try_collect().await?;
-        items.extend(read.into_iter().filter(|reader| reader.read >= ask.seq));
-        if is_last || items.len() == ask.limit {
-            break;
-        }
+        paged.show(read.into_iter().filter(|reader| reader.read >= ask.seq));
     }
-    Ok((items, after))
+    Ok(paged.end())
 }
 
 fn has(member: &Member, seq: Seq) -> bool {

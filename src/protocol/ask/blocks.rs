@@ -2,11 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::rooms::after;
 use crate::{
     model::UserId,
     protocol::{
         Op, Refused,
-        fields::{After, Fields, FromFields, bad_frame, limit, name, need},
+        fields::{Fields, FromFields, limit, name, need},
         strict::Text,
     },
 };
@@ -32,6 +33,7 @@ impl FromFields for Block {
 
 /// It is so now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct Blocking {
     /// The request's `ref`.
     #[serde(rename = "ref", default, skip_serializing_if = "Option::is_none")]
@@ -53,17 +55,13 @@ pub struct Blocks {
 
 impl FromFields for Blocks {
     fn from_fields(fields: Fields<'_>) -> Result<Self, Refused> {
-        let after = match fields.after {
-            None => None,
-            Some(After::Text(user)) => Some(name("after", Some(user))?),
-            Some(After::Seq(_)) => return Err(bad_frame("after: must be a string")),
-        };
-        Ok(Self { after, limit: limit(fields.limit, BLOCKS_LIMIT)? })
+        Ok(Self { after: after(fields.after)?, limit: limit(fields.limit, BLOCKS_LIMIT)? })
     }
 }
 
 /// A page of them, in the order of their names.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct BlocksPage {
     /// The request's `ref`.
     #[serde(rename = "ref", default, skip_serializing_if = "Option::is_none")]

@@ -35,6 +35,7 @@ impl FromFields for Conversations {
 
 /// A page of the list of conversations, most recent first.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct ConversationsPage {
     /// The request's `ref`.
     #[serde(rename = "ref", default, skip_serializing_if = "Option::is_none")]
@@ -48,6 +49,7 @@ pub struct ConversationsPage {
 
 /// One row of the list of conversations.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct Conversation {
     /// Which.
     pub conv: ConvId,
@@ -72,6 +74,7 @@ pub struct Conversation {
 
 /// How far the other side of a direct conversation is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct PeerMarks {
     /// Acknowledged by one of its devices.
     pub delivered: Seq,

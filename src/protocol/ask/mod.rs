@@ -13,6 +13,7 @@ mod read;
 mod readers;
 mod rooms;
 mod send;
+mod send_many;
 mod sessions;
 mod signal;
 
@@ -29,9 +30,12 @@ pub use self::{
         Rooms, RoomsPage,
     },
     send::{Send, SendOptions, Sent},
+    send_many::{SEND_MANY_LIMIT, SendMany, SentMany, SentTo},
     sessions::{EndSession, Ended, LiveSession, SeenDevice, Sessions, SessionsPage},
     signal::{Signal, signal_type},
 };
+use serde::{Deserialize, Serialize};
+
 use super::{Answer, ErrorCode, ServerFrame};
 
 /// Why an ask was refused: what programs compare, and which field, what limit, what to do in words.
@@ -44,6 +48,28 @@ pub struct Refused {
     pub message: String,
     /// How long to wait before the same request is worth another try, in milliseconds, where that is known.
     pub retry_after_ms: Option<u64>,
+}
+
+/// A refusal as services read it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct Refusal {
+    /// Which kind.
+    pub code: ErrorCode,
+    /// Which field, what limit, what to do.
+    pub message: String,
+    /// Whether the same request may succeed later.
+    pub retry: bool,
+    /// How long to wait before that, in milliseconds, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_ms: Option<u64>,
+}
+
+impl From<Refused> for Refusal {
+    fn from(refused: Refused) -> Self {
+        let Refused { code, message, retry_after_ms } = refused;
+        Self { code, message, retry: code.retry(), retry_after_ms }
+    }
 }
 
 /// The end of every ask.

@@ -37,6 +37,7 @@ impl FromFields for Presence {
 
 /// Who is online.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct Presences {
     /// The request's `ref`.
     #[serde(rename = "ref", default, skip_serializing_if = "Option::is_none")]
@@ -50,6 +51,7 @@ pub struct Presences {
 
 /// Whether a user is there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct Seen {
     /// Who.
     pub user: UserId,

@@ -33,6 +33,7 @@ impl FromFields for Readers {
 
 /// A member, and how far they have read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct Reader {
     /// Who.
     pub user: UserId,
@@ -42,6 +43,7 @@ pub struct Reader {
 
 /// A page of those who have read so far, in the order of their names.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct ReadersPage {
     /// The request's `ref`.
     #[serde(rename = "ref", default, skip_serializing_if = "Option::is_none")]

@@ -1,5 +1,5 @@
-//! What concerns rooms as such: `create`, `join`, `leave`, `invite`, `kick`, `role` and `topic` change one; `room`, `rooms` and
-//! `members` read.
+//! What concerns rooms as such: `create`, `join`, `leave`, `invite`, `kick`, `role`, `topic` and `lifetime` change one; `room`,
+//! `rooms` and `members` read.
 
 use std::str::FromStr;
 
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     model::{
         Cid, ConvId, Millis, RoomId, Seq, UserId,
-        room::{Change, Reach, Role, Topic},
+        room::{Change, Lifetime, Reach, Role, Topic},
     },
     protocol::{
         Message, Op, Refused,
@@ -41,6 +41,7 @@ impl FromFields for ChangeRoom {
                 public: fields.public.unwrap_or(false),
                 history: word("history", fields.history, &[("join", Reach::Join), ("all", Reach::All)])?
                     .unwrap_or_default(),
+                lifetime: lifetime(fields.lifetime)?,
             },
             Op::Leave => Change::Left,
             Op::Invite => Change::Invited { user: user(fields.user)? },
@@ -50,6 +51,7 @@ impl FromFields for ChangeRoom {
                 Change::Role { user: user(fields.user)?, role: need("role", word("role", fields.role, &roles)?)? }
             }
             Op::Topic => Change::Topic { topic: topic(fields.topic)? },
+            Op::Lifetime => Change::Lifetime { lifetime: lifetime(fields.lifetime)? },
             _ => Change::Joined,
         };
         let room = match (op, fields.room) {
@@ -65,6 +67,10 @@ fn topic(text: Option<String>) -> Result<Option<Topic>, Refused> {
     text.map(|text| Topic::from_str(&text).map_err(|wrong| bad_frame(format!("topic: {wrong}")))).transpose()
 }
 
+fn lifetime(secs: Option<u64>) -> Result<Option<Lifetime>, Refused> {
+    secs.map(Lifetime::try_from).transpose().map_err(|wrong| bad_frame(format!("lifetime: {wrong}")))
+}
+
 /// One of a few words.
 fn word<T: Copy>(field: &str, text: Option<String>, words: &[(&str, T)]) -> Result<Option<T>, Refused> {
     let Some(text) = text else { return Ok(None) };
@@ -77,6 +83,7 @@ fn word<T: Copy>(field: &str, text: Option<String>, words: &[(&str, T)]) -> Resu
 
 /// A change was made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct RoomChanged {
     /// The request's `ref`.
     #[serde(rename = "ref", default, skip_serializing_if = "Option::is_none")]
@@ -146,6 +153,7 @@ pub(super) fn after<T: FromStr<Err = crate::model::NameError>>(after: Option<Aft
 
 /// A room as its members, and those who may join it, see it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct RoomView {
     /// Which.
     pub room: RoomId,
@@ -158,6 +166,9 @@ pub struct RoomView {
     pub public: bool,
     /// Which part of its log members may read.
     pub history: Reach,
+    /// How long its messages last, in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lifetime: Option<Lifetime>,
     /// When it was created.
     pub created: Millis,
     /// How many members it has.
@@ -175,6 +186,7 @@ pub struct RoomView {
 
 /// How far a room's log is, and a member in it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct RoomLog {
     /// Its top.
     pub head: Seq,
@@ -194,6 +206,7 @@ pub struct RoomLog {
 
 /// One room.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct RoomShown {
     /// The request's `ref`.
     #[serde(rename = "ref", default, skip_serializing_if = "Option::is_none")]
@@ -205,6 +218,7 @@ pub struct RoomShown {
 
 /// A page of one's rooms, in the order of their names.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct RoomsPage {
     /// The request's `ref`.
     #[serde(rename = "ref", default, skip_serializing_if = "Option::is_none")]
@@ -218,6 +232,7 @@ pub struct RoomsPage {
 
 /// A member of a room, or somebody who is invited.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct RoomMember {
     /// Who.
     pub user: UserId,
@@ -231,6 +246,7 @@ pub struct RoomMember {
 
 /// A page of a room's members, in the order of their names.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct MembersPage {
     /// The request's `ref`.
     #[serde(rename = "ref", default, skip_serializing_if = "Option::is_none")]

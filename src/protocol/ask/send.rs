@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    model::{Cid, ConvId, Millis, Recipient, Refs, Seq, UserId},
+    model::{Cid, ConvId, Millis, Recipient, Refs, Seq, UserId, room::Lifetime},
     protocol::{
         Body, Refused,
         fields::{Fields, FromFields, bad_frame, name, need, seq},
@@ -33,13 +33,8 @@ pub struct SendOptions {
     pub reply_to: Option<Seq>,
     /// Whom it mentions, each once, at most [`Refs::MENTIONS`].
     pub mentions: Vec<UserId>,
-    /// After so many seconds, at most [`SendOptions::LONGEST`], nobody is shown its body any more.
-    pub expires: Option<u64>,
-}
-
-impl SendOptions {
-    /// A year, in seconds.
-    pub const LONGEST: u64 = 365 * 86_400;
+    /// For how long its body is shown.
+    pub expires: Option<Lifetime>,
 }
 
 fn within(at: Seq) -> Result<Seq, Refused> {
@@ -61,9 +56,8 @@ fn mentions(texts: Vec<String>) -> Result<Vec<UserId>, Refused> {
     Ok(users)
 }
 
-fn expires(secs: u64) -> Result<u64, Refused> {
-    let most = SendOptions::LONGEST;
-    if (1..=most).contains(&secs) { Ok(secs) } else { Err(bad_frame(format!("expires: must be 1 to {most} seconds"))) }
+pub(super) fn expires(secs: Option<u64>) -> Result<Option<Lifetime>, Refused> {
+    secs.map(Lifetime::try_from).transpose().map_err(|wrong| bad_frame(format!("expires: {wrong}")))
 }
 
 impl FromFields for Send {
@@ -72,7 +66,7 @@ impl FromFields for Send {
         let options = SendOptions {
             reply_to: fields.reply_to.map(|at| seq("reply_to", Some(at))).transpose()?.map(within).transpose()?,
             mentions: fields.mentions.map_or_else(|| Ok(Vec::new()), mentions)?,
-            expires: fields.expires.map(expires).transpose()?,
+            expires: expires(fields.expires)?,
         };
         Ok(Self { to, cid, body, options, handed: 0 })
     }
@@ -80,6 +74,7 @@ impl FromFields for Send {
 
 /// The message is durable.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct Sent {
     /// The request's `ref`.
     #[serde(rename = "ref", default, skip_serializing_if = "Option::is_none")]

@@ -22,6 +22,7 @@ impl FromFields for Sessions {
 
 /// One's devices and live sessions.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct SessionsPage {
     /// The request's `ref`.
     #[serde(rename = "ref", default, skip_serializing_if = "Option::is_none")]
@@ -34,6 +35,7 @@ pub struct SessionsPage {
 
 /// A device that is known.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct SeenDevice {
     /// Its name.
     pub device: DeviceId,
@@ -43,6 +45,7 @@ pub struct SeenDevice {
 
 /// A live session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct LiveSession {
     /// Its id, as its `welcome` told.
     pub session: SessionId,
@@ -87,6 +90,7 @@ impl EndSession {
 
 /// They were ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct Ended {
     /// The request's `ref`.
     #[serde(rename = "ref", default, skip_serializing_if = "Option::is_none")]

@@ -1,5 +1,5 @@
-//! Reads an unreadable frame again, field by field, to say which one is at fault. Called by `Request::decode` only
-//! when a frame could not be read, so it may take its time.
+//! Reads an unreadable frame again, field by field, to say which one is at fault. Called by `Request::decode`, and for
+//! services by `Ask::of_op`, only when a frame could not be read, so it may take its time.
 
 use std::fmt;
 
@@ -16,14 +16,15 @@ const TEXTS: [&str; 16] = [
     "op", "to", "cid", "conv", "token", "device", "session", "client", "since", "type", "room", "user", "role",
     "topic", "history", "reaction",
 ];
-const NUMBERS: [&str; 9] = ["ref", "seq", "attempt", "before", "around", "limit", "re", "reply_to", "expires"];
+const NUMBERS: [&str; 10] =
+    ["ref", "seq", "attempt", "before", "around", "limit", "re", "reply_to", "expires", "lifetime"];
 const EITHER: [&str; 1] = ["after"];
 const BOOLEANS: [&str; 3] = ["public", "raw", "watch"];
 /// Lists of strings.
 const LISTS: [&str; 2] = ["mentions", "users"];
 
 /// What to answer to a frame that could not be read. `words` are the decoder's own.
-pub(super) fn blame(encoding: Encoding, payload: &[u8], words: &str) -> FrameError {
+pub(in crate::protocol) fn blame(encoding: Encoding, payload: &[u8], words: &str) -> FrameError {
     let fields: Fields = match encoding.decode_lenient(payload) {
         Ok(fields) => fields,
         Err(words) => {
@@ -75,7 +76,6 @@ impl Fields {
                 (true, true) => "a string or an integer of 0 or more",
                 (true, false) => "a string",
                 (false, true) => "an integer of 0 or more",
-                (false, false) if LISTS.contains(name) => "a list of strings",
                 (false, false) => "true or false",
             };
             if !fits {

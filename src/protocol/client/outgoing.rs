@@ -5,7 +5,7 @@ use serde::Serialize;
 use crate::{
     model::{
         Seq, UserId,
-        room::{Reach, Role},
+        room::{Lifetime, Reach, Role},
     },
     protocol::Body,
 };
@@ -35,7 +35,7 @@ pub enum Outgoing<'a> {
         #[serde(skip_serializing_if = "<[UserId]>::is_empty")]
         mentions: &'a [UserId],
         #[serde(skip_serializing_if = "Option::is_none")]
-        expires: Option<u64>,
+        expires: Option<Lifetime>,
     },
     Edit {
         #[serde(flatten)]
@@ -141,6 +141,8 @@ pub enum Outgoing<'a> {
         topic: Option<&'a str>,
         public: bool,
         history: Reach,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        lifetime: Option<Lifetime>,
     },
     Join(Changing<'a>),
     Leave(Changing<'a>),
@@ -164,6 +166,11 @@ pub enum Outgoing<'a> {
         #[serde(flatten)]
         change: Changing<'a>,
         topic: Option<&'a str>,
+    },
+    Lifetime {
+        #[serde(flatten)]
+        change: Changing<'a>,
+        lifetime: Option<Lifetime>,
     },
     Room {
         #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]

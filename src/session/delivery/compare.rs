@@ -101,6 +101,7 @@ impl Delivery {
         self.know_level(level, at);
         for Gap { conv, head, cursor } in gaps {
             self.wake_up(&conv, at);
+            self.rest_later(at);
             // R8: the stored cursor is the position of a conversation without one. No position was forgotten
             // since the page was asked for ([`Delivery::make_room`] waits), so the cursor cannot lie below one.
             let entry = self.convs.entry(conv.clone()).or_insert_with(|| Conv::at(cursor));
@@ -140,7 +141,7 @@ impl Delivery {
         for Gap { conv, cursor, .. } in level.into_iter().rev() {
             let is_known = self.convs.contains_key(&conv) || self.rested.get(&conv).is_some();
             if !is_known && self.rested.len() < at.rules.known {
-                self.rested.put(conv, cursor);
+                self.rested.put(&conv, cursor);
             }
         }
     }

@@ -10,7 +10,7 @@ use crate::{
 /// Back-off of a fill that found nothing, in milliseconds: doubles up to the second figure.
 const BACKOFF: (Tick, Tick) = (20, 5_000);
 /// Fills under way at once, so that one slow page does not hold the others.
-pub(super) const FILLS: usize = 2;
+pub(super) const FILLS: u32 = 2;
 
 /// What is kept free for a page that is being read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

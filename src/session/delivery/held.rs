@@ -36,6 +36,7 @@ impl Delivery {
         };
         let entry =
             Conv { want: seq, heard: seq, unseen: seq, filling: Some(room), held: Some(live), ..Conv::default() };
+        self.rest_later(at);
         self.convs.insert(conv.clone(), entry);
         self.watch(&conv, at);
         out.push(Effect::Upkeep(need));

@@ -125,6 +125,7 @@ impl Delivery {
         entry.writing = false;
         entry.failed_writes = if stored.is_some() { 0 } else { entry.failed_writes + 1 };
         entry.stored = entry.stored.max(stored.unwrap_or(0));
+        self.rest_later(at);
         self.write_cursor(conv, at, out);
     }
 

@@ -120,10 +120,11 @@ impl Delivery {
         if place.last <= start {
             // As direct conversations in which the device is not behind.
             if self.rested.len() < at.rules.known {
-                self.rested.put(conv, start);
+                self.rested.put(&conv, start);
             }
             return false;
         }
+        self.rest_later(at);
         self.convs.insert(conv.clone(), Conv { want: place.last, ..Conv::at(start) });
         self.behind += 1;
         self.wait_at_login(&conv, place.last);

@@ -13,7 +13,8 @@ impl Delivery {
         let behind = self.convs.values().filter(|entry| entry.is_behind()).count();
         assert_eq!(self.behind, behind, "behind: {self:#?}");
         assert_eq!(self.unacked, self.convs.values().map(Conv::unacked).sum::<u64>(), "unacked: {self:#?}");
-        assert_eq!(self.fills, self.convs.values().filter(|entry| entry.filling.is_some()).count(), "fills: {self:#?}");
+        let fills = self.convs.values().filter(|entry| entry.filling.is_some()).count();
+        assert_eq!(self.fills as usize, fills, "fills: {self:#?}");
         let kept = self.convs.values().filter_map(|entry| entry.filling);
         let kept = kept.fold((0, 0), |(rows, bytes), room| (rows + u64::from(room.rows), bytes + room.bytes as usize));
         assert_eq!((self.kept_rows, self.kept_bytes), kept, "kept: {self:#?}");

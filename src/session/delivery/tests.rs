@@ -13,6 +13,7 @@ use super::*;
 use crate::{
     model::{Body, Cid, Counts, Gap, Kind, RoomId, Row, Since, UserId, room::Change},
     protocol::{ServerFrame, SharedFrame},
+    session::any_kind::of_any_kind,
     session::{RoomPlace, Stamped, Upkeep},
 };
 
@@ -43,7 +44,8 @@ fn live(index: usize, seq: Seq) -> Arc<LiveMessage> {
 
 fn row(seq: Seq) -> Row {
     let (sender, cid, body) = (UserId::new("peer").unwrap(), Cid::new("c").unwrap(), Body::text("hi"));
-    Row { seq, kind: Kind::Message, sender, service: false, cid, ts: 0, body, counts: Counts::default(), refs: None }
+    let (kind, counts) = (Kind::Message, Counts::default());
+    of_any_kind(Row { seq, kind, sender, service: false, cid, ts: 0, body, counts, refs: None })
 }
 
 fn rules() -> Rules {
@@ -54,6 +56,7 @@ fn rules() -> Rules {
         behind: 2,
         known: 2,
         warm: 1,
+        rest_after: 30,
         hole_after: 2_000,
         room_ack_coalesce: 500,
         ..crate::node::rules(&crate::config::Config::default())

@@ -105,7 +105,7 @@ impl Logs for Immediate {
     fn append<'a>(&'a self, _: &'a ConvId, batch: Vec<NewMessage>) -> BoxFuture<'a, Vec<StoreResult<Appended>>> {
         let appended = |_| {
             let seq = self.0.fetch_add(1, Ordering::SeqCst) as Seq + 1;
-            Ok(Appended { seq, ts: 1, fresh: true })
+            Ok(Appended { seq, ts: 1, fresh: true, expires: None })
         };
         Box::pin(std::future::ready(batch.into_iter().map(appended).collect()))
     }

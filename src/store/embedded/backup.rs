@@ -27,7 +27,10 @@ use super::{
     folder::Folder,
     tables::{Tables, unavailable},
 };
-use crate::store::{StoreError, StoreResult};
+use crate::{
+    fnv::Fnv,
+    store::{StoreError, StoreResult},
+};
 
 const HEAD: &[u8; 24] = b"natter backup, format 1\n";
 const END: u8 = 0;
@@ -82,13 +85,13 @@ impl EmbeddedStore {
     /// # Errors
     /// When the store cannot be read, or `out` not be written.
     pub fn back_up(&self, out: impl Write) -> Result<Contents, BackupError> {
-        let mut out = Sink { out: BufWriter::new(out), sum: Sum::new() };
+        let mut out = Sink { out: BufWriter::new(out), sum: Fnv::new() };
         out.write_all(HEAD)?;
         match self.shared.tables().map_err(BackupError::from).and_then(|tables| self.copy(tables, &mut out)) {
             Ok(contents) => {
                 out.write_all(&[END])?;
                 out.write_all(&contents.rows.to_be_bytes())?;
-                let sum = out.sum.0.to_be_bytes();
+                let sum = out.sum.sum().to_be_bytes();
                 out.write_all(&sum)?;
                 out.flush()?;
                 Ok(contents)
@@ -183,7 +186,7 @@ fn read(
     input: impl Read,
     mut row: impl FnMut(u8, Vec<u8>, Vec<u8>) -> Result<(), BackupError>,
 ) -> Result<Contents, BackupError> {
-    let mut input = Source { input: BufReader::new(input), sum: Sum::new() };
+    let mut input = Source { input: BufReader::new(input), sum: Fnv::new() };
     if input.take()? != *HEAD {
         return Err(BackupError::Damaged("it does not begin like one of this version"));
     }
@@ -209,35 +212,23 @@ fn read(
         row(number, key, value)?;
     }
     let rows = u64::from_be_bytes(input.take()?);
-    let sum = input.sum.0;
+    let sum = input.sum.sum();
     if rows != contents.rows || u64::from_be_bytes(input.take()?) != sum {
         return Err(BackupError::Damaged("its checksum is wrong"));
     }
     Ok(contents)
 }
 
-/// FNV-1a over all bytes so far: against damage, not against forgery.
-struct Sum(u64);
-
-impl Sum {
-    fn new() -> Self {
-        Self(0xcbf2_9ce4_8422_2325)
-    }
-
-    fn add(&mut self, bytes: &[u8]) {
-        self.0 = bytes.iter().fold(self.0, |sum, byte| (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
-    }
-}
-
 struct Sink<W: Write> {
     out: BufWriter<W>,
-    sum: Sum,
+    /// Of all bytes so far: against damage, not against forgery.
+    sum: Fnv,
 }
 
 impl<W: Write> Write for Sink<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = self.out.write(bytes)?;
-        self.sum.add(&bytes[..written]);
+        self.sum = self.sum.with(&bytes[..written]);
         Ok(written)
     }
 
@@ -248,7 +239,8 @@ impl<W: Write> Write for Sink<W> {
 
 struct Source<R> {
     input: BufReader<R>,
-    sum: Sum,
+    /// Of all bytes so far: against damage, not against forgery.
+    sum: Fnv,
 }
 
 impl<R: Read> Source<R> {
@@ -271,7 +263,7 @@ impl<R: Read> Source<R> {
             }
             other => other?,
         }
-        self.sum.add(bytes);
+        self.sum = self.sum.with(bytes);
         Ok(())
     }
 }

@@ -144,7 +144,7 @@ impl<'a> Commit<'a> {
         let beside = beside_of(conv, seq, &message, |user| Ok(audience.contains(user)))?;
         end.push(audience, &message, (seq, counts));
         self.place(conv, seq, cid, row, beside);
-        Ok(Appended { seq, ts: message.ts, fresh: true })
+        Ok(Appended { seq, ts: message.ts, fresh: true, expires: message.expires() })
     }
 
     /// Puts a row in its place, with its cid and what stands beside the log.
@@ -313,7 +313,7 @@ pub(super) fn answer_retry(seq: Seq, stored: &Slice, retried: &NewMessage) -> St
     let refs = first.refs()?;
     let is_same = first.kind == retried.kind && Refs::is_retry_of(retried.refs.as_deref(), refs.as_deref());
     if is_same && first.body == retried.body.as_msgpack().as_ref() {
-        Ok(Appended { seq, ts: first.ts, fresh: false })
+        Ok(Appended { seq, ts: first.ts, fresh: false, expires: refs.and_then(|refs| refs.expires) })
     } else {
         Err(StoreError::CidReused { seq })
     }

@@ -11,7 +11,7 @@ use super::{
     tables::{Tables, unavailable},
 };
 use crate::{
-    model::{ConvId, FoldedPart, Kind, Millis, Seq, UserId},
+    model::{ConvId, FoldedPart, Kind, Millis, Row, Seq, UserId},
     store::{Behind, Folds, Preview, StoreFuture, StoreResult},
 };
 
@@ -67,10 +67,23 @@ pub(super) fn newest(tables: &Tables, view: &Snapshot, conv: &ConvId, head: Seq)
     for item in found.rev().take(BELOW_HEAD) {
         let (key, value) = item.into_inner().map_err(unavailable)?;
         let row = StoredMessage::split(&value)?.to_row(keys::seq_of(&key).ok_or_else(rows::unreadable)?)?;
-        if matches!(row.kind, Kind::Message | Kind::Event) {
-            let made = folded(tables, view, conv, row.seq, row.seq)?.of.remove(&row.seq);
-            return Ok(Some(Preview { folded: made.unwrap_or_default(), ..Preview::from(row) }));
+        if is_shown(&row) {
+            return as_folded(tables, view, conv, row).map(Some);
         }
     }
     Ok(None)
+}
+
+/// The same of a log whose last row was read.
+pub(super) fn newest_of(tables: &Tables, view: &Snapshot, conv: &ConvId, last: Row) -> StoreResult<Option<Preview>> {
+    if is_shown(&last) { as_folded(tables, view, conv, last).map(Some) } else { newest(tables, view, conv, last.seq) }
+}
+
+fn is_shown(row: &Row) -> bool {
+    matches!(row.kind, Kind::Message | Kind::Event)
+}
+
+fn as_folded(tables: &Tables, view: &Snapshot, conv: &ConvId, row: Row) -> StoreResult<Preview> {
+    let made = folded(tables, view, conv, row.seq, row.seq)?.of.remove(&row.seq);
+    Ok(Preview { folded: made.unwrap_or_default(), ..Preview::from(row) })
 }

@@ -112,7 +112,7 @@ pub(super) fn details(tables: &Tables, user: &UserId, convs: &[ConvId]) -> Store
             continue;
         }
         let last = newest(tables, &view, conv, head)?;
-        found.push(InboxDetail { conv: conv.clone(), head, ts, last, counts, read });
+        found.push(InboxDetail { conv: conv.clone(), head, ts, last, counts, read, noted: head });
     }
     Ok(found)
 }

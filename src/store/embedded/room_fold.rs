@@ -34,9 +34,18 @@ impl Fold {
                     .and_then(|()| {
                         may_refer((row.kind, row.refs.as_deref()), (&row.sender, row.service), sender.role())
                     })
-                    .map_err(|denied| denied.to_string())
+                    .map_err(|denied| denied.to_string())?;
+                self.lasts(row)
             }
         }
+    }
+
+    /// A message lasts no longer than the room lets it.
+    fn lasts(&self, row: &Row) -> Result<(), String> {
+        let lifetime = self.room.as_ref().and_then(|room| room.lifetime).filter(|_| row.kind == Kind::Message);
+        let Some(end) = lifetime.map(|lifetime| lifetime.end(row.ts)) else { return Ok(()) };
+        let is_within = row.expires().is_some_and(|expires| expires <= end);
+        if is_within { Ok(()) } else { Err("it lasts longer than the room lets it".to_owned()) }
     }
 
     fn change(&mut self, row: &Row) -> Result<(), String> {

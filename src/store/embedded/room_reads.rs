@@ -4,7 +4,7 @@ use fjall::{Guard, Readable as _, Snapshot};
 
 use super::{
     EmbeddedStore,
-    fold_reads::newest,
+    fold_reads::newest_of,
     keys, room_rows,
     rows::{self, StoredMessage},
     tables::{Tables, unavailable},
@@ -78,15 +78,17 @@ impl Rooms for EmbeddedStore {
 fn room_row(tables: &Tables, view: &Snapshot, id: &RoomId) -> StoreResult<Option<RoomRow>> {
     let Some(value) = view.get(&tables.rooms, keys::room(id)).map_err(unavailable)? else { return Ok(None) };
     let room: Room = room_rows::decode(&value)?;
-    let last = view.range(&tables.messages, keys::messages(&ConvId::room(id), 0, Seq::MAX)).next_back();
+    let conv = ConvId::room(id);
+    let last = view.range(&tables.messages, keys::messages(&conv, 0, Seq::MAX)).next_back();
     let last = last.map(row).transpose()?;
     let (head, ts, counts) = match &last {
         Some(row) => (row.seq, row.ts, row.counts),
         // All of its rows are lost, and somebody accepted that.
         None => (0, room.created, Counts::default()),
     };
-    let (event, last) = (room.applied.min(head), newest(tables, view, &ConvId::room(id), head)?);
-    Ok(Some(RoomRow { id: id.clone(), room, head, event, ts, last, counts }))
+    let last = last.map(|last| newest_of(tables, view, &conv, last)).transpose()?.flatten();
+    let event = room.applied.min(head);
+    Ok(Some(RoomRow { id: id.clone(), room, head, event, ts, last, counts, noted: head }))
 }
 
 fn row(item: Guard) -> StoreResult<Row> {

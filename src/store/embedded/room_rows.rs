@@ -42,8 +42,9 @@ mod tests {
     #[test]
     fn rooms_and_members_come_back_as_they_were() {
         for topic in [None, "lunch".parse().ok()] {
-            let (public, reach) = (topic.is_some(), Reach::All);
-            let room = Room { topic, public, reach, created: 1 << 40, members: 70_000, owners: 2, applied: 1 << 50 };
+            let (public, reach, lifetime) = (topic.is_some(), Reach::All, topic.as_ref().and("60".parse().ok()));
+            let (members, owners, applied) = (70_000, 2, 1 << 50);
+            let room = Room { topic, public, reach, created: 1 << 40, members, owners, applied, lifetime };
             assert_eq!(decode::<Room>(&encode(&room).unwrap()), Ok(room));
         }
         for standing in [Standing::Out, Standing::Invited, Standing::Member(Role::Moderator)] {
@@ -53,6 +54,16 @@ mod tests {
             let member = Member { standing, spans, changed: 11 };
             assert_eq!(decode::<Member>(&encode(&member).unwrap()), Ok(member));
         }
+    }
+
+    /// Rooms without a lifetime are written as they were before there was one.
+    #[test]
+    fn a_room_that_never_had_a_lifetime_is_read() {
+        let before = (None::<String>, true, Reach::All, 5, 3, 1, 7);
+        let value = [&[VERSION][..], &rmp_serde::to_vec(&before).unwrap()].concat();
+        let room: Room = decode(&value).unwrap();
+        assert_eq!((room.applied, room.lifetime), (7, None));
+        assert_eq!(encode(&room).unwrap().as_ref(), value);
     }
 
     #[test]

@@ -50,6 +50,7 @@ impl Commit<'_> {
         }
         let (seq, counts) = (end.head.max(self.tables.floor) + 1, end.counts.with(message.kind, conv, &message.sender));
         let accepted = self.judge(room, end, seq, &message)?;
+        let message = message.within(end.room.as_ref());
         let row = rows::encode(&message, counts)?;
         let beside = beside_of(conv, seq, &message, |user| Ok(self.rooms().member(room, user)?.role().is_some()))?;
         // Nothing fails from here on: all of it is in the commit, or nothing.
@@ -64,7 +65,7 @@ impl Commit<'_> {
         if !message.service && moves_mark(seq, message.read_upto, accepted.mark.seq) {
             self.draft.put_mark(room, &message.sender, ReadMark { seq, counts });
         }
-        Ok(Appended { seq, ts: message.ts, fresh: true })
+        Ok(Appended { seq, ts: message.ts, fresh: true, expires: message.expires() })
     }
 
     /// Whether the sender may write it.

@@ -6,7 +6,7 @@ use futures_util::future::BoxFuture;
 
 use super::{EmbeddedStore, command::Command, commit::QueuedMessage, keys, reads};
 use crate::{
-    model::{ConvId, Device, DeviceId, NewMessage, ReadMark, Row, Seq, UserId},
+    model::{ConvId, Device, DeviceId, MAX_SEQ, NewMessage, ReadMark, Row, Seq, UserId},
     store::{
         Appended, Compared, CountsAt, Engine, Entered, Inbox, InboxDetail, InboxRow, KnownDevice, Logs, Marks, Page,
         STORE_DEADLINE, Span, Stamps, StoreError, StoreFuture, StoreResult, UserMarks,
@@ -143,7 +143,7 @@ impl Marks for EmbeddedStore {
             let (user, conv) = (user.clone(), conv.clone());
             self.read(move |tables| {
                 let delivered = tables.cursor(&keys::delivered(&user, &conv))?;
-                Ok(UserMarks { delivered, read: tables.inbox_row(&user, &conv)?.read.seq })
+                Ok(UserMarks { delivered, read: tables.inbox_row(&user, &conv)?.read.seq, noted: MAX_SEQ })
             })
             .await
         })

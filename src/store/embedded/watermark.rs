@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use crate::model::Seq;
+use crate::{fnv::fnv1a, model::Seq};
 
 const HEAD: [u8; 8] = *b"natterW1";
 const PLACES: u64 = 4096;
@@ -60,24 +60,19 @@ impl Mark {
         for (place, field) in [turn, store, number, settled, ceiling, floor, opens].into_iter().enumerate() {
             bytes[8 + place * 8..][..8].copy_from_slice(&field.to_be_bytes());
         }
-        let sum = sum(&bytes[..LEN - 8]).to_be_bytes();
+        let sum = fnv1a(&bytes[..LEN - 8]).to_be_bytes();
         bytes[LEN - 8..].copy_from_slice(&sum);
         bytes
     }
 
     fn decode(bytes: &[u8; LEN]) -> Option<Self> {
         let field = |place: usize| bytes[8 + place * 8..][..8].iter().fold(0, |all, byte| all << 8 | u64::from(*byte));
-        if bytes[..8] != HEAD || field(FIELDS) != sum(&bytes[..LEN - 8]) {
+        if bytes[..8] != HEAD || field(FIELDS) != fnv1a(&bytes[..LEN - 8]) {
             return None;
         }
         let [turn, store, number, settled, ceiling, floor, opens] = std::array::from_fn(field);
         Some(Self { turn, store, number, settled, ceiling, floor, opens })
     }
-}
-
-/// FNV-1a: short, and against damage only.
-fn sum(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |sum, byte| (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 /// The file, open.

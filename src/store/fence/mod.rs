@@ -6,7 +6,8 @@
 //! when the slot is lost. The simulation in `sim` does so too, on three replicas that do the worst they may.
 //!
 //! `role` is the way of a message, `recovery` finds the end of the log, `cids` recognises what was stored before, and
-//! `heads` raises the heads and answers. `rooms` is what a room needs beside: who may append, and what its events make.
+//! `heads` raises the heads and answers. `beside` says who may write about a message and whom a mention tells. `rooms` is what
+//! a room needs besides: who may append, and what its events make.
 
 use std::sync::Arc;
 
@@ -16,6 +17,7 @@ use crate::model::{
     room::{Member, Room, RoomLimits},
 };
 
+mod beside;
 mod cids;
 mod heads;
 mod recovery;
@@ -26,6 +28,7 @@ mod sim;
 #[cfg(test)]
 mod tests;
 
+pub use beside::{Told, stands_beside};
 pub use role::Role;
 pub use rooms::{Made, RoomAt};
 
@@ -45,6 +48,8 @@ pub struct Placed {
     pub event: Seq,
     /// What it makes of its room, if it is an event of a room.
     pub made: Option<Box<Made>>,
+    /// Whom it tells that they are mentioned: decided where it was placed.
+    pub told: Told,
 }
 
 impl Placed {
@@ -83,9 +88,8 @@ pub enum Effect<T> {
     },
     /// Quorum reads of how these users stand to the room; strangers where it never heard of them.
     ReadMembers(Vec<UserId>),
-    /// Writes how these users stand to the room, at the timestamps of their last changes, until quorums have acknowledged
-    /// all of it.
-    Apply(Vec<(UserId, Member)>),
+    /// Writes what rows of the log make, at the timestamps of their seqs, until quorums have acknowledged all of it.
+    Apply(Applied),
     /// A quorum read of the rows from `from` on, as far as they are dense, at most [`Limits::page`].
     ReadRows {
         /// The first.
@@ -118,6 +122,15 @@ pub enum Effect<T> {
     Answer(T, StoreResult<Appended>),
     /// All heads were raised to this seq, the end of the log, after the mend came.
     Mended(T, Seq),
+}
+
+/// What validated rows make besides the log, written before a head shows them.
+#[derive(Debug, Clone)]
+pub struct Applied {
+    /// How users stand to the room after the last event about them.
+    pub members: Vec<(UserId, Member)>,
+    /// The rows: what each of them makes of a message, whom it mentions, and when it expires stands beside the log.
+    pub rows: Arc<[Placed]>,
 }
 
 /// A message that may be stored.
@@ -171,7 +184,7 @@ pub enum Event {
     Events(Vec<(Seq, Made)>),
     /// How the users stand to the room, in the order of the question.
     Members(Vec<Member>),
-    /// The members are acknowledged.
+    /// All of it is acknowledged.
     Applied,
     /// Rows from the one that was asked for on; `more` when the page was full.
     Rows {

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::{Effect, Epoch, Head, Limits, Made, Placed};
+use super::{Applied, Effect, Epoch, Head, Limits, Made, Placed, stands_beside};
 use crate::model::{Counts, Row, Seq};
 
 /// Where a recovery stands.
@@ -18,8 +18,13 @@ pub(super) enum Recovery {
     Heads,
     /// The rows are being read.
     Rows(End),
-    /// What was found is being written again; then more rows are read, or not.
-    Adopting(End, bool),
+    /// What was found is being written again; then more rows are read, or not. With the rows, where something stands beside
+    /// them.
+    Adopting(End, bool, Option<Arc<[Placed]>>),
+    /// These rows are acknowledged, and something stands beside them; the incarnation is being read.
+    ProvingPage(End, bool, Arc<[Placed]>),
+    /// What stands beside them is being written.
+    Beside(End, bool),
     /// Everything adopted is acknowledged; the incarnation is being read.
     Proving(End),
     /// The events that no table has are being read.
@@ -114,7 +119,29 @@ impl End {
         if rows.is_empty() {
             return self.go_on(more, effects);
         }
-        effects.push(Effect::Write(Arc::from(rows)));
-        Recovery::Adopting(self, more)
+        let rows: Arc<[Placed]> = Arc::from(rows);
+        effects.push(Effect::Write(rows.clone()));
+        let beside = stands_beside(&rows).then_some(rows);
+        Recovery::Adopting(self, more, beside)
+    }
+
+    /// What was found is written again. Only a row that is proved may have anything beside the log: whoever wrote it did not
+    /// get so far, or is not known to.
+    pub(super) fn adopted<T>(
+        self,
+        more: bool,
+        beside: Option<Arc<[Placed]>>,
+        effects: &mut Vec<Effect<T>>,
+    ) -> Recovery {
+        let Some(rows) = beside else { return self.go_on(more, effects) };
+        effects.push(Effect::Validate);
+        Recovery::ProvingPage(self, more, rows)
+    }
+
+    /// Everything adopted so far is in the log for ever.
+    pub(super) fn proved<T>(mut self, more: bool, rows: Arc<[Placed]>, effects: &mut Vec<Effect<T>>) -> Recovery {
+        self.adopted = false;
+        effects.push(Effect::Apply(Applied { members: Vec::new(), rows }));
+        Recovery::Beside(self, more)
     }
 }

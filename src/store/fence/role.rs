@@ -65,7 +65,7 @@ enum Writer<T> {
     Learning(Vec<Waiting<T>>, Vec<UserId>),
     Writing(Batch<T>),
     Proving(Batch<T>),
-    /// What the batch makes of the room's members is being written.
+    /// What the batch makes besides the log is being written.
     Applying(Batch<T>),
 }
 
@@ -228,8 +228,8 @@ impl<T: Ticket> Role<T> {
 
     fn on_written(&mut self) {
         match &mut self.stage {
-            Stage::Recovering(Recovery::Adopting(end, more)) => {
-                let recovery = end.clone().go_on(*more, &mut self.effects);
+            Stage::Recovering(Recovery::Adopting(end, more, beside)) => {
+                let recovery = end.clone().adopted(*more, mem::take(beside), &mut self.effects);
                 self.stage = Stage::Recovering(recovery);
             }
             Stage::Open(_, writer @ Writer::Writing(_)) => {
@@ -245,6 +245,10 @@ impl<T: Ticket> Role<T> {
         match &mut self.stage {
             Stage::Recovering(Recovery::Proving(end)) => {
                 self.stage = Stage::Recovering(Recovery::Announcing(end.clone()));
+            }
+            Stage::Recovering(Recovery::ProvingPage(end, more, rows)) => {
+                let recovery = end.clone().proved(*more, rows.clone(), &mut self.effects);
+                self.stage = Stage::Recovering(recovery);
             }
             Stage::Open(_, writer @ Writer::Proving(_)) => {
                 let Writer::Proving(batch) = mem::replace(writer, Writer::Idle) else { return };
@@ -291,10 +295,9 @@ impl<T: Ticket> Role<T> {
 
     /// The message is stored: it is answered when the heads are at or above it (R3).
     fn answer_stored(&mut self, waiting: Waiting<T>, row: &Row) {
-        let same = row.body == waiting.message.body;
-        let result = if same {
+        let result = if waiting.message.is_stored_as(row) {
             self.heads.mark(row, waiting.message.read_upto);
-            Ok(Appended { seq: row.seq, ts: row.ts, fresh: false })
+            Ok(Appended { seq: row.seq, ts: row.ts, fresh: false, expires: row.expires() })
         } else {
             Err(StoreError::CidReused { seq: row.seq })
         };
@@ -351,26 +354,28 @@ impl<T: Ticket> Role<T> {
         let mut read_upto = Vec::with_capacity(fresh.len());
         for Waiting { ticket, message } in fresh {
             if let Some(twin) = twin_of(&rows, &message) {
-                let same = twin.body == message.body;
-                let stored = Appended { seq: twin.seq, ts: twin.ts, fresh: false };
+                let same = message.is_stored_as(twin);
+                let stored = Appended { seq: twin.seq, ts: twin.ts, fresh: false, expires: twin.expires() };
                 answers.push((ticket, if same { Ok(stored) } else { Err(StoreError::CidReused { seq: twin.seq }) }));
                 continue;
             }
             let seq = top + 1 + rows.len() as Seq;
-            let made = match self.admit(&mut draft, &message, seq) {
-                Ok(made) => made,
+            let (made, told) = match self.admit(&mut draft, &message, seq) {
+                Ok(admitted) => admitted,
                 Err(refused) => {
                     answers.push((ticket, Err(refused)));
                     continue;
                 }
             };
+            let message = message.within(self.room.as_ref().and_then(|room| draft.room(room)));
+            let expires = message.expires();
             let NewMessage { kind, sender, service, cid, ts, body, read_upto: handed, refs } = message;
             self.cids.add(&sender, &cid, seq);
             read_upto.push(handed);
-            answers.push((ticket, Ok(Appended { seq, ts, fresh: true })));
+            answers.push((ticket, Ok(Appended { seq, ts, fresh: true, expires })));
             counts = counts.with(kind, &self.conv, &sender);
             let row = Row { seq, kind, sender, service, cid, ts, body, counts, refs };
-            let placed = Placed { row, w: self.epoch, pw: w, event, made };
+            let placed = Placed { row, w: self.epoch, pw: w, event, made, told };
             (w, event) = (self.epoch, placed.last_event());
             rows.push(placed);
         }

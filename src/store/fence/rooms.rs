@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::Head;
 use crate::{
     model::{
-        Kind, NewMessage, Seq, UserId,
+        Kind, NewMessage, Seq, UserId, may_refer,
         room::{Change, Member, Room, RoomLimits, View, decide, may_send},
     },
     store::{StoreError, StoreResult},
@@ -92,7 +92,8 @@ impl RoomState {
         for message in batch {
             let change = Change::of_row(message.kind, &message.body);
             let target = change.as_ref().and_then(|change| change.concerns(&message.sender));
-            for user in [Some(&message.sender), target].into_iter().flatten() {
+            let mentioned = message.refs.iter().flat_map(|refs| &refs.mentions);
+            for user in [Some(&message.sender), target].into_iter().flatten().chain(mentioned) {
                 if !self.members.contains_key(user) && !unknown.contains(user) {
                     unknown.push(user.clone());
                 }
@@ -128,10 +129,16 @@ impl Draft {
         seq: Seq,
         limits: RoomLimits,
     ) -> StoreResult<Option<Box<Made>>> {
-        let room = self.room.as_ref().or(state.room.as_ref());
+        let room = self.room(state);
         let sender = self.member(state, &message.sender);
         match message.kind {
-            Kind::Message => may_send(room, sender).map(|()| None).map_err(StoreError::Denied),
+            Kind::Message | Kind::Edit | Kind::Delete | Kind::Reaction => {
+                let about = (message.kind, message.refs.as_deref());
+                may_send(room, sender)
+                    .and_then(|()| may_refer(about, (&message.sender, message.service), sender.role()))
+                    .map(|()| None)
+                    .map_err(StoreError::Denied)
+            }
             Kind::Event => {
                 let change = Change::from_body(&message.body);
                 let change = change.map_err(|_| StoreError::Unsupported("events that are no change of a room"))?;
@@ -142,9 +149,6 @@ impl Draft {
                 let made = Made { room: changed.room, member: about.cloned().zip(changed.target) };
                 self.take(&made);
                 Ok(Some(Box::new(made)))
-            }
-            Kind::Edit | Kind::Delete | Kind::Reaction => {
-                Err(StoreError::Unsupported("edits, deletions and reactions in rooms"))
             }
         }
     }
@@ -157,7 +161,13 @@ impl Draft {
         }
     }
 
-    fn member<'a>(&'a self, state: &'a RoomState, user: &UserId) -> &'a Member {
+    /// The room after what was placed so far.
+    pub(super) fn room<'a>(&'a self, state: &'a RoomState) -> Option<&'a Room> {
+        self.room.as_ref().or(state.room.as_ref())
+    }
+
+    /// How a user stands to the room after what was placed so far.
+    pub(super) fn member<'a>(&'a self, state: &'a RoomState, user: &UserId) -> &'a Member {
         const STRANGER: &Member = &Member::STRANGER;
         let own = self.members.iter().find(|(known, _)| known == user).map(|(_, member)| member);
         own.or_else(|| state.members.get(user)).unwrap_or(STRANGER)

@@ -23,7 +23,7 @@ fn placed(seq: Seq) -> Placed {
         counts,
         refs: None,
     };
-    Placed { row, w: 1, pw: if seq == 1 { 0 } else { 1 }, event: 0, made: None }
+    Placed { row, w: 1, pw: if seq == 1 { 0 } else { 1 }, event: 0, made: None, told: Told::default() }
 }
 
 fn conv() -> ConvId {

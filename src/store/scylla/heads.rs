@@ -11,6 +11,11 @@ use crate::{
     store::{CountsAt, StoreResult, audience_of, fence::Head},
 };
 
+/// Columns that nobody has written yet are 0.
+pub(super) fn to_head(seq: Option<i64>, first: Option<i64>, second: Option<i64>) -> Head {
+    Head { seq: seq.map_or(0, unsigned), counts: to_counts(first.unwrap_or(0), second.unwrap_or(0)) }
+}
+
 impl Inner {
     /// A seq up to which the log is settled: as far as `wanted` where that is known already, else as far as the heads.
     /// What is read must be read after this: a row may change until a head has reached it.
@@ -49,15 +54,14 @@ impl Inner {
         type Columns = (Option<i64>, Option<i64>, Option<i64>);
         let row = rows::first::<Columns>(self.ask(&self.cql.head, (user.as_str(), conv.as_str())).await?)?;
         let (seq, first, second) = row.unwrap_or_default();
-        let number = |column: Option<i64>| column.unwrap_or(0);
-        Ok(Head { seq: seq.map_or(0, unsigned), counts: to_counts(number(first), number(second)) })
+        Ok(to_head(seq, first, second))
     }
 
     /// A room has one head for all.
     async fn read_room_head(&self, room: &RoomId) -> StoreResult<Head> {
         let row = rows::first::<(Option<i64>, Option<i64>)>(self.ask(&self.cql.room_head, (room.as_str(),)).await?)?;
         let (seq, count) = row.unwrap_or_default();
-        Ok(Head { seq: seq.map_or(0, unsigned), counts: to_counts(count.unwrap_or(0), 0) })
+        Ok(to_head(seq, count, None))
     }
 
     /// The lowest of a conversation's heads, 0 where one is missing. A service need not have any for what it wrote itself.

@@ -1,9 +1,10 @@
 //! The store on ScyllaDB (and, in tests, on Apache Cassandra 5), shared by any number of nodes.
 //!
-//! `traits` bounds each call's time. `homes` appends, and holds the right to; `pages` reads logs, as far as `heads` say
+//! `traits` bounds each call's time. `replies` looks whether what a message replies to is there; `homes` appends, and holds the right to; `pages` reads logs, as far as `heads` say
 //! that they are settled; `inbox` reads what a list shows, `registers` cursors and marks, `devices` the users' devices,
-//! `rooms` what is known of rooms, `old_stamps` removes what nodes that are gone left there; identical reads share one query (`shared_query`). `scan` finds all conversations. `schema` makes the tables,
-//! `replication` knows their copies.
+//! `rooms` what is known of rooms, `beside` what was made of messages, `people` who was last seen when, and who blocks whom; `old_stamps` removes what nodes
+//! that are gone left there; identical reads share one query (`shared_query`). `scan` finds all conversations. `schema`
+//! makes the tables, `replication` knows their copies.
 
 use std::{
     sync::{
@@ -22,6 +23,7 @@ use crate::{
     model::{ConvId, Counts, Row, Seq},
 };
 
+mod beside;
 mod devices;
 mod error;
 mod heads;
@@ -37,6 +39,7 @@ mod pages;
 mod people;
 mod registers;
 mod replication;
+mod replies;
 mod retry;
 mod rooms;
 mod rows;
@@ -58,6 +61,9 @@ pub use self::{
 /// Seqs per partition of `messages`.
 const BUCKET: Seq = 4096;
 
+/// ScyllaDB takes at most 100 keys in an IN.
+const MAX_IN: usize = 64;
+
 /// The partition that holds `seq`.
 fn bucket_of(seq: Seq) -> Seq {
     seq.saturating_sub(1) / BUCKET
@@ -70,6 +76,11 @@ fn signed(number: u64) -> i64 {
 
 fn unsigned(number: i64) -> u64 {
     u64::try_from(number).unwrap_or(0)
+}
+
+/// A limit of rows, at least one.
+fn at_most(limit: usize) -> i32 {
+    i32::try_from(limit.max(1)).unwrap_or(i32::MAX)
 }
 
 /// What a shared query returns when the runtime shuts down.

@@ -72,7 +72,9 @@ pub enum Step {
     FirstHead,
     /// Of those whom a batch changes in a room, the first is written.
     FirstMember,
-    /// All of them are, and the room is not.
+    /// Of what stands beside the log for a batch, the first is written.
+    FirstBeside,
+    /// All of it is and all of the members are, and the room is not.
     Applied,
 }
 

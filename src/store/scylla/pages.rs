@@ -11,7 +11,9 @@ use scylla::{
 };
 
 use super::{
-    BUCKET, Inner, bucket_of,
+    BUCKET, Inner, at_most,
+    beside::decode_refs,
+    bucket_of,
     rows::{self, CqlError},
     shutting_down, signed, unsigned,
 };
@@ -29,8 +31,9 @@ pub(super) struct PageKey {
     bytes: usize,
 }
 
-/// A message row: seq, kind, sender, whether that is a service, cid, time, body, counts of the first and the second side.
-type Columns = (i64, i8, String, bool, String, i64, Vec<u8>, i64, i64);
+/// A message row: seq, kind, sender, whether that is a service, cid, time, body, counts of the first and the second side, and
+/// what it refers to.
+type Columns = (i64, i8, String, bool, String, i64, Vec<u8>, i64, i64, Option<Vec<u8>>);
 
 /// How much of a span is left.
 struct Remaining(Span);
@@ -108,6 +111,13 @@ impl Inner {
         Ok(page)
     }
 
+    /// The last rows of the bucket of `upto` up to it, newest first, whatever is missing.
+    pub(super) async fn rows_until(&self, conv: &ConvId, upto: Seq, most: usize) -> StoreResult<Vec<Row>> {
+        let values = (conv.as_str(), signed(bucket_of(upto)), signed(upto), at_most(most));
+        let found = rows::all::<Columns>(self.ask(&self.cql.rows_until, values).await?)?;
+        Ok(found.into_iter().map(to_row).collect::<Result<_, _>>()?)
+    }
+
     /// One message row, wherever the heads are.
     pub(super) async fn row_at(&self, conv: &ConvId, seq: Seq) -> Result<Option<Row>, CqlError> {
         let asked = self.ask(&self.cql.row, (conv.as_str(), signed(bucket_of(seq)), signed(seq))).await?;
@@ -149,7 +159,9 @@ impl Inner {
     }
 }
 
-pub(super) fn to_row((seq, kind, sender, service, cid, ts, body, first, second): Columns) -> Result<Row, CqlError> {
+pub(super) fn to_row(
+    (seq, kind, sender, service, cid, ts, body, first, second, refs): Columns,
+) -> Result<Row, CqlError> {
     Ok(Row {
         seq: unsigned(seq),
         kind: to_kind(kind)?,
@@ -159,7 +171,7 @@ pub(super) fn to_row((seq, kind, sender, service, cid, ts, body, first, second):
         ts: unsigned(ts),
         body: to_body(body),
         counts: to_counts(first, second),
-        refs: None,
+        refs: decode_refs(refs.as_deref())?.map(|(refs, _)| refs),
     })
 }
 

@@ -7,7 +7,7 @@
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 
-use super::{Inner, ScyllaStore, lwt, rows, rows::CqlError, signed};
+use super::{Inner, ScyllaStore, at_most, lwt, rows, rows::CqlError, signed};
 use crate::{
     model::{Millis, UserId},
     store::{People, StoreError, StoreFuture, StoreResult, Tie},
@@ -90,7 +90,7 @@ impl Inner {
     }
 
     async fn ties(&self, user: &UserId, after: Option<&UserId>, limit: usize) -> StoreResult<Vec<Tie>> {
-        let asked = (user.as_str(), after.map_or("", UserId::as_str), i32::try_from(limit.max(1)).unwrap_or(i32::MAX));
+        let asked = (user.as_str(), after.map_or("", UserId::as_str), at_most(limit));
         let found: Vec<Stored> = self.all_pages(&self.cql.ties, asked).await?;
         let tie = |(other, blocks, blocked): Stored| {
             let other = UserId::new(&other).map_err(CqlError::new)?;

@@ -2,25 +2,24 @@
 
 use std::collections::HashMap;
 
-use futures_util::future::try_join_all;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
-    Inner, ScyllaStore,
-    pages::{to_body, to_counts, to_kind},
+    Inner, MAX_IN, ScyllaStore, at_most,
+    inbox::{AT_ONCE, to_last},
+    pages::to_counts,
     rows::{self, CqlError},
     signed, unsigned,
 };
 use crate::{
     model::{
-        Cid, ConvId, Device, Folded, RoomId, Seq, UserId,
+        ConvId, Device, RoomId, Seq, UserId,
         room::{Member, Room},
     },
-    store::{Preview, RoomRow, Rooms, StoreFuture, StoreResult},
+    store::{RoomRow, Rooms, StoreError, StoreFuture, StoreResult},
 };
 
-/// ScyllaDB takes at most 100 keys in an IN.
-const MAX_IN: usize = 64;
 /// Stands before each room and member.
 const VERSION: u8 = 1;
 
@@ -51,7 +50,7 @@ impl Rooms for ScyllaStore {
         after: Option<&'a RoomId>,
         limit: usize,
     ) -> StoreFuture<'a, Vec<(RoomId, Member)>> {
-        self.bounded(async move { self.inner.rooms_of(user, after, limit).await })
+        self.bounded(self.inner.rooms_of(user, after, limit))
     }
 
     fn room_cursors<'a>(
@@ -62,11 +61,6 @@ impl Rooms for ScyllaStore {
     ) -> StoreFuture<'a, Vec<(RoomId, Seq)>> {
         self.bounded(self.inner.room_cursors(device, after, limit))
     }
-}
-
-/// At least one.
-fn at_most(limit: usize) -> i32 {
-    i32::try_from(limit.max(1)).unwrap_or(i32::MAX)
 }
 
 /// A room as the statement `rooms` selects it; nothing of a head where an event is applied that no head shows yet.
@@ -81,30 +75,14 @@ type Columns = (
     Option<Vec<u8>>,
     Option<i64>,
     Option<i64>,
+    Option<i64>,
 );
 
 /// A room, and whether the row at its head must be read from the log. Without a head nobody was answered that it exists.
 fn to_room(columns: Columns) -> Result<Option<(RoomRow, bool)>, CqlError> {
-    let (id, state, head, ts, sender, cid, kind, preview, count, event) = columns;
+    let (id, state, head, ts, sender, cid, kind, preview, count, event, noted) = columns;
     let (Some(state), Some(head)) = (state, head) else { return Ok(None) };
-    let text = |column: Option<String>| column.unwrap_or_default();
-    let (sender, cid, preview) = (text(sender), text(cid), preview.unwrap_or_default());
-    // Without a sender the row is lost; without a body it is large.
-    let is_large = !sender.is_empty() && preview.is_empty();
-    let last = if sender.is_empty() || is_large {
-        None
-    } else {
-        Some(Preview {
-            seq: unsigned(head),
-            ts: unsigned(ts.unwrap_or(0)),
-            kind: to_kind(kind.unwrap_or(0))?,
-            sender: UserId::new(&sender).map_err(CqlError::new)?,
-            cid: Cid::new(&cid).map_err(CqlError::new)?,
-            body: to_body(preview),
-            refs: None,
-            folded: Folded::default(),
-        })
-    };
+    let (last, is_large) = to_last(unsigned(head), (ts, sender, cid, kind, preview))?;
     let row = RoomRow {
         id: RoomId::new(&id).map_err(CqlError::new)?,
         room: decode::<Room>(&state)?,
@@ -113,6 +91,7 @@ fn to_room(columns: Columns) -> Result<Option<(RoomRow, bool)>, CqlError> {
         ts: unsigned(ts.unwrap_or(0)),
         last,
         counts: to_counts(count.unwrap_or(0), 0),
+        noted: unsigned(noted.unwrap_or(0)),
     };
     Ok(Some((row, is_large)))
 }
@@ -132,25 +111,26 @@ pub(super) fn decode<T: DeserializeOwned>(stored: &[u8]) -> Result<T, CqlError> 
 
 impl Inner {
     async fn rooms(&self, rooms: &[RoomId]) -> StoreResult<Vec<Option<RoomRow>>> {
-        let mut found = HashMap::with_capacity(rooms.len());
+        let mut found = Vec::with_capacity(rooms.len());
         for some in rooms.chunks(MAX_IN) {
             let names: Vec<&str> = some.iter().map(RoomId::as_str).collect();
             for columns in rows::all::<Columns>(self.ask(&self.cql.rooms, (names,)).await?)? {
-                if let Some((row, is_large)) = to_room(columns)? {
-                    found.insert(row.id.clone(), (row, is_large));
-                }
+                found.extend(to_room(columns)?);
             }
         }
-        // What stands in the list is small, but for the rare large one.
-        let large = found.values_mut().filter(|(_, is_large)| *is_large).map(|(row, _)| async move {
-            row.last = self.row_at(&row.conv(), row.head).await?.map(Preview::from);
-            Ok::<_, CqlError>(())
+        let whole = found.into_iter().map(|(row, is_large)| async move {
+            if !is_large {
+                return Ok(row);
+            }
+            let last = self.newest(&row.conv(), row.head).await?;
+            Ok::<_, StoreError>(RoomRow { last, ..row })
         });
-        try_join_all(large).await?;
-        Ok(rooms.iter().map(|id| found.get(id).map(|(row, _)| row.clone())).collect())
+        let whole = stream::iter(whole).buffered(AT_ONCE).map_ok(|row| (row.id.clone(), row));
+        let found: HashMap<RoomId, RoomRow> = whole.try_collect().await?;
+        Ok(rooms.iter().map(|id| found.get(id).cloned()).collect())
     }
 
-    async fn member(&self, room: &RoomId, user: &UserId) -> StoreResult<Member> {
+    pub(super) async fn member(&self, room: &RoomId, user: &UserId) -> StoreResult<Member> {
         let asked = self.ask(&self.cql.member, (room.as_str(), user.as_str())).await?;
         let found = rows::first::<(Vec<u8>,)>(asked)?;
         Ok(found.map(|(member,)| decode(&member)).transpose()?.unwrap_or(Member::STRANGER))
@@ -172,6 +152,7 @@ impl Inner {
         after: Option<&RoomId>,
         limit: usize,
     ) -> StoreResult<Vec<(RoomId, Member)>> {
+        let limit = limit.max(1);
         let mut from = after.map_or_else(|| "room:".to_owned(), |room| ConvId::room(room).as_str().to_owned());
         let mut rooms = Vec::new();
         loop {
@@ -226,12 +207,21 @@ mod tests {
 
     fn room() -> Room {
         let topic = "lunch".parse().ok();
-        Room { topic, public: true, reach: Reach::All, created: 7, members: 3, owners: 1, applied: 5 }
+        Room {
+            topic,
+            public: true,
+            reach: Reach::All,
+            created: 7,
+            members: 3,
+            owners: 1,
+            applied: 5,
+            lifetime: "60".parse().ok(),
+        }
     }
 
     fn columns(state: Option<Vec<u8>>, head: Option<i64>, sender: &str, preview: &[u8]) -> Columns {
         let (sender, cid) = (Some(sender.to_owned()), Some("c".to_owned()));
-        ("bar".to_owned(), state, head, Some(9), sender, cid, Some(0), Some(preview.to_vec()), Some(4), Some(5))
+        ("bar".to_owned(), state, head, Some(9), sender, cid, Some(0), Some(preview.to_vec()), Some(4), Some(5), None)
     }
 
     #[test]

@@ -24,6 +24,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../schema/002_homes.cql"),
     include_str!("../../../schema/003_rooms.cql"),
     include_str!("../../../schema/004_people.cql"),
+    include_str!("../../../schema/005_kinds.cql"),
 ];
 
 /// Schema changes take seconds on a loaded cluster.
@@ -32,8 +33,8 @@ const DDL_TIMEOUT: Duration = Duration::from_secs(60);
 const LOCK_SECONDS: i32 = 120;
 /// A table that another node is making must answer within this.
 const TABLE_WAIT: Duration = Duration::from_secs(15);
-/// A read at the start of a node is asked this often before the start fails.
-const READ_TRIES: usize = 5;
+/// A read at the start of a node is asked this often before the start fails, and the lock renewed before it is given up.
+const TRIES: usize = 5;
 const LOCK_WAIT: Duration = Duration::from_secs(150);
 
 /// What [`migrate`] did.
@@ -101,7 +102,9 @@ pub async fn migrate(options: &ScyllaOptions) -> Result<Migrated, ScyllaError> {
     let owner = format!("{:016x}", rand::random::<u64>());
     migration.lock(&owner).await?;
     let done = migration.apply(&owner).await;
-    migration.unlock(&owner).await?;
+    if let Err(error) = migration.unlock(&owner).await {
+        tracing::warn!(%error, "the lock of the schema stays for {LOCK_SECONDS} s: a migration until then waits for that");
+    }
     done
 }
 
@@ -244,7 +247,8 @@ impl Migration<'_> {
     async fn renewed(&self, owner: &str) -> Result<bool, ScyllaError> {
         let ks = &self.options.keyspace;
         let renew = format!("UPDATE {ks}.schema_lock USING TTL {LOCK_SECONDS} SET owner = ? WHERE id = 0 IF owner = ?");
-        self.conditional(&renew, (owner, owner)).await
+        // A server that is busy with new tables may not answer a conditional write in time; this one may be tried again.
+        patiently(|_| true, || self.conditional(&renew, (owner, owner))).await
     }
 
     async fn unlock(&self, owner: &str) -> Result<(), ScyllaError> {
@@ -275,19 +279,28 @@ async fn recorded_version(session: &Session, ks: &str) -> Result<i32, ScyllaErro
     Ok(newest)
 }
 
+/// Tries again a few times what ended so that it may be tried again.
+async fn patiently<T, E, F>(may_again: impl Fn(&E) -> bool, once: impl Fn() -> F) -> Result<T, E>
+where
+    F: Future<Output = Result<T, E>>,
+{
+    let mut backoff = Backoff::new();
+    for _ in 1..TRIES {
+        match once().await {
+            Err(error) if may_again(&error) => backoff.wait(AFTER_ERROR).await,
+            done => return done,
+        }
+    }
+    once().await
+}
+
 /// A read at the start of a node, which may come while a server has just died or is busy with its return. The driver goes
 /// to another replica by itself; where no answer came at all, it is asked again, a few times.
 async fn read_patiently(session: &Session, cql: &str) -> Result<QueryResult, ExecutionError> {
     let mut statement = Statement::new(cql);
     statement.set_is_idempotent(true);
-    let mut backoff = Backoff::new();
-    for _ in 1..READ_TRIES {
-        match session.query_unpaged(statement.clone(), &[]).await {
-            Err(ExecutionError::RequestTimeout(_)) => backoff.wait(AFTER_ERROR).await,
-            done => return done,
-        }
-    }
-    session.query_unpaged(statement, &[]).await
+    let is_late = |error: &ExecutionError| matches!(error, ExecutionError::RequestTimeout(_));
+    patiently(is_late, || session.query_unpaged(statement.clone(), &[])).await
 }
 
 async fn has_table(session: &Session, options: &ScyllaOptions, table: &str) -> Result<bool, ScyllaError> {
@@ -333,6 +346,18 @@ fn added_column(statement: &str) -> Option<(&str, &str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_busy_server_is_asked_a_few_times() {
+        for (failures, answer) in [(0, Ok(1)), (TRIES - 1, Ok(TRIES)), (TRIES, Err(TRIES))] {
+            let asked = std::cell::Cell::new(0);
+            let once = async || {
+                asked.set(asked.get() + 1);
+                if asked.get() > failures { Ok(asked.get()) } else { Err(asked.get()) }
+            };
+            assert_eq!(patiently(|_| true, once).await, answer);
+        }
+    }
 
     #[test]
     fn files_split_into_whole_statements() {

@@ -95,6 +95,22 @@ pub(super) struct Statements {
     pub(super) write_member: PreparedStatement,
     /// The same, at the user.
     pub(super) write_room_of: PreparedStatement,
+    /// What was made of a bucket's messages in a range: its fold rows.
+    pub(super) folds: PreparedStatement,
+    /// Writes a fold row.
+    pub(super) write_fold: PreparedStatement,
+    /// When the last mentions of a user after a seq expire.
+    pub(super) mentions: PreparedStatement,
+    /// Writes a mention.
+    pub(super) write_mention: PreparedStatement,
+    /// The last messages after a seq that expire.
+    pub(super) expiring: PreparedStatement,
+    /// Writes when a message expires.
+    pub(super) write_expiring: PreparedStatement,
+    /// Notes in an inbox row that something stands beside the log.
+    pub(super) note: PreparedStatement,
+    /// The same in a room's row.
+    pub(super) note_room: PreparedStatement,
     /// Notes that a room has heard of a user.
     pub(super) in_rooms: PreparedStatement,
     /// Raises a cursor.
@@ -176,7 +192,7 @@ impl Statements {
             }
         };
         // As `pages::Columns` takes them.
-        let row = "seq, row_kind, sender, service, cid, ts, body, count_first, count_second";
+        let row = "seq, row_kind, sender, service, cid, ts, body, count_first, count_second, refs";
         let in_bucket = "FROM $.messages WHERE conv = ? AND bucket = ?";
         let head = "user, conv, head, ts, sender, cid, row_kind, preview, head_first, head_second";
         let read = "read, read_first, read_second";
@@ -184,8 +200,8 @@ impl Statements {
         Ok(Self {
             write_message: plain(
                 "INSERT INTO $.messages (conv, bucket, kind, seq, cid_key, row_kind, sender, service, cid, ts, body, \
-                 count_first, count_second, w, pw) \
-                 VALUES (?, ?, 0, ?, '', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?",
+                 count_first, count_second, refs, w, pw) \
+                 VALUES (?, ?, 0, ?, '', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?",
             )
             .await?,
             write_cid: plain(
@@ -195,8 +211,8 @@ impl Statements {
             .await?,
             write_room_message: plain(
                 "INSERT INTO $.messages (conv, bucket, kind, seq, cid_key, row_kind, sender, service, cid, ts, body, \
-                 count_first, count_second, w, pw, event, made) \
-                 VALUES (?, ?, 0, ?, '', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?",
+                 count_first, count_second, refs, w, pw, event, made) \
+                 VALUES (?, ?, 0, ?, '', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?",
             )
             .await?,
             placed_from: bodies(&format!(
@@ -232,10 +248,10 @@ impl Statements {
             .await?,
             details: plain(
                 "SELECT conv, head, ts, sender, cid, row_kind, preview, head_first, head_second, read, read_first, \
-                 read_second FROM $.inbox WHERE user = ? AND conv IN ?",
+                 read_second, noted FROM $.inbox WHERE user = ? AND conv IN ?",
             )
             .await?,
-            marks: plain("SELECT delivered, read FROM $.inbox WHERE user = ? AND conv = ?").await?,
+            marks: plain("SELECT delivered, read, noted FROM $.inbox WHERE user = ? AND conv = ?").await?,
             delivered: plain("SELECT delivered FROM $.inbox WHERE user = ? AND conv = ?").await?,
             raise_delivered: plain("INSERT INTO $.inbox (user, conv, delivered) VALUES (?, ?, ?) USING TIMESTAMP ?")
                 .await?,
@@ -265,7 +281,7 @@ impl Statements {
             )
             .await?,
             rooms: plain(
-                "SELECT room, state, head, ts, sender, cid, row_kind, preview, head_count, event \
+                "SELECT room, state, head, ts, sender, cid, row_kind, preview, head_count, event, noted \
                  FROM $.rooms WHERE room IN ?",
             )
             .await?,
@@ -288,6 +304,34 @@ impl Statements {
             write_member: plain("INSERT INTO $.members (room, user, member) VALUES (?, ?, ?) USING TIMESTAMP ?")
                 .await?,
             write_room_of: plain("INSERT INTO $.inbox (user, conv, member) VALUES (?, ?, ?) USING TIMESTAMP ?").await?,
+            folds: plain(&format!(
+                "SELECT seq, message_seq, row_kind, sender, service, cid, ts, body {in_bucket} \
+                 AND kind = 2 AND seq >= ? AND seq <= ?"
+            ))
+            .await?,
+            write_fold: plain(
+                "INSERT INTO $.messages (conv, bucket, kind, seq, cid_key, message_seq, row_kind, sender, service, cid, ts, \
+                 body) VALUES (?, ?, 2, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?",
+            )
+            .await?,
+            mentions: plain(
+                "SELECT expires FROM $.mentions WHERE user = ? AND conv = ? AND seq > ? ORDER BY seq DESC LIMIT ?",
+            )
+            .await?,
+            write_mention: plain(
+                "INSERT INTO $.mentions (user, conv, seq, expires) VALUES (?, ?, ?, ?) USING TIMESTAMP ?",
+            )
+            .await?,
+            expiring: plain(
+                "SELECT expires, sender FROM $.expiring WHERE conv = ? AND seq > ? ORDER BY seq DESC LIMIT ?",
+            )
+            .await?,
+            write_expiring: plain(
+                "INSERT INTO $.expiring (conv, seq, expires, sender) VALUES (?, ?, ?, ?) USING TIMESTAMP ?",
+            )
+            .await?,
+            note: plain("INSERT INTO $.inbox (user, conv, noted) VALUES (?, ?, ?) USING TIMESTAMP ?").await?,
+            note_room: plain("INSERT INTO $.rooms (room, noted) VALUES (?, ?) USING TIMESTAMP ?").await?,
             in_rooms: plain("UPDATE $.inbox USING TIMESTAMP 1 SET in_rooms = true WHERE user = ?").await?,
             raise_cursor: plain(
                 "INSERT INTO $.cursors (user, device, life, conv, seq) VALUES (?, ?, ?, ?, ?) USING TIMESTAMP ?",

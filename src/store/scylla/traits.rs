@@ -3,26 +3,19 @@
 use std::{sync::atomic::Ordering, time::Duration};
 
 use futures_util::future::BoxFuture;
+use tokio::time::Instant;
 
 use super::ScyllaStore;
 use crate::{
-    model::{ConvId, Device, DeviceId, Kind, NewMessage, ReadMark, Row, Seq, UserId},
+    model::{ConvId, Device, DeviceId, NewMessage, ReadMark, Row, Seq, UserId},
     store::{
         Appended, Compared, CountsAt, Engine, Entered, Inbox, InboxDetail, InboxRow, KnownDevice, Logs, Marks, Page,
-        Span, Stamps, StoreError, StoreFuture, StoreResult, UserMarks,
+        STORE_DEADLINE, Span, Stamps, StoreFuture, StoreResult, UserMarks,
     },
 };
 
 /// How long the end of an incarnation may hold up that of its process.
 const ENDING: Duration = Duration::from_secs(2);
-
-/// What this engine does not keep yet.
-const UNSERVED: StoreError =
-    StoreError::Unsupported("edits, deletions, reactions, replies, mentions and expiry on this store");
-
-fn is_served(message: &NewMessage) -> bool {
-    message.refs.is_none() && !matches!(message.kind, Kind::Edit | Kind::Delete | Kind::Reaction)
-}
 
 impl Logs for ScyllaStore {
     /// Bounds its time itself, because each message of a batch has an answer of its own.
@@ -31,16 +24,7 @@ impl Logs for ScyllaStore {
             if let Err(e) = self.check_open() {
                 return vec![Err(e); batch.len()];
             }
-            let served: Vec<bool> = batch.iter().map(is_served).collect();
-            let rest = batch.into_iter().zip(&served).filter_map(|(message, served)| served.then_some(message));
-            let mut answers = match rest.collect::<Vec<_>>() {
-                rest if rest.is_empty() => Vec::new(),
-                rest => self.inner.append(conv, rest).await,
-            }
-            .into_iter();
-            let lost = || Err(StoreError::unavailable("no answer for a message"));
-            let answer = |served| if served { answers.next().unwrap_or_else(lost) } else { Err(UNSERVED) };
-            served.into_iter().map(answer).collect()
+            self.inner.append_checked(conv, batch, Instant::now() + STORE_DEADLINE).await
         })
     }
 

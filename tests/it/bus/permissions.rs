@@ -55,7 +55,7 @@ impl Guest {
     }
 }
 
-const FOREIGN: [&str; 18] = [
+const FOREIGN: [&str; 19] = [
     ">",
     "natter.>",
     "natter.*.bob",
@@ -72,6 +72,7 @@ const FOREIGN: [&str; 18] = [
     "natter.log.17",
     "*.log.17",
     "natter.send.>",
+    "natter.do.>",
     "natter.node.n1.no_responders.>",
     "_INBOX_node.>",
 ];
@@ -113,9 +114,9 @@ async fn a_service_speaks_as_itself_and_as_nobody_else(site: Site) {
     let log = Subject::log(17);
     let presence = Subject::presence(&UserId::new("bob").unwrap());
     let commands = [Subject::node("n1", "cmd"), Subject::nodes()];
-    let own = [[Subject::all_sends(), Subject::all_signals()], commands, [room, log]].concat();
+    let own = [[Subject::all_sends(), Subject::all_signals()], [Subject::all_dos(), room], commands].concat();
     let _subs: Vec<_> =
-        own.iter().chain([&user("bob"), &presence]).map(|s| node.subscribe(s, heard.listen())).collect();
+        own.iter().chain([&user("bob"), &presence, &log]).map(|s| node.subscribe(s, heard.listen())).collect();
     site.settled(&*node).await;
 
     let billing = Guest::billing(&site).await;
@@ -129,6 +130,8 @@ async fn a_service_speaks_as_itself_and_as_nobody_else(site: Site) {
         "natter.send.shop.user.bob",
         "natter.send.billing",
         "natter.signal.shop.user.bob",
+        "natter.do.shop.history",
+        "natter.do.billing",
         "natter.queue.shop.user.bob",
         "natter.event.offline",
         "natter.node.n1.cmd",
@@ -141,11 +144,11 @@ async fn a_service_speaks_as_itself_and_as_nobody_else(site: Site) {
         billing.client.publish(subject, "forged".into()).await.unwrap();
     }
     billing.refused(forbidden.len()).await;
-    for subject in ["natter.send.billing.user.bob", "natter.signal.billing.user.bob"] {
+    for subject in ["natter.send.billing.user.bob", "natter.signal.billing.user.bob", "natter.do.billing.history"] {
         billing.client.publish(subject, subject.into()).await.unwrap();
         heard.has(subject).await;
     }
-    assert_eq!(heard.all().len(), 2, "{:?}", heard.all());
+    assert_eq!(heard.all().len(), 3, "{:?}", heard.all());
     billing.refused(forbidden.len()).await;
 }
 

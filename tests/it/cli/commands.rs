@@ -1,50 +1,10 @@
-//! `natter send`, `tail` and `bench` as a person runs them, against nodes in this process; and `migrate` when there is
+//! `natter send`, `tail` and others as a person runs them, against nodes in this process; and `migrate` when there is
 //! nothing to migrate.
-
-use std::process::{Command, Output};
 
 use serde_json::Value;
 
-use crate::{
-    harness::{natter::natter, process::output_of},
-    mesh::{SECRET, TestMesh},
-};
-
-/// A mesh, and commands that know its secret.
-struct Shell {
-    mesh: TestMesh,
-    folder: tempfile::TempDir,
-}
-
-impl Shell {
-    async fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("secret"), SECRET).unwrap();
-        Self { mesh: TestMesh::start(2).await, folder }
-    }
-
-    fn urls(&self) -> [String; 2] {
-        [0, 1].map(|node| self.mesh.nodes[node].url())
-    }
-
-    fn command(&self, args: &[&str]) -> Command {
-        let mut command = natter(self.folder.path());
-        command.args(args).args(["--secret-file", "secret"]);
-        command
-    }
-
-    /// Runs a command to its end without blocking the nodes.
-    async fn run(&self, args: &[&str], input: &str) -> Output {
-        output_of(self.command(args), input).await
-    }
-
-    async fn good(&self, args: &[&str], input: &str) -> String {
-        let output = self.run(args, input).await;
-        let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{args:?}: {} {errors}", output.status);
-        String::from_utf8(output.stdout).unwrap()
-    }
-}
+use super::shell::Shell;
+use crate::harness::{natter::natter, process::output_of};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_sent_is_tailed_once() {
@@ -116,6 +76,52 @@ async fn rooms_are_made_joined_and_listed() {
     assert!(listed.contains("dm:alice:bob") && listed.contains("bob: psst"), "{listed}");
 }
 
+/// A message is changed, reacted to and deleted, each by who may; and one room is followed beside everything else.
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_are_edited_reacted_to_and_deleted() {
+    let shell = Shell::start().await;
+    let [one, other] = shell.urls();
+    let run = async |args: &[&str]| shell.good(&[args, &["--url", &one]].concat(), "").await;
+    let history = async |user: &str| run(&["history", "--user", user, "dm:alice:bob"]).await;
+    for text in ["helo", "oops"] {
+        run(&["send", "--user", "alice", "--to", "@bob", text]).await;
+    }
+    assert_eq!(run(&["edit", "--user", "alice", "dm:alice:bob", "1", "hello"]).await, "dm:alice:bob 3\n");
+    let reacted = run(&["react", "--user", "bob", "dm:alice:bob", "1", "+1", "--json"]).await;
+    assert_eq!(serde_json::from_str::<Value>(&reacted).unwrap()["seq"], 4);
+    let shown = history("bob").await;
+    assert!(shown.contains("hello") && shown.contains("+1") && !shown.contains("helo\n"), "{shown}");
+    run(&["react", "--user", "bob", "dm:alice:bob", "1", "+1", "--remove"]).await;
+    run(&["delete", "--user", "alice", "dm:alice:bob", "2"]).await;
+    let shown = history("bob").await;
+    assert!(!shown.contains("+1") && !shown.contains("oops"), "{shown}");
+    let refused = shell.run(&["edit", "--user", "bob", "dm:alice:bob", "1", "mine", "--url", &other], "").await;
+    let words = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(
+        refused.status.code() == Some(1) && words.contains("not done") && words.contains("somebody else wrote"),
+        "{words}"
+    );
+    let refused = shell.run(&["react", "--user", "bob", "dm:alice:bob", "99", "+1", "--url", &other], "").await;
+    let words = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(words.contains("re: there is no message at 99"), "{words}");
+
+    run(&["rooms", "--user", "alice", "create", "lobby"]).await;
+    run(&["send", "--user", "alice", "--to", "#lobby", "first"]).await;
+    let tail = ["tail", "--user", "alice", "--once", "--room", "lobby", "--url", &other];
+    let tailed = shell.good(&tail, "").await;
+    assert!(tailed.contains("room:lobby 2 alice: first\n") && !tailed.contains("dm:"), "{tailed}");
+    run(&["send", "--user", "alice", "--to", "#lobby", "second"]).await;
+    let tailed = shell.good(&tail, "").await;
+    assert_eq!(tailed.lines().count(), 1, "what was printed was acknowledged: {tailed}");
+    let all = shell.good(&[&tail[..], &["--from-start"]].concat(), "").await;
+    assert!(all.contains("first") && all.contains("second") && !all.contains("dm:"), "{all}");
+    let rest = shell.good(&["tail", "--user", "alice", "--once", "--url", &other], "").await;
+    assert!(
+        rest.contains("dm:alice:bob 6 alice deleted 2") && !rest.contains("room:lobby"),
+        "the others were left: {rest}"
+    );
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_message_is_a_failure() {
     let shell = Shell::start().await;
@@ -136,24 +142,6 @@ async fn a_refused_message_is_a_failure() {
         assert_eq!(output.status.code(), Some(1), "{args:?}");
         assert!(errors.contains(words) && output.stdout.is_empty(), "{args:?}: {errors}");
     }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_bench_measures_and_finds_nothing_amiss() {
-    let shell = Shell::start().await;
-    let (urls, pid) = (shell.urls().join(","), std::process::id().to_string());
-    let bench = ["bench", "--json", "--url", &urls, "--warmup", "0", "--duration", "1", "--pairs", "4", "--pids", &pid];
-    for load in [&["--in-flight", "4"][..], &["--rate", "200", "--encoding", "msgpack", "--mixed"]] {
-        let report: Value = serde_json::from_str(&shell.good(&[&bench[..], load].concat(), "").await).unwrap();
-        let none = serde_json::json!({"lost": 0, "duplicated": 0, "out_of_order": 0});
-        assert_eq!((&report["integrity"], &report["unanswered"]), (&none, &0.into()), "{report}");
-        assert_eq!(report["errors"], serde_json::json!({}), "{report}");
-        assert!(report["send_to_receive"]["count"].as_u64() > Some(10), "{report}");
-        assert_eq!(report["processes"][0]["pid"], std::process::id(), "{report}");
-    }
-    let idle = ["bench", "--json", "--url", &urls, "--idle", "20", "--pids", &pid];
-    let report: Value = serde_json::from_str(&shell.good(&idle, "").await).unwrap();
-    assert_eq!((&report["connections"], &report["failed"]), (&20.into(), &0.into()), "{report}");
 }
 
 #[tokio::test]

@@ -104,6 +104,10 @@ async fn the_commands_find_it_from_any_folder_and_a_service_gets_in_with_what_is
     assert_eq!(dev.said("/service/password"), password);
     let command = words(dev.said("/service/command").as_str().unwrap(), &[]);
     assert!(nats_request(&command).await.contains("dm:billing:bob"), "{command:?}");
+    let mut shell = tokio::process::Command::new("sh");
+    shell.args(["-c", dev.said("/service/http_command").as_str().unwrap()]);
+    let sent = shell.output().await.unwrap();
+    assert!(String::from_utf8_lossy(&sent.stdout).contains("dm:billing:bob"), "{sent:?}");
     assert_eq!(dev.said("/changed/limits.sends_per_sec"), 0);
     dev.process.kill9();
     let lost = run(&send).await;

@@ -1,6 +1,7 @@
 //! The commands of natter as a shell runs them.
 
 mod backup;
+mod bench;
 mod commands;
 mod config;
 mod dev;
@@ -8,6 +9,7 @@ mod doctor;
 mod nats_server;
 mod readme;
 mod scylla;
+mod shell;
 mod tokens_page;
 mod verify;
 mod wss;

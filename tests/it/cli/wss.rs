@@ -100,7 +100,7 @@ async fn every_command_that_connects_takes_an_authority() {
     let commands = [
         vec!["send", "--user", "alice", "--to", "@bob", "hello"],
         vec!["tail", "--user", "bob", "--once"],
-        vec!["bench", "--idle", "2"],
+        vec!["bench", "idle", "--users", "2"],
     ];
     for args in commands {
         let mut command = natter(folder.path());

@@ -59,14 +59,15 @@ async fn connections_that_wait_cost_neither_the_store_nor_the_probes_anything() 
         crowd.push(from(3 + (n % 40) as u8, serve.addr).await);
     }
     until("all places are taken", async || status(serve.addr, "/").await == Some(503)).await;
-    assert_eq!(status(serve.addr, "/healthz").await, Some(200));
+    assert_eq!(status(serve.addr, "/healthz").await, Some(200), "{}", serve.process.log());
     for n in 0..LARGE_BODIES {
         let body = Body::text(&n.to_string().repeat(470_000 / n.to_string().len()));
         // A disk that others keep busy may refuse once; a store without descriptors would refuse for good.
         let stored = async || matches!(alice.try_send("@bob", &format!("m{n}"), &body).await, ServerFrame::Sent(_));
         until(&format!("message {n} is stored"), stored).await;
     }
-    assert_eq!(status(serve.addr, "/readyz").await, Some(200));
+    let ready = http::get(serve.addr, "/readyz").await.expect("an answer of a full node");
+    assert_eq!(ready.status, 200, "{}\n{}", ready.body, serve.process.log());
     let log = serve.process.log();
     let said = log.matches("no room for connections").count();
     let minutes = started.elapsed().as_secs() / 60;

@@ -155,7 +155,7 @@ fn place(log: &mut Vec<NewMessage>, message: NewMessage) -> Appended {
             (log.len() - 1, true)
         }
     };
-    Appended { seq: at as Seq + 1, ts: log[at].ts, fresh }
+    Appended { seq: at as Seq + 1, ts: log[at].ts, fresh, expires: None }
 }
 
 impl Record {

@@ -5,7 +5,7 @@
 //! test with them could not see a broken rule (`docs/rules.md`).
 
 pub mod gone;
-mod held;
+pub mod held;
 pub mod held_marks;
 pub mod ledger;
 pub mod node;
@@ -14,6 +14,7 @@ mod peer_task;
 pub mod serve;
 
 mod blocks;
+mod cells;
 mod churn;
 mod crash;
 mod devices;
@@ -26,6 +27,7 @@ mod outage;
 mod panics;
 mod people_ops;
 mod presence;
+mod pushes;
 mod refused;
 mod reload;
 mod replaced;
@@ -36,6 +38,7 @@ mod rooms_large;
 mod rules_alone;
 mod scenarios;
 mod scylla;
+mod service_ops;
 mod services;
 mod sessions;
 mod slow_reader;
@@ -112,7 +115,9 @@ impl TestMesh {
     pub async fn add_node_on(&mut self, nats: String, store: Store) -> &TestNode {
         let mut config = self.config.clone();
         config.node.name = UserId::new(&format!("n{}", self.nodes.len() + 1)).unwrap();
-        config.nats.urls = vec![ServerUrl::new(nats)];
+        if config.nats.cells.is_empty() {
+            config.nats.urls = vec![ServerUrl::new(nats)];
+        }
         let node = TestNode::start(&config, store).await;
         self.nodes.push(node);
         &self.nodes[self.nodes.len() - 1]
@@ -150,6 +155,12 @@ pub fn quiet_config() -> Config {
 /// A token that every mesh accepts, also where clocks are an hour ahead.
 pub fn token(user: &str) -> String {
     token_for(user, Duration::from_secs(3 * 3600))
+}
+
+/// A service's token that every mesh accepts.
+pub fn service_token(service: &str) -> String {
+    let minter = Minter::new(&Secret::new(SECRET)).unwrap();
+    minter.mint_service(&UserId::new(service).unwrap(), Duration::from_secs(3 * 3600)).unwrap()
 }
 
 /// A token that expires after `ttl`, in whole seconds.

@@ -40,7 +40,7 @@ fn tried(op: Op, target: &str, reference: u64) -> Option<String> {
         Op::Presence => format!(r#"{{"op":"presence","ref":{reference},"users":["{target}"],"watch":true}}"#),
         Op::Send => format!(r#"{{"op":"send","ref":{reference},"to":"@{target}","cid":"c{reference}","body":1}}"#),
         Op::Block | Op::Unblock => about(""),
-        // About oneself, a room, or an own conversation; `mesh::blocks` has the signals, which are not answered,
+        // About oneself, a room, or an own conversation, or for services only; `mesh::blocks` has the signals, which are not answered,
         // and what is about a message.
         Op::Hello
         | Op::Ack
@@ -59,10 +59,12 @@ fn tried(op: Op, target: &str, reference: u64) -> Option<String> {
         | Op::Kick
         | Op::Role
         | Op::Topic
+        | Op::Lifetime
         | Op::Room
         | Op::Rooms
         | Op::Members
         | Op::Readers
+        | Op::SendMany
         | Op::Edit
         | Op::Delete
         | Op::React

@@ -61,6 +61,7 @@ fn tried(op: Op, room: &str, reference: u64) -> Option<String> {
         Op::Kick => change(r#","user":"other""#),
         Op::Role => change(r#","user":"other","role":"moderator""#),
         Op::Topic => change(r#","topic":"lunch""#),
+        Op::Lifetime => change(r#","lifetime":3600"#),
         Op::Send => {
             format!(r##"{{"op":"send","ref":{reference},"to":"#{room}","cid":"c-{reference}","body":"hi"}}"##)
         }
@@ -71,7 +72,7 @@ fn tried(op: Op, room: &str, reference: u64) -> Option<String> {
         Op::History => conv(r#","after":0"#),
         Op::Read => conv(&format!(r#","seq":{FURNISHED}"#)),
         Op::Ack => conv(r#","seq":1000"#),
-        // They name no room, or nobody is told what becomes of them.
+        // They name no room, or nobody is told what becomes of them, or no client asks them.
         Op::Hello
         | Op::Conversations
         | Op::Sessions
@@ -80,6 +81,7 @@ fn tried(op: Op, room: &str, reference: u64) -> Option<String> {
         | Op::Ping
         | Op::Presence
         | Op::Rooms
+        | Op::SendMany
         | Op::Block
         | Op::Unblock
         | Op::Blocks => return None,
@@ -97,7 +99,7 @@ fn expected(op: Op) -> [[Option<ErrorCode>; 6]; 2] {
         Op::Join => [[None, None, None, None, NO, NONE], [None; 6]],
         Op::Leave => [[Some(LastOwner), None, None, None, NO, NONE], [Some(LastOwner), None, None, None, NO, NO]],
         Op::Invite => [[None, None, LESS, NO, NO, NONE], [None, None, None, NO, NO, NO]],
-        Op::Kick | Op::Topic => [[None, None, LESS, NO, NO, NONE], [None, None, LESS, NO, NO, NO]],
+        Op::Kick | Op::Topic | Op::Lifetime => [[None, None, LESS, NO, NO, NONE], [None, None, LESS, NO, NO, NO]],
         Op::Role => [[None, LESS, LESS, NO, NO, NONE], [None, LESS, LESS, NO, NO, NO]],
         Op::Edit => [[LESS, LESS, None, NO, NO, NONE], [LESS, LESS, None, NO, NO, NO]],
         Op::Send | Op::Members | Op::Readers | Op::Read | Op::Signal | Op::Delete | Op::React | Op::Unreact => {
@@ -324,7 +326,7 @@ async fn a_room_may_show_its_members_all_of_its_log() {
     let mesh = TestMesh::start(1).await;
     let (alice, bob) = (client(&mesh, 0, "alice").await, client(&mesh, 0, "bob").await);
     let room = RoomId::new("lobby").unwrap();
-    let new = NewRoom { room: Some(room.clone()), public: true, history: Reach::All, topic: None };
+    let new = NewRoom { room: Some(room.clone()), public: true, history: Reach::All, ..NewRoom::default() };
     let conv = alice.create_room(new.clone()).await.unwrap().conv;
     alice.send("#lobby", Body::text("one")).await.unwrap();
     let refused = bob.history(&conv, HistoryFrom::After(0), 9).await.unwrap_err().to_string();

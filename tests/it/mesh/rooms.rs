@@ -11,6 +11,7 @@ use std::{
 
 use futures_util::future::join_all;
 use natter::{
+    client::{Client, ClientOptions},
     model::{
         Cid, ConvId, Device, Kind, RoomId, Seq, UserId,
         room::{Change, Denied, Member, Reach},
@@ -18,11 +19,10 @@ use natter::{
     protocol::{Body, Encoding, ErrorCode, ServerFrame},
     store::{Appended, Marks as _, RoomRow, Rooms, Store, StoreError, StoreFuture, StoreResult},
 };
-use tokio::sync::oneshot;
 
 use crate::{
     harness::until,
-    mesh::{Peer, TestMesh, ledger::in_order, peer::is_caught_up},
+    mesh::{Peer, TestMesh, ledger::in_order, peer::is_caught_up, token},
 };
 
 const ROOM: &str = "lobby";
@@ -44,10 +44,8 @@ fn kick(name: &str) -> Change {
 async fn try_change(mesh: &TestMesh, node: usize, by: &str, change: Change) -> StoreResult<Appended> {
     static NUMBER: AtomicUsize = AtomicUsize::new(0);
     let cid = Cid::new(&format!("change{}", NUMBER.fetch_add(1, Ordering::Relaxed))).unwrap();
-    let (done, answer) = oneshot::channel();
     let gateway = mesh.nodes[node].weak_gateway().upgrade().unwrap();
-    gateway.ops().change(&room(), user(by), cid, &change, move |result| drop(done.send(result.clone())));
-    answer.await.unwrap()
+    gateway.ops().change(&room(), user(by), cid, &change).await
 }
 
 async fn change(mesh: &TestMesh, node: usize, by: &str, change: Change) -> Seq {
@@ -56,7 +54,7 @@ async fn change(mesh: &TestMesh, node: usize, by: &str, change: Change) -> Seq {
 
 /// A public room of ada's, which others have joined. Returns the seq of the last join.
 async fn create(mesh: &TestMesh, members: &[&str]) -> Seq {
-    let created = Change::Created { topic: None, public: true, history: Reach::Join };
+    let created = Change::Created { topic: None, public: true, history: Reach::Join, lifetime: None };
     let mut last = change(mesh, 0, "ada", created).await;
     for (n, member) in members.iter().enumerate() {
         last = change(mesh, n % mesh.nodes.len(), member, Change::Joined).await;
@@ -287,6 +285,25 @@ async fn members_that_reconnect_together_share_the_reads_of_the_room() {
     for peer in &again {
         peer.message(CONV, live).await;
     }
+}
+
+/// Whoever joins and goes at once leaves nothing behind, and no failure of the store is reported for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_ends_while_its_room_is_read_is_no_failure() {
+    let mut mesh = TestMesh::bare(|_| ()).await;
+    let counted = Arc::new(Counted { inner: mesh.store.clone(), rooms: AtomicUsize::new(0) });
+    let store = Store { rooms: counted.clone(), ..Store::of(mesh.store.clone()) };
+    mesh.add_node_on(mesh.nats.client_url(), store).await;
+    create(&mesh, &[]).await;
+    let bob = Client::connect(ClientOptions::new(mesh.nodes[0].url(), token("bob"), "c")).await.unwrap();
+    bob.join_room(&room()).await.unwrap();
+    let before = counted.rooms.load(Ordering::Acquire);
+    until("the session reads its room", async || counted.rooms.load(Ordering::Acquire) > before).await;
+    bob.close().await;
+    until("it is gone", async || mesh.nodes[0].sessions() == 0).await;
+    // Its read began before those of this one.
+    caught_up(&mesh, 0, "ada").await;
+    assert_eq!(mesh.nodes[0].metric("natter_store_errors_total").await, 0.0);
 }
 
 /// A node that lost what was published in a room finds it by one look at the head for all its members.

@@ -2,36 +2,23 @@
 
 use futures_util::{StreamExt as _, future::join_all, stream};
 use natter::{
-    model::{
-        Cid, ConvId, Kind, NewMessage, Seq, UserId,
-        room::{Change, Reach},
-    },
-    protocol::{Body, Encoding},
+    model::{ConvId, NewMessage, Seq, room::Change},
+    protocol::Encoding,
     store::{Logs as _, Marks as _},
 };
 
 use crate::{
     harness::{until, wait::until_within},
     mesh::{Peer, TestMesh, ledger::in_order},
-    store::contract::entered,
+    store::contract::{
+        entered, message,
+        rooms::{created, event, kicked},
+    },
 };
 
 const CONV: &str = "room:hall";
 /// What waits for this many members on a loaded machine.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(120);
-
-fn user(name: &str) -> UserId {
-    UserId::new(name).unwrap()
-}
-
-fn event(by: &str, change: &Change) -> NewMessage {
-    let cid = Cid::new(&format!("{:x}", rand::random::<u64>())).unwrap();
-    NewMessage { kind: Kind::Event, ..NewMessage::of_user(user(by), cid, 1, change.to_body()) }
-}
-
-fn message(by: &str, number: usize) -> NewMessage {
-    NewMessage::of_user(user(by), Cid::new(&format!("m{number}")).unwrap(), 1, Body::text(&number.to_string()))
-}
 
 /// Stored at once, of which no node hears anything. Returns the last seq.
 async fn store(mesh: &TestMesh, rows: Vec<NewMessage>) -> Seq {
@@ -47,8 +34,8 @@ async fn store(mesh: &TestMesh, rows: Vec<NewMessage>) -> Seq {
 
 /// A public room of ada's with these members. Returns the seq of the last join.
 async fn create(mesh: &TestMesh, members: &[String]) -> Seq {
-    let created = event("ada", &Change::Created { topic: None, public: true, history: Reach::Join });
-    let joins = members.iter().map(|name| event(name, &Change::Joined));
+    let created = event("ada", "create", &created(true));
+    let joins = members.iter().map(|name| event(name, "join", &Change::Joined));
     store(mesh, [created].into_iter().chain(joins).collect()).await
 }
 
@@ -103,8 +90,8 @@ async fn a_member_that_was_away_for_thousands_of_messages_gets_all_of_them() {
     let joined = create(&mesh, &["bob".to_owned(), "eve".to_owned()]).await;
     logged_in(&mesh, 1, "bob", Encoding::Json).await.vanish();
     until("bob has gone", async || mesh.nodes[1].sessions() == 0).await;
-    let mut missed: Vec<_> = (0..MISSED).map(|n| message(["ada", "eve"][n % 2], n)).collect();
-    missed.push(event("ada", &Change::Kicked { user: user("eve") }));
+    let mut missed: Vec<_> = (0..MISSED).map(|n| message(["ada", "eve"][n % 2], &format!("m{n}"))).collect();
+    missed.push(event("ada", "kick", &kicked("eve")));
     let stored = store(&mesh, missed).await;
     let ada = logged_in(&mesh, 0, "ada", Encoding::MsgPack).await;
     let bob = mesh.peer(1, "bob", "phone", Encoding::Json).await;

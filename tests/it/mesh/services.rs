@@ -81,7 +81,9 @@ fn subject(user: &str) -> String {
 
 fn services(config: &mut Config) {
     let users = ["alice", "carol"].map(|user| UserId::new(user).unwrap()).to_vec();
-    config.services.insert(UserId::new("billing").unwrap(), Service { may_send_as: SendAs::Users(users) });
+    config
+        .services
+        .insert(UserId::new("billing").unwrap(), Service { may_send_as: SendAs::Users(users), ..Service::default() });
 }
 
 #[tokio::test]

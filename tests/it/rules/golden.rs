@@ -7,7 +7,7 @@ use bytes::Bytes;
 use natter::{
     model::{
         Cid, ConvId, DeviceId, Kind, Reacted, Reacting, RoomId, SessionId, UserId,
-        room::{Change, Reach, Role, Topic},
+        room::{Change, Lifetime, Reach, Role, Topic},
     },
     protocol::{
         Ask, Body, ClientFrame, Encoding, ErrorCode, HistoryFrom, Message, Request, ServerFrame, ask,
@@ -35,7 +35,7 @@ fn message(seq: u64) -> Message {
 }
 
 fn options() -> ask::SendOptions {
-    ask::SendOptions { reply_to: Some(3), mentions: vec![user("bob"), user("carol")], expires: Some(60) }
+    ask::SendOptions { reply_to: Some(3), mentions: vec![user("bob"), user("carol")], expires: "60".parse().ok() }
 }
 
 /// What a client writes about a message.
@@ -55,7 +55,7 @@ fn about_frames() -> Vec<(&'static str, Outgoing<'static>, Request)> {
                 body,
                 reply_to: Some(3),
                 mentions: Box::leak(Box::new(options().mentions)),
-                expires: Some(60),
+                expires: "60".parse().ok(),
             },
             Ask::Send(ask::Send {
                 to: "#lobby".parse().unwrap(),
@@ -293,6 +293,7 @@ fn room_requests() -> Vec<(&'static str, Outgoing<'static>, Request)> {
         cid: cid.map(|cid| Cid::new(cid).unwrap()),
         change,
     };
+    let day = || Lifetime::try_from(86_400).unwrap();
     let (bob, lunch) = (|| user("bob"), || "lunch".parse::<Topic>().unwrap());
     let frame =
         |name, out, reference, ask| (name, out, Request { reference: Some(reference), frame: ClientFrame::Ask(ask) });
@@ -304,11 +305,12 @@ fn room_requests() -> Vec<(&'static str, Outgoing<'static>, Request)> {
                 topic: Some("lunch"),
                 public: true,
                 history: Reach::All,
+                lifetime: Some(day()),
             },
             20,
             Ask::Create(asked(
                 Some("c-9"),
-                Change::Created { topic: Some(lunch()), public: true, history: Reach::All },
+                Change::Created { topic: Some(lunch()), public: true, history: Reach::All, lifetime: Some(day()) },
             )),
         ),
         frame(
@@ -318,11 +320,15 @@ fn room_requests() -> Vec<(&'static str, Outgoing<'static>, Request)> {
                 topic: None,
                 public: false,
                 history: Reach::Join,
+                lifetime: None,
             },
             20,
             Ask::Create(ask::ChangeRoom {
                 room: None,
-                ..asked(Some("c-9"), Change::Created { topic: None, public: false, history: Reach::Join })
+                ..asked(
+                    Some("c-9"),
+                    Change::Created { topic: None, public: false, history: Reach::Join, lifetime: None },
+                )
             }),
         ),
         frame("join", Outgoing::Join(change(12)), 12, Ask::Join(asked(None, Change::Joined))),
@@ -356,6 +362,18 @@ fn room_requests() -> Vec<(&'static str, Outgoing<'static>, Request)> {
             Outgoing::Topic { change: change(24), topic: None },
             24,
             Ask::Topic(asked(None, Change::Topic { topic: None })),
+        ),
+        frame(
+            "lifetime",
+            Outgoing::Lifetime { change: change(24), lifetime: Some(day()) },
+            24,
+            Ask::Lifetime(asked(None, Change::Lifetime { lifetime: Some(day()) })),
+        ),
+        frame(
+            "lifetime_none",
+            Outgoing::Lifetime { change: change(24), lifetime: None },
+            24,
+            Ask::Lifetime(asked(None, Change::Lifetime { lifetime: None })),
         ),
         frame(
             "room",
@@ -399,6 +417,7 @@ fn room_answers() -> Vec<(&'static str, ServerFrame)> {
         topic: Some("lunch".parse().unwrap()),
         public: false,
         history: Reach::Join,
+        lifetime: Lifetime::try_from(86_400).ok(),
         created: 1_700_000_000_123,
         members: 3,
         role: Some(Role::Owner),
@@ -412,7 +431,7 @@ fn room_answers() -> Vec<(&'static str, ServerFrame)> {
             last: Some(Box::new(Message { conv, ..message(9) })),
         }),
     };
-    let invited = ask::RoomView { topic: None, role: None, invited: true, log: None, ..mine.clone() };
+    let invited = ask::RoomView { topic: None, lifetime: None, role: None, invited: true, log: None, ..mine.clone() };
     let member = ask::RoomMember { user: user("alice"), role: Some(Role::Owner), since: Some(1) };
     let guest = ask::RoomMember { user: user("bob"), role: None, since: None };
     vec![

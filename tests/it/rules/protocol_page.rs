@@ -77,7 +77,7 @@ fn every_frame_and_code_is_described() {
             }
         }
     }
-    for op in Op::ALL {
+    for op in Op::ALL.iter().filter(|op| op.is_for_clients()) {
         section(&page, "What a client says", op.word());
     }
     let yes_no = |yes| if yes { "yes" } else { "no" };

@@ -166,6 +166,26 @@ fn what_a_comparison_read_late_moves_no_position_back() {
     assert_eq!(alone.live_and_wants(), (vec![2, 2], vec![]));
 }
 
+/// What moved and is at rest costs its position and nothing else, and goes on from there.
+#[test]
+fn what_is_at_rest_gives_its_memory_back() {
+    let mut alone = Alone::new(|_| ());
+    (0..CONVS).for_each(|index| alone.known(index));
+    alone.hear(0, 2);
+    assert!(alone.session.convs.capacity() >= CONVS);
+    alone.pass(alone.rules.rest_after);
+    assert_eq!((alone.session.convs.len(), alone.session.known()), (1, CONVS), "one waits to be acknowledged");
+    alone.ack(0, 2);
+    alone.step(|session, at, out| session.on_cursor(&conv(0), Some(2), at, out));
+    alone.pass(alone.rules.rest_after);
+    assert_eq!((alone.session.convs.capacity(), alone.session.known()), (0, CONVS));
+    assert_eq!(alone.session.wake(), None, "nothing is left to do");
+    alone.wants();
+    alone.hear(0, 3);
+    alone.hear(1, 2);
+    assert_eq!(alone.live_and_wants(), (vec![3, 2], vec![]));
+}
+
 /// Without a position the message is kept in hand, and only the cursor is read.
 #[test]
 fn a_live_message_waits_in_hand_for_its_cursor() {

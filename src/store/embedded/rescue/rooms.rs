@@ -17,8 +17,16 @@ use crate::{
 };
 
 /// A room whose own row is lost, of which members are left: theirs alone, until an owner says otherwise.
-const UNKNOWN: Room =
-    Room { topic: None, public: false, reach: Reach::Join, created: 0, members: 0, owners: 0, applied: 0 };
+const UNKNOWN: Room = Room {
+    topic: None,
+    public: false,
+    reach: Reach::Join,
+    created: 0,
+    members: 0,
+    owners: 0,
+    applied: 0,
+    lifetime: None,
+};
 
 impl Copy {
     /// What is left of a log makes this of its room.

@@ -145,7 +145,7 @@ mod tests {
             Tables::open(Arc::new(Folder::claim(dir.path(), false).unwrap()), EmbeddedOptions::default()).unwrap();
         let id = RoomId::new("lobby").unwrap();
         let steps = [
-            ("alice", Change::Created { topic: None, public: true, history: Reach::Join }),
+            ("alice", Change::Created { topic: None, public: true, history: Reach::Join, lifetime: None }),
             ("bob", Change::Joined),
             ("alice", Change::Kicked { user: user("bob") }),
         ];

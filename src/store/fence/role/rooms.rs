@@ -1,17 +1,18 @@
-//! The steps that only a room takes: its recovery applies what no table has yet, and a batch learns who its senders are
-//! before it is placed, and is applied before its heads are raised.
+//! What may be placed, and what is applied before a head shows it: folds and mentions of any conversation, members of rooms. The
+//! recovery of a room applies what no table has yet, and a batch learns who its senders are before it is placed.
 
 use std::{mem, sync::Arc};
 
 use super::{Batch, Role, Stage, Waiting, Writer};
 use crate::{
-    model::{NewMessage, Seq, room::Member},
+    model::{Audience, NewMessage, Seq, may_refer, room::Member},
     store::{
         Appended, StoreError, StoreResult,
         fence::{
-            Effect, Placed, RoomAt, Ticket,
+            Applied, Effect, Placed, RoomAt, Ticket, Told,
             recovery::Recovery,
             rooms::{Draft, Made, members_of},
+            stands_beside,
         },
     },
 };
@@ -50,11 +51,12 @@ impl<T: Ticket> Role<T> {
             self.stage = Stage::Recovering(Recovery::Announcing(end));
             return;
         }
-        self.effects.push(Effect::Apply(members_of(by_seq(&events))));
+        let rows = Arc::from(Vec::new());
+        self.effects.push(Effect::Apply(Applied { members: members_of(by_seq(&events)), rows }));
         self.stage = Stage::Recovering(Recovery::Applying(end, events));
     }
 
-    /// What events made is in the members' tables.
+    /// What rows made is in the tables.
     pub(super) fn on_applied(&mut self) {
         match &mut self.stage {
             Stage::Recovering(Recovery::Applying(end, events)) => {
@@ -63,6 +65,10 @@ impl<T: Ticket> Role<T> {
                     room.apply(by_seq(&events));
                 }
                 self.stage = Stage::Recovering(Recovery::Announcing(end));
+            }
+            Stage::Recovering(Recovery::Beside(end, more)) => {
+                let recovery = end.clone().go_on(*more, &mut self.effects);
+                self.stage = Stage::Recovering(recovery);
             }
             Stage::Open(_, writer @ Writer::Applying(_)) => {
                 if let Writer::Applying(batch) = mem::replace(writer, Writer::Idle) {
@@ -73,13 +79,13 @@ impl<T: Ticket> Role<T> {
         }
     }
 
-    /// A validated batch: what it makes of members is written before anybody may see its rows.
+    /// A validated batch: what it makes besides the log is written before anybody may see its rows.
     pub(super) fn apply(&mut self, batch: Batch<T>) {
         let members = members_of(batch.rows.iter().filter_map(Placed::made));
-        if members.is_empty() {
+        if members.is_empty() && !stands_beside(&batch.rows) {
             self.settle(batch);
         } else {
-            self.effects.push(Effect::Apply(members));
+            self.effects.push(Effect::Apply(Applied { members, rows: batch.rows.clone() }));
             self.set_writer(Writer::Applying(batch));
         }
     }
@@ -112,10 +118,22 @@ impl<T: Ticket> Role<T> {
         self.write(fresh);
     }
 
-    /// Whether a message may be placed at `seq`, and what it makes of the room: direct conversations were asked before.
-    pub(super) fn admit(&self, draft: &mut Draft, message: &NewMessage, seq: Seq) -> StoreResult<Option<Box<Made>>> {
-        let Some(room) = &self.room else { return Ok(None) };
-        draft.admit(room, message, seq, self.limits.room)
+    /// Whether a message may be placed at `seq`, what it makes of its room, and whom it tells of a mention. Who may write to
+    /// a direct conversation was asked before.
+    pub(super) fn admit(
+        &self,
+        draft: &mut Draft,
+        message: &NewMessage,
+        seq: Seq,
+    ) -> StoreResult<(Option<Box<Made>>, Told)> {
+        if let Some(room) = &self.room {
+            let made = draft.admit(room, message, seq, self.limits.room)?;
+            return Ok((made, Told::of(message, |user| draft.member(room, user).role().is_some())));
+        }
+        may_refer((message.kind, message.refs.as_deref()), (&message.sender, message.service), None)
+            .map_err(StoreError::Denied)?;
+        let audience = message.refs.as_ref().and_then(|_| Audience::of(&self.conv));
+        Ok((None, Told::of(message, |user| audience.as_ref().is_some_and(|audience| audience.contains(user)))))
     }
 
     /// A batch of which nothing is written. A refusal is answered only when the incarnation was alive after it was decided:

@@ -8,7 +8,7 @@ use crate::{
     },
     store::{
         Appended,
-        fence::{Effect, Event, Limits, Placed, Role},
+        fence::{Applied, Effect, Event, Limits, Placed, Role},
     },
 };
 
@@ -25,7 +25,7 @@ fn changes(sender: &str, cid: &str, change: &Change) -> NewMessage {
 }
 
 fn created() -> Change {
-    Change::Created { topic: None, public: true, history: Reach::Join }
+    Change::Created { topic: None, public: true, history: Reach::Join, lifetime: None }
 }
 
 fn kicked() -> Change {
@@ -84,7 +84,7 @@ fn stored(seq: Seq) -> crate::model::Row {
 }
 
 fn fresh(seq: Seq) -> StoreResult<Appended> {
-    Ok(Appended { seq, ts: 1, fresh: true })
+    Ok(Appended { seq, ts: 1, fresh: true, expires: None })
 }
 
 fn denied(why: Denied) -> StoreResult<Appended> {
@@ -138,7 +138,7 @@ fn a_retry_is_answered_after_a_kick() {
     role.submit(2, says("bob", "m"));
     role.submit(3, says("bob", "new"));
     let (answers, _) = drive(&mut role);
-    assert!(answers.contains(&(2, Ok(Appended { seq: 3, ts: 1, fresh: false }))), "{answers:?}");
+    assert!(answers.contains(&(2, Ok(Appended { seq: 3, ts: 1, fresh: false, expires: None }))), "{answers:?}");
     assert!(answers.contains(&(3, denied(Denied::NotMember))), "{answers:?}");
 }
 
@@ -151,7 +151,7 @@ fn nothing_is_answered_before_it_is_applied() {
     role.take_effects();
     role.on(Event::Validated);
     let effects = role.take_effects();
-    let [Effect::Apply(members)] = &effects[..] else { panic!("{effects:?}") };
+    let [Effect::Apply(Applied { members, .. })] = &effects[..] else { panic!("{effects:?}") };
     assert!(
         matches!(&members[..], [(user, Member { standing: Standing::Out, changed: 4, .. })] if user.as_str() == "bob")
     );
@@ -188,7 +188,9 @@ fn a_recovery_applies_what_no_table_has() {
     assert!(matches!(effects[..], [Effect::ReadEvents { last, above: 0 }] if last == rows.len() as Seq), "{effects:?}");
     let events = rows.iter().filter_map(Placed::made).map(|(seq, made)| (seq, made.clone()));
     role.on(Event::Events(events.collect()));
-    assert!(matches!(&role.take_effects()[..], [Effect::Apply(members)] if members.len() == rows.len()));
+    assert!(
+        matches!(&role.take_effects()[..], [Effect::Apply(Applied { members, .. })] if members.len() == rows.len())
+    );
     role.on(Event::Applied);
     let effects = role.take_effects();
     assert!(matches!(&effects[..], [Effect::Raise(raise)] if raise.room.is_some()), "{effects:?}");

@@ -1,9 +1,10 @@
 //! What readers could see, held against what was ever visible and what was answered.
 
 use super::{
+    folds::reacts,
     home::{conv, kind, sender, user},
     rooms::Folded,
-    world::{CID_BASE, Replica, Stored, further},
+    world::{CID_BASE, Replica, Stored, further, take_fold},
 };
 use crate::model::{Counts, Seq};
 
@@ -79,6 +80,9 @@ impl Promises {
             }
         }
         self.check_heads(replicas)?;
+        for (a, b) in [(0, 1), (0, 2), (1, 2)] {
+            (0..2).try_for_each(|user| self.check_fold(user, (&replicas[a], &replicas[b]), head))?;
+        }
         if self.rooms {
             self.folded.check(replicas, head)?;
         }
@@ -118,6 +122,23 @@ impl Promises {
         let of_others =
             |seq: &Seq| self.fixed.get(*seq as usize).is_some_and(|cid| cid.is_some_and(|cid| sender(cid) == 0));
         (1..=upto).rev().find(of_others).unwrap_or(0)
+    }
+
+    /// Whoever sees the head `head` sees the last reaction of a user up to there beside its message, or a later one.
+    fn check_fold(&self, user: usize, (a, b): (&Replica, &Replica), head: Seq) -> Result<(), String> {
+        let at = |seq: Seq| self.fixed.get(seq as usize).copied().flatten();
+        let is_theirs = |cid: u8| reacts(cid).is_some() && sender(cid) == user;
+        let last = (1..=head).rev().find(|seq| at(*seq).is_some_and(is_theirs)).unwrap_or(0);
+        let mut fold = a.folds[user];
+        take_fold(&mut fold, b.folds[user]);
+        let (shown, cid) = fold.unwrap_or_default();
+        if shown < last {
+            return Err(format!("at head {head} the fold of user {user} is as of seq {shown} only, not {last}"));
+        }
+        if shown == 0 || shown > head || at(shown) == Some(cid) {
+            return Ok(());
+        }
+        Err(format!("the fold of user {user} is message {cid} of seq {shown}, where another one stands"))
     }
 
     /// What a row that everybody may see says of how many messages there are is exact. Rows are seen in their order.

@@ -3,8 +3,9 @@
 use super::{
     Mutant,
     check::newest,
+    folds::{self, reacts},
     rooms::{change, room_id},
-    world::{Cell, Proposal, Replica, Shared, Stored, further, take_member},
+    world::{Cell, Proposal, Replica, Shared, Stored, further, take_fold, take_member},
 };
 use crate::{
     model::{
@@ -12,7 +13,7 @@ use crate::{
         room::{self, Member, RoomLimits, Standing},
     },
     store::StoreError,
-    store::fence::{Effect, Epoch, Event, Head, Limits, Placed, Raise, Role, RoomAt, Ticket},
+    store::fence::{Applied, Effect, Epoch, Event, Head, Limits, Placed, Raise, Role, RoomAt, Ticket, Told},
 };
 
 pub(super) const LIMITS: Limits = Limits {
@@ -67,7 +68,7 @@ enum Work {
     /// The first replica was sampled.
     Read {
         what: Question,
-        sample: Option<(usize, Sample)>,
+        sample: Option<(usize, Box<Sample>)>,
     },
 }
 
@@ -114,7 +115,12 @@ pub(super) struct Home {
 
 /// Message 4 is none: something that happened, which is not counted.
 pub(super) fn kind(cid: u8) -> Kind {
-    if cid == 4 || change(cid).is_some() { Kind::Event } else { Kind::Message }
+    match cid {
+        cid if reacts(cid).is_some() => Kind::Reaction,
+        4 => Kind::Event,
+        cid if change(cid).is_some() => Kind::Event,
+        _ => Kind::Message,
+    }
 }
 
 /// Who writes a message.
@@ -139,18 +145,20 @@ fn number(cid: &Cid) -> u8 {
 }
 
 fn body(number: u8) -> Body {
-    change(number).map_or_else(|| Body::text("x"), |change| change.to_body())
+    let reacting = reacts(number).map(|reacting| reacting.to_body());
+    reacting.or_else(|| change(number).map(|change| change.to_body())).unwrap_or_else(|| Body::text("x"))
 }
 
 fn row(seq: Seq, stored: Stored) -> Placed {
     let Stored { w, pw, counts, service, cid: number, event, made, .. } = stored;
     let (sender, cid, body) = (user(sender(number)), cid(number), body(number));
     Placed {
-        row: Row { seq, kind: kind(number), sender, service, cid, ts: 1, body, counts, refs: None },
+        row: Row { seq, kind: kind(number), sender, service, cid, ts: 1, body, counts, refs: folds::refs(number) },
         w,
         pw,
         event,
         made,
+        told: Told::default(),
     }
 }
 
@@ -274,6 +282,7 @@ impl Home {
                 let new = NewMessage {
                     kind: kind(message),
                     service: shared.is_of_service(message),
+                    refs: folds::refs(message),
                     ..NewMessage::of_user(user(sender(message)), cid(message), 1, body(message))
                 };
                 let role = self.role.get_or_insert_with(|| (epoch, Role::new(conv(shared.rooms), epoch, LIMITS)));
@@ -419,8 +428,8 @@ impl Home {
             Effect::ReadMembers(users) => {
                 Question::Members(users.iter().map(|asked| usize::from(*asked == user(1))).collect())
             }
-            Effect::Apply(members) => {
-                self.start_apply(&members, shared);
+            Effect::Apply(applied) => {
+                self.start_apply(&applied, epoch, shared);
                 return Ok(());
             }
             Effect::ReadRows { from } => Question::Rows(from),
@@ -493,11 +502,16 @@ impl Home {
                 (0..3).for_each(|replica| shared.later(replica, member_cell(&user, &member)));
             }
         }
+        if shared.is(Mutant::FoldUnvalidated) {
+            rows.iter().filter_map(fold_cell).for_each(|cell| {
+                (0..3).for_each(|replica| shared.later(replica, cell.clone()));
+            });
+        }
         if adoption && shared.is(Mutant::NoAdoption) {
             return self.feed(Event::Written);
         }
         let cells = rows.iter().flat_map(|placed| {
-            let Placed { mut row, mut w, mut pw, event, made } = placed.clone();
+            let Placed { mut row, mut w, mut pw, event, made, .. } = placed.clone();
             let same = |real: &&Placed| (real.row.seq, &real.row.cid, real.w) == (row.seq, &row.cid, w);
             if let Some(real) = self.forged.iter().find(same) {
                 (pw, row.counts) = (real.pw, real.row.counts);
@@ -546,8 +560,14 @@ impl Home {
         self.push_write(cells[..needed].to_vec(), Event::Raised);
     }
 
-    fn start_apply(&mut self, members: &[(UserId, Member)], shared: &mut Shared) {
-        let cells: Vec<Cell> = members.iter().map(|(user, member)| member_cell(user, member)).collect();
+    fn start_apply(&mut self, applied: &Applied, epoch: Epoch, shared: &mut Shared) {
+        let Applied { members, rows } = applied;
+        let mut cells: Vec<Cell> = members.iter().map(|(user, member)| member_cell(user, member)).collect();
+        cells.extend(rows.iter().filter_map(fold_cell));
+        let adopted = rows.iter().any(|placed| placed.w != epoch);
+        if adopted && shared.is(Mutant::AdoptedNotFolded) {
+            return self.feed(Event::Applied);
+        }
         let skips = self.catching_up && shared.is(Mutant::CatchUpNotWritten);
         if skips || shared.is(Mutant::ApplyNotAwaited) {
             self.feed(Event::Applied);
@@ -565,6 +585,11 @@ impl Home {
 
 fn member_cell(of: &UserId, member: &Member) -> Cell {
     Cell::Member(usize::from(*of == user(1)), member.clone())
+}
+
+fn fold_cell(placed: &Placed) -> Option<Cell> {
+    let cid = number(&placed.row.cid);
+    placed.row.refs.as_ref().map(|_| Cell::Fold(sender(cid), placed.row.seq, cid))
 }
 
 /// What became of a piece of work.
@@ -599,11 +624,16 @@ fn leave_the_rest(cells: &[Cell], sent: &[Vec<bool>; 3], shared: &mut Shared) {
 }
 
 /// Samples one replica, then another one; the newer of each cell is the answer.
-fn read(what: &Question, sample: &mut Option<(usize, Sample)>, incarnation: u64, shared: &mut Shared) -> Option<Done> {
+fn read(
+    what: &Question,
+    sample: &mut Option<(usize, Box<Sample>)>,
+    incarnation: u64,
+    shared: &mut Shared,
+) -> Option<Done> {
     let replica = shared.random.below(3);
     let now = Sample { copy: copy(&shared.replicas[replica]), fenced: shared.shows_fenced(replica, incarnation) };
     let Some((first, before)) = sample.take() else {
-        *sample = Some((replica, now));
+        *sample = Some((replica, Box::new(now)));
         return None;
     };
     if first == replica {
@@ -687,6 +717,9 @@ fn merge(a: &Replica, b: &Replica) -> Replica {
     merged.room.take(b.room.clone());
     for (at, member) in merged.members.iter_mut().zip(b.members.clone()) {
         member.into_iter().for_each(|member| take_member(at, member));
+    }
+    for (at, fold) in merged.folds.iter_mut().zip(b.folds) {
+        take_fold(at, fold);
     }
     merged.heads = [further(a.heads[0], b.heads[0]), further(a.heads[1], b.heads[1])];
     merged

@@ -6,6 +6,7 @@
 //! answered. Each rule has a [`Mutant`] that breaks it; the simulation must catch every one of them.
 
 mod check;
+mod folds;
 mod home;
 mod rooms;
 mod world;
@@ -65,7 +66,7 @@ pub(crate) enum Mutant {
     AnybodyIsMember,
     /// F10: a refusal is answered though the incarnation was fenced meanwhile.
     RefusalNotValidated,
-    /// F10: the heads are raised before the members are at quorums.
+    /// F10, R25: the heads are raised before members and folds are at quorums.
     ApplyNotAwaited,
     /// F10: members are written before the row is validated.
     ApplyUnvalidated,
@@ -75,6 +76,10 @@ pub(crate) enum Mutant {
     LastEventOnly,
     /// F10: the head is written without the room as of there.
     HeadWithoutRoom,
+    /// R25: folds are written before their rows are validated.
+    FoldUnvalidated,
+    /// R25: a recovery does not write the folds of what it adopts.
+    AdoptedNotFolded,
 }
 
 impl Mutant {
@@ -116,6 +121,18 @@ impl Mutant {
         Self::LastEventOnly,
         Self::HeadWithoutRoom,
     ];
+
+    /// The rules of what stands beside the log.
+    const OF_FOLDS: [Self; 3] = [Self::ApplyNotAwaited, Self::FoldUnvalidated, Self::AdoptedNotFolded];
+}
+
+/// What the conversation is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scene {
+    Direct,
+    Room,
+    /// A direct one in which people react.
+    Folds,
 }
 
 /// A small generator: a schedule is its seed.
@@ -143,14 +160,14 @@ impl Random {
 const STEPS: usize = 160;
 
 /// Runs one schedule: what was broken, and what happened.
-fn run(seed: u64, mutant: Option<Mutant>, rooms: bool) -> Option<String> {
-    let mut world = World::new(seed, mutant, rooms);
+fn run(seed: u64, mutant: Option<Mutant>, scene: Scene) -> Option<String> {
+    let mut world = World::new(seed, mutant, scene);
     (0..STEPS).find_map(|_| world.step().err()).map(|fault| format!("{fault}\n{}", world.history()))
 }
 
 /// Runs schedules until one breaks a promise.
-fn search(mutant: Option<Mutant>, schedules: u64, rooms: bool) -> Option<(u64, String)> {
-    (1..=schedules).find_map(|seed| run(seed, mutant, rooms).map(|fault| (seed, fault)))
+fn search(mutant: Option<Mutant>, schedules: u64, scene: Scene) -> Option<(u64, String)> {
+    (1..=schedules).find_map(|seed| run(seed, mutant, scene).map(|fault| (seed, fault)))
 }
 
 /// As many as the environment says: for a long run of a release build.
@@ -160,7 +177,7 @@ fn schedules(default: u64) -> u64 {
 
 #[test]
 fn nothing_is_lost_doubled_or_changed_whatever_happens() {
-    if let Some((seed, fault)) = search(None, schedules(20_000), false) {
+    if let Some((seed, fault)) = search(None, schedules(20_000), Scene::Direct) {
         panic!("schedule {seed}: {fault}");
     }
 }
@@ -169,7 +186,7 @@ fn nothing_is_lost_doubled_or_changed_whatever_happens() {
 fn schedules_get_somewhere() {
     let (mut answered, mut epochs, mut adopted, mut mended) = (0, 0, 0, 0);
     for seed in 1..=500 {
-        let mut world = World::new(seed, None, false);
+        let mut world = World::new(seed, None, Scene::Direct);
         (0..STEPS).for_each(|_| world.step().unwrap());
         answered += world.answered();
         epochs += world.epochs();
@@ -188,8 +205,9 @@ const RARE: [(Mutant, u64); 2] = [(Mutant::GrowingEpochsFollow, 77_944), (Mutant
 #[test]
 fn every_rule_is_needed() {
     let is_caught = |mutant: Mutant| {
-        let known = RARE.iter().find(|(rare, _)| *rare == mutant).and_then(|(_, seed)| run(*seed, Some(mutant), false));
-        known.is_some() || search(Some(mutant), schedules(400_000), false).is_some()
+        let known =
+            RARE.iter().find(|(rare, _)| *rare == mutant).and_then(|(_, seed)| run(*seed, Some(mutant), Scene::Direct));
+        known.is_some() || search(Some(mutant), schedules(400_000), Scene::Direct).is_some()
     };
     let missed: Vec<_> = Mutant::ALL.into_iter().filter(|mutant| !is_caught(*mutant)).collect();
     assert!(missed.is_empty(), "the simulation does not see these broken: {missed:?}");
@@ -197,7 +215,7 @@ fn every_rule_is_needed() {
 
 #[test]
 fn nobody_writes_to_a_room_who_may_not_whatever_happens() {
-    if let Some((seed, fault)) = search(None, schedules(20_000), true) {
+    if let Some((seed, fault)) = search(None, schedules(20_000), Scene::Room) {
         panic!("schedule {seed}: {fault}");
     }
 }
@@ -206,7 +224,7 @@ fn nobody_writes_to_a_room_who_may_not_whatever_happens() {
 fn schedules_of_rooms_get_somewhere() {
     let (mut answered, mut denied, mut adopted) = (0, 0, 0);
     for seed in 1..=500 {
-        let mut world = World::new(seed, None, true);
+        let mut world = World::new(seed, None, Scene::Room);
         (0..STEPS).for_each(|_| world.step().unwrap());
         answered += world.answered();
         denied += world.denied();
@@ -218,15 +236,31 @@ fn schedules_of_rooms_get_somewhere() {
     );
 }
 
-#[test]
-fn every_rule_of_rooms_is_needed() {
-    let is_caught = |mutant| {
-        let found = search(Some(mutant), schedules(100_000), true);
+/// Those that no schedule catches.
+fn missed(mutants: &[Mutant], scene: Scene) -> Vec<Mutant> {
+    let is_caught = |mutant: Mutant| {
+        let found = search(Some(mutant), schedules(100_000), scene);
         if let Some((seed, fault)) = &found {
             println!("{mutant:?}, schedule {seed}: {}", fault.lines().next().unwrap_or_default());
         }
         found.is_some()
     };
-    let missed: Vec<_> = Mutant::OF_ROOMS.into_iter().filter(|mutant| !is_caught(*mutant)).collect();
-    assert!(missed.is_empty(), "the simulation does not see these broken: {missed:?}");
+    mutants.iter().copied().filter(|mutant| !is_caught(*mutant)).collect()
+}
+
+#[test]
+fn every_rule_of_rooms_is_needed() {
+    assert_eq!(missed(&Mutant::OF_ROOMS, Scene::Room), [], "the simulation does not see these broken");
+}
+
+#[test]
+fn what_stands_beside_a_log_is_that_of_its_rows_whatever_happens() {
+    if let Some((seed, fault)) = search(None, schedules(20_000), Scene::Folds) {
+        panic!("schedule {seed}: {fault}");
+    }
+}
+
+#[test]
+fn every_rule_of_what_stands_beside_a_log_is_needed() {
+    assert_eq!(missed(&Mutant::OF_FOLDS, Scene::Folds), [], "the simulation does not see these broken");
 }

@@ -15,7 +15,7 @@ pub(super) const ROOM_CIDS: [u8; 8] = [10, 11, 12, 13, 14, 15, 16, 17];
 /// The change that a message is: alice makes the room and kicks bob twice, bob joins twice; the others are messages.
 pub(super) fn change(cid: u8) -> Option<Change> {
     match cid {
-        10 => Some(Change::Created { topic: None, public: true, history: Reach::Join }),
+        10 => Some(Change::Created { topic: None, public: true, history: Reach::Join, lifetime: None }),
         11 | 15 => Some(Change::Joined),
         14 | 16 => Some(Change::Kicked { user: user(1) }),
         _ => None,

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::{
-    Mutant, Random,
+    Mutant, Random, Scene,
     check::Promises,
+    folds::FOLD_CIDS,
     home::{Home, Phase, sender},
     rooms::ROOM_CIDS,
 };
@@ -43,6 +44,8 @@ pub(super) struct Replica {
     /// The room's row; its head is the one of both users.
     pub(super) room: RoomAt,
     pub(super) members: [Option<Member>; 2],
+    /// The last word of each user on one message: its seq and which message it is.
+    pub(super) folds: [Option<(Seq, u8)>; 2],
     pub(super) fenced: Vec<u64>,
 }
 
@@ -55,6 +58,7 @@ pub(super) enum Cell {
     Fence(u64),
     Room(RoomAt),
     Member(usize, Member),
+    Fold(usize, Seq, u8),
 }
 
 /// The larger head; a register keeps the first of two equal ones, which must be the same.
@@ -87,6 +91,7 @@ impl Replica {
                 self.room.take(at);
             }
             Cell::Member(user, member) => take_member(&mut self.members[user], member),
+            Cell::Fold(user, seq, cid) => take_fold(&mut self.folds[user], Some((seq, cid))),
         }
     }
 }
@@ -109,6 +114,11 @@ pub(super) fn take_member(at: &mut Option<Member>, member: Member) {
     if at.as_ref().is_none_or(|at| at.changed < member.changed) {
         *at = Some(member);
     }
+}
+
+/// A fold is the one with the higher timestamp; of two with the same one a store keeps either, so they must be the same.
+pub(super) fn take_fold(at: &mut Option<(Seq, u8)>, fold: Option<(Seq, u8)>) {
+    *at = (*at).max(fold);
 }
 
 /// A change of the slot's record that was proposed and may be applied at any time.
@@ -139,6 +149,8 @@ pub(super) struct Shared {
     services: bool,
     /// The conversation is a room.
     pub(super) rooms: bool,
+    /// Some messages are reactions.
+    folds: bool,
     history: Vec<String>,
 }
 
@@ -158,6 +170,9 @@ impl Shared {
 
     /// Any message that clients send.
     pub(super) fn some_message(&mut self) -> u8 {
+        if self.folds {
+            return FOLD_CIDS[self.random.below(FOLD_CIDS.len())];
+        }
         if self.rooms { ROOM_CIDS[self.random.below(ROOM_CIDS.len())] } else { self.random.below(CIDS) as u8 }
     }
 
@@ -197,7 +212,8 @@ pub(super) struct World {
 }
 
 impl World {
-    pub(super) fn new(seed: u64, mutant: Option<Mutant>, rooms: bool) -> Self {
+    pub(super) fn new(seed: u64, mutant: Option<Mutant>, scene: Scene) -> Self {
+        let (rooms, folds) = (scene == Scene::Room, scene == Scene::Folds);
         let mut shared = Shared {
             random: Random::new(seed),
             mutant,
@@ -210,8 +226,9 @@ impl World {
             adopted: 0,
             mends: seed % 2 == 1,
             mended: 0,
-            services: !rooms && seed % 4 == 3,
+            services: scene == Scene::Direct && seed % 4 == 3,
             rooms,
+            folds,
             history: Vec::new(),
         };
         let mut homes: Vec<Home> = (0..HOMES).map(|name| Home::new(name, shared.new_incarnation())).collect();

@@ -17,8 +17,9 @@ use tokio::sync::oneshot;
 
 use super::{
     Inner,
+    beside::Beside,
     entry::Entry,
-    io::{Values, key_of},
+    io::{DirectMessageValues, MessageValues, RoomMessageValues, Values, key_of},
     raiser::{Raise, head_values},
     rooms::{RoomRaise, encode_made},
 };
@@ -27,7 +28,7 @@ use crate::{
     store::{
         StoreError, StoreResult,
         fence::Placed,
-        scylla::{bucket_of, rows::CqlError, signed, statements::Statements},
+        scylla::{beside::encode_refs, bucket_of, rows::CqlError, signed, statements::Statements},
     },
 };
 
@@ -37,9 +38,9 @@ const WRITES: usize = 10;
 const BYTES: usize = 5_000;
 /// What the server counts for a message and its cid row besides the body, about; for a head besides its preview; and for a
 /// register.
-const ROW: usize = 400;
-const HEAD: usize = 300;
-const REGISTER: usize = 150;
+pub(super) const ROW: usize = 400;
+pub(super) const HEAD: usize = 300;
+pub(super) const REGISTER: usize = 150;
 
 /// What is to be written to one partition, at once or not at all.
 pub(super) enum Write {
@@ -49,6 +50,8 @@ pub(super) enum Write {
         rows: Arc<[Placed]>,
         /// The `cid_key` of each.
         keys: Vec<String>,
+        /// What each refers to.
+        refs: Vec<Vec<u8>>,
         /// In a room, what each made of it.
         made: Vec<Vec<u8>>,
     },
@@ -68,6 +71,8 @@ pub(super) enum Write {
     Member { room: RoomId, user: UserId, member: Vec<u8>, at: i64 },
     /// The same for the user.
     RoomOf { user: UserId, conv: ConvId, member: Vec<u8>, at: i64 },
+    /// What stands beside a log.
+    Beside(Box<Beside>),
 }
 
 impl Write {
@@ -75,15 +80,18 @@ impl Write {
         let keys = rows.iter().map(|placed| key_of(placed.row.sender.as_str(), placed.row.cid.as_str())).collect();
         let made =
             if entry.conv.is_room() { rows.iter().map(encode_made).collect::<Result<_, _>>()? } else { Vec::new() };
-        Ok(Self::Rows { entry: entry.clone(), rows: rows.clone(), keys, made })
+        let refs = rows.iter().map(|placed| encode_refs(placed.row.refs.as_deref(), placed.told));
+        let refs = refs.collect::<Result<_, _>>()?;
+        Ok(Self::Rows { entry: entry.clone(), rows: rows.clone(), keys, refs, made })
     }
 
     fn bytes(&self) -> usize {
         match self {
-            Self::Rows { rows, made, .. } => {
+            Self::Rows { rows, refs, made, .. } => {
                 let bodies: usize = rows.iter().map(|placed| placed.row.body.size() + ROW).sum();
-                bodies + made.iter().map(Vec::len).sum::<usize>()
+                bodies + refs.iter().chain(made).map(Vec::len).sum::<usize>()
             }
+            Self::Beside(beside) => beside.bytes(),
             Self::Raise(raise) => {
                 REGISTER + raise.parts.values().map(|part| part.preview().len() + HEAD).sum::<usize>()
             }
@@ -99,7 +107,10 @@ impl Write {
 
     fn add<'a>(&'a self, cql: &Statements, batch: &mut Batch, values: &mut Vec<Values<'a>>) {
         match self {
-            Self::Rows { entry, rows, keys, made } => add_rows(cql, batch, values, entry, rows, (keys, made)),
+            Self::Rows { entry, rows, keys, refs, made } => {
+                add_rows(cql, batch, values, entry, rows, Encoded { keys, refs, made });
+            }
+            Self::Beside(beside) => beside.add(cql, batch, values),
             Self::Raise(raise) => add_raise(cql, batch, values, raise),
             Self::Settle { user, life, number } => {
                 let stamp = signed(number * 2);
@@ -149,46 +160,44 @@ fn add_rows<'a>(
     values: &mut Vec<Values<'a>>,
     entry: &'a Entry,
     rows: &'a [Placed],
-    (keys, made): (&'a [String], &'a [Vec<u8>]),
+    Encoded { keys, refs, made }: Encoded<'a>,
 ) {
     let (conv, epoch) = (entry.conv.as_str(), signed(entry.epoch));
-    for (n, (Placed { row, w, pw, event, .. }, key)) in rows.iter().zip(keys).enumerate() {
+    for (n, (Placed { row, w, pw, event, .. }, (key, refs))) in rows.iter().zip(keys.iter().zip(refs)).enumerate() {
         let (bucket, seq) = (signed(bucket_of(row.seq)), signed(row.seq));
-        let body = row.body.as_msgpack().as_ref();
-        let (sender, cid) = (row.sender.as_str(), row.cid.as_str());
-        let (w, pw) = (signed(*w), signed(*pw));
-        let (kind, ts, service) = (row.kind.byte().cast_signed(), signed(row.ts), row.service);
-        let (first, second) = (signed(row.counts.first), signed(row.counts.second));
+        let message = MessageValues {
+            conv,
+            bucket,
+            seq,
+            kind: row.kind.byte().cast_signed(),
+            sender: row.sender.as_str(),
+            service: row.service,
+            cid: row.cid.as_str(),
+            ts: signed(row.ts),
+            body: row.body.as_msgpack().as_ref(),
+            first: signed(row.counts.first),
+            second: signed(row.counts.second),
+            refs,
+            w: signed(*w),
+            pw: signed(*pw),
+        };
         if let Some(made) = made.get(n) {
             batch.append_statement(cql.write_room_message.clone());
-            let event = signed(*event);
-            let row = (
-                conv,
-                bucket,
-                seq,
-                kind,
-                sender,
-                service,
-                cid,
-                ts,
-                body,
-                first,
-                second,
-                w,
-                pw,
-                event,
-                made.as_slice(),
-                epoch,
-            );
-            values.push(Values::RoomMessage(row));
+            values.push(Values::RoomMessage(RoomMessageValues { message, event: signed(*event), made, epoch }));
         } else {
             batch.append_statement(cql.write_message.clone());
-            let row = (conv, bucket, seq, kind, sender, service, cid, ts, body, first, second, w, pw, epoch);
-            values.push(Values::Message(row));
+            values.push(Values::Message(DirectMessageValues { message, epoch }));
         }
         batch.append_statement(cql.write_cid.clone());
         values.push(Values::Cid((conv, bucket, key, seq, epoch)));
     }
+}
+
+/// What was encoded of rows, one of each for each row; `made` in rooms only.
+struct Encoded<'a> {
+    keys: &'a [String],
+    refs: &'a [Vec<u8>],
+    made: &'a [Vec<u8>],
 }
 
 fn add_raise<'a>(cql: &Statements, batch: &mut Batch, values: &mut Vec<Values<'a>>, raise: &'a Raise) {

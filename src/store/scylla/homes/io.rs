@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use futures_util::future::{BoxFuture, try_join_all};
+use scylla::SerializeRow;
 use scylla::serialize::{
     SerializationError,
     row::{RowSerializationContext, SerializeRow},
@@ -13,6 +14,7 @@ use tokio::time::timeout;
 
 use super::{
     Inner,
+    beside::FoldValues,
     entry::{Caller, Entry},
     gathered::Write,
     pulse::SLOW,
@@ -25,7 +27,9 @@ use crate::{
         StoreError, StoreResult, audience_of,
         fence::{Effect, Event, Look, Placed, Raise},
         scylla::{
-            BUCKET, bucket_of,
+            BUCKET, MAX_IN,
+            beside::decode_refs,
+            bucket_of,
             options::Step,
             pages::to_row,
             retry::{AFTER_ERROR, Backoff},
@@ -45,19 +49,49 @@ pub(super) enum Done {
     Stopped,
 }
 
-/// ScyllaDB takes at most 100 keys in an IN.
-pub(super) const MAX_IN: usize = 64;
+/// A message row, in the order of its statements.
+#[derive(SerializeRow)]
+#[scylla(flavor = "enforce_order", skip_name_checks)]
+pub(super) struct MessageValues<'a> {
+    pub(super) conv: &'a str,
+    pub(super) bucket: i64,
+    pub(super) seq: i64,
+    pub(super) kind: i8,
+    pub(super) sender: &'a str,
+    pub(super) service: bool,
+    pub(super) cid: &'a str,
+    pub(super) ts: i64,
+    pub(super) body: &'a [u8],
+    pub(super) first: i64,
+    pub(super) second: i64,
+    pub(super) refs: &'a [u8],
+    pub(super) w: i64,
+    pub(super) pw: i64,
+}
 
-/// A message row: conversation, bucket, seq, kind, sender, whether that is a service, cid, time, body, counts, `w`, `pw`, epoch.
-type MessageValues<'a> = (&'a str, i64, i64, i8, &'a str, bool, &'a str, i64, &'a [u8], i64, i64, i64, i64, i64);
+/// The same with the timestamp.
+#[derive(SerializeRow)]
+#[scylla(flavor = "enforce_order", skip_name_checks)]
+pub(super) struct DirectMessageValues<'a> {
+    #[scylla(flatten)]
+    pub(super) message: MessageValues<'a>,
+    pub(super) epoch: i64,
+}
 
-/// The same of a room, with the last event below it and what it made, if it is one, before the epoch.
-type RoomMessageValues<'a> =
-    (&'a str, i64, i64, i8, &'a str, bool, &'a str, i64, &'a [u8], i64, i64, i64, i64, i64, &'a [u8], i64);
+/// The same of a room, with the last event below it and what it made, if it is one.
+#[derive(SerializeRow)]
+#[scylla(flavor = "enforce_order", skip_name_checks)]
+pub(super) struct RoomMessageValues<'a> {
+    #[scylla(flatten)]
+    pub(super) message: MessageValues<'a>,
+    pub(super) event: i64,
+    pub(super) made: &'a [u8],
+    pub(super) epoch: i64,
+}
 
 /// The values of the kinds of statement in a batch.
 pub(super) enum Values<'a> {
-    Message(MessageValues<'a>),
+    Message(DirectMessageValues<'a>),
     Cid((&'a str, i64, &'a str, i64, i64)),
     Head(HeadValues<'a>),
     HeadAndMark(HeadAndMarkValues<'a>),
@@ -70,6 +104,11 @@ pub(super) enum Values<'a> {
     RoomState((&'a str, &'a [u8], i64)),
     Member((&'a str, &'a str, &'a [u8], i64)),
     InRooms((&'a str,)),
+    Fold(FoldValues<'a>),
+    Mention((&'a str, &'a str, i64, i64, i64)),
+    Expiring((&'a str, i64, i64, &'a str, i64)),
+    Note((&'a str, &'a str, i64, i64)),
+    NoteRoom((&'a str, i64, i64)),
 }
 
 impl SerializeRow for Values<'_> {
@@ -88,6 +127,11 @@ impl SerializeRow for Values<'_> {
             Self::RoomState(values) => values.serialize(ctx, writer),
             Self::Member(values) => values.serialize(ctx, writer),
             Self::InRooms(values) => values.serialize(ctx, writer),
+            Self::Fold(values) => values.serialize(ctx, writer),
+            Self::Mention(values) => values.serialize(ctx, writer),
+            Self::Expiring(values) => values.serialize(ctx, writer),
+            Self::Note(values) => values.serialize(ctx, writer),
+            Self::NoteRoom(values) => values.serialize(ctx, writer),
         }
     }
 
@@ -97,7 +141,8 @@ impl SerializeRow for Values<'_> {
 }
 
 /// A row with what chains it: the columns of a message row, `w`, `pw`, and in a room the last event below it and what it made.
-type Chained = (i64, i8, String, bool, String, i64, Vec<u8>, i64, i64, i64, i64, Option<i64>, Option<Vec<u8>>);
+type Chained =
+    (i64, i8, String, bool, String, i64, Vec<u8>, i64, i64, Option<Vec<u8>>, i64, i64, Option<i64>, Option<Vec<u8>>);
 
 /// The `cid_key` of a message's cid row. A sender's name has no '/'.
 pub(super) fn key_of(sender: &str, cid: &str) -> String {
@@ -171,7 +216,8 @@ impl Inner {
                 Event::Raised
             }
             Effect::Look { asked, top } => Event::Looked(self.look(entry, asked, *top).await?),
-            Effect::ReadRoom | Effect::ReadEvents { .. } | Effect::ReadMembers(_) | Effect::Apply(_) => {
+            Effect::Apply(applied) => return self.apply(entry, applied, again).await,
+            Effect::ReadRoom | Effect::ReadEvents { .. } | Effect::ReadMembers(_) => {
                 return Err(StoreError::unavailable("a direct conversation is no room"));
             }
             Effect::Answer(..) | Effect::Mended(..) => return Err(StoreError::unavailable("an answer is no work")),
@@ -189,14 +235,15 @@ impl Inner {
             let answer = self.ask(&self.cql.placed_from, values).await?;
             let rows = rows::all::<Chained>(answer)?;
             let before = found.len();
-            for (seq, kind, sender, service, cid, ts, body, first, second, w, pw, event, made) in rows {
+            for (seq, kind, sender, service, cid, ts, body, first, second, refs, w, pw, event, made) in rows {
                 if unsigned(seq) != from + found.len() as Seq {
                     return Ok(Event::Rows { rows: found, more: false });
                 }
-                let row = to_row((seq, kind, sender, service, cid, ts, body, first, second))?;
+                let told = decode_refs(refs.as_deref())?.map(|(_, told)| told).unwrap_or_default();
+                let row = to_row((seq, kind, sender, service, cid, ts, body, first, second, refs))?;
                 let made = decode_made(&made.unwrap_or_default())?.map(Box::new);
                 let event = event.map_or(0, unsigned);
-                found.push(Placed { row, w: unsigned(w), pw: unsigned(pw), event, made });
+                found.push(Placed { row, w: unsigned(w), pw: unsigned(pw), event, made, told });
             }
             let reached = from + found.len() as Seq - 1;
             if found.len() == most {

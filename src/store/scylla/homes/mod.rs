@@ -13,19 +13,23 @@ use std::{
 };
 
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::{oneshot, watch};
+use tokio::{
+    sync::{oneshot, watch},
+    time::{Instant, timeout_at},
+};
 
 use self::{entry::Entry, gathered::Gathering, lives::Lives, pulse::Pulse, raiser::Raiser};
 use super::{Inner, shared_query::SharedQuery};
 use crate::{
     model::{ConvId, NewMessage, Seq, room::RoomLimits},
     store::{
-        Appended, STORE_DEADLINE, StoreError, StoreResult,
+        Appended, StoreError, StoreResult,
         fence::{Epoch, Limits},
         slots::{Incarnation, SLOTS, Slot},
     },
 };
 
+mod beside;
 mod entry;
 mod gathered;
 mod io;
@@ -156,17 +160,21 @@ impl Homes {
 }
 
 impl Inner {
-    /// Appends at home; [`StoreError::NotHome`] for every message when this process is not.
-    pub(super) async fn append(self: &Arc<Self>, conv: &ConvId, batch: Vec<NewMessage>) -> Vec<StoreResult<Appended>> {
+    /// Appends at home, with answers until `deadline`; [`StoreError::NotHome`] for every message when this process is not.
+    pub(super) async fn append(
+        self: &Arc<Self>,
+        conv: &ConvId,
+        batch: Vec<NewMessage>,
+        deadline: Instant,
+    ) -> Vec<StoreResult<Appended>> {
         let count = batch.len();
         let answers = match self.submit(conv, batch) {
             Ok(answers) => answers,
             Err(e) => return vec![Err(e); count],
         };
-        let deadline = tokio::time::Instant::now() + STORE_DEADLINE;
         let mut results = Vec::with_capacity(count);
         for answer in answers {
-            results.push(match tokio::time::timeout_at(deadline, answer).await {
+            results.push(match timeout_at(deadline, answer).await {
                 Ok(Ok(result)) => result,
                 // Dropped with its conversation: the slot was lost.
                 Ok(Err(_)) => Err(StoreError::NotHome),

@@ -89,7 +89,7 @@ impl Part {
     /// What stands in the inbox of the message's body.
     pub(super) fn preview(&self) -> &[u8] {
         let last = self.head.as_ref().and_then(|raise| raise.last.as_ref());
-        last.map_or(&[], |row| preview_of(&row.body))
+        last.map_or(&[], preview_of)
     }
 
     pub(super) fn upto(&self) -> Seq {
@@ -185,7 +185,7 @@ pub(super) fn head_values<'a>(user: &'a str, conv: &'a str, raise: &'a fence::Ra
     match last {
         Some(row) => {
             let (sender, cid, kind) = (row.sender.as_str(), row.cid.as_str(), row.kind.byte().cast_signed());
-            (user, conv, upto, signed(row.ts), sender, cid, kind, preview_of(&row.body), first, second, upto)
+            (user, conv, upto, signed(row.ts), sender, cid, kind, preview_of(row), first, second, upto)
         }
         None => (user, conv, upto, 0, "", "", 0, &[], first, second, upto),
     }

@@ -8,19 +8,18 @@ use super::{
     Inner,
     entry::{Caller, Entry},
     gathered::Write,
-    io::{Done, MAX_IN},
+    io::Done,
     raiser::head_values,
 };
 use crate::{
-    model::{ConvId, ReadMark, RoomId, Seq, UserId, room::Member},
+    model::{ReadMark, RoomId, Seq, UserId, room::Member},
     store::{
         StoreError, StoreResult,
-        fence::{Effect, Event, Head, Made, Placed, Raise, RoomAt},
+        fence::{Effect, Event, Made, Placed, Raise, RoomAt},
         scylla::{
-            bucket_of,
+            MAX_IN, bucket_of,
+            heads::to_head,
             inbox::preview_of,
-            options::Step,
-            pages::to_counts,
             rooms::{decode, encode},
             rows::{self, CqlError},
             signed, unsigned,
@@ -52,7 +51,7 @@ impl RoomRaise {
 
     /// Its bytes besides what every head has.
     pub(super) fn size(&self) -> usize {
-        let preview = self.raise.last.as_ref().map_or(0, |row| preview_of(&row.body).len());
+        let preview = self.raise.last.as_ref().map_or(0, |row| preview_of(row).len());
         preview + self.state.as_ref().map_or(0, |(room, _)| room.len())
     }
 
@@ -70,6 +69,19 @@ pub(super) fn decode_made(stored: &[u8]) -> Result<Option<Made>, CqlError> {
     if stored.is_empty() { Ok(None) } else { decode(stored).map(Some) }
 }
 
+impl Write {
+    /// How users stand to a room: at the room and at the user, two partitions each.
+    pub(super) fn members(entry: &Entry, room: &RoomId, members: &[(UserId, Member)]) -> StoreResult<Vec<Self>> {
+        let mut writes = Vec::with_capacity(2 * members.len());
+        for (user, member) in members {
+            let (at, member) = (signed(member.changed), encode(member)?);
+            writes.push(Self::Member { room: room.clone(), user: user.clone(), member: member.clone(), at });
+            writes.push(Self::RoomOf { conv: entry.conv.clone(), user: user.clone(), member, at });
+        }
+        Ok(writes)
+    }
+}
+
 impl Inner {
     /// Effects of rooms alone; `None` for the others.
     pub(super) async fn try_of_room(
@@ -83,14 +95,6 @@ impl Inner {
             Effect::ReadRoom => Event::Room(self.room_at(&room).await?),
             Effect::ReadEvents { last, above } => Event::Events(self.events(entry, *last, *above).await?),
             Effect::ReadMembers(users) => Event::Members(self.members_named(&room, users).await?),
-            Effect::Apply(members) => {
-                let some = if self.stop_after == Some(Step::FirstMember) { &members[..1] } else { members };
-                self.apply(&room, some, again).await?;
-                if matches!(self.stop_after, Some(Step::FirstMember | Step::Applied)) {
-                    return Ok(Some(Done::Stopped));
-                }
-                Event::Applied
-            }
             Effect::Raise(raise) => {
                 self.raise_room(room, entry, raise, again).await?;
                 Event::Raised
@@ -100,14 +104,13 @@ impl Inner {
         Ok(Some(Done::Event(event)))
     }
 
-    async fn room_at(&self, room: &RoomId) -> StoreResult<RoomAt> {
+    pub(in crate::store::scylla) async fn room_at(&self, room: &RoomId) -> StoreResult<RoomAt> {
         type Columns = (Option<i64>, Option<i64>, Option<i64>, Option<Vec<u8>>);
         let found = rows::first::<Columns>(self.ask(&self.cql.room_at, (room.as_str(),)).await?)?;
         let (seq, count, event, state) = found.unwrap_or_default();
-        let number = |column: Option<i64>| column.map_or(0, unsigned);
         Ok(RoomAt {
-            head: Head { seq: number(seq), counts: to_counts(count.unwrap_or(0), 0) },
-            event: number(event),
+            head: to_head(seq, count, None),
+            event: event.map_or(0, unsigned),
             room: state.map(|state| decode(&state)).transpose()?,
         })
     }
@@ -143,19 +146,6 @@ impl Inner {
             }
         }
         Ok(members)
-    }
-
-    /// At the room and at the user: two partitions each, as often as needed until both have it.
-    async fn apply(self: &Arc<Self>, room: &RoomId, members: &[(UserId, Member)], again: bool) -> StoreResult<()> {
-        let mut writes = Vec::with_capacity(2 * members.len());
-        for (user, member) in members {
-            let (at, member) = (signed(member.changed), encode(member)?);
-            let (room, user) = (room.clone(), user.clone());
-            writes.push(Write::Member { room: room.clone(), user: user.clone(), member: member.clone(), at });
-            writes.push(Write::RoomOf { conv: ConvId::room(&room), user, member, at });
-        }
-        try_join_all(writes.into_iter().map(|write| self.write(write, again))).await?;
-        Ok(())
     }
 
     /// The room's row, and the read marks of those who wrote. No stamps: a room's head is compared by itself.

@@ -20,7 +20,7 @@ use std::{
 use natter::store::scylla::{ScyllaOptions, migrate};
 use tokio::sync::OnceCell;
 
-use self::server::Server;
+use self::server::{Life, Server};
 pub use self::taking::Taking;
 use super::{
     skip::skip,
@@ -62,10 +62,14 @@ pub struct Cassandra {
 impl Cassandra {
     /// Starts `nodes` servers one after the other and waits until each answers CQL and all see one another.
     pub async fn start(nodes: usize) -> Self {
+        Self::start_for(nodes, Life::Again).await
+    }
+
+    async fn start_for(nodes: usize, life: Life) -> Self {
         assert!(matches!(nodes, 1 | 3), "1 or 3 nodes");
         let available = tokio::task::spawn_blocking(available).await.unwrap();
         available.unwrap_or_else(|why| panic!("no Cassandra here: {why}"));
-        let cassandra = Self { servers: server::start_all(nodes).await };
+        let cassandra = Self { servers: server::start_all(nodes, life).await };
         cassandra.see_each_other().await;
         cassandra
     }
@@ -73,7 +77,7 @@ impl Cassandra {
     /// The server that all tests of this process share.
     pub async fn shared() -> &'static Self {
         static SHARED: OnceCell<Cassandra> = OnceCell::const_new();
-        SHARED.get_or_init(|| Self::start(1)).await
+        SHARED.get_or_init(|| Self::start_for(1, Life::Once)).await
     }
 
     /// The address where `node` (from 0) speaks CQL.

@@ -92,7 +92,8 @@ async fn bench(folder: &Path, fleet: &Fleet, server: u32, load: [&str; 2]) {
     let before = counted().await;
     let mut command = natter(folder);
     std::fs::write(folder.join("secret"), SECRET).unwrap();
-    command.args(["bench", "--json", "--mixed", "--pairs", "100", "--duration", "8", "--warmup", "3"]);
+    command.args(["bench", "dm", "--json", "--both-ways", "--pairs", "100", "--duration", "8", "--warmup", "3"]);
+    command.args(["--ack-every", "32"]);
     command.args(["--url", &urls, "--secret-file", "secret", "--pids", &server.to_string()]).args(load);
     let output = output(command).await;
     let text = String::from_utf8_lossy(&output.stdout);

@@ -5,6 +5,7 @@
 mod figures;
 mod fleet;
 mod homes;
+mod kinds;
 mod late;
 mod logins;
 mod outage;

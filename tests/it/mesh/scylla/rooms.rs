@@ -2,12 +2,9 @@
 
 use natter::{
     client::{NewRoom, RequestError},
-    model::{
-        Body, ConvId, Kind, RoomId, Row, Seq, UserId,
-        room::{Change, Spans},
-    },
+    model::{Body, ConvId, Kind, RoomId, Row, Seq},
     protocol::ErrorCode,
-    store::{Logs as _, Rooms as _, Span},
+    store::Store,
 };
 use tokio::{task::JoinSet, time::timeout};
 
@@ -16,11 +13,14 @@ use super::{
     homes::placed,
     people::{LONG, Person, patiently},
 };
-use crate::{harness::cassandra::Cassandra, mesh::ledger::Ledger};
-
-fn user(name: &str) -> UserId {
-    UserId::new(name).unwrap()
-}
+use crate::{
+    harness::cassandra::Cassandra,
+    mesh::ledger::Ledger,
+    store::contract::{
+        rooms::{self, Folded},
+        user,
+    },
+};
 
 fn open_room(name: &str) -> NewRoom {
     NewRoom { room: RoomId::new(name).ok(), public: true, ..NewRoom::default() }
@@ -40,48 +40,21 @@ async fn say(person: &Person, room: &RoomId, cid: &str) -> Result<Seq, ErrorCode
     code(sent.unwrap_or_else(|_| panic!("{cid} of {} was never answered", person.name())).map(|sent| sent.seq))
 }
 
-async fn log(fleet: &Fleet, room: &RoomId) -> Vec<Row> {
-    let all = Span { rows: 1_000_000, bytes: usize::MAX };
-    let rows = fleet.store.read_after(&ConvId::room(room), 0, all).await.unwrap();
-    assert!(rows.iter().map(|row| row.seq).eq(1..=rows.len() as Seq), "{room} has a gap");
-    rows
+/// What the log and the tables say of a room, each by the other.
+async fn checked(fleet: &Fleet, room: &RoomId) -> Vec<Row> {
+    rooms::checked(&Store::shared(fleet.store.clone()), room).await
 }
 
-/// When a user was in a room, by its log: as a member keeps it, which forgets the oldest, and all of it, seq by seq.
-fn spans_of(name: &str, rows: &[Row]) -> (Spans, Vec<Seq>) {
-    let (who, mut spans, mut inside, mut held) = (user(name), Spans::NONE, false, Vec::new());
+/// What a user was there for, by the log.
+fn held(name: &str, rows: &[Row]) -> Vec<Seq> {
+    let (who, mut folded, mut held) = (user(name), Folded::default(), Vec::new());
     for row in rows {
-        if inside {
+        if folded.member(&who).role().is_some() {
             held.push(row.seq);
         }
-        let Some(change) = Change::of_row(row.kind, &row.body) else { continue };
-        match &change {
-            Change::Created { .. } | Change::Joined if row.sender == who => {
-                spans.enter(row.seq);
-                inside = true;
-            }
-            change if change.clone().puts_out(&row.sender).as_ref() == Some(&who) => {
-                spans.exit(row.seq);
-                inside = false;
-            }
-            _ => {}
-        }
+        folded.take(row.seq, row.kind, &row.sender, row.ts, &row.body).unwrap();
     }
-    (spans, held)
-}
-
-/// No message stands in the log by somebody who was not in the room then, and the tables say of everybody what the log does.
-async fn checked(fleet: &Fleet, room: &RoomId) -> Vec<Row> {
-    let rows = log(fleet, room).await;
-    let members = fleet.store.members(room, None, 100).await.unwrap();
-    for (name, member) in members {
-        let (spans, held) = spans_of(name.as_str(), &rows);
-        assert_eq!(member.spans, spans, "{name} in {room}");
-        let mut own = rows.iter().filter(|row| row.sender == name && row.kind == Kind::Message);
-        let strange = own.find(|row| held.binary_search(&row.seq).is_err());
-        assert!(strange.is_none(), "{name} was not in {room}: {strange:?}");
-    }
-    rows
+    held
 }
 
 const ROOMS: usize = 20;
@@ -205,7 +178,7 @@ async fn homes_that_are_killed_under_a_busy_room_lose_nothing() {
     assert_eq!(ledger.len(), stored, "what was answered is what is stored");
     println!("{} rows", rows.len());
     for person in members.iter().map(|member| &**member).chain([&guest]) {
-        person.hears_in("room:hall", &spans_of(&person.user, &rows).1).await;
+        person.hears_in("room:hall", &held(&person.user, &rows)).await;
     }
 }
 

@@ -12,7 +12,8 @@ use super::*;
 pub async fn each_message_gets_its_answer_in_order(bed: &mut impl Bed) {
     let (store, conv) = (bed.store(), dm("alice", "bob"));
     let batch = messages("alice", "m", 5);
-    let expected: Vec<_> = batch.iter().zip(1..).map(|(m, seq)| Ok(Appended { seq, ts: m.ts, fresh: true })).collect();
+    let expected: Vec<_> =
+        batch.iter().zip(1..).map(|(m, seq)| Ok(Appended { seq, ts: m.ts, fresh: true, expires: None })).collect();
     assert_eq!(store.logs.append(&conv, batch.clone()).await, expected);
     let stored: Vec<_> = log(&*store.logs, &conv).await.into_iter().map(|row| row.cid).collect();
     assert_eq!(stored, batch.into_iter().map(|m| m.cid).collect::<Vec<_>>());

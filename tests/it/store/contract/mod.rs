@@ -37,7 +37,7 @@ macro_rules! room_contract {
         mod $engine {
             store_contract! { @tests $factory;
                 rooms_writing: only_members_write, a_service_writes_as_a_member_only, nothing_but_messages_and_changes_yet,
-                    a_room_is_created_once, a_batch_is_judged_row_by_row, what_is_so_already_is_not_stored,
+                    a_room_is_created_once, a_batch_is_judged_row_by_row, a_room_says_how_long_its_messages_last, what_is_so_already_is_not_stored,
                     no_row_of_the_kicked_stands_above_the_kick, what_is_stored_is_answered_whoever_asks,
                     who_comes_and_goes_has_the_spans;
                 rooms_listing: rooms_are_read_in_the_order_asked_for, members_are_paged_in_order,

@@ -11,10 +11,13 @@ pub async fn a_retry_gets_the_first_place_and_time(bed: &mut impl Bed) {
     let first = message("alice", "first");
     fill(&*store.logs, &conv, "bob", "before", 2).await;
     let fresh = append(&*store.logs, &conv, first.clone()).await.unwrap();
-    assert_eq!(fresh, Appended { seq: 3, ts: first.ts, fresh: true });
+    assert_eq!(fresh, Appended { seq: 3, ts: first.ts, fresh: true, expires: None });
     fill(&*store.logs, &conv, "bob", "after", 2).await;
     let later = NewMessage { ts: first.ts + 60_000, ..first.clone() };
-    assert_eq!(append(&*store.logs, &conv, later).await, Ok(Appended { seq: 3, ts: first.ts, fresh: false }));
+    assert_eq!(
+        append(&*store.logs, &conv, later).await,
+        Ok(Appended { seq: 3, ts: first.ts, fresh: false, expires: None })
+    );
     assert_eq!(log(&*store.logs, &conv).await.len(), 5);
 }
 
@@ -25,11 +28,11 @@ pub async fn a_cid_twice_in_a_batch_gets_one_seq(bed: &mut impl Bed) {
     let other = NewMessage { body: Body::text("another"), ..x.clone() };
     let answers = store.logs.append(&conv, vec![x.clone(), y.clone(), later, other, y.clone()]).await;
     let expected = [
-        Ok(Appended { seq: 1, ts: x.ts, fresh: true }),
-        Ok(Appended { seq: 2, ts: y.ts, fresh: true }),
-        Ok(Appended { seq: 1, ts: x.ts, fresh: false }),
+        Ok(Appended { seq: 1, ts: x.ts, fresh: true, expires: None }),
+        Ok(Appended { seq: 2, ts: y.ts, fresh: true, expires: None }),
+        Ok(Appended { seq: 1, ts: x.ts, fresh: false, expires: None }),
         Err(StoreError::CidReused { seq: 1 }),
-        Ok(Appended { seq: 2, ts: y.ts, fresh: false }),
+        Ok(Appended { seq: 2, ts: y.ts, fresh: false, expires: None }),
     ];
     assert_eq!(answers, expected);
     assert_eq!(log(&*store.logs, &conv).await.len(), 2);

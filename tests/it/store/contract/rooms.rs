@@ -29,7 +29,7 @@ pub fn event(sender: &str, cid: &str, change: &Change) -> NewMessage {
 
 /// A new room, public or not, whose members read from their join on.
 pub fn created(public: bool) -> Change {
-    Change::Created { topic: None, public, history: Reach::Join }
+    Change::Created { topic: None, public, history: Reach::Join, lifetime: None }
 }
 
 pub fn invited(name: &str) -> Change {
@@ -121,9 +121,16 @@ impl Folded {
         for row in rows {
             let taken = folded.take(row.seq, row.kind, &row.sender, row.ts, &row.body);
             assert_eq!(taken, Ok(()), "{} may not stand in the log: {row:?}", row.seq);
+            assert!(lasts_as_it_should(folded.room.as_ref(), row), "{row:?} in {:?}", folded.room);
         }
         folded
     }
+}
+
+/// No message lasts longer than the room lets it.
+fn lasts_as_it_should(room: Option<&Room>, row: &Row) -> bool {
+    let end = room.and_then(|room| room.lifetime).map(|lifetime| lifetime.end(row.ts));
+    row.kind != Kind::Message || end.is_none_or(|end| row.expires().is_some_and(|expires| expires <= end))
 }
 
 /// The log is dense, each row could be written where it stands, and the tables are what the log makes of them.

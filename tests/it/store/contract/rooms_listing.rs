@@ -9,7 +9,7 @@ pub async fn rooms_are_read_in_the_order_asked_for(bed: &mut impl Bed) {
     let names: Vec<_> = (0..64).map(|n| room(&format!("r{n}"))).collect();
     for (n, room) in names.iter().enumerate().filter(|(n, _)| n % 3 != 0) {
         let topic = (n % 2 == 0).then(|| format!("topic {n}").parse().unwrap());
-        let new = Change::Created { topic, public: n % 2 == 0, history: Reach::All };
+        let new = Change::Created { topic, public: n % 2 == 0, history: Reach::All, lifetime: None };
         change(&store, room, "alice", &new).await.unwrap();
         for m in 0..n % 4 {
             say(&store, room, "alice", &format!("m{m}")).await.unwrap();

@@ -29,6 +29,7 @@ pub fn asked(dice: &mut StdRng, cids: u32) -> NewMessage {
             Change::Role { user: about, role }
         }
         12 => Change::Topic { topic: format!("topic {}", dice.random_range(0..3)).parse().ok() },
+        13 => Change::Lifetime { lifetime: format!("{}", dice.random_range(0..3)).parse().ok() },
         _ => return message(sender, &cid),
     };
     event(sender, &cid, &change)

@@ -1,6 +1,7 @@
 //! Who may write to a room, with the membership as of the seq before.
 
 use futures_util::future::join_all;
+use natter::model::{Refs, Target};
 
 use super::{rooms::*, *};
 use crate::harness::until;
@@ -118,6 +119,38 @@ pub async fn a_batch_is_judged_row_by_row(bed: &mut impl Bed) {
     assert_eq!((seqs.len(), seqs.as_slice()), (count, expected.as_slice()));
     assert!(!answers[9].as_ref().unwrap().fresh, "a retry behind the kick");
     checked(&store, &lobby).await;
+}
+
+/// The rows of a batch are judged in their order by what the room says as of each.
+pub async fn a_room_says_how_long_its_messages_last(bed: &mut impl Bed) {
+    let (store, lobby) = (bed.store(), lobby(&bed.store(), &[]).await);
+    let lifetime = |secs: &str| Change::Lifetime { lifetime: secs.parse().ok() };
+    let own = NewMessage { refs: Refs { expires: Some(5), ..Refs::default() }.boxed(), ..message("alice", "own") };
+    let edited = |row: &Row| Target::of(row, None, 1).map(Refs::about);
+    let batch = vec![
+        message("alice", "before"),
+        event("alice", "minute", &lifetime("60")),
+        message("alice", "minute's"),
+        own,
+        event("alice", "none", &lifetime("")),
+        message("alice", "after"),
+        message("alice", "minute's"),
+    ];
+    let answers = store.logs.append(&ConvId::room(&lobby), batch.clone()).await;
+    let answered: Vec<_> = answers.into_iter().map(|answer| answer.unwrap()).map(|at| (at.seq, at.expires)).collect();
+    let end = Some(batch[2].ts + 60_000);
+    assert_eq!(answered, [(2, None), (3, None), (4, end), (5, Some(5)), (6, None), (7, None), (4, end)]);
+    let rows = checked(&store, &lobby).await;
+    let stored: Vec<_> = rows[1..].iter().map(Row::expires).collect();
+    assert_eq!(stored, [None, None, end, Some(5), None, None]);
+    // Later retries and an edit, also after a restart.
+    bed.reopen().await;
+    let store = bed.store();
+    let again = store.logs.append(&ConvId::room(&lobby), vec![batch[2].clone()]).await.remove(0).unwrap();
+    assert_eq!((again.seq, again.fresh, again.expires), (4, false, end));
+    let edit = NewMessage { kind: Kind::Edit, refs: edited(&rows[3]), ..message("alice", "edit") };
+    let edit = store.logs.append(&ConvId::room(&lobby), vec![edit]).await.remove(0).unwrap();
+    assert_eq!(edit.expires, end);
 }
 
 pub async fn what_is_so_already_is_not_stored(bed: &mut impl Bed) {

@@ -29,23 +29,4 @@ async fn bed() -> ScyllaBed {
 
 store_contract!(scylla, super::bed);
 room_contract!(rooms, super::bed);
-
-/// In one place, message by message: what stands beside them in a batch is stored.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn kinds_are_refused_and_what_is_beside_them_is_stored() {
-    use natter::model::{Kind, Refs};
-    let bed = bed().await;
-    let store = bed.store();
-    let refs = Refs { reply_to: Some(1), ..Refs::default() }.boxed();
-    let batch = vec![
-        message("alice", "one"),
-        NewMessage { refs, ..message("alice", "reply") },
-        NewMessage { kind: Kind::Delete, ..message("alice", "delete") },
-        message("bob", "two"),
-    ];
-    let answers = store.logs.append(&conv(), batch).await;
-    let seqs: Vec<_> = answers.iter().map(|answer| answer.as_ref().ok().map(|stored| stored.seq)).collect();
-    assert_eq!(seqs, [Some(1), None, None, Some(2)]);
-    assert!(answers[1..3].iter().all(|answer| matches!(answer, Err(StoreError::Unsupported(_)))), "{answers:?}");
-    assert_eq!(store.folds.folded(&conv(), 1, 9).await, Ok(Default::default()), "there is nothing to fold");
-}
+kind_contract!(kinds, super::bed);

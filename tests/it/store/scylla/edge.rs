@@ -15,7 +15,7 @@ async fn a_retry_is_recognised_4096_messages_later() {
     assert_eq!(append(&other, message("bob", "first")).await.unwrap().seq, 2);
     fill(&other, 1 + BUCKET).await;
     let again = append(&*connect(&options).await, message("alice", "x")).await.unwrap();
-    assert_eq!(again, Appended { seq: 1, ts: 1_000, fresh: false });
+    assert_eq!(again, Appended { seq: 1, ts: 1_000, fresh: false, expires: None });
     let reused = NewMessage { body: Body::text("other"), ..message("alice", "x") };
     assert_eq!(append(&other, reused).await, Err(StoreError::CidReused { seq: 1 }));
     assert_eq!(whole_log(&other).await.len() as Seq, 1 + BUCKET);

@@ -81,7 +81,10 @@ async fn an_append_whose_answer_is_held_is_found_by_the_retry() {
     warmed(&a).await;
     slow.apply(Fault::Hold(Direction::ToClient));
     append(&a, message("alice", "x")).await.unwrap_err();
-    assert_eq!(append(&b, message("alice", "x")).await.unwrap(), Appended { seq: 2, ts: 1_000, fresh: false });
+    assert_eq!(
+        append(&b, message("alice", "x")).await.unwrap(),
+        Appended { seq: 2, ts: 1_000, fresh: false, expires: None }
+    );
     assert_eq!(heads(&b).await, [2, 2]);
     slow.heal();
     assert_eq!(append_until_stored(&a, message("alice", "x")).await.seq, 2);

@@ -7,6 +7,7 @@ mod contract;
 mod crash;
 mod edge;
 mod homes;
+mod kinds;
 mod late;
 mod measure;
 mod old_stamps;
@@ -102,18 +103,18 @@ async fn fill(store: &Taking, top: Seq) {
 
 /// Reads the whole log and checks what must hold for any log: dense from 1, no (sender, cid) twice.
 async fn whole_log(store: &Taking) -> Vec<Row> {
-    let rows = patiently(async || store.read_after(&conv(), 0, ALL).await).await;
+    log_of(store, &conv()).await
+}
+
+async fn log_of(store: &Taking, conv: &ConvId) -> Vec<Row> {
+    let rows = patiently(async || store.read_after(conv, 0, ALL).await).await;
     let mut places = HashMap::new();
     for (row, seq) in rows.iter().zip(1..) {
         assert_eq!(row.seq, seq, "the log must be dense");
         let before = places.insert((row.sender.clone(), row.cid.clone()), seq);
         assert_eq!(before, None, "{}/{} stands at {seq} too", row.sender, row.cid);
     }
-    assert_eq!(
-        patiently(async || store.top(&conv()).await).await,
-        rows.len() as Seq,
-        "the log must be read to its end"
-    );
+    assert_eq!(patiently(async || store.top(conv).await).await, rows.len() as Seq, "the log must be read to its end");
     rows
 }
 

@@ -31,7 +31,7 @@ fn id(name: &str) -> RoomId {
 
 fn room(topic: &str, applied: Seq) -> Room {
     let topic = topic.parse().ok();
-    Room { topic, public: true, reach: Reach::Join, created: 1, members: 1, owners: 1, applied }
+    Room { topic, public: true, reach: Reach::Join, created: 1, members: 1, owners: 1, applied, lifetime: None }
 }
 
 fn member(since: Seq) -> Member {

@@ -18,6 +18,19 @@ fn two_changes() -> Vec<NewMessage> {
     vec![event("alice", "kick", &kicked("bob")), event("carol", "join", &Change::Joined)]
 }
 
+/// A room whose home died at `step` of the two changes, and where it stands. Nobody was answered.
+async fn left_at(step: Step) -> (ScyllaOptions, RoomId) {
+    let options = Cassandra::shared().await.migrated().await;
+    let first = connect(&options).await;
+    let lobby = lobby(&first.parts(), &["bob"]).await;
+    first.retire().await;
+    let dying = connect(&ScyllaOptions { stop_after: Some(step), ..options.clone() }).await;
+    let answers = dying.parts().logs.append(&ConvId::room(&lobby), two_changes()).await;
+    assert!(answers.iter().all(|answer| matches!(answer, Err(StoreError::Unavailable(_)))), "{step:?}: {answers:?}");
+    (options, lobby)
+}
+
+/// How many of the two changes the tables show.
 async fn changed(store: &Store, lobby: &RoomId) -> usize {
     let (bob, carol) = (user("bob"), user("carol"));
     let is_out = store.rooms.member(lobby, &bob).await.unwrap().role().is_none();
@@ -30,17 +43,8 @@ async fn changed(store: &Store, lobby: &RoomId) -> usize {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_dead_home_did_not_apply_the_next_one_does() {
     for (step, members) in STEPS {
-        let options = Cassandra::shared().await.migrated().await;
-        let first = connect(&options).await;
-        let lobby = lobby(&first.parts(), &["bob"]).await;
+        let (options, lobby) = left_at(step).await;
         let conv = ConvId::room(&lobby);
-        first.retire().await;
-        let dying = connect(&ScyllaOptions { stop_after: Some(step), ..options.clone() }).await;
-        let answers = dying.parts().logs.append(&conv, two_changes()).await;
-        assert!(
-            answers.iter().all(|answer| matches!(answer, Err(StoreError::Unavailable(_)))),
-            "{step:?}: {answers:?}"
-        );
         let store = connect(&options).await;
         let parts = store.parts();
         let shown = row(&parts, &lobby).await.unwrap();
@@ -62,13 +66,8 @@ async fn what_a_dead_home_did_not_apply_the_next_one_does() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_mend_brings_a_room_and_its_members_to_the_end_of_the_log() {
     for (step, members) in STEPS {
-        let options = Cassandra::shared().await.migrated().await;
-        let first = connect(&options).await;
-        let lobby = lobby(&first.parts(), &["bob"]).await;
+        let (options, lobby) = left_at(step).await;
         let conv = ConvId::room(&lobby);
-        first.retire().await;
-        let dying = connect(&ScyllaOptions { stop_after: Some(step), ..options.clone() }).await;
-        dying.parts().logs.append(&conv, two_changes()).await;
         let store = connect(&options).await;
         assert_eq!(changed(&store.parts(), &lobby).await, members, "{step:?}");
         assert_eq!(store.parts().logs.mend(&conv).await, Ok(4), "{step:?}");
