@@ -364,6 +364,7 @@ pub fn rules(config: &Config) -> Rules {
         pending: limits.appends_in_flight_per_session as usize,
         page_rows: session::PAGE_ROWS,
         behind: session::BEHIND,
+        backlog: limits.backlog_per_conversation.into(),
         known: session::KNOWN,
         warm: session::WARM,
         rest_after: session::REST_AFTER,

@@ -263,6 +263,9 @@ section!(
         rooms_per_user: u32 = 500,
         /// Most users that one user may block.
         blocks_per_user: u32 = 1_000,
+        /// Messages of one conversation that a device is handed when it comes back; of more it gets the newest, and is told
+        /// that its backlog was cut (`truncated`). The rest is in the history.
+        backlog_per_conversation: u32 = 10_000,
         /// Sessions on this node; beyond that, clients are told to try another node.
         sessions_per_node: u32 = 100_000,
         /// Sends of one session that may wait for the store at the same time.

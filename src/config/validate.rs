@@ -210,6 +210,8 @@ fn limits(limits: &Limits, check: &mut Checks) {
     check.range("limits.members_per_room", limits.members_per_room.into(), 2..=1_000_000);
     check.range("limits.rooms_per_user", limits.rooms_per_user.into(), 1..=100_000);
     check.range("limits.blocks_per_user", limits.blocks_per_user.into(), 1..=100_000);
+    let backlog = limits.backlog_per_conversation;
+    check.range("limits.backlog_per_conversation", backlog.into(), 1..=u32::MAX.into());
     check.range("limits.sessions_per_node", limits.sessions_per_node.into(), 1..=10_000_000);
     check.range("limits.appends_in_flight_per_session", limits.appends_in_flight_per_session.into(), 1..=65_536);
     check.range("limits.signal_bytes", count(limits.signal_bytes), 1..=count(MAX_BODY_BYTES));

@@ -337,6 +337,10 @@ impl Pump {
                     self.gateway.metrics.truncated.inc();
                     self.write(&ServerFrame::Truncated { conv, from });
                 }
+                Effect::LeftToHistory { conv, from } => {
+                    self.gateway.metrics.backlogs_cut.inc();
+                    self.write(&ServerFrame::Truncated { conv, from });
+                }
                 Effect::Unlisten(conv) => self.gateway.registry.unlisten(&self.handle, &conv),
                 Effect::GapsFound { cause, found } => {
                     self.gateway.metrics.gaps_found.of(cause).inc_by(found as u64);

@@ -62,6 +62,7 @@ pub async fn serve(
         let accepted = tokio::select! {
             () = shutdown.cancelled() => break,
             accepted = listener.accept() => accepted,
+            never = lane.serve() => match never {},
         };
         if accepted.is_ok() {
             backoff.reset();

@@ -120,6 +120,8 @@ pub struct Metrics {
     pub fill_rows: Counter,
     /// Times that a session was told that its backlog was cut.
     pub truncated: Counter,
+    /// Times that a device was away for too long to be handed everything.
+    pub backlogs_cut: Counter,
     /// Bodies left out because they cannot be written in a client's encoding.
     pub unwritable_bodies: Counter,
     /// Conversations of this node's sessions that are behind now.
@@ -233,6 +235,7 @@ impl Metrics {
             fills: m.plain("fills", "Pages read from the store for sessions that were behind"),
             fill_rows: m.plain("fill_rows", "Rows in the pages of fills"),
             truncated: m.plain("truncated", "Times that a session was told that its backlog was cut: rows are missing from a log, or cannot be written"),
+            backlogs_cut: m.plain("backlogs_cut", "Times that a device was further behind in a conversation than limits.backlog_per_conversation, and got the newest part"),
             unwritable_bodies: m.plain("unwritable_bodies", "Bodies left out because they cannot be written in a client's encoding"),
             behind_conversations: m.plain("behind_conversations", "Conversations of this node's sessions that are behind now"),
             acks: m.plain("acks", "Acknowledgements taken"),

@@ -37,34 +37,47 @@ const AGAIN: (Duration, Duration) = (Duration::from_millis(20), Duration::from_m
 /// … so many times.
 const TRIES: usize = 6;
 
+/// Where a device goes on in a room.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum From {
+    /// Behind what it was handed.
+    Position(Seq),
+    /// At its stored cursor, or so many rows below the last one if that is higher.
+    Cursor { backlog: u64 },
+}
+
+/// Which page of the user's rooms, and what of it.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    pub(super) after: Option<RoomId>,
+    /// All rooms; otherwise only those on which the session does not listen as it should.
+    pub(super) all: bool,
+    /// As of [`From::Cursor`].
+    pub(super) backlog: u64,
+}
+
 /// One room, for a session that cannot go on without.
-pub(super) async fn read(ops: &Ops, me: &Arc<SessionHandle>, conv: ConvId, after: Option<Seq>, at: Seq) -> UpkeepDone {
+pub(super) async fn read(ops: &Ops, me: &Arc<SessionHandle>, conv: ConvId, from: From, at: Seq) -> UpkeepDone {
     let Some(room) = conv.as_room() else { return UpkeepDone::RoomRead { conv, place: Err(()) } };
     let Ok(turn) = ops.turn(Class::Fill, cost(ROOM_ROWS, 0)).await else {
         return UpkeepDone::RoomRead { conv, place: Err(()) };
     };
-    let place = one(ops, me, &room, after, at).await;
+    let place = one(ops, me, &room, from, at).await;
     turn.end(cost(ROOM_ROWS, 0), is_served(&place));
     let place = counted(&ops.metrics, StoreOp::Rooms, place).map_err(drop);
     UpkeepDone::RoomRead { conv, place: place.and_then(|place| place.ok_or(())) }
 }
 
 /// `None` for a session that has ended meanwhile.
-async fn one(
-    ops: &Ops,
-    me: &Arc<SessionHandle>,
-    room: &RoomId,
-    after: Option<Seq>,
-    at: Seq,
-) -> StoreResult<Option<RoomPlace>> {
+async fn one(ops: &Ops, me: &Arc<SessionHandle>, room: &RoomId, from: From, at: Seq) -> StoreResult<Option<RoomPlace>> {
     let (device, conv) = (&me.device(), ConvId::room(room));
     loop {
-        let from = match after {
-            Some(after) => after,
-            None => ops.store.marks.cursor(device, &conv).await?,
+        let (begin, backlog) = match from {
+            From::Position(position) => (position, u64::MAX),
+            From::Cursor { backlog } => (ops.store.marks.cursor(device, &conv).await?, backlog),
         };
         let Some(row) = settled(ops, room, at).await? else {
-            return Ok(Some(RoomPlace { upto: 0, last: 0, start: None }));
+            return Ok(Some(RoomPlace { upto: 0, last: 0, start: None, is_cut: false }));
         };
         let member = ops.store.rooms.member(room, &device.user).await?;
         if member.role().is_some() {
@@ -76,7 +89,7 @@ async fn one(
             }
         }
         ops.router.rooms().on_first_head(room, row.head);
-        return Ok(Some(place(row.head, &member, from)));
+        return Ok(Some(place(row.head, &member, begin, backlog)));
     }
 }
 
@@ -106,12 +119,14 @@ pub(super) async fn settled(ops: &Ops, room: &RoomId, at: Seq) -> StoreResult<Op
     Err(StoreError::unavailable("the last changes of a room are not applied yet"))
 }
 
-fn place(head: Seq, member: &Member, from: Seq) -> RoomPlace {
+fn place(head: Seq, member: &Member, from: Seq, backlog: u64) -> RoomPlace {
     let last = match member.spans.open() {
         Some(_) => head,
         None => member.spans.until().unwrap_or(0),
     };
-    RoomPlace { upto: head, last, start: member.spans.next_after(from).map(|next| next - 1) }
+    let (all, newest) =
+        (member.spans.next_after(from), member.spans.next_after(from.max(last.saturating_sub(backlog))));
+    RoomPlace { upto: head, last, start: newest.map(|next| next - 1), is_cut: newest != all }
 }
 
 /// One page of the user's rooms: `all` of them, or only those on which the session does not listen as it should. The heads of
@@ -119,15 +134,14 @@ fn place(head: Seq, member: &Member, from: Seq) -> RoomPlace {
 pub(super) async fn compare(
     ops: &Ops,
     me: &Arc<SessionHandle>,
-    (after, all): (Option<ConvId>, bool),
+    wanted: Wanted,
     cause: Cause,
     urgency: Urgency,
 ) -> UpkeepDone {
-    let after = after.and_then(|conv| conv.as_room());
     let Ok(turn) = ops.overload.turn(class_of(urgency), cost(PAGE_ROWS, 0)).await else {
         return UpkeepDone::RoomsCompared { cause, page: Err(()) };
     };
-    let page = page(ops, me, after.as_ref(), all).await;
+    let page = page(ops, me, &wanted).await;
     let rows = page.as_ref().map_or(0, |(rows, _)| *rows);
     // Also what brings nothing is a read.
     turn.end(cost(rows.max(1), 0), is_served(&page));
@@ -137,17 +151,13 @@ pub(super) async fn compare(
 }
 
 /// A page, and how many rows were read for it; no page for a session that has ended meanwhile.
-async fn page(
-    ops: &Ops,
-    me: &Arc<SessionHandle>,
-    after: Option<&RoomId>,
-    all: bool,
-) -> StoreResult<(usize, Option<RoomsPage>)> {
+async fn page(ops: &Ops, me: &Arc<SessionHandle>, page: &Wanted) -> StoreResult<(usize, Option<RoomsPage>)> {
+    let after = page.after.as_ref();
     let device = &me.device();
     let known = ops.store.rooms.rooms_of(&device.user, after, ROOMS).await?;
     let next = (known.len() == ROOMS).then(|| known.last().map(|(room, _)| ConvId::room(room))).flatten();
     let mut rows = known.len();
-    let is_wanted = |room: &RoomId, member: &Member| all || member.role().is_some() != Rooms::listens(me, room);
+    let is_wanted = |room: &RoomId, member: &Member| page.all || member.role().is_some() != Rooms::listens(me, room);
     let wanted: Vec<_> = known.into_iter().filter(|(room, member)| is_wanted(room, member)).collect();
     if wanted.is_empty() {
         return Ok((rows, Some((Vec::new(), next))));
@@ -175,7 +185,7 @@ async fn page(
             None if member.role().is_some() => continue,
             None => {}
         }
-        places.push((ConvId::room(room), place(head.unwrap_or(0), &member, cursor)));
+        places.push((ConvId::room(room), place(head.unwrap_or(0), &member, cursor, page.backlog)));
     }
     Ok((rows, Some((places, next))))
 }

@@ -13,7 +13,8 @@ use super::{
     counted,
     fault::{self, is_served},
     history::PAGE_BYTES,
-    receipts, room_places,
+    receipts,
+    room_places::{self, From, Wanted},
 };
 use crate::{
     metrics::StoreOp,
@@ -60,7 +61,10 @@ impl Ops {
                     done(fill(&ops, device, conv, after, Span { rows, bytes: bytes.min(PAGE_BYTES) }).await);
                 }
                 Upkeep::ReadCursor { conv } => done(read_cursor(&ops, device, conv).await),
-                Upkeep::ReadRoom { conv, after, at } => done(room_places::read(&ops, &me, conv, after, at).await),
+                Upkeep::ReadRoom { conv, after, at, backlog } => {
+                    let from = after.map_or(From::Cursor { backlog }, From::Position);
+                    done(room_places::read(&ops, &me, conv, from, at).await);
+                }
                 Upkeep::FindRow { conv, after, upto } => done(find_row(&ops, conv, after, upto).await),
                 Upkeep::ReadStamps { cause, urgency } => {
                     let caller = Caller::session(me.clone());
@@ -78,10 +82,10 @@ impl Ops {
                         done(compared);
                     }
                 }
-                Upkeep::CompareRooms { after, all, cause, urgency } => {
+                Upkeep::CompareRooms { after, all, backlog, cause, urgency } => {
                     let caller = Caller::session(me.clone());
-                    let compared =
-                        caller.while_there(room_places::compare(&ops, &me, (after, all), cause, urgency)).await;
+                    let page = Wanted { after: after.and_then(|conv| conv.as_room()), all, backlog };
+                    let compared = caller.while_there(room_places::compare(&ops, &me, page, cause, urgency)).await;
                     if let Ok(compared) = compared {
                         done(compared);
                     }

@@ -15,6 +15,7 @@ use crate::{
     protocol::LiveMessage,
 };
 
+mod absences;
 mod compare;
 mod conv;
 mod cuts;

@@ -92,6 +92,13 @@ pub enum Effect {
         /// The seq that follows.
         from: Seq,
     },
+    /// Tell the client that it was away for too long to be handed everything: what follows has the seq `from`.
+    LeftToHistory {
+        /// Which conversation.
+        conv: ConvId,
+        /// The seq that follows.
+        from: Seq,
+    },
     /// The user is not in the room any more: the session listens there no longer.
     Unlisten(ConvId),
     /// Count the conversations that only a comparison of heads found to be behind.
@@ -139,6 +146,8 @@ pub enum Upkeep {
         after: Option<Seq>,
         /// A seq that was heard of: no older state of the room is of use.
         at: Seq,
+        /// The device begins no more rows than this below the last one, if it begins at the stored cursor.
+        backlog: u64,
     },
     /// Find the first row behind a hole in a log.
     FindRow {
@@ -173,6 +182,8 @@ pub enum Upkeep {
         after: Option<ConvId>,
         /// Heads and cursors as well; otherwise only where the session does not listen as it should.
         all: bool,
+        /// The device begins no more rows than this below the last one.
+        backlog: u64,
         /// Why.
         cause: Cause,
         /// How soon.
@@ -244,6 +255,8 @@ pub struct RoomPlace {
     /// Where the device is: the seq after this one is for the user, as soon as the log goes that far. `None` where nothing is,
     /// and nothing will be unless the user joins again.
     pub start: Option<Seq>,
+    /// Between the stored cursor and `start` there are rows for the user: too many to hand out.
+    pub is_cut: bool,
 }
 
 /// A page of rooms: those in which there may be something to do, and where the next page starts.

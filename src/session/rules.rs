@@ -33,6 +33,8 @@ pub struct Rules {
     pub page_rows: u32,
     /// Most conversations filled one after another; the others wait in the store, not in memory.
     pub behind: usize,
+    /// A device that begins further behind than this, in rows of one conversation, is handed only so many, the newest.
+    pub backlog: u64,
     /// Conversations whose position is kept although nothing is under way there.
     pub known: usize,
     /// Beyond so many conversations no more than the position is kept of those.

@@ -297,6 +297,7 @@ impl World {
                 Effect::CompareSkipped { .. } => self.skipped += 1,
                 Effect::GapsFound { found, .. } => assert!(found > 0 && found <= CONVS),
                 Effect::Cut { conv, first, .. } => panic!("{conv}: {first} is merely late (R18)"),
+                Effect::LeftToHistory { conv, .. } => panic!("{conv} is never so far behind"),
                 Effect::CheckToken { .. } => panic!("tokens are answered at once in this model"),
                 Effect::Close(reason) => closed = Some(reason),
             }

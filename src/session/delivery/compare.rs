@@ -104,7 +104,8 @@ impl Delivery {
             self.rest_later(at);
             // R8: the stored cursor is the position of a conversation without one. No position was forgotten
             // since the page was asked for ([`Delivery::make_room`] waits), so the cursor cannot lie below one.
-            let entry = self.convs.entry(conv.clone()).or_insert_with(|| Conv::at(cursor));
+            let begin = || Conv::from_cursor(&conv, cursor, head, at.rules, out);
+            let entry = self.convs.entry(conv.clone()).or_insert_with(begin);
             let was_behind = entry.is_behind();
             entry.want = entry.want.max(head);
             if !entry.is_behind() {
@@ -128,7 +129,7 @@ impl Delivery {
         };
         if self.compare == Compare::Idle {
             self.on_compared(at);
-            self.begin_rooms(out);
+            self.begin_rooms(at, out);
         }
         self.fill(at, out);
         self.resume_compare(at, out);
@@ -153,7 +154,7 @@ impl Delivery {
                 if self.behind < at.rules.behind {
                     let next = next.clone();
                     self.forget(at);
-                    self.read_rooms(Some(next), out);
+                    self.read_rooms(Some(next), at, out);
                 }
             }
             Compare::Holding { next, sparse } => {

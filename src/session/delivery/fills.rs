@@ -35,7 +35,7 @@ impl Delivery {
             return;
         }
         if let Some(cursor) = cursor {
-            self.start_at(conv, cursor);
+            self.start_at(conv, cursor, at.rules, out);
         }
         let Some(entry) = self.convs.get_mut(conv) else { return };
         let before = entry.position;
@@ -147,8 +147,8 @@ impl Delivery {
         self.fills += 1;
         if entry.must_read || entry.position.is_none() && conv.is_room() {
             entry.filling = Some(Room::default());
-            let (after, at) = (entry.position, entry.unseen);
-            return out.push(Effect::Upkeep(Upkeep::ReadRoom { conv, after, at }));
+            let (after, heard, backlog) = (entry.position, entry.unseen, at.rules.backlog);
+            return out.push(Effect::Upkeep(Upkeep::ReadRoom { conv, after, at: heard, backlog }));
         }
         if let (Some(after), true) = (entry.position, entry.has_hole(at)) {
             entry.filling = Some(Room::default());

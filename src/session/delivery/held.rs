@@ -30,7 +30,7 @@ impl Delivery {
         self.kept_bytes += room.bytes as usize;
         self.behind += 1;
         let need = if conv.is_room() {
-            Upkeep::ReadRoom { conv: conv.clone(), after: None, at: seq }
+            Upkeep::ReadRoom { conv: conv.clone(), after: None, at: seq, backlog: at.rules.backlog }
         } else {
             Upkeep::ReadCursor { conv: conv.clone() }
         };
@@ -49,7 +49,7 @@ impl Delivery {
         }
         let held = self.convs.get_mut(conv).and_then(|entry| entry.held.take());
         if let Ok(cursor) = cursor {
-            self.start_at(conv, cursor);
+            self.start_at(conv, cursor, at.rules, out);
             self.settle_login(conv);
             self.hand_held(conv, held, at, out);
         }
@@ -69,19 +69,6 @@ impl Delivery {
             self.credit = self.credit.saturating_sub(live.size());
             self.hand_out(conv, live.seq, live.puts_out.as_ref(), at);
             out.push(Effect::HandLive(live));
-        }
-    }
-
-    /// A stored cursor is where a conversation without a position begins. One that has a position by now is further than
-    /// that cursor may be (R8).
-    pub(super) fn start_at(&mut self, conv: &ConvId, cursor: Seq) {
-        let Some(entry) = self.convs.get_mut(conv) else { return };
-        if entry.position.is_some() {
-            return;
-        }
-        (entry.position, entry.acked, entry.stored) = (Some(cursor), cursor, entry.stored.max(cursor));
-        if !entry.is_behind() {
-            self.behind -= 1;
         }
     }
 

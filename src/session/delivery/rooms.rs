@@ -35,7 +35,7 @@ impl Due {
 
 impl Delivery {
     /// The direct conversations are compared: the rooms are next, where something is due there.
-    pub(super) fn begin_rooms(&mut self, out: &mut Out) {
+    pub(super) fn begin_rooms(&mut self, at: At<'_>, out: &mut Out) {
         if self.roomless {
             // What became due since the stamps were read has a comparison of its own, with stamps of its own.
             self.rooms_due = if self.again.is_some() { self.rooms_due } else { Due::Nothing };
@@ -48,15 +48,16 @@ impl Delivery {
             self.compare = Compare::Idle;
             self.compared = true;
         } else {
-            self.read_rooms(None, out);
+            self.read_rooms(None, at, out);
         }
     }
 
     /// Asks for a page of the user's rooms, the first or the one after `after`.
-    pub(super) fn read_rooms(&mut self, after: Option<ConvId>, out: &mut Out) {
+    pub(super) fn read_rooms(&mut self, after: Option<ConvId>, at: At<'_>, out: &mut Out) {
         self.compare = Compare::Rooms;
         let (all, cause, urgency) = (self.rooms_read == Due::All, self.cause, self.cause.urgency());
-        out.push(Effect::Upkeep(Upkeep::CompareRooms { after, all, cause, urgency }));
+        let backlog = at.rules.backlog;
+        out.push(Effect::Upkeep(Upkeep::CompareRooms { after, all, backlog, cause, urgency }));
     }
 
     /// One page of rooms, and where the next one starts. Returns how many turned out to be behind.
@@ -124,6 +125,9 @@ impl Delivery {
             }
             return false;
         }
+        if place.is_cut {
+            out.push(Effect::LeftToHistory { conv: conv.clone(), from: start + 1 });
+        }
         self.rest_later(at);
         self.convs.insert(conv.clone(), Conv { want: place.last, ..Conv::at(start) });
         self.behind += 1;
@@ -182,7 +186,12 @@ impl Delivery {
         let Some(entry) = self.convs.get_mut(conv) else { return };
         let (was_behind, before) = (entry.is_behind(), entry.unacked());
         match entry.position {
-            None => (entry.position, entry.acked, entry.stored) = (Some(start), start, entry.stored.max(start)),
+            None => {
+                (entry.position, entry.acked, entry.stored) = (Some(start), start, entry.stored.max(start));
+                if place.is_cut {
+                    out.push(Effect::LeftToHistory { conv: conv.clone(), from: start + 1 });
+                }
+            }
             Some(position) if start > position => {
                 entry.cuts.add(position + 1, start);
                 entry.position = Some(start);

@@ -42,7 +42,7 @@ impl Delivery {
         let is_known = now.is_some() && now == self.seen.at;
         if is_known && at.now < self.seen.full_at {
             out.push(Effect::CompareSkipped { cause: self.cause });
-            self.begin_rooms(out);
+            self.begin_rooms(at, out);
             return self.resume_compare(at, out);
         }
         if at.now >= self.seen.full_at {

@@ -54,6 +54,7 @@ fn rules() -> Rules {
         window: 6,
         page_rows: 3,
         behind: 2,
+        backlog: 8,
         known: 2,
         warm: 1,
         rest_after: 30,
@@ -95,6 +96,8 @@ struct World {
     lost: [Option<Seq>; CONVS],
     /// This session's client was told that it is left out.
     cut: [bool; CONVS],
+    /// This session's client was told that everything up to here is left to the history.
+    left: [Seq; CONVS],
     /// What happened in the rooms.
     logs: [Log; CONVS],
     /// The session listens on the room.
@@ -169,6 +172,7 @@ impl World {
             acked: [0; CONVS],
             lost: [None; CONVS],
             cut: [false; CONVS],
+            left: [0; CONVS],
             logs: Default::default(),
             listens: [false; CONVS],
             notices: Vec::new(),
@@ -186,6 +190,7 @@ impl World {
         self.listens = [false; CONVS];
         self.got.clear();
         self.cut = [false; CONVS];
+        self.left = [0; CONVS];
         // Cursor writes of the old session may still land; its reads go nowhere.
         self.asked.retain(|asked| matches!(asked.request, Request::Cursor { .. }));
         self.caught_up = 0;
@@ -220,6 +225,10 @@ impl World {
                     self.cut[conv] = true;
                     continue;
                 }
+                Effect::LeftToHistory { conv, from } => {
+                    self.leave(Self::index(&conv), from);
+                    continue;
+                }
                 Effect::Unlisten(room) => {
                     self.listens[Self::index(&room)] = false;
                     continue;
@@ -241,10 +250,11 @@ impl World {
                 Upkeep::FindRow { conv, after, upto } => {
                     self.ask(Request::Row { conv: Self::index(&conv), after, upto })
                 }
-                Upkeep::ReadRoom { conv, after, at } => {
+                Upkeep::ReadRoom { conv, after, at, backlog } => {
+                    assert_eq!(backlog, self.rules.backlog);
                     self.ask(Request::Room { conv: Self::index(&conv), after, at });
                 }
-                Upkeep::CompareRooms { after, .. } => self.ask(Request::Rooms { after }),
+                Upkeep::CompareRooms { after, backlog: 8, .. } => self.ask(Request::Rooms { after }),
                 Upkeep::ReadStamps { .. } => self.ask(Request::Stamps),
                 Upkeep::Compare { after, .. } => self.ask(Request::Compare { after }),
                 Upkeep::RaiseCursor { conv, seq } => {
@@ -274,15 +284,15 @@ impl World {
     fn hand(&mut self, conv: usize, seq: Seq) {
         assert!(seq <= self.tops[conv] && self.lost[conv] != Some(seq));
         assert!(self.is_mine(conv, seq), "room {conv}: {seq} is not for the user: {:?}", self.logs[conv]);
+        let floor = self.acked[conv].max(self.left[conv]);
         match self.got.get(&conv) {
             Some(last) => {
-                let floor = last + 1;
-                let skip = self.next_of(conv, (*last).max(self.acked[conv]));
-                assert!(seq >= floor && seq <= skip, "conv {conv}: {seq} after {last}, acked {}", self.acked[conv]);
+                let skip = self.next_of(conv, floor.max(*last));
+                assert!(seq > *last && seq <= skip, "conv {conv}: {seq} after {last}, acked or left {floor}");
             }
             None => {
-                let skip = self.next_of(conv, self.acked[conv]);
-                assert!(seq <= skip, "conv {conv}: starts at {seq}, acked {}", self.acked[conv]);
+                let skip = self.next_of(conv, floor);
+                assert!(seq <= skip, "conv {conv}: starts at {seq}, acked or left {floor}");
             }
         }
         self.got.insert(conv, seq);
@@ -323,7 +333,7 @@ impl World {
             }
             Request::Room { conv: index, after, at } => {
                 assert!(at <= tops[index], "it was heard of");
-                let place = self.place(index, after.unwrap_or(asked.cursors[index]), tops[index]);
+                let place = self.place(index, after.ok_or(asked.cursors[index]), tops[index]);
                 self.session.on_room_read(&conv(index), Ok(place), At { rules: &rules, now }, &mut out);
             }
             Request::Stamps | Request::Compare { .. } | Request::Rooms { .. } if fail => {
@@ -333,7 +343,7 @@ impl World {
             }
             Request::Rooms { after } => {
                 let index = after.map_or(FIRST_ROOM, |after| Self::index(&after) + 1);
-                let place = self.place(index, asked.cursors[index], tops[index]);
+                let place = self.place(index, Err(asked.cursors[index]), tops[index]);
                 let next = (index + 1 < CONVS).then(|| conv(index));
                 self.session.on_rooms(vec![(conv(index), place)], next, At { rules: &rules, now }, &mut out);
             }

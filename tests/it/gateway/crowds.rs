@@ -5,6 +5,7 @@ use std::{
     time::Instant,
 };
 
+use futures_util::future::join_all;
 use natter::{
     model::Body,
     nats_server::{NatsServer, ServerOptions},
@@ -26,6 +27,8 @@ use crate::{
 
 /// What the process may open. Half of it is the soft limit, which would not even do for its start.
 const FILES: u64 = 200;
+/// How often many connections come at once from an address that has its share.
+const BURSTS: usize = 10;
 /// More than the table of messages keeps in memory, so that the store must open files.
 const LARGE_BODIES: usize = 90;
 
@@ -53,7 +56,13 @@ async fn connections_that_wait_cost_neither_the_store_nor_the_probes_anything() 
     for _ in 0..FILES {
         crowd.push(from(2, serve.addr).await);
     }
-    // One address leaves room for the others.
+    // One address leaves room for the others, also while more come from it than can be turned away at once.
+    for round in 0..BURSTS {
+        let burst = join_all((0..FILES).map(|_| from(2, serve.addr))).await;
+        let served = status(serve.addr, "/").await;
+        assert_eq!(served, Some(200), "after {round} bursts: {}", serve.process.log());
+        drop(burst);
+    }
     let alice = Peer::join(&serve.url(), "alice", "phone", Encoding::Json).await;
     for n in 0..FILES {
         crowd.push(from(3 + (n % 40) as u8, serve.addr).await);

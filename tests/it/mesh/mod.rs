@@ -13,6 +13,7 @@ pub mod peer;
 mod peer_task;
 pub mod serve;
 
+pub mod absences;
 mod blocks;
 mod cells;
 mod churn;

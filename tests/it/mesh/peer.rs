@@ -309,6 +309,17 @@ impl Peer {
         self.heard.closed.lock().clone()
     }
 
+    /// Whether there is such a frame among all so far. Waiting with it looks now and then, and not at each frame again at all
+    /// before it: for tests with very many.
+    pub fn has(&self, is: impl Fn(&ServerFrame) -> bool) -> bool {
+        self.heard.frames.lock().iter().any(is)
+    }
+
+    /// How many frames there are so far.
+    pub fn heard(&self) -> usize {
+        self.heard.frames.lock().len()
+    }
+
     /// All frames so far.
     pub fn frames(&self) -> Vec<ServerFrame> {
         self.heard.frames.lock().clone()

@@ -1,5 +1,7 @@
 //! Logins that read what changed: one row where nothing did.
 
+use std::time::Duration;
+
 use futures_util::{StreamExt, stream};
 use natter::{
     model::{Body, Cid, ConvId, Device, DeviceId, NewMessage, UserId},
@@ -8,7 +10,7 @@ use natter::{
 };
 
 use crate::{
-    harness::until,
+    harness::wait::until_within,
     mesh::{Peer, TestMesh},
 };
 const CONVS: usize = 5_000;
@@ -41,7 +43,8 @@ pub async fn fill(store: &Store, device: &Device, convs: usize, behind: usize) {
 /// Logs in until the device is told that it has everything, which is when all its cursors are stored.
 pub async fn told(url: &str, user: &str, device: &str) -> String {
     let mut told = None;
-    until("a login that has everything is told so", async || {
+    // The store may have thousands of cursors to write before.
+    until_within(Duration::from_secs(90), "a login that has everything is told so", async || {
         let peer = Peer::join(url, user, device, Encoding::Json).await;
         told = peer.since().await;
         told.is_some()

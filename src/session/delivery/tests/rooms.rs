@@ -67,10 +67,25 @@ impl World {
 
     /// The client was told that the log goes on for it at `from`.
     pub(super) fn jumped(&mut self, conv: usize, from: Seq) {
-        let before = self.got.get(&conv).copied().unwrap_or(0).max(self.acked[conv]);
+        let before = self.got.get(&conv).copied().unwrap_or(0).max(self.acked[conv]).max(self.left[conv]);
         let between = (before + 1..from).filter(|seq| self.is_mine(conv, *seq)).count();
         let lost = self.lost[conv].is_some_and(|lost| lost > before && lost < from && self.is_mine(conv, lost));
         assert_eq!(between, usize::from(lost), "room {conv}: from {before} to {from}: {:?}", self.logs[conv]);
+    }
+
+    /// A device that comes back misses what is left to the history, and nothing of the newest part.
+    pub(super) fn leave(&mut self, conv: usize, from: Seq) {
+        let last = self.end(conv, self.tops[conv]);
+        assert!(from > 1 && last >= from, "conv {conv}: from {from} of {last}");
+        let newest = self.next_of(conv, last.saturating_sub(self.rules.backlog));
+        assert!(from <= newest, "conv {conv}: from {from}, and the newest part begins at {newest}");
+        self.left[conv] = from - 1;
+    }
+
+    /// Where a log of which the top is `top` ends for the user.
+    fn end(&self, conv: usize, top: Seq) -> Seq {
+        let goes_on = conv < FIRST_ROOM || self.logs[conv].is_in(top);
+        if goes_on { top } else { (1..=top).rev().find(|seq| self.is_mine(conv, *seq)).unwrap_or(0) }
     }
 
     /// The user joins, or is put out.
@@ -90,18 +105,23 @@ impl World {
         self.notices.push((room, seq));
     }
 
-    /// What the store says of a room when its top is `top`; a member's session listens from then on.
-    pub(super) fn place(&mut self, room: usize, from: Seq, top: Seq) -> RoomPlace {
+    /// What the store says of a room when its top is `top`, to a session that is at a position, or has none and a stored
+    /// cursor; a member's session listens from then on.
+    pub(super) fn place(&mut self, room: usize, from: Result<Seq, Seq>, top: Seq) -> RoomPlace {
         let is_in = self.logs[room].is_in(top);
         let mine = |seq: &Seq| self.logs[room].is_mine(*seq);
-        let last = if is_in { top } else { (1..=top).rev().find(mine).unwrap_or(0) };
-        let next = (from + 1..=top).find(mine).or(is_in.then_some(top.max(from) + 1));
+        let last = self.end(room, top);
+        let next_after = |from: Seq| (from + 1..=top).find(mine).or(is_in.then_some(top.max(from) + 1));
+        let (all, next) = match from {
+            Ok(position) => (next_after(position), next_after(position)),
+            Err(cursor) => (next_after(cursor), next_after(cursor.max(last.saturating_sub(self.rules.backlog)))),
+        };
         if is_in && !self.listens[room] {
             self.listens[room] = true;
             // Published while the answer was on its way.
             let there = |seq: &Seq| self.lost[room] != Some(*seq);
             self.notices.extend((top + 1..=self.tops[room]).filter(there).map(|seq| (room, seq)));
         }
-        RoomPlace { upto: top, last, start: next.map(|next| next - 1) }
+        RoomPlace { upto: top, last, start: next.map(|next| next - 1), is_cut: next != all }
     }
 }

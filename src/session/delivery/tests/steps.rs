@@ -3,6 +3,7 @@
 
 use super::*;
 
+mod absences;
 mod rooms;
 
 /// A session on its own, with what it wants done.

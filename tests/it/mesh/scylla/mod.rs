@@ -2,6 +2,7 @@
 //! servers and CQL servers are killed, frozen and cut off under traffic; the checker ([`people::check`]) then compares
 //! the stored logs with what senders were told and what every client received.
 
+mod absences;
 mod figures;
 mod fleet;
 mod homes;

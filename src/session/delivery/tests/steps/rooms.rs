@@ -3,6 +3,8 @@
 use super::*;
 
 const ROOM: usize = FIRST_ROOM;
+/// What the configuration says of itself.
+const BACKLOG: u64 = 10_000;
 
 /// A user's session that has handed out the first row of a room.
 fn inside() -> Alone {
@@ -10,7 +12,7 @@ fn inside() -> Alone {
     alone.session = Delivery::begin(&me(), &alone.rules, None, 0, alone.now);
     alone.credit(64 << 10);
     alone.hear(ROOM, 1);
-    assert_eq!(alone.needs(), [Upkeep::ReadRoom { conv: conv(ROOM), after: None, at: 1 }]);
+    assert_eq!(alone.needs(), [Upkeep::ReadRoom { conv: conv(ROOM), after: None, at: 1, backlog: BACKLOG }]);
     alone.place(1, 1, Some(0));
     assert_eq!(alone.live_and_wants().0, [1]);
     alone
@@ -26,7 +28,7 @@ impl Alone {
     }
 
     fn place(&mut self, upto: Seq, last: Seq, start: Option<Seq>) {
-        let place = RoomPlace { upto, last, start };
+        let place = RoomPlace { upto, last, start, is_cut: false };
         self.step(|session, at, out| session.on_room_read(&conv(ROOM), Ok(place), at, out));
     }
 
@@ -42,7 +44,10 @@ fn the_row_that_puts_the_user_out_is_the_last() {
     let mut alone = inside();
     alone.exit(2);
     alone.hear(ROOM, 3);
-    assert_eq!(alone.live_and_wants(), (vec![2], vec![Upkeep::ReadRoom { conv: conv(ROOM), after: Some(2), at: 2 }]));
+    assert_eq!(
+        alone.live_and_wants(),
+        (vec![2], vec![Upkeep::ReadRoom { conv: conv(ROOM), after: Some(2), at: 2, backlog: BACKLOG }])
+    );
     alone.place(3, 2, None);
     let left = alone.wants();
     assert!(matches!(&left[..], [Effect::Unlisten(room)] if *room == conv(ROOM)), "{left:?}");
@@ -110,7 +115,7 @@ fn an_answer_from_before_the_join_does_not_count() {
     alone.place(5, 2, None);
     assert!(alone.wants().is_empty(), "it listens on, and asks again a little later");
     alone.pass(100);
-    assert_eq!(alone.needs(), [Upkeep::ReadRoom { conv: conv(ROOM), after: Some(2), at: 7 }]);
+    assert_eq!(alone.needs(), [Upkeep::ReadRoom { conv: conv(ROOM), after: Some(2), at: 7, backlog: BACKLOG }]);
     alone.place(7, 7, Some(7));
     alone.wants();
     alone.hear(ROOM, 8);
@@ -129,7 +134,7 @@ fn an_answer_from_before_the_page_is_not_all_there_is() {
     alone.place(1, 1, Some(0));
     alone.wants();
     alone.exit(2);
-    assert_eq!(alone.needs(), [Upkeep::ReadRoom { conv: conv(ROOM), after: Some(2), at: 2 }]);
+    assert_eq!(alone.needs(), [Upkeep::ReadRoom { conv: conv(ROOM), after: Some(2), at: 2, backlog: BACKLOG }]);
     alone.step(|session, at, out| {
         session.compare_at_login();
         let since = Since::new([1; 16]);
@@ -137,7 +142,7 @@ fn an_answer_from_before_the_page_is_not_all_there_is() {
         session.on_gaps(Vec::new(), None, at, out);
     });
     // Back at 4, and put out again at 8: it says nothing of the position that is not known.
-    let rooms = vec![(conv(ROOM), RoomPlace { upto: 8, last: 8, start: None })];
+    let rooms = vec![(conv(ROOM), RoomPlace { upto: 8, last: 8, start: None, is_cut: false })];
     alone.step(|session, at, out| session.on_rooms(rooms, None, at, out));
     alone.wants();
     alone.place(6, 6, Some(4));
@@ -162,8 +167,8 @@ fn caught_up_waits_for_the_rooms() {
     let asked = alone.needs();
     assert!(matches!(asked[..], [Upkeep::CompareRooms { after: None, .. }]), "{asked:?}");
     assert!(!alone.session.take_caught_up(), "the rooms are not compared");
-    let place = RoomPlace { upto: 4, last: 4, start: Some(2) };
-    let level = RoomPlace { upto: 9, last: 9, start: Some(9) };
+    let place = RoomPlace { upto: 4, last: 4, start: Some(2), is_cut: false };
+    let level = RoomPlace { upto: 9, last: 9, start: Some(9), is_cut: false };
     let rooms = vec![(conv(ROOM), place), (conv(ROOM + 1), level)];
     assert_eq!(alone.step(|session, at, out| session.on_rooms(rooms, None, at, out)), 1);
     assert!(!alone.session.take_caught_up(), "3 and 4 are missing");
