@@ -51,3 +51,53 @@ impl Lane {
         .await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{ErrorKind, Read as _, Write as _},
+        net::{TcpListener, TcpStream as Client},
+    };
+
+    use axum::routing::get;
+    use tokio::time::timeout;
+
+    use super::*;
+
+    /// However many come before the lane's own task has its turn: what makes way holds no descriptor meanwhile.
+    #[tokio::test]
+    async fn what_makes_way_is_closed_at_once_and_the_others_are_answered() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut lane = Lane::new(Router::new().route("/readyz", get(async || "ready")));
+        let mut clients = Vec::new();
+        for _ in 0..LANE + 3 {
+            clients.push(Client::connect(listener.local_addr().unwrap()).unwrap());
+            let (stream, _) = listener.accept().unwrap();
+            stream.set_nonblocking(true).unwrap();
+            lane.take(TcpStream::from_std(stream).unwrap(), Crowded::Full);
+        }
+        // Nothing was awaited so far.
+        let mut reads = clients.iter_mut().map(|client| {
+            client.set_nonblocking(true).unwrap();
+            client.read(&mut [0; 8])
+        });
+        assert!(reads.by_ref().take(3).all(|read| matches!(read, Ok(0))), "the oldest are closed");
+        assert!(
+            reads.all(|read| read.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)),
+            "the others are open"
+        );
+        let mut last = clients.pop().unwrap();
+        last.write_all(b"GET /readyz HTTP/1.1\r\nHost: natter\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = Vec::new();
+        let answered = poll_fn(|context| {
+            let _ = last.read_to_end(&mut answer);
+            let whole = answer.ends_with(b"ready");
+            context.waker().wake_by_ref();
+            if whole { Poll::Ready(()) } else { Poll::Pending }
+        });
+        tokio::select! {
+            never = lane.serve() => match never {},
+            done = timeout(PATIENCE.life, answered) => done.unwrap(),
+        }
+    }
+}
