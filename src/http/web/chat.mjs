@@ -255,6 +255,7 @@ export class Chat {
 
   /** Loads what is around the first unread message, or the end. */
   async #openAt(conv, firstUnread) {
+    if (conv.isRoom && conv.room && !conv.room.role) return;
     if (conv.unread > PAGE - 10 || conv.low < Infinity) {
       if (firstUnread < Infinity && (await this.#loadAround(conv, firstUnread))) return this.log.open(conv, firstUnread);
     }
@@ -263,6 +264,7 @@ export class Chat {
   }
 
   async #load(conv, direction) {
+    if (conv.isRoom && conv.room && !conv.room.role) return; // only members read
     const key = `${conv.id} ${direction}`;
     if (this.#loading.has(key) || !this.#client.welcome) return;
     this.#loading.add(key);

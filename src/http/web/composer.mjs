@@ -114,13 +114,11 @@ export class Composer {
       return option;
     }));
     $("names").hidden = false;
-    this.text.setAttribute("aria-expanded", "true");
     this.text.setAttribute("aria-activedescendant", "name-0");
   }
 
   #closeNames() {
     $("names").hidden = true;
-    this.text.setAttribute("aria-expanded", "false");
     this.text.removeAttribute("aria-activedescendant");
   }
 

@@ -38,9 +38,11 @@ const COLOURS = 8;
 /** A circle with an initial, always the same colour for a name. */
 export function avatar(name) {
   const bare = name.replace(/^#/, "");
-  const colour = [...bare].reduce((sum, letter) => (sum * 31 + letter.codePointAt(0)) % 997, 7) % COLOURS;
-  const text = name.startsWith("#") ? "#" : bare.slice(0, 1).toUpperCase();
-  return element("span", { className: `avatar colour-${colour}`, "aria-hidden": "true" }, text);
+  const hash = [...bare].reduce((sum, letter) => Math.imul(sum ^ letter.codePointAt(0), 16_777_619), 0x811c9dc5) >>> 0;
+  const isRoom = name.startsWith("#");
+  const text = isRoom ? "#" : bare.slice(0, 1).toUpperCase();
+  const className = `avatar colour-${(hash >>> 13) % COLOURS}${isRoom ? " of-room" : ""}`;
+  return element("span", { className, "aria-hidden": "true" }, text);
 }
 
 let noticeTimer;

@@ -74,8 +74,11 @@ export class List {
       const face = element("span", { className: "face" }, avatar(conv.name), element("span", { className: "dot" }));
       const top = element("span", { className: "top" }, element("span", { className: "name" }, conv.name), element("span", { className: "when" }));
       const bottom = element("span", { className: "bottom" },
-        element("span", { className: "preview" }), element("span", { className: "at-badge", textContent: "@" }), element("span", { className: "badge" }));
-      const button = element("button", { type: "button" }, face, element("span", { className: "lines" }, top, bottom));
+        element("span", { className: "preview" }), element("span", { className: "at-badge", "aria-hidden": "true" }, "@"),
+        element("span", { className: "badge", "aria-hidden": "true" }));
+      // The signs in words.
+      const said = element("span", { className: "said only-read" });
+      const button = element("button", { type: "button" }, face, element("span", { className: "lines" }, top, bottom), said);
       button.addEventListener("click", () => this.#open(conv.to));
       row = element("li", {}, button);
       this.#rows.set(conv, row);
@@ -93,8 +96,8 @@ export class List {
     button.dataset.online = String(conv.online === true);
     button.dataset.unread = String(conv.unread > 0);
     button.setAttribute("aria-current", String(conv === this.#current));
-    const words = [conv.name, conv.online ? "online" : "", conv.unread > 0 ? `${conv.unread} unread` : "", conv.mentions > 0 ? "mentions you" : "", preview];
-    button.setAttribute("aria-label", words.filter(Boolean).join(", "));
+    const words = [conv.online ? "online" : "", conv.unread > 0 ? `${conv.unread} unread` : "", conv.mentions > 0 ? "mentions you" : ""];
+    set(".said", words.filter(Boolean).map((word) => `, ${word}`).join(""));
     return row;
   }
 

@@ -5,9 +5,9 @@ import { $, element, soon } from "./dom.mjs";
 import { isJoined, itemOf, showMessage, showTick } from "./message.mjs";
 import { dayOf, dayWords } from "./text.mjs";
 
-const MOST = 120;
-const STEP = 40;
-const NEAR = 600; // pixels from an end at which the next ones come in
+const MOST = 90;
+const STEP = 30;
+const NEAR = 700; // pixels from an end at which the next ones come in
 const AT_END = 60; // pixels from the end that still count as there
 
 export class Log {

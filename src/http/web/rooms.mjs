@@ -117,6 +117,7 @@ export class Rooms {
 
   hide() {
     $("panel").hidden = true;
+    $("app").dataset.panel = "closed";
     $("panel-open").setAttribute("aria-expanded", "false");
     $("panel-open").focus();
   }
@@ -125,6 +126,7 @@ export class Rooms {
     const conv = this.#conv;
     if (!conv) return;
     $("panel").hidden = false;
+    $("app").dataset.panel = "open";
     $("panel-open").setAttribute("aria-expanded", "true");
     $("panel-title").textContent = conv.isRoom ? "Room" : "Person";
     const members = conv.room?.role ? await this.#membersOf(conv).catch(() => []) : [];
