@@ -399,6 +399,7 @@ export class Client {
   #gaps = new Map(); // conv → seq of a gap that a reconnect is to fill
   #timers = new Map();
   #heardAt = 0;
+  #skew = 0; // how far the node's clock is ahead of this one
   #pingAt = 0;
   #loading;
   #first; // who waits for the first `welcome`
@@ -663,6 +664,7 @@ export class Client {
   #onWelcome(frame) {
     this.welcome = frame;
     this.user = frame.user;
+    this.#skew = frame.ts - Date.now();
     this.#cancel("deadline");
     this.#cancel("first");
     this.#pingAt = 0;
@@ -1062,7 +1064,7 @@ export class Client {
 
   #refreshAt(exp) {
     if (typeof this.#options.token !== "function" || exp === undefined) return;
-    const left = exp - Date.now();
+    const left = exp - Date.now() - this.#skew;
     this.#after("refresh", Math.max(1000, left - REFRESH_BEFORE, Math.min(left / 2, REFRESH_BEFORE)), () => this.#refresh(exp));
   }
 
@@ -1078,7 +1080,7 @@ export class Client {
     } catch (error) {
       if (this.state === "closed") return;
       this.#emit("error", error); // the old one stands; asked again while it does
-      if (epoch === this.#epoch && Date.now() < exp) this.#after("refresh", backoff(0, PATIENCE, PATIENCE), () => this.#refresh(exp));
+      if (epoch === this.#epoch && Date.now() + this.#skew < exp) this.#after("refresh", backoff(0, PATIENCE, PATIENCE), () => this.#refresh(exp));
     }
   }
 }

@@ -9,7 +9,6 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use tempfile::TempDir;
 use tokio::sync::OnceCell;
 
 use super::devtools::DevTools;
@@ -56,7 +55,6 @@ struct Running {
     host: String,
     path: String,
     _process: Process,
-    _profile: TempDir,
 }
 
 async fn running() -> &'static Running {
@@ -67,17 +65,33 @@ async fn running() -> &'static Running {
 impl Running {
     /// Starts it and waits until it accepts commands.
     async fn start() -> Self {
-        let profile = tempfile::tempdir().unwrap();
+        let profile = fresh_profile();
         let mut command = Command::new(find().unwrap());
-        command.args(FLAGS).arg(format!("--user-data-dir={}", profile.path().display())).arg("about:blank");
+        command.args(FLAGS).arg(format!("--user-data-dir={}", profile.display())).arg("about:blank");
         command.stdin(Stdio::null());
         let mut process = Process::start(command);
-        let file = profile.path().join("DevToolsActivePort");
+        let file = profile.join("DevToolsActivePort");
         let written = async || port_and_path(&file).is_some();
         process.ready_within(PATIENCE, "the browser takes commands", written).await;
         let (port, path) = port_and_path(&file).unwrap();
-        Self { host: format!("ws://127.0.0.1:{port}"), path, _process: process, _profile: profile }
+        Self { host: format!("ws://127.0.0.1:{port}"), path, _process: process }
     }
+}
+
+/// A folder named after this process. What lives as long as the tests is never dropped, so the folders of earlier runs are
+/// removed here.
+fn fresh_profile() -> PathBuf {
+    let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join("chromium");
+    let profile = root.join(std::process::id().to_string());
+    std::fs::create_dir_all(&profile).unwrap();
+    for entry in std::fs::read_dir(&root).unwrap().flatten() {
+        let is_dead = !Path::new("/proc").join(entry.file_name()).exists();
+        if is_dead && Path::new("/proc/self").exists() {
+            // Another run may be at it, too.
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+    profile
 }
 
 /// A context of its own in the running browser; dropping it closes its tabs and forgets all that they kept.
