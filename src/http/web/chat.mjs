@@ -266,15 +266,16 @@ export class Chat {
   async #load(conv, direction) {
     if (conv.isRoom && conv.room && !conv.room.role) return; // only members read
     const key = `${conv.id} ${direction}`;
-    if (this.#loading.has(key) || !this.#client.welcome) return;
+    if (this.#loading.has(key) || conv.jumps || !this.#client.welcome) return;
     this.#loading.add(key);
     if (direction === "fresh" && !conv.atEnd) this.#model.reset(conv, true);
+    const { piece } = conv;
     const top = conv.messages.at(-1)?.seq ?? 0;
     const from = { older: { before: conv.older ?? conv.low }, newer: { after: conv.newer ?? top }, fresh: {} }[direction];
     if (from.before === Infinity) delete from.before;
     const page = await this.#try(this.#client.history(conv.id, { ...from, limit: PAGE }));
     this.#loading.delete(key);
-    if (!page) return;
+    if (!page || piece !== conv.piece) return;
     const had = conv.messages.length;
     $("log").ariaBusy = "true"; // a screen reader is not to read the past aloud
     this.#model.page(conv, page, direction);
@@ -290,8 +291,10 @@ export class Chat {
   /** What is here is left for what is around `seq`. */
   async #loadAround(conv, seq) {
     const wasAtEnd = conv.atEnd;
-    conv.atEnd = false; // what comes from now on follows what is loaded
+    // What comes from now on follows what is loaded; what is asked already is for what was here.
+    Object.assign(conv, { atEnd: false, jumps: true, piece: conv.piece + 1 });
     const page = await this.#try(this.#client.history(conv.id, { around: seq, limit: JUMP_PAGE }));
+    conv.jumps = false;
     if (!page || page.messages.length === 0) {
       if (wasAtEnd) this.#model.joinEnd(conv);
       return false;

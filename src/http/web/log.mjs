@@ -50,9 +50,10 @@ export class Log {
     this.#divider = firstUnread;
     this.#focused = null;
     this.list.replaceChildren();
+    // Not by way of the end: what is in sight there counts as read.
+    if (firstUnread < Infinity && this.show(firstUnread, "start")) return;
     this.toEnd();
     this.#render();
-    if (firstUnread < Infinity) this.show(firstUnread, "start");
   }
 
   markUnread(seq) {
@@ -64,7 +65,7 @@ export class Log {
   toEnd() {
     this.#end = this.#conv.messages.length;
     this.#start = Math.max(0, this.#end - MOST);
-    this.#sticks = true;
+    this.#sticks = this.#conv.atEnd;
     this.render();
   }
 
@@ -80,7 +81,7 @@ export class Log {
     const item = itemOf(messages[at]);
     const above = item.offsetTop - (place === "start" ? 96 : (this.scroller.clientHeight - item.offsetHeight) / 2);
     this.scroller.scrollTop = above;
-    this.#sticks = this.#isNearEnd() && this.#showsAll;
+    this.#sticks = this.#isNearEnd() && this.#showsAll && this.#conv.atEnd;
     return true;
   }
 
@@ -118,7 +119,7 @@ export class Log {
   grewAbove(count) {
     this.#start += count;
     this.#end += count;
-    this.#render();
+    this.#move(-STEP); // at once: with nothing above, there is no room to hold a place
     this.#onScroll();
   }
 

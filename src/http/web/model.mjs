@@ -28,6 +28,7 @@ export class Model {
         id, to, isRoom, name: isRoom ? to : to.slice(1),
         messages: [], bySeq: new Map(), pending: [], backlog: [],
         low: Infinity, older: undefined, newer: undefined, more: true, atEnd: true, loaded: false,
+        piece: 0, jumps: false, // the number of what is here: an answer for an earlier one is nothing any more
         head: 0, ts: 0, read: 0, unread: 0, mentions: 0, last: null,
         peerMarks: { delivered: 0, read: 0 }, typing: new Map(), online: undefined, lastSeen: undefined, watched: false,
         room: null, blocked: false,
@@ -57,7 +58,10 @@ export class Model {
     if (!frame.re && (!conv.last || frame.seq > conv.last.seq)) conv.last = { ...frame };
     if (frame.from === me) conv.unread = conv.mentions = 0;
     if (conv.atEnd) this.#put(conv, frame);
-    else if (conv.backlog.push(frame) > MOST_BACKLOG) conv.backlog.shift();
+    else {
+      if (frame.from === me) conv.pending = conv.pending.filter(({ cid }) => cid !== frame.cid);
+      if (conv.backlog.push(frame) > MOST_BACKLOG) conv.backlog.shift();
+    }
     return conv;
   }
 
@@ -68,13 +72,12 @@ export class Model {
       if (message) change(message, frame);
       return;
     }
-    if (frame.from === this.me && frame.cid) {
-      // Others may choose the same cid: only one's own message is the one that was on its way.
-      conv.pending = conv.pending.filter(({ cid }) => cid !== frame.cid);
-    }
+    // Others may choose the same cid: only one's own message is the one that was on its way.
+    const pending = frame.from === this.me && conv.pending.find(({ cid }) => cid === frame.cid);
+    conv.pending = conv.pending.filter((one) => one !== pending);
     if (conv.bySeq.has(frame.seq)) return;
-    const { op, ...message } = frame;
-    message.conv = conv;
+    const { op, ...row } = frame;
+    const message = Object.assign(pending || {}, row, { conv }); // the same object: what shows it stays, and keeps the focus
     conv.bySeq.set(frame.seq, message);
     let at = conv.messages.length;
     while (at > 0 && conv.messages[at - 1].seq > frame.seq) at -= 1;
@@ -122,6 +125,7 @@ export class Model {
 
   /** Nothing is here any more. `atEnd`: what comes is the end. */
   reset(conv, atEnd = conv.atEnd) {
+    conv.piece += 1;
     conv.messages = [];
     conv.bySeq.clear();
     Object.assign(conv, { low: Infinity, older: undefined, newer: undefined, more: true, loaded: false, atEnd });
@@ -165,7 +169,6 @@ export class Model {
   /** It is durable. */
   settle(frame, { conv: id, seq, ts }) {
     const conv = this.conv(id);
-    conv.pending = conv.pending.filter(({ cid }) => cid !== frame.cid);
     const { cid, body, reply_to, mentions } = frame;
     if (frame.op === "send") this.live({ conv: id, seq, from: this.me, ts, cid, body, reply_to, mentions });
     return conv;

@@ -29,7 +29,11 @@ export class Rooms {
     $("room-cancel").addEventListener("click", () => $("room-dialog").close());
     $("room-lifetime").append(...lifetimeOptions());
     $("room-form").addEventListener("submit", (event) => (event.preventDefault(), this.#make()));
-    $("panel-open").addEventListener("click", () => ($("panel").hidden ? this.show() : this.hide()));
+    $("panel-open").addEventListener("click", () => {
+      if (!$("panel").hidden) return this.hide();
+      this.show();
+      $("panel-close").focus();
+    });
     $("panel-close").addEventListener("click", () => this.hide());
     $("panel").addEventListener("keydown", (event) => event.key === "Escape" && this.hide());
   }
