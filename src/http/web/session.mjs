@@ -87,6 +87,7 @@ export async function showSignIn(why = "") {
   const answer = await fetch("v1/dev").catch(() => null);
   if (!answer?.ok) return;
   $("by-name").hidden = false;
+  if (why) return; // it is about the token
   $("token-part").open = false;
   $("name").focus();
 }

@@ -14,7 +14,10 @@ const MEMBERS: &str = "[...document.querySelectorAll('#panel .members li')].map(
 
 /// Opens the conversation of this name from the list.
 async fn choose(tab: &mut Tab, name: &str) {
-    let row = format!("[...document.querySelectorAll('#conversations li')].find((row) => row.querySelector('.name').textContent === {})", json!(name));
+    let row = format!(
+        "[...document.querySelectorAll('#conversations li')].find((row) => row.querySelector('.name').textContent === {})",
+        json!(name)
+    );
     tab.until(&format!("{row} !== undefined"), true).await;
     tab.eval(&format!("{row}.firstChild.click()")).await;
     tab.until(TITLE, name).await;

@@ -8,7 +8,8 @@ use super::{
 };
 use crate::harness::dev::Dev;
 
-const FITS: &str = "document.documentElement.scrollWidth <= innerWidth && document.documentElement.scrollHeight <= innerHeight";
+const FITS: &str =
+    "document.documentElement.scrollWidth <= innerWidth && document.documentElement.scrollHeight <= innerHeight";
 
 #[tokio::test]
 async fn on_a_small_screen_there_is_the_list_or_a_conversation_and_nothing_hangs_over() {

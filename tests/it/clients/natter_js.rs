@@ -128,7 +128,8 @@ fn the_types_name_what_there_is() {
 
 #[test]
 fn the_package_holds_the_module_its_types_and_nothing_else() {
-    let Ok(output) = Command::new("npm").args(["pack", "--dry-run", "--json"]).current_dir(here("clients/js")).output() else {
+    let Ok(output) = Command::new("npm").args(["pack", "--dry-run", "--json"]).current_dir(here("clients/js")).output()
+    else {
         return skip("the package of natter.js", "npm: not found");
     };
     let packed: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();

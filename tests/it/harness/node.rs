@@ -35,7 +35,9 @@ pub fn npm_package(package: &str) -> Result<PathBuf, String> {
         return Ok(folder);
     }
     let mut npm = Command::new("npm");
-    npm.args(["install", "--silent", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix"]).arg(&root).arg(package);
+    npm.args(["install", "--silent", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix"])
+        .arg(&root)
+        .arg(package);
     let output = npm.stdin(Stdio::null()).output().map_err(|error| format!("npm: {error}"))?;
     if folder.join("package.json").is_file() {
         return Ok(folder);
