@@ -7,6 +7,7 @@ WORKDIR /natter
 COPY Cargo.toml Cargo.lock ./
 COPY schema schema
 COPY nats nats
+COPY clients clients
 COPY src src
 # Cargo.toml names the test target, so a file must stand there; the tests themselves are not needed.
 RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/natter/target \

@@ -244,7 +244,8 @@ async fn start_nodes(
         let mut own = config.clone();
         own.node.name = UserId::new(&name).context("the node's name")?;
         own.http.listen = address;
-        let node = Node::build(&own, store.clone(), Metrics::new(&name)).await?;
+        let mut node = Node::build(&own, store.clone(), Metrics::new(&name)).await?;
+        node.sign_in_by_name(Minter::from_config(&own.auth)?);
         nodes.spawn(node.run(listener, shutdown.clone()));
         infos.push(NodeInfo::at(&name, address));
     }

@@ -3,6 +3,7 @@
 //! Built by the node.
 
 pub mod api;
+mod by_name;
 mod lane;
 pub mod serve;
 mod web;
@@ -19,6 +20,7 @@ use axum::{
 use serde::Serialize;
 
 use crate::{
+    auth::Minter,
     bus::cells::Cells,
     gateway::{Gateway, accept::websocket},
     metrics::{CONTENT_TYPE, Metrics, StoreOp},
@@ -40,6 +42,8 @@ pub struct Shown {
     pub api: Arc<api::Api>,
     /// Who may show the page in a frame, as in `http.frame_ancestors`.
     pub frame_ancestors: Vec<String>,
+    /// Signs the tokens of those who say a name and nothing else: only on the nodes of `natter dev`.
+    pub by_name: Option<Arc<Minter>>,
 }
 
 /// The routes of a node.
@@ -52,7 +56,8 @@ pub struct Routes {
 
 /// The routes of a node.
 pub fn routes(shown: Shown) -> Routes {
-    let page = web::routes(&shown.frame_ancestors);
+    let by_name = shown.by_name.clone().map_or_else(Router::new, by_name::routes);
+    let page = web::routes(&shown.frame_ancestors).merge(by_name);
     let sockets = Router::new().route("/v1/ws", get(websocket)).with_state(shown.gateway.clone());
     let api = shown.api.clone().routes();
     let probes = Router::new()

@@ -1,5 +1,5 @@
-//! The web page, one HTML file and three ES modules, and the page that shows the API of services: all in the
-//! binary. Part of [`super::routes`].
+//! The chat page and its modules, the client library that it is made with, and the page that shows the API of services: all in
+//! the binary. Part of [`super::routes`].
 
 use axum::{
     Router,
@@ -8,37 +8,56 @@ use axum::{
     routing::get,
 };
 
-/// The page talks to its own node or to the one that a person names; nothing else may run or load in it.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
-                      connect-src 'self' ws: wss:; img-src data:; base-uri 'none'; form-action 'none'";
+/// A page talks to its own node or to the one that a person names; nothing else may run or load in it.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self' ws: wss:; \
+                      img-src data:; base-uri 'none'; form-action 'none'";
+/// The API's page has its style in the file.
+const DOCS_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'unsafe-inline'; connect-src 'self'; \
+                           img-src data:; base-uri 'none'; form-action 'none'";
 
+const HTML: &str = "text/html; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
+const STYLE: &str = "text/css; charset=utf-8";
+const TYPES: &str = "text/plain; charset=utf-8";
 
-const FILES: [(&str, &str, &str); 6] = [
-    ("/", "text/html; charset=utf-8", include_str!("web/index.html")),
-    ("/app.mjs", SCRIPT, include_str!("web/app.mjs")),
-    ("/link.mjs", SCRIPT, include_str!("web/link.mjs")),
-    ("/view.mjs", SCRIPT, include_str!("web/view.mjs")),
-    ("/v1/docs", "text/html; charset=utf-8", include_str!("web/docs.html")),
-    ("/v1/docs.mjs", SCRIPT, include_str!("web/docs.mjs")),
+/// Path, content type, policy, text.
+type File = (&'static str, &'static str, &'static str, &'static str);
+
+macro_rules! page_files {
+    ($($name:literal)*) => {
+        [$((concat!("/", $name), SCRIPT, POLICY, include_str!(concat!("web/", $name)))),*]
+    };
+}
+
+const MODULES: [File; 14] = page_files!(
+    "app.mjs" "session.mjs" "chat.mjs" "model.mjs" "text.mjs" "dom.mjs" "list.mjs" "log.mjs" "message.mjs" "actions.mjs"
+    "composer.mjs" "rooms.mjs" "search.mjs" "notify.mjs"
+);
+
+const FILES: [File; 6] = [
+    ("/", HTML, POLICY, include_str!("web/index.html")),
+    ("/style.css", STYLE, POLICY, include_str!("web/style.css")),
+    ("/natter.js", SCRIPT, POLICY, include_str!("../../clients/js/natter.js")),
+    ("/natter.d.ts", TYPES, POLICY, include_str!("../../clients/js/natter.d.ts")),
+    ("/v1/docs", HTML, DOCS_POLICY, include_str!("web/docs.html")),
+    ("/v1/docs.mjs", SCRIPT, DOCS_POLICY, include_str!("web/docs.mjs")),
 ];
 
 /// The page's routes. `ancestors` may show it in a frame.
 pub(super) fn routes<S: Clone + Send + Sync + 'static>(ancestors: &[String]) -> Router<S> {
-    let policy = policy(ancestors);
-    FILES.into_iter().fold(Router::new(), |router, (path, kind, text)| {
-        let policy = policy.clone();
+    FILES.into_iter().chain(MODULES).fold(Router::new(), |router, (path, kind, policy, text)| {
+        let policy = with_ancestors(policy, ancestors);
         router.route(path, get(async move || file(kind, text, policy)))
     })
 }
 
 /// The value of `Content-Security-Policy`.
-fn policy(ancestors: &[String]) -> HeaderValue {
+fn with_ancestors(policy: &str, ancestors: &[String]) -> HeaderValue {
     let source = |ancestor: &String| if ancestor == "self" { "'self'".to_owned() } else { ancestor.clone() };
     let sources = ancestors.iter().map(source).collect::<Vec<_>>().join(" ");
     let sources = if sources.is_empty() { "'none'" } else { &sources };
     // The configuration was checked before; whatever could not stand in a header would allow nobody.
-    HeaderValue::try_from(format!("{POLICY}; frame-ancestors {sources}"))
+    HeaderValue::try_from(format!("{policy}; frame-ancestors {sources}"))
         .unwrap_or_else(|_| HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"))
 }
 

@@ -9,6 +9,7 @@ mod api;
 mod browser;
 mod bus;
 mod cli;
+mod clients;
 mod deploy;
 mod gateway;
 mod harness;

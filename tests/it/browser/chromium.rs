@@ -1,4 +1,5 @@
-//! A headless Chromium with its own profile, and its tabs.
+//! A headless Chromium, and its tabs. One runs for all tests; each has a context of its own in it, as apart from the others as
+//! a profile: no storage, lock or cookie is shared.
 
 use std::{
     env,
@@ -8,7 +9,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use tempfile::TempDir;
+use tokio::sync::OnceCell;
 
 use super::devtools::DevTools;
 use crate::harness::{process::Process, wait::try_until};
@@ -48,35 +49,70 @@ pub fn available() -> Result<(), String> {
     find().map(drop)
 }
 
-/// A running browser; dropping it ends the browser and removes its profile.
-pub struct Browser {
-    devtools: DevTools,
+/// The process; the kernel ends it with the tests.
+struct Running {
+    /// Where it takes commands.
     host: String,
-    // Dropped in this order: the profile is removed when nothing writes to it any more.
+    path: String,
     _process: Process,
-    _profile: TempDir,
 }
 
-impl Browser {
-    /// Starts a browser and waits until it accepts commands.
-    pub async fn start() -> Self {
-        let profile = tempfile::tempdir().unwrap();
+async fn running() -> &'static Running {
+    static ONE: OnceCell<Running> = OnceCell::const_new();
+    ONE.get_or_init(Running::start).await
+}
+
+impl Running {
+    /// Starts it and waits until it accepts commands.
+    async fn start() -> Self {
+        let profile = fresh_profile();
         let mut command = Command::new(find().unwrap());
-        command.args(FLAGS).arg(format!("--user-data-dir={}", profile.path().display())).arg("about:blank");
+        command.args(FLAGS).arg(format!("--user-data-dir={}", profile.display())).arg("about:blank");
         command.stdin(Stdio::null());
         let mut process = Process::start(command);
-        let file = profile.path().join("DevToolsActivePort");
+        let file = profile.join("DevToolsActivePort");
         let written = async || port_and_path(&file).is_some();
         process.ready_within(PATIENCE, "the browser takes commands", written).await;
         let (port, path) = port_and_path(&file).unwrap();
-        let host = format!("ws://127.0.0.1:{port}");
-        let devtools = DevTools::connect(&format!("{host}{path}")).await;
-        Self { devtools, host, _process: process, _profile: profile }
+        Self { host: format!("ws://127.0.0.1:{port}"), path, _process: process }
+    }
+}
+
+/// A folder named after this process. What lives as long as the tests is never dropped, so the folders of earlier runs are
+/// removed here.
+fn fresh_profile() -> PathBuf {
+    let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join("chromium");
+    let profile = root.join(std::process::id().to_string());
+    std::fs::create_dir_all(&profile).unwrap();
+    for entry in std::fs::read_dir(&root).unwrap().flatten() {
+        let is_dead = !Path::new("/proc").join(entry.file_name()).exists();
+        if is_dead && Path::new("/proc/self").exists() {
+            // Another run may be at it, too.
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+    profile
+}
+
+/// A context of its own in the running browser; dropping it closes its tabs and forgets all that they kept.
+pub struct Browser {
+    devtools: DevTools,
+    host: &'static str,
+    context: Value,
+}
+
+impl Browser {
+    /// A new context.
+    pub async fn start() -> Self {
+        let running = running().await;
+        let mut devtools = DevTools::connect(&format!("{}{}", running.host, running.path)).await;
+        let made = devtools.call("Target.createBrowserContext", json!({"disposeOnDetach": true})).await;
+        Self { devtools, host: &running.host, context: made["browserContextId"].clone() }
     }
 
     /// Opens a tab in its own window, so that every page counts as visible.
     pub async fn open(&mut self, url: &str) -> Tab {
-        let window = json!({"url": "about:blank", "newWindow": true});
+        let window = json!({"url": "about:blank", "newWindow": true, "browserContextId": self.context});
         let made = self.devtools.call("Target.createTarget", window).await;
         let id = made["targetId"].as_str().unwrap().to_owned();
         let devtools = DevTools::connect(&format!("{}/devtools/page/{id}", self.host)).await;
@@ -131,12 +167,52 @@ impl Tab {
 
     /// Types into the element with the keyboard, then presses Enter.
     pub async fn enter(&mut self, selector: &str, text: &str) {
+        self.type_into(selector, text).await;
+        self.press("Enter").await;
+    }
+
+    /// Types into the element with the keyboard.
+    pub async fn type_into(&mut self, selector: &str, text: &str) {
         self.eval(&format!("document.querySelector({}).focus()", json!(selector))).await;
         self.devtools.call("Input.insertText", json!({"text": text})).await;
+    }
+
+    /// Presses a key, named as in `KeyboardEvent.key`.
+    pub async fn press(&mut self, key: &str) {
+        let (code, text) = match key {
+            "Enter" => (13, "\r"),
+            "Tab" => (9, ""),
+            "Escape" => (27, ""),
+            "ArrowUp" => (38, ""),
+            "ArrowDown" => (40, ""),
+            other => panic!("no code is known for {other}"),
+        };
         for kind in ["keyDown", "keyUp"] {
-            let key = json!({"type": kind, "key": "Enter", "code": "Enter", "text": "\r", "windowsVirtualKeyCode": 13});
-            self.devtools.call("Input.dispatchKeyEvent", key).await;
+            let mut event = json!({"type": kind, "key": key, "code": key, "windowsVirtualKeyCode": code});
+            if !text.is_empty() {
+                event["text"] = text.into();
+            }
+            self.devtools.call("Input.dispatchKeyEvent", event).await;
         }
+    }
+
+    /// Clicks the element, once it is there.
+    pub async fn click(&mut self, selector: &str) {
+        let selector = json!(selector);
+        self.until(&format!("document.querySelector({selector}).checkVisibility()"), true).await;
+        self.eval(&format!("document.querySelector({selector}).click()")).await;
+    }
+
+    /// Gives the page the size of a phone's or of another screen.
+    pub async fn resize(&mut self, width: u32, height: u32) {
+        let size = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600});
+        self.devtools.call("Emulation.setDeviceMetricsOverride", size).await;
+    }
+
+    /// What a person prefers: `light` or `dark`.
+    pub async fn prefer(&mut self, scheme: &str) {
+        let features = json!({"features": [{"name": "prefers-color-scheme", "value": scheme}]});
+        self.devtools.call("Emulation.setEmulatedMedia", features).await;
     }
 
     /// Does what loads the page anew, and waits until it is loaded: a question to a page that is just going has no answer.

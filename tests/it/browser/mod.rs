@@ -1,7 +1,13 @@
-//! The chat page in a real browser.
+//! The chat page, and natter.js, in a real browser.
 
+mod axe;
 mod chromium;
 mod devtools;
+mod natter_js;
 mod page;
+mod people;
 mod readme;
+mod rooms;
+mod screens;
 mod states;
+mod trouble;

@@ -47,7 +47,7 @@ async fn nobody_may_frame_the_page_but_who_is_named() {
         (named, "; frame-ancestors 'self' https://intranet.example.org\r\n"),
     ] {
         let mesh = TestMesh::tuned(1, |config| config.http.frame_ancestors = ancestors).await;
-        for path in ["/", "/app.mjs", "/link.mjs", "/view.mjs"] {
+        for path in ["/", "/app.mjs", "/natter.js", "/v1/docs"] {
             let answer = http::get(mesh.nodes[0].addr, path).await.unwrap();
             assert!(answer.status == 200 && answer.head.contains(wanted), "{path}: {}", answer.head);
         }

@@ -10,6 +10,7 @@ pub mod listing;
 pub mod nats;
 pub mod nats_proxy;
 pub mod natter;
+pub mod node;
 pub mod preload;
 pub mod process;
 pub mod proxy;

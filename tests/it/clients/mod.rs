@@ -1,0 +1,3 @@
+//! Clients in other languages than Rust, against a real mesh.
+
+mod natter_js;
