@@ -617,7 +617,7 @@ impl World {
         } else {
             let frame = SharedFrame::encoded(vec![0; 100].into());
             let live =
-                Arc::new(LiveMessage { conv: conv(index), seq, puts_out: None, expires: None, frame, from_bus: true });
+                Arc::new(LiveMessage { conv: conv(index), seq, puts_out: None, expires: None, ts: 0, frame, from_bus: true });
             self.session.on_live(live, self.now, &mut out);
         }
         self.take(out);

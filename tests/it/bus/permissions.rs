@@ -113,7 +113,7 @@ async fn a_service_speaks_as_itself_and_as_nobody_else(site: Site) {
     let room = Subject::room(&RoomId::new("lobby").unwrap());
     let log = Subject::log(17);
     let presence = Subject::presence(&UserId::new("bob").unwrap());
-    let commands = [Subject::node("n1", "cmd"), Subject::nodes()];
+    let commands = [Subject::node("n1", "cmd"), Subject::nodes("status")];
     let own = [[Subject::all_sends(), Subject::all_signals()], [Subject::all_dos(), room], commands].concat();
     let _subs: Vec<_> =
         own.iter().chain([&user("bob"), &presence, &log]).map(|s| node.subscribe(s, heard.listen())).collect();
@@ -187,7 +187,7 @@ async fn a_request_is_answered_in_the_services_inbox_and_nowhere_else(site: Site
 async fn an_operator_commands_nodes_and_writes_to_no_user(site: Site) {
     let node = site.bus("n1").await;
     let heard = Heard::default();
-    let subjects = [Subject::node("n1", "cmd"), Subject::node("n1", "cmd.drain"), Subject::nodes(), user("bob")];
+    let subjects = [Subject::node("n1", "cmd"), Subject::node("n1", "cmd.drain"), Subject::nodes("status"), user("bob")];
     let _subs = subjects.each_ref().map(|subject| node.subscribe(subject, heard.listen()));
     site.settled(&*node).await;
     let operator = Guest::operator(&site).await;
