@@ -219,7 +219,8 @@ impl Node {
     /// Serves until `shutdown`, is not ready but serves on for `timing.drain_min_secs`, then drains. True when everything
     /// under way ended within the drain time.
     pub async fn run(self, listener: TcpListener, shutdown: CancellationToken) -> bool {
-        let Self { shown, watches, patience, requests, claim, homes, services: _, sweep, presence, operators, stop } = self;
+        let Self { shown, watches, patience, requests, claim, homes, services: _, sweep, presence, operators, stop } =
+            self;
         let (gateway, cells) = (shown.gateway.clone(), shown.cells.clone());
         // They end with this future, also when that is dropped in the middle: they hold the buses.
         let watching = watches.into_iter().map(|one| AbortOnDropHandle::new(tokio::spawn(watch(one))));

@@ -13,7 +13,7 @@ use crate::{
     model::{DeviceId, UserId},
     operators::{
         ask, end,
-        wire::{Disconnected, DisconnectAsk},
+        wire::{DisconnectAsk, Disconnected},
     },
 };
 

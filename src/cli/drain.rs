@@ -89,7 +89,8 @@ impl Args {
         if status.state != State::Serving {
             bail!("{node} is stopping already");
         }
-        let takes = |(name, status): &(String, Status)| name != node && status.state == State::Serving && status.store == "ok";
+        let takes =
+            |(name, status): &(String, Status)| name != node && status.state == State::Serving && status.store == "ok";
         if !self.last && !all.answers.iter().any(takes) {
             let what = anyhow!("{node} is the only node that takes connections: its clients would have nowhere to go");
             return Err(Hint::on(what, "start another one first, or drain it all the same with --last"));
@@ -104,7 +105,8 @@ impl Args {
         let (until, mut shown, mut missed) = (Instant::now() + most, None, 0);
         while missed < MISSED {
             if let Ok(ended) = timeout(EVERY, told.next()).await {
-                let payload = ended.ok_or_else(|| anyhow!("the connection to NATS has ended; natter nodes shows how far {node} is"))?;
+                let payload = ended
+                    .ok_or_else(|| anyhow!("the connection to NATS has ended; natter nodes shows how far {node} is"))?;
                 return match serde_json::from_slice::<Answered<Ended>>(&payload)?.said {
                     Said::Ok(ended) => Ok(ended.clean),
                     Said::Error(words) => Err(anyhow!("{node}: {words}")),

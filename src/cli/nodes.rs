@@ -101,7 +101,18 @@ fn line(node: &str, status: &Status) -> anyhow::Result<String> {
 }
 
 const HEADINGS: [&str; 13] = [
-    "node", "state", "version", "up", "sessions", "users", "stored/s", "handed/s", "append ms", "delivery ms", "behind", "nats",
+    "node",
+    "state",
+    "version",
+    "up",
+    "sessions",
+    "users",
+    "stored/s",
+    "handed/s",
+    "append ms",
+    "delivery ms",
+    "behind",
+    "nats",
     "store",
 ];
 

@@ -67,8 +67,13 @@ pub(super) struct Gathered<T> {
 impl<T> Gathered<T> {
     /// Which of the nodes that others know said nothing.
     pub(super) fn silent(&self, peers: impl Fn(&T) -> &[String]) -> Vec<String> {
-        let answered: BTreeSet<&str> =
-            self.answers.iter().map(|(node, _)| node).chain(self.refusals.iter().map(|(node, _)| node)).map(String::as_str).collect();
+        let answered: BTreeSet<&str> = self
+            .answers
+            .iter()
+            .map(|(node, _)| node)
+            .chain(self.refusals.iter().map(|(node, _)| node))
+            .map(String::as_str)
+            .collect();
         let known: BTreeSet<&String> = self.answers.iter().flat_map(|(_, answer)| peers(answer)).collect();
         known.into_iter().filter(|node| !answered.contains(node.as_str())).cloned().collect()
     }
@@ -132,7 +137,10 @@ impl Account {
             (None, Some(password)) => password,
             (None, None) => {
                 let what = anyhow!("no password for the account {} at NATS", self.nats_user);
-                return Err(Hint::on(what, format!("set {PASSWORD}, or give --password-file, --nkey-file or --creds-file")));
+                return Err(Hint::on(
+                    what,
+                    format!("set {PASSWORD}, or give --password-file, --nkey-file or --creds-file"),
+                ));
             }
         };
         Ok(NatsAuth::Password { user: self.nats_user.clone(), password })
@@ -196,7 +204,8 @@ impl Nodes {
         most: usize,
     ) -> anyhow::Result<Gathered<T>> {
         let payload = Bytes::from(serde_json::to_vec(asked)?);
-        let heard = self.operator.ask(subject, payload, self.wait, most).await.map_err(|error| hinted(error, "NATS"))?;
+        let heard =
+            self.operator.ask(subject, payload, self.wait, most).await.map_err(|error| hinted(error, "NATS"))?;
         let mut gathered = Gathered { answers: Vec::new(), refusals: Vec::new() };
         for payload in heard {
             let answered = serde_json::from_slice::<Answered<T>>(&payload).with_context(|| {

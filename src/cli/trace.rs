@@ -122,9 +122,13 @@ impl Args {
         let mut stored = HashMap::new();
         while let Some(payload) = told.next().await {
             let text = String::from_utf8_lossy(&payload);
-            let point: Point = serde_json::from_str(&text).with_context(|| format!("a node of another version told {text}"))?;
+            let point: Point =
+                serde_json::from_str(&text).with_context(|| format!("a node of another version told {text}"))?;
             if point.left_out > 0 {
-                eprintln!("natter: {} left out {} points: more came than are told in a second", point.node, point.left_out);
+                eprintln!(
+                    "natter: {} left out {} points: more came than are told in a second",
+                    point.node, point.left_out
+                );
             }
             if self.json {
                 print(&text)?;
@@ -182,11 +186,11 @@ mod tests {
 
     #[test]
     fn a_point_is_one_line_with_the_time_since_it_was_stored() {
-        let stored = point(r#"{"node":"n1","step":"stored","at":3661001,"conv":"dm:a:b","seq":7,"from":"a","cid":"c"}"#);
+        let stored =
+            point(r#"{"node":"n1","step":"stored","at":3661001,"conv":"dm:a:b","seq":7,"from":"a","cid":"c"}"#);
         assert_eq!(words(&stored, Some(3_661_001)), "01:01:01.001 n1 stored dm:a:b 7 from a cid c");
-        let handed = point(
-            r#"{"node":"n2","step":"handed","at":3661005,"conv":"dm:a:b","seq":7,"user":"b","device":"phone"}"#,
-        );
+        let handed =
+            point(r#"{"node":"n2","step":"handed","at":3661005,"conv":"dm:a:b","seq":7,"user":"b","device":"phone"}"#);
         assert_eq!(words(&handed, Some(3_661_001)), "01:01:01.005 n2 handed dm:a:b 7 to b on phone +4 ms");
         let lost = point(r#"{"node":"n1","step":"published","at":1,"conv":"dm:a:b","seq":7,"from":"a","ok":false}"#);
         assert!(words(&lost, None).ends_with("(not everywhere: NATS took nothing)"));

@@ -20,9 +20,7 @@ use crate::{
     metrics::DeliveryPath,
     model::{ConvId, Seq, now_millis},
     ops::Caller,
-    protocol::{
-        ClientFrame, CloseReason, ErrorCode, Message, Op, Refused, Request, ServerFrame, client::FrameError,
-    },
+    protocol::{ClientFrame, CloseReason, ErrorCode, Message, Op, Refused, Request, ServerFrame, client::FrameError},
     routing::{Look, Mail, Point, Seen, SessionHandle, Step},
     session::{Effect, Session},
 };

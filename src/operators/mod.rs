@@ -214,7 +214,8 @@ impl Operators {
         }
         let lease = Duration::from_millis(lease_ms).min(LEASE);
         let followed = self.parts.router.traces().follow(user, &token, lease);
-        followed.map_err(|_| "as many users are followed here already as may be: end another natter trace".to_owned())?;
+        followed
+            .map_err(|_| "as many users are followed here already as may be: end another natter trace".to_owned())?;
         Ok(wire::Nothing {})
     }
 }

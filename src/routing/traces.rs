@@ -175,7 +175,11 @@ impl Followed {
             (self.second, self.told) = (now, 0);
         }
         let may = self.told < PER_SECOND;
-        if may { self.told += 1 } else { self.left_out += 1 }
+        if may {
+            self.told += 1
+        } else {
+            self.left_out += 1
+        }
         may
     }
 }

@@ -19,7 +19,7 @@ use crate::{
     model::Recipient,
     ops::{Caller, Ops},
     protocol::{Ask, Encoding, ErrorCode, Op, Outcome, Refused, SHORT_TEXT, ask::Refusal, takes::Beside},
-    subject::{QUEUE_GROUP, ServiceSubject, Subject},
+    subject::{QUEUE_GROUP, ServiceSubject},
 };
 
 /// What the door needs.
@@ -40,7 +40,11 @@ impl Services {
     pub fn listen(&self) -> [Subscription; 3] {
         Door::ALL.map(|door| {
             let me = self.clone();
-            self.bus.queue_subscribe(&door.subject(), QUEUE_GROUP, Arc::new(move |message| me.on_message(door, message)))
+            self.bus.queue_subscribe(
+                &door.subject(),
+                QUEUE_GROUP,
+                Arc::new(move |message| me.on_message(door, message)),
+            )
         })
     }
 

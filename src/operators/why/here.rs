@@ -8,7 +8,10 @@ use tokio::{sync::oneshot, time::timeout};
 use super::{Here, SessionFacts};
 use crate::{
     model::ConvId,
-    operators::{Parts, wire::{State, WhyAsk}},
+    operators::{
+        Parts,
+        wire::{State, WhyAsk},
+    },
     routing::{Look, Mail, SessionHandle},
     subject::Subject,
 };

@@ -112,21 +112,34 @@ fn end_of_log(asked: &WhyAsk, stored: &Stored) -> Option<(Verdict, String)> {
         (_, None) if *seq > top => match &stored.blocked {
             Some((other, true)) => (
                 Verdict::Blocked,
-                format!("never appended: {conv} ends at {top}, and of {user} and {other} one blocks the other, so sends are refused"),
+                format!(
+                    "never appended: {conv} ends at {top}, and of {user} and {other} one blocks the other, so sends are refused"
+                ),
             ),
             _ => (
                 Verdict::NeverAppended,
-                format!("never appended: {conv} ends at {top}. Nobody was told that it was sent; the sender tries again with the same cid"),
+                format!(
+                    "never appended: {conv} ends at {top}. Nobody was told that it was sent; the sender tries again with the same cid"
+                ),
             ),
         },
-        (_, None) => (Verdict::Lost, format!("the row of {conv} {seq} is gone, though the log goes on to {top}: the store lost it (natter verify, natter repair)")),
+        (_, None) => (
+            Verdict::Lost,
+            format!(
+                "the row of {conv} {seq} is gone, though the log goes on to {top}: the store lost it (natter verify, natter repair)"
+            ),
+        ),
         (Standing::NotThen { since, until }, Some(_)) => (Verdict::NotMember, not_member(asked, *since, *until)),
-        (Standing::In, Some(_)) if stored.is_service => {
-            (Verdict::Service, format!("{user} is a service: it has no devices, and is told by the answer to its request"))
-        }
-        (Standing::In, Some(_)) if head < *seq => {
-            (Verdict::BelowHead, format!("the head of {user} is at {head}: the append has not come to its end, or the head was lost (natter repair heads)"))
-        }
+        (Standing::In, Some(_)) if stored.is_service => (
+            Verdict::Service,
+            format!("{user} is a service: it has no devices, and is told by the answer to its request"),
+        ),
+        (Standing::In, Some(_)) if head < *seq => (
+            Verdict::BelowHead,
+            format!(
+                "the head of {user} is at {head}: the append has not come to its end, or the head was lost (natter repair heads)"
+            ),
+        ),
         (Standing::In, Some(_)) => return None,
     })
 }
@@ -134,7 +147,9 @@ fn end_of_log(asked: &WhyAsk, stored: &Stored) -> Option<(Verdict, String)> {
 fn not_member(asked: &WhyAsk, since: Option<Seq>, until: Option<Seq>) -> String {
     let WhyAsk { conv, seq, user } = asked;
     match (since, until) {
-        (Some(since), _) => format!("{user} was no member of {conv} when {seq} was written, but is one now, since {since}"),
+        (Some(since), _) => {
+            format!("{user} was no member of {conv} when {seq} was written, but is one now, since {since}")
+        }
         (None, Some(until)) => format!("{user} left {conv} at {until}, before {seq} was written"),
         (None, None) => format!("{user} was never a member of {conv}"),
     }
@@ -147,12 +162,17 @@ fn gone(stored: &Stored, devices: &[Device]) -> Option<(Verdict, String)> {
         return None;
     }
     if let Some(by) = &row.deleted_by {
-        let text = format!("deleted by {by} before all devices had it: they get it, and that it was deleted, in order; histories show no body");
+        let text = format!(
+            "deleted by {by} before all devices had it: they get it, and that it was deleted, in order; histories show no body"
+        );
         return Some((Verdict::Deleted, text));
     }
     let ago = |at: u64| now_millis().saturating_sub(at) / 1_000;
     let expired = row.expires.filter(|_| row.is_expired)?;
-    Some((Verdict::Expired, format!("expired {} s ago, before all devices had it: they get it without its body", ago(expired))))
+    Some((
+        Verdict::Expired,
+        format!("expired {} s ago, before all devices had it: they get it without its body", ago(expired)),
+    ))
 }
 
 fn with_devices(asked: &WhyAsk, stored: &Stored, devices: &[Device], silent: &[String]) -> (Verdict, String) {
@@ -161,7 +181,9 @@ fn with_devices(asked: &WhyAsk, stored: &Stored, devices: &[Device], silent: &[S
     let Some(first) = lack.first() else {
         return match have.first() {
             None => no_device(asked, stored),
-            Some(one) if have.iter().all(|device| device.verdict == Verdict::LeftToHistory) => (Verdict::LeftToHistory, one.text.clone()),
+            Some(one) if have.iter().all(|device| device.verdict == Verdict::LeftToHistory) => {
+                (Verdict::LeftToHistory, one.text.clone())
+            }
             Some(_) => (Verdict::Acknowledged, format!("delivered: {} of {user} acknowledged it", listed(&have))),
         };
     };
@@ -242,7 +264,9 @@ fn reading(session: &SessionFacts) -> String {
     let Some(seen) = &session.seen else { return String::new() };
     match (seen.view.row_missing_for, seen.view.asks_again_in) {
         (Some(millis), _) => format!("its session is behind, and the store has not had the next row for {millis} ms"),
-        (None, Some(millis)) => format!("its session is behind; the store did not answer and is asked again in {millis} ms"),
+        (None, Some(millis)) => {
+            format!("its session is behind; the store did not answer and is asked again in {millis} ms")
+        }
         (None, None) => "its session is behind and reads the log".to_owned(),
     }
 }
@@ -252,14 +276,16 @@ fn without_session(seq: Seq, stored: &Stored, facts: &DeviceFacts) -> Device {
         return has_it(seq, stored, facts, None);
     }
     let ago = now_millis().saturating_sub(facts.seen) / 1_000;
-    let text = format!("offline, seen {ago} s ago, has acknowledged up to {}: it gets it when it connects", facts.cursor);
+    let text =
+        format!("offline, seen {ago} s ago, has acknowledged up to {}: it gets it when it connects", facts.cursor);
     Device::of(facts, None, Verdict::Offline, text)
 }
 
 /// A cursor that nobody's acknowledgement raised is where the device began: at the user's read mark.
 fn has_it(seq: Seq, stored: &Stored, facts: &DeviceFacts, node: Option<&str>) -> Device {
     if stored.delivered < seq && facts.cursor >= seq && stored.read >= seq {
-        let text = format!("it became known when the user had read up to {}, so it is in its history only", facts.cursor);
+        let text =
+            format!("it became known when the user had read up to {}, so it is in its history only", facts.cursor);
         return Device::of(facts, node, Verdict::LeftToHistory, text);
     }
     let text = format!("acknowledged, stored up to {}", facts.cursor);
@@ -272,11 +298,16 @@ fn hops(asked: &WhyAsk, stored: &Stored, nodes: &[(String, Here)], silent: &[Str
     match &stored.row {
         Some(row) => {
             let kind = format!("{:?}", row.kind).to_lowercase();
-            hops.push(format!("appended: {kind} {seq} of {conv} from {} at {}, message number {}", row.from, row.ts, row.count));
+            hops.push(format!(
+                "appended: {kind} {seq} of {conv} from {} at {}, message number {}",
+                row.from, row.ts, row.count
+            ));
             let mut made = Vec::new();
             made.extend(row.is_edited.then(|| "edited".to_owned()));
             made.extend(row.deleted_by.as_ref().map(|by| format!("deleted by {by}")));
-            made.extend(row.expires.map(|at| format!("{} at {at}", if row.is_expired { "expired" } else { "expires" })));
+            made.extend(
+                row.expires.map(|at| format!("{} at {at}", if row.is_expired { "expired" } else { "expires" })),
+            );
             if !made.is_empty() {
                 hops.push(format!("made of it: {}", made.join(", ")));
             }
@@ -302,11 +333,14 @@ fn hops(asked: &WhyAsk, stored: &Stored, nodes: &[(String, Here)], silent: &[Str
         let nats = if on_nats(here, stored) { "" } else { ", cut off from NATS" };
         let state = if here.state == State::Serving { "" } else { ", stopping" };
         for SessionFacts { session, device, seen, .. } in &here.sessions {
-            let stands = seen.as_ref().map_or_else(|| "does not say".to_owned(), |seen| {
-                let view = &seen.view;
-                let position = view.position.map_or_else(|| "unknown".to_owned(), |at| at.to_string());
-                format!("heard {}, handed out {position}, acknowledged {}", view.heard, view.acked)
-            });
+            let stands = seen.as_ref().map_or_else(
+                || "does not say".to_owned(),
+                |seen| {
+                    let view = &seen.view;
+                    let position = view.position.map_or_else(|| "unknown".to_owned(), |at| at.to_string());
+                    format!("heard {}, handed out {position}, acknowledged {}", view.heard, view.acked)
+                },
+            );
             hops.push(format!("session {session} of {device} on {node}{nats}{state}: {stands}"));
         }
     }

@@ -148,7 +148,11 @@ fn devices_that_differ_are_told_apart() {
     assert_eq!(report.verdict, Partly);
     let each: Vec<_> = report.devices.iter().map(|device| (device.verdict, device.node.as_deref())).collect();
     assert_eq!(each, [(Offline, None), (Acknowledged, None), (HandedOut, Some("n2"))]);
-    assert!(report.text.starts_with("phone acknowledged it and desk, tablet did not. desk: offline"), "{}", report.text);
+    assert!(
+        report.text.starts_with("phone acknowledged it and desk, tablet did not. desk: offline"),
+        "{}",
+        report.text
+    );
     assert!(report.text.contains("tablet: handed out"), "{}", report.text);
 }
 

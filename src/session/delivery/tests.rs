@@ -403,7 +403,8 @@ impl World {
         } else {
             let frame = SharedFrame::encoded(vec![0; 100].into());
             let puts_out = self.logs[index].puts_out(seq);
-            let live = Arc::new(LiveMessage { conv: conv(index), seq, puts_out, expires: None, ts: 0, frame, from_bus: true });
+            let live =
+                Arc::new(LiveMessage { conv: conv(index), seq, puts_out, expires: None, ts: 0, frame, from_bus: true });
             self.session.on_live(live, At { rules: &rules, now }, &mut out);
         }
         self.take(out);

@@ -90,9 +90,10 @@ async fn a_conversation_has_one_home_and_a_drain_hands_it_over() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_slots_nothing_is_started() {
     let mesh = TestMesh::start(1).await;
-    // The bus's own two, the claim's two, the services' three, and one of presence for whom other nodes watch.
+    // The bus's own two, the claim's two, the services' three, one of presence for whom other nodes watch, and five for
+    // operators.
     let subscriptions = http::metric(mesh.nodes[0].addr, "natter_subscriptions ").await;
-    assert!((subscriptions - 8.0).abs() < 0.5, "{subscriptions}");
+    assert!((subscriptions - 13.0).abs() < 0.5, "{subscriptions}");
     let alice = mesh.json(0, "alice", "phone").await;
     alice.send("@bob", "c", "hi").await;
     for metric in ["natter_slots_held ", "natter_appends_routed_total ", "natter_takeovers_total "] {
