@@ -6,6 +6,7 @@ use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 use anyhow::{Context as _, anyhow};
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
 
 use super::{
     Global,
@@ -44,8 +45,8 @@ pub(super) struct Account {
     /// Sign in with this credentials file instead
     #[arg(long, value_name = "FILE")]
     creds_file: Option<PathBuf>,
-    /// How long nodes have to answer, in milliseconds
-    #[arg(long, value_name = "MS", default_value_t = 500, value_parser = clap::value_parser!(u64).range(50..=60_000))]
+    /// How long nodes have to answer, in milliseconds; less where all that are known have, and no more come for a fifth of it
+    #[arg(long, value_name = "MS", default_value_t = 1_500, value_parser = clap::value_parser!(u64).range(50..=60_000))]
     wait: u64,
 }
 
@@ -204,8 +205,8 @@ impl Nodes {
         most: usize,
     ) -> anyhow::Result<Gathered<T>> {
         let payload = Bytes::from(serde_json::to_vec(asked)?);
-        let heard =
-            self.operator.ask(subject, payload, self.wait, most).await.map_err(|error| hinted(error, "NATS"))?;
+        let heard = self.operator.ask(subject, payload, self.wait, most, are_all).await;
+        let heard = heard.map_err(|error| hinted(error, "NATS"))?;
         let mut gathered = Gathered { answers: Vec::new(), refusals: Vec::new() };
         for payload in heard {
             let answered = serde_json::from_slice::<Answered<T>>(&payload).with_context(|| {
@@ -227,6 +228,14 @@ impl Nodes {
     }
 }
 
+/// Whether all nodes answered that those who did know of.
+fn are_all(payloads: &[Bytes]) -> bool {
+    let answers: Vec<Value> = payloads.iter().filter_map(|payload| serde_json::from_slice(payload).ok()).collect();
+    let names: BTreeSet<&str> = answers.iter().filter_map(|answer| answer["node"].as_str()).collect();
+    let mut peers = answers.iter().filter_map(|answer| answer["ok"]["peers"].as_array()).flatten();
+    peers.all(|peer| peer.as_str().is_none_or(|name| names.contains(name)))
+}
+
 /// A name that nobody else hears under.
 pub(super) fn token() -> String {
     format!("{:016x}", rand::random::<u64>())
@@ -244,6 +253,15 @@ mod tests {
             refusals: vec![("n4".to_owned(), "busy".to_owned())],
         };
         assert_eq!(gathered.silent(|peers| peers), ["n3"]);
+    }
+
+    #[test]
+    fn all_have_answered_when_nobody_knows_of_more() {
+        let said = |text: &str| Bytes::from(text.to_owned());
+        let one = || said(r#"{"node":"n1","ok":{"peers":["n2"]}}"#);
+        assert!(!are_all(&[one()]));
+        assert!(are_all(&[one(), said(r#"{"node":"n2","error":"busy"}"#)]));
+        assert!(are_all(&[said(r#"{"node":"n1","ok":{"sessions":[]}}"#)]));
     }
 
     #[test]

@@ -154,12 +154,14 @@ impl Operators {
         let me = self.clone();
         // Called on the bus's task, where nobody may wait.
         tokio::spawn(async move {
-            let Some(to) = &message.reply else { return };
             let answer = match me.under_way.try_acquire() {
                 Ok(_place) => me.answer(&message).await,
                 Err(_) => me.say::<()>(Err(format!("{AT_ONCE} requests of operators are under way here: ask again"))),
             };
-            me.parts.cells.first().reply(OPERATOR, to, answer);
+            // Whoever only tells, as at the end of a trace, needs no answer.
+            if let Some(to) = &message.reply {
+                me.parts.cells.first().reply(OPERATOR, to, answer);
+            }
         });
     }
 

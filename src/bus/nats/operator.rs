@@ -72,7 +72,8 @@ impl Operator {
         Ok(Self { client, violation })
     }
 
-    /// Asks, and gathers what is answered within `patience`, or until there are `most` answers. Empty where nobody hears it.
+    /// Asks, and gathers what is answered within `patience`, or until there are `most` answers; or sooner, when none came for a
+    /// fifth of it after the last one and `is_all` of those so far. Empty where nobody hears it.
     ///
     /// # Errors
     /// When the connection is gone, or the account may not ask this.
@@ -82,6 +83,7 @@ impl Operator {
         payload: Bytes,
         patience: Duration,
         most: usize,
+        is_all: impl Fn(&[Bytes]) -> bool,
     ) -> Result<Vec<Bytes>, OperatorError> {
         let inbox = Subject::operator_inbox(rand::random());
         let mut answers = self.client.subscribe(inbox.to_string()).await.map_err(away)?;
@@ -89,7 +91,8 @@ impl Operator {
         asked.await.map_err(away)?;
         let (until, mut all) = (Instant::now() + patience, Vec::new());
         while all.len() < most.min(MOST) {
-            match timeout_at(until, answers.next()).await {
+            let lull = if all.is_empty() || !is_all(&all) { until } else { until.min(Instant::now() + patience / 5) };
+            match timeout_at(lull, answers.next()).await {
                 Ok(Some(message)) if message.status == Some(StatusCode::NO_RESPONDERS) => break,
                 Ok(Some(message)) => all.push(Bytes::copy_from_slice(&message.payload)),
                 Ok(None) | Err(_) => break,

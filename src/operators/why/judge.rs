@@ -240,7 +240,7 @@ fn device(seq: Seq, stored: &Stored, facts: &DeviceFacts, nodes: &[(String, Here
         Some(position) if position >= seq => {
             of(Verdict::HandedOut, format!("handed out and not acknowledged; {unacked} such messages in all"))
         }
-        _ if heard < seq && !on_nats(here, stored) => {
+        _ if heard < seq && !on_nats(here) => {
             of(Verdict::CutOff, "its node has no connection to the NATS that carries this: it comes when that is back, or at the next sweep".to_owned())
         }
         _ if heard < seq => of(
@@ -256,7 +256,7 @@ fn device(seq: Seq, stored: &Stored, facts: &DeviceFacts, nodes: &[(String, Here
     }
 }
 
-fn on_nats(here: &Here, _stored: &Stored) -> bool {
+fn on_nats(here: &Here) -> bool {
     here.on_nats && here.room_on_nats
 }
 
@@ -330,7 +330,7 @@ fn hops(asked: &WhyAsk, stored: &Stored, nodes: &[(String, Here)], silent: &[Str
         false => format!("interest: {}", names.join(", ")),
     });
     for (node, here) in &holding {
-        let nats = if on_nats(here, stored) { "" } else { ", cut off from NATS" };
+        let nats = if on_nats(here) { "" } else { ", cut off from NATS" };
         let state = if here.state == State::Serving { "" } else { ", stopping" };
         for SessionFacts { session, device, seen, .. } in &here.sessions {
             let stands = seen.as_ref().map_or_else(

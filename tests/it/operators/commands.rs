@@ -53,11 +53,12 @@ async fn a_users_sessions_are_ended_everywhere_and_nobody_elses(link: NatsLink) 
     let (phone, desk, tablet) =
         (join(0, "alice", "phone").await, join(1, "alice", "desk").await, join(1, "alice", "tablet").await);
     let bob = join(0, "bob", "phone").await;
-    let text = site.good(&["disconnect", "alice", "--device", "phone"]).await;
+    let text = site.good(&["disconnect", "alice", "--device", "phone", "--wait", "5000"]).await;
     assert_eq!(text, "1 session of alice ended: phone on n1\n");
     assert_eq!(phone.closed().await.0, 4103);
     assert!(desk.closed_now().is_none() && tablet.closed_now().is_none());
-    let ended = objects(site.good(&["disconnect", "alice", "--code", "4000", "--json"]).await.as_bytes());
+    let ended =
+        objects(site.good(&["disconnect", "alice", "--code", "4000", "--json", "--wait", "5000"]).await.as_bytes());
     let mut devices: Vec<_> =
         ended.iter().map(|one| (one["node"].as_str().unwrap(), one["device"].as_str().unwrap())).collect();
     devices.sort_unstable();
@@ -76,7 +77,7 @@ async fn a_users_sessions_are_ended_everywhere_and_nobody_elses(link: NatsLink) 
 async fn a_node_is_drained_and_the_last_one_is_not(link: NatsLink) {
     let mut site = Site::start(link, 2).await;
     let (alice, bob) = (site.mesh.json(0, "alice", "d").await, site.mesh.json(1, "bob", "d").await);
-    let drain = |node: &'static str| ["drain", node, "--wait", "2000"];
+    let drain = |node: &'static str| ["drain", node, "--wait", "5000"];
     let words = site.bad(&drain("n9")).await;
     assert!(words.contains("no node called n9 answers") && words.contains("n1, n2"), "{words}");
     assert_eq!(site.run(&["drain", "*"]).await.status.code(), Some(2), "one node, never all");
@@ -89,7 +90,7 @@ async fn a_node_is_drained_and_the_last_one_is_not(link: NatsLink) {
     let words = site.bad(&drain("n2")).await;
     assert!(words.contains("n2 is the only node that takes connections") && words.contains("--last"), "{words}");
     bob.round_trip().await;
-    site.good(&["drain", "n2", "--last", "--quiet", "--wait", "2000"]).await;
+    site.good(&["drain", "n2", "--last", "--quiet", "--wait", "5000"]).await;
     assert_eq!(bob.closed().await.0, 4000);
     let words = site.bad(&["nodes"]).await;
     assert!(words.contains("no node answered"), "{words}");
@@ -100,10 +101,10 @@ async fn a_node_is_drained_and_the_last_one_is_not(link: NatsLink) {
 async fn a_node_that_is_stopping_is_shown_and_not_drained_twice() {
     let site = Site::tuned(2, |config| config.timing.drain_min_secs = 3_600).await;
     let _alice: Peer = site.mesh.json(0, "alice", "d").await;
-    let mut draining = crate::harness::process::Process::reading(site.command(&["drain", "n1", "--wait", "2000"]));
+    let mut draining = crate::harness::process::Process::reading(site.command(&["drain", "n1", "--wait", "5000"]));
     draining.line_after("n1 drains: 1 sessions").await;
     until("it is shown", async || site.good(&["nodes"]).await.contains("leaving")).await;
-    let words = site.bad(&["drain", "n1", "--wait", "2000"]).await;
+    let words = site.bad(&["drain", "n1", "--wait", "5000"]).await;
     assert!(words.contains("n1 is stopping already"), "{words}");
 }
 
