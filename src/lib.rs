@@ -7,7 +7,7 @@
 //! Imports go down only, and a test holds them to it:
 //!
 //! ```text
-//! cli → node → http → gateway, services → ops → presence → routing → homes, blocks → bus, store, client
+//! cli → node → http, operators → gateway, services → ops → presence → routing → homes, blocks → bus, store, client
 //!     → metrics, auth, descriptors → session, config, overload → protocol, subject → model, proc, backoff, fnv
 //! ```
 //!
@@ -52,6 +52,8 @@ pub mod metrics;
 pub mod nats_server;
 #[cfg(feature = "server")]
 pub mod node;
+#[cfg(feature = "server")]
+pub mod operators;
 #[cfg(feature = "server")]
 pub mod ops;
 #[cfg(feature = "server")]

@@ -20,11 +20,12 @@ use crate::{
         serve::{Patience, serve},
     },
     metrics::Metrics,
+    operators::{self, Operators},
     ops::{self, Ops},
     overload::{self, LineLimits, Overload},
     presence::{self, Presence},
     routing::{Capacity, Clock, Registry, Router, Watch, watch},
-    services::Services,
+    services::{Doors, Services},
     session::{self, Rate, Rules},
     store::Store,
 };
@@ -68,6 +69,9 @@ pub struct Node {
     services: config::Services,
     sweep: (Arc<ops::Ops>, Clock, ops::Pace),
     presence: Presence,
+    operators: (Arc<Operators>, operators::Listening),
+    /// Cancelled when an operator has the node drain.
+    stop: CancellationToken,
 }
 
 /// Changes a running node: what can be taken from a configuration that was read again.
@@ -149,7 +153,23 @@ impl Node {
         });
         let pace = ops::Pace::new(config.timing.recheck_ms, config.timing.reconcile_secs * 1000);
         let sweep = (ops.clone(), clock, pace);
-        let requests = Services { bus: bus.clone(), ops: ops.clone(), metrics: metrics.clone() }.listen();
+        let doors = Arc::<Doors>::default();
+        let requests =
+            Services { bus: bus.clone(), ops: ops.clone(), metrics: metrics.clone(), doors: doors.clone() }.listen();
+        let stop = CancellationToken::new();
+        let operators = Operators::new(operators::Parts {
+            node: config.node.name.to_string(),
+            cells: cells.clone(),
+            gateway: gateway.clone(),
+            store: store.clone(),
+            router: router.clone(),
+            metrics: metrics.clone(),
+            services: rules_of_services.clone(),
+            doors,
+            stop: stop.clone(),
+        });
+        homes.iter().for_each(|homes| operators.know_homes(homes));
+        let listening = operators.listen();
         let api = Api::new(gateway.clone(), ops, rules_of_services.clone(), metrics.clone(), api_settings(config));
         let watch_of = |cell| Watch {
             cell,
@@ -177,7 +197,8 @@ impl Node {
             homes.start();
         }
         let shown = Shown { gateway, store, cells, metrics, api, frame_ancestors, by_name: None };
-        Ok(Self { shown, watches, patience, requests, claim, homes, services: rules_of_services, sweep, presence })
+        let (services, operators) = (rules_of_services, (operators, listening));
+        Ok(Self { shown, watches, patience, requests, claim, homes, services, sweep, presence, operators, stop })
     }
 
     /// Lets everybody who reaches its page sign in with a name and nothing else: for `natter dev`.
@@ -203,7 +224,8 @@ impl Node {
     /// Serves until `shutdown`, is not ready but serves on for `timing.drain_min_secs`, then drains. True when everything
     /// under way ended within the drain time.
     pub async fn run(self, listener: TcpListener, shutdown: CancellationToken) -> bool {
-        let Self { shown, watches, patience, requests, claim, homes, services: _, sweep, presence } = self;
+        let Self { shown, watches, patience, requests, claim, homes, services: _, sweep, presence, operators, stop } =
+            self;
         let (gateway, cells) = (shown.gateway.clone(), shown.cells.clone());
         // They end with this future, also when that is dropped in the middle: they hold the buses.
         let watching = watches.into_iter().map(|one| AbortOnDropHandle::new(tokio::spawn(watch(one))));
@@ -212,7 +234,10 @@ impl Node {
         let looking = AbortOnDropHandle::new(tokio::spawn(presence.clone().run()));
         let claiming = AbortOnDropHandle::new(tokio::spawn(claim_again(claim, cells.first().clone())));
         let stopping = async {
-            shutdown.cancelled().await;
+            tokio::select! {
+                () = shutdown.cancelled() => {}
+                () = stop.cancelled() => {}
+            }
             gateway.announce_end().await;
         };
         serve_until(listener, http::routes(shown), &gateway, patience, stopping).await;
@@ -226,7 +251,8 @@ impl Node {
         if let Some(homes) = &homes {
             homes.leave().await;
         }
-        drop((watching, sweeping, looking, homes));
+        operators.0.on_drained(clean);
+        drop((watching, sweeping, looking, homes, operators));
         cells.close().await;
         clean
     }

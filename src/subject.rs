@@ -11,6 +11,11 @@ use crate::model::{RoomId, UserId};
 /// The queue group in which nodes share the requests of services.
 pub const QUEUE_GROUP: &str = "natter";
 
+/// The account of operators: nodes answer it below its inbox, [`OPERATOR_INBOX`], and nowhere else.
+pub const OPERATOR: &str = "operator";
+/// The inbox prefix that operators' clients set.
+pub const OPERATOR_INBOX: &str = "_INBOX_operator";
+
 /// A subject, or a subscription's pattern of subjects.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Subject(CompactString);
@@ -156,9 +161,35 @@ impl Subject {
         (own.as_str() == text).then_some(own)
     }
 
-    /// What an operator's command for all nodes is published to.
-    pub fn nodes() -> Self {
-        Self("natter.nodes".into())
+    /// What an operator asks of one node: `status`, `drain` …; `*`: everything.
+    pub fn command(node: &str, what: &str) -> Self {
+        Self(format_compact!("natter.node.{node}.cmd.{what}"))
+    }
+
+    /// What an operator asks of all nodes.
+    pub fn nodes(what: &str) -> Self {
+        Self(format_compact!("natter.nodes.{what}"))
+    }
+
+    /// The last word of a command's subject: what is asked.
+    pub fn command_of(subject: &str) -> Option<&str> {
+        let own = subject.strip_prefix("natter.node.").and_then(|own| own.split_once(".cmd.")).map(|(_, what)| what);
+        own.or_else(|| subject.strip_prefix("natter.nodes."))
+    }
+
+    /// Where a node tells the operator who chose this token what happens, by and by; `*` as the node: where all do.
+    pub fn told(node: &str, token: &str) -> Self {
+        Self(format_compact!("natter.node.{node}.told.{token}"))
+    }
+
+    /// The NATS services convention (ADR-32): what `nats micro` asks of every service, of every natter, and of this node.
+    pub fn micro(node: &str) -> [Self; 3] {
+        ["$SRV.*".into(), "$SRV.*.natter".into(), format_compact!("$SRV.*.natter.{node}")].map(Self)
+    }
+
+    /// Which verb of that convention was asked: `PING`, `INFO`, `STATS`.
+    pub fn micro_verb(subject: &str) -> Option<&str> {
+        subject.strip_prefix("$SRV.")?.split('.').next()
     }
 
     /// Where `service` wants the answer to its request: text from outside. Only below its own inbox,
@@ -175,6 +206,11 @@ impl Subject {
     pub fn inbox(prefix: &str, tail: &str) -> Option<Self> {
         let whole = !prefix.is_empty() && !prefix.contains(|c: char| c.is_whitespace() || c == '*' || c == '>');
         whole.then(|| Self(format_compact!("{prefix}.{tail}")))
+    }
+
+    /// Below an operator's inbox: where the answers of several nodes to one question come.
+    pub fn operator_inbox(number: u64) -> Self {
+        Self(format_compact!("{OPERATOR_INBOX}.{number:016x}"))
     }
 
     /// Whether a text is a subject of natter: what every node must be permitted.
@@ -264,6 +300,17 @@ mod tests {
         }
         assert_eq!(Subject::here_of(Subject::node("n1", "here").as_str()), UserId::new("n1").ok());
         assert_eq!(Subject::here_of(Subject::node("a.b", "here").as_str()), None);
+    }
+
+    #[test]
+    fn what_operators_ask_is_read_from_the_subject() {
+        assert_eq!(Subject::command_of(Subject::command("n1", "drain").as_str()), Some("drain"));
+        assert_eq!(Subject::command_of(Subject::nodes("status").as_str()), Some("status"));
+        assert_eq!(Subject::command_of("natter.node.n1.here"), None);
+        let verbs = ["$SRV.PING", "$SRV.INFO.natter", "$SRV.STATS.natter.n1"].map(Subject::micro_verb);
+        assert_eq!(verbs, ["PING", "INFO", "STATS"].map(Some));
+        let inbox = Subject::operator_inbox(17);
+        assert_eq!(Subject::reply(OPERATOR, inbox.as_str()), Some(inbox));
     }
 
     #[test]

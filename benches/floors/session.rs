@@ -21,7 +21,7 @@ fn conv(n: usize) -> ConvId {
 
 fn live(conv: &ConvId, seq: Seq) -> Arc<LiveMessage> {
     let frame = SharedFrame::encoded(Bytes::from_static(&[0; 300]));
-    Arc::new(LiveMessage { conv: conv.clone(), seq, puts_out: None, expires: None, frame, from_bus: true })
+    Arc::new(LiveMessage { conv: conv.clone(), seq, puts_out: None, expires: None, ts: 0, frame, from_bus: true })
 }
 
 /// A session that is level in so many conversations.

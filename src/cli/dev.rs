@@ -7,6 +7,7 @@ mod ready;
 use std::{
     collections::BTreeMap,
     env::VarError,
+    io::Write as _,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -119,7 +120,7 @@ pub(super) async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode>
         Some(store) => start_nodes(&config, &args, store.clone(), &shutdown).await?,
         None => start_processes(&config, &args, global).await?,
     };
-    let note = leave_note(&config, &infos);
+    let note = leave_note(&config, &infos, &nats);
     let minter = Minter::from_config(&config.auth)?;
     let service = Service::billing(&nats, &minter, &infos[0].http)?;
     let ready = Ready {
@@ -209,18 +210,29 @@ fn compose(loaded: &mut Loaded, nats: &NatsServer) -> anyhow::Result<BTreeMap<&'
 }
 
 /// Lets the commands beside this one find it. Without a note they have to be told where it is.
-fn leave_note(config: &Config, nodes: &[NodeInfo]) -> Option<running::Note> {
+fn leave_note(config: &Config, nodes: &[NodeInfo], nats: &NatsServer) -> Option<running::Note> {
     let absolute = |path: &Path| std::fs::canonicalize(path);
     let data = &config.store.embedded.data_dir;
     let secret = config.auth.hs256_secret_file.clone().unwrap_or_else(|| dev_secret_path(data));
     let leaving = absolute(data).and_then(|data| {
         let urls = nodes.iter().map(|node| node.ws.clone()).collect();
-        running::leave_note(&RunningDev { pid: std::process::id(), urls, data, secret: absolute(&secret).ok() })
+        let (pid, secret) = (std::process::id(), absolute(&secret).ok());
+        let operator = Some(keep_operator(&data, nats)?);
+        running::leave_note(&RunningDev { pid, urls, data, secret, nats: Some(nats.client_url()), operator })
     });
     leaving.unwrap_or_else(|error| {
         tracing::warn!(%error, "cannot write to the cache folder: the commands need --url and --data to find this mesh");
         None
     })
+}
+
+/// Writes the password of operators, which is another one in each run, into a file that only its owner may read.
+fn keep_operator(data: &Path, nats: &NatsServer) -> std::io::Result<PathBuf> {
+    let mut file = tempfile::NamedTempFile::new_in(data)?;
+    file.write_all(nats.passwords().operator.as_bytes())?;
+    let path = data.join("operator.password");
+    file.persist(&path)?;
+    Ok(path)
 }
 
 async fn start_nodes(

@@ -27,12 +27,16 @@ mod bench;
 mod config;
 mod conversations;
 mod dev;
+mod disconnect;
 mod doctor;
+mod drain;
 mod health;
 mod history;
 mod identity;
 pub mod logging;
 mod migrate;
+mod nodes;
+mod operator;
 mod presence;
 mod reload;
 mod repair;
@@ -47,7 +51,9 @@ mod stores;
 mod table;
 mod tail;
 mod token;
+mod trace;
 mod verify;
+mod why;
 
 /// A chat mesh in which NATS interest is the registry and publishing is the forward.
 #[derive(Debug, Parser)]
@@ -127,6 +133,16 @@ enum Command {
     Doctor(doctor::Args),
     /// Ask a node whether it is ready
     Health(health::Args),
+    /// Show how all nodes of the mesh are
+    Nodes(nodes::Args),
+    /// Say why a message has or has not reached a user, hop by hop
+    Why(why::Args),
+    /// Follow one user's messages live across the mesh
+    Trace(trace::Args),
+    /// End a user's sessions on all nodes
+    Disconnect(disconnect::Args),
+    /// Stop a node as SIGTERM does, and follow it to the end
+    Drain(drain::Args),
     /// Make a token for a user, signed with a shared secret
     Token(token::Args),
     /// Send a message, or one for each line of standard input
@@ -165,6 +181,11 @@ impl Command {
             Self::Repair(args) => repair::run(args, global).await,
             Self::Doctor(args) => doctor::run(args, global).await,
             Self::Health(args) => health::run(args, global).await,
+            Self::Nodes(args) => nodes::run(args, global).await,
+            Self::Why(args) => why::run(args, global).await,
+            Self::Trace(args) => trace::run(args, global).await,
+            Self::Disconnect(args) => disconnect::run(args, global).await,
+            Self::Drain(args) => drain::run(args, global).await,
             Self::Token(args) => token::run(args, global).await,
             Self::Send(args) => send::run(args, global).await,
             Self::Edit(args) => about::edit(args, global).await,

@@ -26,6 +26,12 @@ pub(super) struct RunningDev {
     pub(super) data: PathBuf,
     /// The file with the secret that its nodes accept, absolute; none if the secret is not in a file.
     pub(super) secret: Option<PathBuf>,
+    /// Its NATS server.
+    #[serde(default)]
+    pub(super) nats: Option<String>,
+    /// The file with the password of operators there, absolute.
+    #[serde(default)]
+    pub(super) operator: Option<PathBuf>,
 }
 
 /// A note that is there until it is dropped.
@@ -123,7 +129,7 @@ mod tests {
 
     fn dev(pid: u32, port: u16, data: &Path) -> RunningDev {
         let urls = vec![format!("ws://127.0.0.1:{port}/v1/ws")];
-        RunningDev { pid, urls, data: data.to_owned(), secret: None }
+        RunningDev { pid, urls, data: data.to_owned(), secret: None, nats: None, operator: None }
     }
 
     #[test]

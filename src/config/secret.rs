@@ -64,6 +64,14 @@ impl ServerUrl {
         &self.0
     }
 
+    /// The same server for another account: without the credentials that are in the URL.
+    #[must_use]
+    pub fn anonymous(&self) -> Self {
+        let Some((before, host)) = self.0.rsplit_once('@') else { return self.clone() };
+        let scheme = before.find("://").map_or("", |at| &before[..at + 3]);
+        Self(format!("{scheme}{host}"))
+    }
+
     /// The URL without its credentials.
     pub fn masked(&self) -> String {
         mask_url(&self.0)

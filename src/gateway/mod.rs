@@ -171,6 +171,11 @@ impl Gateway {
         sleep(notice).await;
     }
 
+    /// For how long the end is announced before the drain, and how long that may take.
+    pub fn drain_times(&self) -> (Duration, Duration) {
+        (self.settings.notice, self.settings.drain)
+    }
+
     /// Whether the node's end has been announced.
     pub fn is_leaving(&self) -> bool {
         self.leaving.load(Ordering::Acquire)

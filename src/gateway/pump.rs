@@ -20,8 +20,8 @@ use crate::{
     metrics::DeliveryPath,
     model::{ConvId, Seq, now_millis},
     ops::Caller,
-    protocol::{CloseReason, ErrorCode, Message, Op, Refused, ServerFrame, client::FrameError},
-    routing::{Mail, SessionHandle},
+    protocol::{ClientFrame, CloseReason, ErrorCode, Message, Op, Refused, Request, ServerFrame, client::FrameError},
+    routing::{Look, Mail, Point, Seen, SessionHandle, Step},
     session::{Effect, Session},
 };
 
@@ -229,6 +229,11 @@ impl Pump {
                 self.waits_for_key = false;
                 self.check_token(reference, &token)?;
             }
+            Mail::Look(look) => {
+                let Look { conv, tell } = *look;
+                // Whoever asked may have given up.
+                let _ = tell.send(Seen { view: self.session.view(&conv, now), waiting_bytes: self.socket.waiting() });
+            }
             Mail::Compare { cause, delay } => self.session.on_compare(cause, delay, now),
             Mail::Close(reason, farewell) => {
                 if let Some(frame) = farewell {
@@ -254,6 +259,9 @@ impl Pump {
             Heard::Request(decoded) => {
                 self.handle.mark_active(now);
                 self.count_frame(decoded.as_ref().ok().map(|request| request.frame.op()));
+                if let Ok(Request { frame: ClientFrame::Ack { conv, seq }, .. }) = &decoded {
+                    self.tell_trace(Step::Acknowledged, conv, *seq);
+                }
                 decoded
             }
         };
@@ -275,6 +283,16 @@ impl Pump {
     fn trace(&self, conv: &ConvId, seq: Seq) {
         let device = &self.handle.identity.device;
         tracing::debug!(%conv, seq, user = %device.user, device = %device.device, "handed out");
+        self.tell_trace(Step::Handed, conv, seq);
+    }
+
+    /// For an operator who follows the user, or the other one of the conversation.
+    fn tell_trace(&self, step: Step, conv: &ConvId, seq: Seq) {
+        let traces = self.gateway.ops.router().traces();
+        if traces.is_on() {
+            let device = &self.handle.identity.device;
+            traces.tell(&device.user, &Point { device: Some(&device.device), ..Point::of(step, conv, seq) });
+        }
     }
 
     fn write(&mut self, frame: &ServerFrame) {
@@ -305,6 +323,7 @@ impl Pump {
                 Effect::HandLive(live) => {
                     let path = if live.from_bus { DeliveryPath::Bus } else { DeliveryPath::Local };
                     self.gateway.metrics.delivered.of(path).inc();
+                    self.gateway.metrics.observe_delivery(live.ts, now_millis());
                     self.trace(&live.conv, live.seq);
                     self.hand(&live.conv, live.seq, live.bytes(self.handle.encoding, now_millis))?;
                 }

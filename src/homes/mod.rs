@@ -127,6 +127,17 @@ impl Homes {
         Arc::new(HomeLogs(Arc::clone(&self.shared)))
     }
 
+    /// The names of the other nodes that were heard in the last half minute and did not leave, whenever it is called.
+    pub fn peers(&self) -> impl Fn() -> Vec<String> + Send + Sync + use<> {
+        // Weak: whoever asks may outlive the homes.
+        let shared = Arc::downgrade(&self.shared);
+        move || {
+            let Some(shared) = shared.upgrade() else { return Vec::new() };
+            let recent = shared.roster.lock().recent(Instant::now());
+            recent.into_iter().map(|who| who.node.to_string()).collect()
+        }
+    }
+
     /// Hands every slot over to the nodes that stay, and takes no more. Some seconds at most.
     pub async fn leave(&self) {
         self.shared.hand_all_over().await;

@@ -19,13 +19,16 @@ use prometheus_client::{
 mod driver;
 mod labels;
 mod process;
+pub mod timings;
 
 use driver::DriverCollector;
 pub use driver::{DriverCounts, StoreDriver};
 pub use labels::{By, CounterBy, DeliveryPath, GaugeBy, Label, ServiceOutcome, StoreOp};
 use process::ProcessCollector;
+use timings::Timings;
 
 use crate::{
+    model::Millis,
     overload::{Class, Tally},
     protocol::{ErrorCode, Op},
     session::Cause,
@@ -84,6 +87,10 @@ pub struct Metrics {
     pub append_retries: Counter,
     /// From a message's arrival at the appender to its answer.
     pub append_seconds: Histogram,
+    /// The same, for what operators are shown of the last seconds.
+    pub append_times: Timings,
+    /// From the moment that a node took a message until it was handed to a socket, of those that came live.
+    pub delivery_times: Timings,
     /// Calls of the store that failed.
     pub store_errors: CounterBy<StoreOp>,
 
@@ -218,6 +225,8 @@ impl Metrics {
             appended: m.plain("appended", "Messages that got a new place in a log"),
             append_retries: m.plain("append_retries", "Sends whose cid was already stored"),
             append_seconds: m.made("append_seconds", "From a message's arrival at the appender to its answer", Histogram::new(APPEND_BUCKETS)),
+            append_times: Timings::default(),
+            delivery_times: Timings::default(),
             store_errors: m.plain("store_errors", "This node's calls of the store that failed, by operation"),
             slots_held: m.plain("slots_held", "Slots whose home this node is now"),
             takeovers: m.plain("takeovers", "Slots that this node took because somebody waited for their home or it was gone"),
@@ -286,6 +295,14 @@ impl Metrics {
     /// Records how long an append took.
     pub fn observe_append(&self, took: Duration) {
         self.append_seconds.observe(took.as_secs_f64());
+        self.append_times.record(took);
+    }
+
+    /// Records a message that came live and was handed to a socket. `taken` and `now` are of the clocks of two nodes.
+    pub fn observe_delivery(&self, taken: Millis, now: Millis) {
+        if taken > 0 {
+            self.delivery_times.record(Duration::from_millis(now.saturating_sub(taken)));
+        }
     }
 
     /// From now on `natter_store_requests_total` and its like show what `driver` has counted; until then they are 0.

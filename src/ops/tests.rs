@@ -304,6 +304,7 @@ impl World {
                         seq,
                         puts_out: None,
                         expires: None,
+                        ts: 0,
                         frame,
                         from_bus: false,
                     });

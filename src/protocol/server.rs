@@ -384,6 +384,8 @@ pub enum OnBus {
         puts_out: Option<UserId>,
         /// From then on nobody is shown its body.
         expires: Option<Millis>,
+        /// When a node took it; 0 where it does not say.
+        ts: Millis,
     },
     /// What the user is in a room was changed by the event there; the payload itself goes to the clients.
     Member {
@@ -446,6 +448,8 @@ impl OnBus {
             #[serde(default)]
             kind: Kind,
             expires: Option<Millis>,
+            #[serde(default)]
+            ts: Millis,
             reply: Option<CompactString>,
             which: Option<EndSession>,
         }
@@ -463,10 +467,10 @@ impl OnBus {
                 let Message { from, body, .. } = encoding.decode(payload)?;
                 let change = body.as_ref().and_then(|body| Change::of_row(peek.kind, body));
                 let puts_out = change.and_then(|change| change.puts_out(&from));
-                Ok(Self::Message { conv, seq, puts_out, expires: None })
+                Ok(Self::Message { conv, seq, puts_out, expires: None, ts: peek.ts })
             }
             ("message", Some(conv), Some(seq)) => {
-                Ok(Self::Message { conv, seq, puts_out: None, expires: peek.expires })
+                Ok(Self::Message { conv, seq, puts_out: None, expires: peek.expires, ts: peek.ts })
             }
             ("member", Some(conv), Some(seq)) => Ok(Self::Member { conv, seq }),
             ("head", Some(conv), Some(seq)) => Ok(Self::Head { conv, seq }),

@@ -52,6 +52,8 @@ pub struct LiveMessage {
     pub puts_out: Option<UserId>,
     /// From then on nobody is shown its body.
     pub expires: Option<Millis>,
+    /// When a node took it, by that node's clock: for the metric. 0 where that is not known.
+    pub ts: Millis,
     /// The `message` frame.
     pub frame: SharedFrame,
     /// Whether it came over the bus, for the metric.
@@ -88,7 +90,7 @@ mod tests {
         let (conv, from) = (ConvId::new("dm:alice:bob").unwrap(), UserId::new("alice").unwrap());
         let message = Message { expires: Some(100), ..Message::new(conv.clone(), 1, from, 9, Body::text("secret")) };
         let frame = SharedFrame::of(&ServerFrame::Message(message.clone()));
-        let live = LiveMessage { conv, seq: 1, puts_out: None, expires: Some(100), frame, from_bus: false };
+        let live = LiveMessage { conv, seq: 1, puts_out: None, expires: Some(100), ts: 9, frame, from_bus: false };
         for encoding in [Encoding::Json, Encoding::MsgPack] {
             let shown = |now| ServerFrame::decode(encoding, &live.bytes(encoding, || now).unwrap());
             assert_eq!(shown(99), Ok(ServerFrame::Message(message.clone())));

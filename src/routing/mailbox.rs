@@ -14,11 +14,13 @@ use std::{
 
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
 
 use crate::{
     model::{ConvId, Seq},
     protocol::{CloseReason, LiveMessage, Op, Outcome, ServerFrame, SharedFrame, server::Announcement},
-    session::{Cause, Tick, UpkeepDone},
+    session::{Cause, Tick, UpkeepDone, View},
 };
 
 /// Something for a session.
@@ -61,6 +63,27 @@ pub enum Mail {
     },
     /// The connection is to be closed; with what to say before.
     Close(CloseReason, Option<Box<ServerFrame>>),
+    /// An operator asks how the session stands to a conversation.
+    Look(Box<Look>),
+}
+
+/// A question to a session, answered by its connection's task.
+#[derive(Debug)]
+pub struct Look {
+    /// About which conversation.
+    pub conv: ConvId,
+    /// Where to say it.
+    pub tell: oneshot::Sender<Seen>,
+}
+
+/// What a connection's task says of its session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seen {
+    /// How the session stands to the conversation.
+    #[serde(flatten)]
+    pub view: View,
+    /// Bytes that were written for the peer and not yet taken by its system.
+    pub waiting_bytes: usize,
 }
 
 /// The queue of one session.
@@ -167,6 +190,7 @@ mod tests {
             seq,
             puts_out: None,
             expires: None,
+            ts: 0,
             frame,
             from_bus: false,
         }))

@@ -12,12 +12,14 @@ mod recent;
 mod registry;
 mod rooms;
 mod router;
+mod traces;
 mod untold;
 mod watch;
 
 pub use clock::Clock;
-pub use mailbox::{Mail, Mailbox};
+pub use mailbox::{Look, Mail, Mailbox, Seen};
 pub use registry::{Capacity, Comings, Full, PARTS, Registry, SessionHandle};
 pub use rooms::{Listening, Rooms};
 pub use router::{OnBlocked, Router};
+pub use traces::{Point, Step, Traces};
 pub use watch::{Watch, watch};

@@ -15,6 +15,7 @@ use super::{
     recent::Recent,
     registry::{Listeners, Registry, SessionHandle},
     rooms::{Listening, Rooms},
+    traces::{Point, Step, Traces},
     untold::{Last, Untold},
 };
 use crate::{
@@ -23,7 +24,7 @@ use crate::{
         cells::{Cell, CellSet, Cells, PerCell},
     },
     metrics::Metrics,
-    model::{ConvId, Kind, NewMessage, RoomId, Seq, UserId, room::Change},
+    model::{ConvId, Kind, NewMessage, RoomId, Seq, UserId, now_millis, room::Change},
     protocol::{
         Encoding, LiveMessage, Message, ServerFrame, SharedFrame,
         people::{encode_blocked, encode_room_signal},
@@ -43,6 +44,7 @@ pub(super) struct Inner {
     pub(super) node: String,
     metrics: Arc<Metrics>,
     told: PerCell<Told>,
+    traces: Traces,
     on_blocked: OnceLock<OnBlocked>,
 }
 
@@ -82,8 +84,9 @@ struct OfflineEvent<'a> {
 impl Router {
     /// A router; takes over what the buses tell of publishes that had no responders.
     pub fn new(node: &str, cells: Cells, registry: Arc<Registry>, metrics: Arc<Metrics>) -> Self {
-        let (node, told) = (node.to_owned(), cells.map(|_| Told::default()));
-        let inner = Arc::new(Inner { cells, registry, node, metrics, told, on_blocked: OnceLock::new() });
+        let (traces, told) = (Traces::new(node, cells.first().clone()), cells.map(|_| Told::default()));
+        let (node, on_blocked) = (node.to_owned(), OnceLock::new());
+        let inner = Arc::new(Inner { cells, registry, node, metrics, told, traces, on_blocked });
         for cell in inner.cells.all() {
             // Weak: the bus is owned by what it calls here, and a cycle would keep a whole node alive forever.
             let told: Weak<Inner> = Arc::downgrade(&inner);
@@ -94,6 +97,11 @@ impl Router {
             }));
         }
         Self(inner)
+    }
+
+    /// Who is followed here.
+    pub fn traces(&self) -> &Traces {
+        &self.0.traces
     }
 
     /// A batch of a conversation was stored and answered: publish it, retries too (R3).
@@ -264,6 +272,10 @@ impl Router {
 
 impl Inner {
     fn publish(&self, conv: &ConvId, message: &NewMessage, appended: &Appended) {
+        let trace = self.traces.is_on().then(|| (&message.sender, Point::of(Step::Stored, conv, appended.seq)));
+        if let Some((sender, point)) = &trace {
+            self.traces.tell(sender, &Point { from: Some(sender), cid: Some(&message.cid), ..point.clone() });
+        }
         let shown = shown(conv, message, appended);
         let expires = shown.expires;
         let change = Change::of_row(message.kind, &message.body);
@@ -272,8 +284,15 @@ impl Inner {
         let member = target.map(|target| (target, ServerFrame::Member(shown.clone())));
         let frame = SharedFrame::of(&ServerFrame::Message(shown));
         let payload = frame.msgpack().clone();
-        let live =
-            Arc::new(LiveMessage { conv: conv.clone(), seq: appended.seq, puts_out, expires, frame, from_bus: false });
+        let live = Arc::new(LiveMessage {
+            conv: conv.clone(),
+            seq: appended.seq,
+            puts_out,
+            expires,
+            ts: message.ts,
+            frame,
+            from_bus: false,
+        });
         let mut untold = CellSet::default();
         let from = Sender::of(message);
         audience::each_of_message(conv, &from, |subject, recipient| {
@@ -294,6 +313,11 @@ impl Inner {
                 untold.insert(cell);
             }
         });
+        if let Some((sender, point)) = trace {
+            let ok = Some(untold == CellSet::default());
+            let step = Step::Published;
+            self.traces.tell(sender, &Point { step, at: now_millis(), from: Some(sender), ok, ..point });
+        }
         for cell in untold.iter() {
             self.note_untold(cell, conv, Last { seq: appended.seq, from: from.clone() });
         }
@@ -334,6 +358,10 @@ impl Inner {
     }
 
     fn offline(&self, user: &UserId, from: &UserId, conv: &ConvId, seq: Seq) {
+        if self.traces.is_on() {
+            let point = Point { from: Some(from), user: Some(user), ..Point::of(Step::Offline, conv, seq) };
+            self.traces.tell(user, &point);
+        }
         self.metrics.offline_events.inc();
         let payload = Encoding::Json.encode(&OfflineEvent { user, from, conv, seq });
         self.publish_to(&Subject::event("offline"), payload);
@@ -394,10 +422,10 @@ fn answer(router: &Weak<Inner>, subject: &str, asked: &Asked, sessions: &[Arc<Se
 fn on_inbound(router: &Weak<Inner>, listeners: &Listeners, message: BusMessage) {
     let payload = message.payload;
     match OnBus::decode(&payload) {
-        Ok(OnBus::Message { conv, seq, puts_out, expires }) => {
+        Ok(OnBus::Message { conv, seq, puts_out, expires, ts }) => {
             let frame = SharedFrame::encoded(payload);
             listeners.note(seq);
-            let live = Arc::new(LiveMessage { conv, seq, puts_out, expires, frame, from_bus: true });
+            let live = Arc::new(LiveMessage { conv, seq, puts_out, expires, ts, frame, from_bus: true });
             listeners.each(|_| Some(Mail::Live(live.clone())));
         }
         Ok(OnBus::Head { conv, seq }) => {

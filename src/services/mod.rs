@@ -3,19 +3,23 @@
 //! Built by the node; nodes share the requests as one queue group. Who the service is stands in the subject, and
 //! NATS permissions vouch for it (R13). The HTTP API reads and answers its requests with the same code.
 
+mod doors;
 pub mod reply;
 mod request;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
-pub use self::request::Request;
+pub use self::{
+    doors::{Door, Doors},
+    request::Request,
+};
 use crate::{
     bus::{Bus, BusMessage, Subscription},
     metrics::Metrics,
     model::Recipient,
     ops::{Caller, Ops},
     protocol::{Ask, Encoding, ErrorCode, Op, Outcome, Refused, SHORT_TEXT, ask::Refusal, takes::Beside},
-    subject::{QUEUE_GROUP, ServiceSubject, Subject},
+    subject::{QUEUE_GROUP, ServiceSubject},
 };
 
 /// What the door needs.
@@ -27,22 +31,31 @@ pub struct Services {
     pub ops: Arc<Ops>,
     /// Counts.
     pub metrics: Arc<Metrics>,
+    /// Counts by the kind of request.
+    pub doors: Arc<Doors>,
 }
 
 impl Services {
     /// Subscribes to what services send; ends when the subscriptions are dropped.
     pub fn listen(&self) -> [Subscription; 3] {
-        [Subject::all_sends(), Subject::all_signals(), Subject::all_dos()].map(|subject| {
-            let door = self.clone();
-            self.bus.queue_subscribe(&subject, QUEUE_GROUP, Arc::new(move |message| door.on_message(message)))
+        Door::ALL.map(|door| {
+            let me = self.clone();
+            self.bus.queue_subscribe(
+                &door.subject(),
+                QUEUE_GROUP,
+                Arc::new(move |message| me.on_message(door, message)),
+            )
         })
     }
 
-    fn on_message(&self, message: BusMessage) {
-        let encoding = Encoding::sniff(&message.payload);
-        let door = self.clone();
+    fn on_message(&self, door: Door, message: BusMessage) {
+        let (encoding, began) = (Encoding::sniff(&message.payload), Instant::now());
+        let me = self.clone();
         let read = read(&self.ops, encoding, &message);
-        let done = move |outcome: Outcome| door.answer(encoding, &message, outcome);
+        let done = move |outcome: Outcome| {
+            me.doors.count(door, outcome.is_err(), began.elapsed());
+            me.answer(encoding, &message, outcome);
+        };
         match read {
             Ok((caller, ask)) => self.ops.perform(&caller, ask, done),
             Err(refused) => done(Err(refused)),

@@ -9,7 +9,7 @@ use std::{
 };
 
 use self::{compare::Compare, conv::Conv, rested::Rested, rooms::Due, stamps::Seen};
-use super::{Cause, Effect, Rules, Tick};
+use super::{Cause, Effect, Rules, Tick, View};
 use crate::{
     model::{ConvId, Seq, UserId},
     protocol::LiveMessage,
@@ -152,6 +152,31 @@ impl Delivery {
     pub fn handed(&self, conv: &ConvId) -> Seq {
         let position = self.convs.get(conv).map_or_else(|| self.rested.get(conv), |entry| entry.position);
         position.unwrap_or(0)
+    }
+
+    /// How it stands to a conversation; what only the session knows is left out.
+    pub fn view(&self, conv: &ConvId, now: Tick) -> View {
+        let of_all = View {
+            unacked: self.unacked,
+            is_full: self.credit == 0,
+            comparing: self.is_comparing() || self.backing_off,
+            ..View::default()
+        };
+        let Some(entry) = self.convs.get(conv) else {
+            let position = self.rested.get(conv);
+            let acked = position.unwrap_or(0);
+            return View { position, acked, heard: acked, ..of_all };
+        };
+        View {
+            position: entry.position,
+            acked: entry.acked,
+            heard: entry.want.max(entry.heard).max(entry.position.unwrap_or(0)),
+            closed: entry.closed,
+            reading: entry.filling.is_some() || entry.queued,
+            asks_again_in: entry.not_before.checked_sub(now).filter(|left| *left > 0 && entry.queued),
+            row_missing_for: entry.missing_since.map(|since| now.saturating_sub(since)),
+            ..of_all
+        }
     }
 
     /// Whether a comparison of heads is under way.

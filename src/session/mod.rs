@@ -16,6 +16,7 @@ mod retry;
 mod rules;
 #[expect(clippy::module_inception, reason = "the session is what this module is about")]
 mod session;
+mod view;
 
 pub use delivery::Delivery;
 pub use effect::{AckCheck, Cause, Effect, GapsPage, RoomPlace, RoomsPage, Stamped, Upkeep, UpkeepDone, Urgency};
@@ -23,6 +24,7 @@ pub use greeting::{Greeting, Rejection};
 pub use rate::Rate;
 pub use rules::{BEHIND, GAPS, KNOWN, PAGE_ROWS, REST_AFTER, ROOM_ACK_COALESCE, Rules, WARM};
 pub use session::Session;
+pub use view::View;
 
 use crate::model::{Device, Millis, SessionRank};
 

@@ -9,7 +9,7 @@ use compact_str::ToCompactString;
 
 use super::{
     AckCheck, Cause, Delivery, Effect, Expiry, GapsPage, Identity, Moved, RoomsPage, Rules, Stamped, Tick, Upkeep,
-    UpkeepDone, delivery::At, gate::Gate, greeting::Arrival, retry::Retry,
+    UpkeepDone, View, delivery::At, gate::Gate, greeting::Arrival, retry::Retry,
 };
 use crate::{
     model::{ConvId, Recipient, Seq, SessionRank, Since},
@@ -90,6 +90,12 @@ impl Session {
     /// Its deliveries, for metrics and for the cursors to write at the end.
     pub fn delivery(&self) -> &Delivery {
         &self.delivery
+    }
+
+    /// How it stands to a conversation, for operators.
+    pub fn view(&self, conv: &ConvId, now: Tick) -> View {
+        let blocked_for = self.blocked_since.map(|since| now.saturating_sub(since));
+        View { window: self.rules.window, blocked_for, ..self.delivery.view(conv, now) }
     }
 
     /// Whether another frame may be read from the socket: not while too much is under way, nor while the peer

@@ -617,8 +617,15 @@ impl World {
             self.session.on_notice(&conv(index), seq, self.now, &mut out);
         } else {
             let frame = SharedFrame::encoded(vec![0; 100].into());
-            let live =
-                Arc::new(LiveMessage { conv: conv(index), seq, puts_out: None, expires: None, frame, from_bus: true });
+            let live = Arc::new(LiveMessage {
+                conv: conv(index),
+                seq,
+                puts_out: None,
+                expires: None,
+                ts: 0,
+                frame,
+                from_bus: true,
+            });
             self.session.on_live(live, self.now, &mut out);
         }
         self.take(out);

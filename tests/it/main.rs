@@ -16,5 +16,6 @@ mod harness;
 mod homes;
 mod mesh;
 mod metrics;
+mod operators;
 mod rules;
 mod store;

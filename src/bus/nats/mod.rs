@@ -2,11 +2,12 @@
 //!
 //! `connect` sets up the client library, `link` knows whether the connection is up, `publish` is the way out,
 //! `subscribe` the way in, `fence` proves that the server has processed what was sent.
-//! `probe` examines the servers for `natter doctor`.
+//! `probe` examines the servers for `natter doctor`; `operator` is the connection of the commands that ask nodes.
 
 mod connect;
 mod fence;
 mod link;
+pub mod operator;
 pub mod probe;
 mod publish;
 mod subscribe;

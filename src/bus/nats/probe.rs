@@ -174,7 +174,7 @@ async fn try_permissions(client: &Client, inbox_prefix: &str) -> Result<Vec<Subs
     let presence = Subject::presence(&user);
     let both = [Subject::user(&user), Subject::room(&room), presence, Subject::node(&name, "probe"), log];
     // The sends of a service that does not exist: a subscription to all sends would take work from the nodes.
-    let heard = [Subject::send_user(&user, &user), Subject::all_signals(), Subject::nodes()];
+    let heard = [Subject::send_user(&user, &user), Subject::all_signals(), Subject::nodes("probe")];
     let mut held = Vec::new();
     for subject in both.iter().chain(&heard).chain(&inbox) {
         let subscribed = client.subscribe(subject.to_string()).await;

@@ -39,7 +39,7 @@ fn conv(index: usize) -> ConvId {
 
 fn live(index: usize, seq: Seq) -> Arc<LiveMessage> {
     let frame = SharedFrame::encoded(vec![0; 100].into());
-    Arc::new(LiveMessage { conv: conv(index), seq, puts_out: None, expires: None, frame, from_bus: true })
+    Arc::new(LiveMessage { conv: conv(index), seq, puts_out: None, expires: None, ts: 0, frame, from_bus: true })
 }
 
 fn row(seq: Seq) -> Row {
@@ -413,7 +413,8 @@ impl World {
         } else {
             let frame = SharedFrame::encoded(vec![0; 100].into());
             let puts_out = self.logs[index].puts_out(seq);
-            let live = Arc::new(LiveMessage { conv: conv(index), seq, puts_out, expires: None, frame, from_bus: true });
+            let live =
+                Arc::new(LiveMessage { conv: conv(index), seq, puts_out, expires: None, ts: 0, frame, from_bus: true });
             self.session.on_live(live, At { rules: &rules, now }, &mut out);
         }
         self.take(out);

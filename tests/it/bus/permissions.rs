@@ -55,7 +55,7 @@ impl Guest {
     }
 }
 
-const FOREIGN: [&str; 19] = [
+const FOREIGN: [&str; 24] = [
     ">",
     "natter.>",
     "natter.*.bob",
@@ -74,6 +74,11 @@ const FOREIGN: [&str; 19] = [
     "natter.send.>",
     "natter.do.>",
     "natter.node.n1.no_responders.>",
+    "natter.nodes.status",
+    "natter.nodes.>",
+    "natter.node.n1.cmd.>",
+    "$SRV.>",
+    "$SRV.PING",
     "_INBOX_node.>",
 ];
 
@@ -113,7 +118,7 @@ async fn a_service_speaks_as_itself_and_as_nobody_else(site: Site) {
     let room = Subject::room(&RoomId::new("lobby").unwrap());
     let log = Subject::log(17);
     let presence = Subject::presence(&UserId::new("bob").unwrap());
-    let commands = [Subject::node("n1", "cmd"), Subject::nodes()];
+    let commands = [Subject::command("n1", "drain"), Subject::nodes("status")];
     let own = [[Subject::all_sends(), Subject::all_signals()], [Subject::all_dos(), room], commands].concat();
     let _subs: Vec<_> =
         own.iter().chain([&user("bob"), &presence, &log]).map(|s| node.subscribe(s, heard.listen())).collect();
@@ -134,10 +139,13 @@ async fn a_service_speaks_as_itself_and_as_nobody_else(site: Site) {
         "natter.do.billing",
         "natter.queue.shop.user.bob",
         "natter.event.offline",
-        "natter.node.n1.cmd",
-        "natter.nodes",
+        "natter.node.n1.cmd.drain",
+        "natter.nodes.status",
+        "natter.node.n1.told.1",
+        "$SRV.PING",
         "natter.node.n1.fence.1",
         "_INBOX_node.x",
+        "_INBOX_operator.x",
         "$JS.API.STREAM.DELETE.x",
     ];
     for subject in forbidden {
@@ -187,7 +195,8 @@ async fn a_request_is_answered_in_the_services_inbox_and_nowhere_else(site: Site
 async fn an_operator_commands_nodes_and_writes_to_no_user(site: Site) {
     let node = site.bus("n1").await;
     let heard = Heard::default();
-    let subjects = [Subject::node("n1", "cmd"), Subject::node("n1", "cmd.drain"), Subject::nodes(), user("bob")];
+    let subjects =
+        [Subject::command("n1", "status"), Subject::command("n1", "drain"), Subject::nodes("status"), user("bob")];
     let _subs = subjects.each_ref().map(|subject| node.subscribe(subject, heard.listen()));
     site.settled(&*node).await;
     let operator = Guest::operator(&site).await;
@@ -200,6 +209,10 @@ async fn an_operator_commands_nodes_and_writes_to_no_user(site: Site) {
         "natter.node.n1.fence.1",
         "natter.node.n1.take",
         "natter.node.n1.answer.1",
+        "natter.node.n1.cmd",
+        "natter.node.n1.cmd.a.b",
+        "natter.node.n1.told.1",
+        "_INBOX_operator.x",
     ];
     for subject in forbidden {
         operator.client.publish(subject, "forged".into()).await.unwrap();

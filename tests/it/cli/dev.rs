@@ -101,6 +101,8 @@ async fn the_commands_find_it_from_any_folder_and_a_service_gets_in_with_what_is
         let tailed = run(&tail).await;
         assert!(String::from_utf8_lossy(&tailed.stdout).ends_with("alice: hi\n"), "{tailed:?}");
     }
+    let nodes = run(&["nodes", "--json"]).await;
+    assert_eq!(String::from_utf8_lossy(&nodes.stdout).lines().count(), 2, "{nodes:?}");
     assert_eq!(dev.said("/service/password"), password);
     let command = words(dev.said("/service/command").as_str().unwrap(), &[]);
     assert!(nats_request(&command).await.contains("dm:billing:bob"), "{command:?}");

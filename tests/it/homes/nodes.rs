@@ -12,6 +12,7 @@ use super::*;
 use crate::{
     harness::http,
     mesh::{Peer, TestMesh},
+    operators::{Site, objects},
 };
 
 /// The embedded store as an engine with homes: it appends only what this node is home of.
@@ -86,13 +87,45 @@ async fn a_conversation_has_one_home_and_a_drain_hands_it_over() {
     assert_eq!(record.fenced(), []);
 }
 
+/// Nodes with homes know each other: one that is gone without a word is missed by its name.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_does_not_answer_is_shown_to_operators() {
+    let (mut mesh, record) = (TestMesh::bare(|_: &mut Config| ()).await, Record::default());
+    add_node(&mut mesh, &record).await;
+    add_node(&mut mesh, &record).await;
+    let mut site = Site::of(mesh);
+    let shown = async |site: &Site, args: &[&str]| {
+        let output = site.run(args).await;
+        (output.status.code(), objects(&output.stdout))
+    };
+    let nodes = ["nodes", "--json"];
+    until("both are there and know each other", async || {
+        let (code, found) = shown(&site, &nodes).await;
+        let peers: Vec<_> = found.iter().map(|node| node["peers"].to_string()).collect();
+        code == Some(0) && peers == [r#"["n2"]"#, r#"["n1"]"#] && found[0]["slots"].is_number()
+    })
+    .await;
+    drop(site.mesh.nodes.pop());
+    let why = ["why", "dm:alice:bob", "1", "bob", "--json"];
+    until("it is missed", async || {
+        let (code, found) = shown(&site, &nodes).await;
+        let (_, report) = shown(&site, &why).await;
+        let states: Vec<_> = found.iter().map(|node| (node["node"].as_str(), node["state"].as_str())).collect();
+        code == Some(1)
+            && states == [(Some("n1"), Some("serving")), (Some("n2"), Some("silent"))]
+            && report.first().is_some_and(|report| report["silent"][0] == "n2")
+    })
+    .await;
+}
+
 /// A store that belongs to one process has no homes, and nothing is asked of NATS for them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_slots_nothing_is_started() {
     let mesh = TestMesh::start(1).await;
-    // The bus's own two, the claim's two, the services' three, and one of presence for whom other nodes watch.
+    // The bus's own two, the claim's two, the services' three, one of presence for whom other nodes watch, and five for
+    // operators.
     let subscriptions = http::metric(mesh.nodes[0].addr, "natter_subscriptions ").await;
-    assert!((subscriptions - 8.0).abs() < 0.5, "{subscriptions}");
+    assert!((subscriptions - 13.0).abs() < 0.5, "{subscriptions}");
     let alice = mesh.json(0, "alice", "phone").await;
     alice.send("@bob", "c", "hi").await;
     for metric in ["natter_slots_held ", "natter_appends_routed_total ", "natter_takeovers_total "] {

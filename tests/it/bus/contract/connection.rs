@@ -113,7 +113,7 @@ pub async fn subscriptions_are_made_again_on_the_next_connection(bed: &Bed) {
     let two = bed.node("n2").await;
     let (heard, mut events) = (Heard::default(), one.events());
     let _before = one.subscribe(&user("bob"), heard.listen());
-    let _member = one.queue_subscribe(&Subject::nodes(), QUEUE_GROUP, heard.listen());
+    let _member = one.queue_subscribe(&Subject::nodes("status"), QUEUE_GROUP, heard.listen());
     let gone = one.subscribe(&user("gone"), heard.listen());
     one.fence().await.unwrap();
     proxy.apply(Fault::Cut);
@@ -123,12 +123,12 @@ pub async fn subscriptions_are_made_again_on_the_next_connection(bed: &Bed) {
     proxy.heal();
     assert_eq!(event(&mut events).await, BusEvent::Connected(2));
     assert_eq!(one.fence().await, Ok(2), "right after the event");
-    for subject in [user("gone"), user("bob"), Subject::nodes(), user("carol")] {
+    for subject in [user("gone"), user("bob"), Subject::nodes("status"), user("carol")] {
         two.publish(&subject, subject.to_string().into());
     }
     heard.has(user("carol").as_str()).await;
     heard.has_count(3).await;
-    let wanted = [user("bob"), Subject::nodes(), user("carol")].map(|subject| subject.to_string());
+    let wanted = [user("bob"), Subject::nodes("status"), user("carol")].map(|subject| subject.to_string());
     assert_eq!(heard.all().into_iter().collect::<BTreeSet<_>>(), BTreeSet::from(wanted));
 }
 

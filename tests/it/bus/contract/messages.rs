@@ -41,13 +41,13 @@ pub async fn of_a_queue_group_one_member_hears(bed: &Bed) {
     let (one, two, three) = (bed.node("n1").await, bed.node("n2").await, bed.node("n3").await);
     let (heard, last) = (Heard::default(), Heard::default());
     let members = [&one, &two];
-    let _subs = members.map(|bus| bus.queue_subscribe(&Subject::nodes(), QUEUE_GROUP, heard.listen()));
+    let _subs = members.map(|bus| bus.queue_subscribe(&Subject::nodes("status"), QUEUE_GROUP, heard.listen()));
     let _last = members.map(|bus| bus.subscribe(&user("end"), last.listen()));
     for member in members {
         member.fence().await.unwrap();
     }
     for number in 0..COUNT {
-        three.publish(&Subject::nodes(), text(number));
+        three.publish(&Subject::nodes("status"), text(number));
     }
     three.publish(&user("end"), "end".into());
     last.has_count(2).await;

@@ -142,7 +142,7 @@ pub async fn a_stalled_connection_holds_a_request_no_longer_than_its_time(bed: &
 pub async fn a_node_answers_into_the_inbox_of_a_node_and_nowhere_else(bed: &Bed) {
     let (one, two) = (bed.node("n1").await, bed.node("n2").await);
     let heard = Heard::default();
-    let subjects = [user("bob"), Subject::nodes(), Subject::node("n2", "cmd"), Subject::node("n2", "answer.x")];
+    let subjects = [user("bob"), Subject::nodes("status"), Subject::node("n2", "cmd"), Subject::node("n2", "answer.x")];
     let _subs = subjects.each_ref().map(|subject| two.subscribe(subject, heard.listen()));
     two.fence().await.unwrap();
     for subject in &subjects {

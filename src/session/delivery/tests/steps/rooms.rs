@@ -22,8 +22,15 @@ impl Alone {
     /// The row that puts the user out arrives.
     fn exit(&mut self, seq: Seq) {
         let frame = SharedFrame::encoded(vec![0; 100].into());
-        let live =
-            Arc::new(LiveMessage { conv: conv(ROOM), seq, puts_out: Some(me()), expires: None, frame, from_bus: true });
+        let live = Arc::new(LiveMessage {
+            conv: conv(ROOM),
+            seq,
+            puts_out: Some(me()),
+            expires: None,
+            ts: 0,
+            frame,
+            from_bus: true,
+        });
         self.step(|session, at, out| session.on_live(live, at, out));
     }
 
@@ -58,7 +65,8 @@ fn the_row_that_puts_the_user_out_is_the_last() {
     let mut alone = inside();
     let frame = SharedFrame::encoded(vec![0; 100].into());
     let puts_out = Some(UserId::new("bob").unwrap());
-    let live = Arc::new(LiveMessage { conv: conv(ROOM), seq: 2, puts_out, expires: None, frame, from_bus: true });
+    let live =
+        Arc::new(LiveMessage { conv: conv(ROOM), seq: 2, puts_out, expires: None, ts: 0, frame, from_bus: true });
     alone.step(|session, at, out| session.on_live(live, at, out));
     alone.hear(ROOM, 3);
     assert_eq!(alone.live_and_wants(), (vec![2, 3], vec![]));
