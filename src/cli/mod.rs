@@ -26,6 +26,7 @@ mod backup;
 mod bench;
 mod config;
 mod conversations;
+mod dead;
 mod dev;
 mod doctor;
 mod health;
@@ -125,6 +126,8 @@ enum Command {
     Repair(repair::Args),
     /// Check everything that a node needs, and say what is wrong and how to fix it
     Doctor(doctor::Args),
+    /// Show what services published to the durable queue and what was given up, with the reasons
+    Dead(dead::Args),
     /// Ask a node whether it is ready
     Health(health::Args),
     /// Make a token for a user, signed with a shared secret
@@ -164,6 +167,7 @@ impl Command {
             Self::Verify(args) => verify::run(args, global).await,
             Self::Repair(args) => repair::run(args, global).await,
             Self::Doctor(args) => doctor::run(args, global).await,
+            Self::Dead(args) => dead::run(args, global).await,
             Self::Health(args) => health::run(args, global).await,
             Self::Token(args) => token::run(args, global).await,
             Self::Send(args) => send::run(args, global).await,

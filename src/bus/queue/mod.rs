@@ -51,7 +51,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum QueueError {
     /// It is not there.
-    #[error("JetStream is off on these servers, or for this account: it needs a jetstream block (nats/common.conf)")]
+    #[error("JetStream is off on these NATS servers, or for this account")]
     NoJetStream,
     /// No connection, or no answer.
     #[error("NATS does not answer: {0}")]

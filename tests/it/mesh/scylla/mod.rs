@@ -3,7 +3,7 @@
 //! the stored logs with what senders were told and what every client received.
 
 mod figures;
-mod fleet;
+pub(in crate::mesh) mod fleet;
 mod homes;
 mod kinds;
 mod late;
