@@ -30,6 +30,9 @@ use crate::{
 /// The longest time between two looks at who has which part.
 const LOOK: Duration = Duration::from_secs(2);
 
+/// So many looks may fail one after the other before JetStream is looked for anew.
+const LOOKS: u32 = 3;
+
 /// A node that has not said for so long that it takes from the queue does not.
 const SILENT: Duration = Duration::from_secs(7);
 
@@ -127,9 +130,13 @@ impl Door {
         let mut turns = Turns { door: self, link, own: BTreeMap::new(), tasks: JoinSet::new() };
         let mut share = Share::default();
         let mut pace = Backoff::new(LOOK, LOOK);
+        let mut failed = 0;
         let ended = loop {
-            if let Err(error) = turns.look(&mut share, &mut roster).await {
-                break Some(error);
+            match turns.look(&mut share, &mut roster).await {
+                Ok(()) => failed = 0,
+                // The turns that this node has may be well: they end by themselves where they are not.
+                Err(_) if failed < LOOKS => failed += 1,
+                Err(error) => break Some(error),
             }
             let next = sleep(pace.next());
             tokio::pin!(next);
