@@ -181,7 +181,18 @@ impl Node {
             homes.start();
         }
         let shown = Shown { gateway, store, cells, metrics, api, frame_ancestors };
-        Ok(Self { shown, watches, patience, requests, queue, claim, homes, services: rules_of_services, sweep, presence })
+        Ok(Self {
+            shown,
+            watches,
+            patience,
+            requests,
+            queue,
+            claim,
+            homes,
+            services: rules_of_services,
+            sweep,
+            presence,
+        })
     }
 
     /// Its connections: for tests that count them.

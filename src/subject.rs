@@ -116,9 +116,14 @@ impl Subject {
         [Self("natter.queue.*.*.*".into()), Self(to)]
     }
 
-    /// What one part of the stream holds; the last, [`QUEUE_PARTS`] itself, what has no form that could be right.
-    pub fn queue_part(part: u16) -> Self {
-        if part < QUEUE_PARTS { Self(format_compact!("natter.queued.{part}.>")) } else { Self::all_queues() }
+    /// What one part of the stream holds; the last, [`QUEUE_PARTS`] itself, what has no form that could be right. Not
+    /// [`Subject::all_queues`] for that one: servers from 2.12 on take it for a consumer of everything, whose interest keeps
+    /// what all others have acknowledged.
+    pub fn queue_part(part: u16) -> Vec<Self> {
+        if part < QUEUE_PARTS {
+            return vec![Self(format_compact!("natter.queued.{part}.>"))];
+        }
+        ["natter.queue.*", "natter.queue.*.*", "natter.queue.*.*.*.>"].map(|odd| Self(odd.into())).to_vec()
     }
 
     /// What a service published to, from the name under which the stream keeps it.

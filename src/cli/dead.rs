@@ -47,7 +47,8 @@ pub(super) async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode>
     let options = NatsOptions::from_config(config.node.name.as_str(), &config.nats);
     let link = QueueLink::connect(&options).await?;
     let found = link.buried(args.from, args.count).await;
-    let found = found.map_err(|error| Hint::on(error, "nodes with queue.enabled, or natter migrate, make the stream"))?;
+    let found =
+        found.map_err(|error| Hint::on(error, "nodes with queue.enabled, or natter migrate, make the stream"))?;
     if args.json {
         for one in &found {
             print(&serde_json::to_string(one)?)?;

@@ -3,8 +3,8 @@
 use std::{fmt::Display, net::IpAddr, path::PathBuf};
 
 use super::{
-    Auth, Config, Http, Limits, MAX_LEEWAY_SECS, MAX_STORE_WAIT_MS, MIN_SECRET_BYTES, Nats, Presence, Queue, Scylla, Secret,
-    ServerUrl, StoreKind, Timing,
+    Auth, Config, Http, Limits, MAX_LEEWAY_SECS, MAX_STORE_WAIT_MS, MIN_SECRET_BYTES, Nats, Presence, Queue, Scylla,
+    Secret, ServerUrl, StoreKind, Timing,
     fault::{ConfigErrors, Fault},
     mask_url,
     source::Source,

@@ -95,7 +95,8 @@ fn line(text: &str) -> String {
 pub(super) async fn buried(link: &QueueLink, from: u64, most: usize) -> Result<Vec<Buried>, QueueError> {
     let stream = link.jetstream.get_stream(DEAD_STREAM).await.map_err(QueueError::away)?;
     let mut found = Vec::new();
-    let mut place = from.max(stream.cached_info().state.first_sequence);
+    // An empty stream says that its first is 0.
+    let mut place = from.max(stream.cached_info().state.first_sequence).max(1);
     while found.len() < most && place <= stream.cached_info().state.last_sequence {
         match stream.get_raw_message(place).await {
             Ok(message) => {

@@ -81,7 +81,7 @@ pub(super) async fn take(link: &QueueLink, part: u16, in_hand: usize) -> Result<
     let config = pull::Config {
         name: Some(name.clone()),
         description: Some(format!("the turn of {}", link.node)),
-        filter_subject: Subject::queue_part(part).as_str().to_owned(),
+        filter_subjects: Subject::queue_part(part).iter().map(|subject| subject.as_str().to_owned()).collect(),
         ack_policy: AckPolicy::Explicit,
         deliver_policy: DeliverPolicy::All,
         ack_wait: ACK_WAIT,

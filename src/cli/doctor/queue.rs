@@ -27,7 +27,9 @@ pub(super) async fn examine(config: &Config) -> Vec<Finding> {
 
 fn lacking(error: &QueueError) -> Finding {
     let fix = match error {
-        QueueError::NoJetStream => "give the servers a jetstream block (nats/common.conf), or set queue.enabled = false",
+        QueueError::NoJetStream => {
+            "give the servers a jetstream block (nats/common.conf), or set queue.enabled = false"
+        }
         QueueError::Away(_) => "start the servers, or correct nats.urls",
         QueueError::Refused(_) => "connect as the user `node` of nats/accounts.conf, which may use JetStream",
     };

@@ -105,7 +105,10 @@ impl Door {
             door.services.metrics.queue_away.set(1);
             let words = error.to_string();
             if warned.as_ref() != Some(&words) {
-                tracing::warn!(error = words, "nothing is taken from the durable queue; it is looked for again and again");
+                tracing::warn!(
+                    error = words,
+                    "nothing is taken from the durable queue; it is looked for again and again"
+                );
                 warned = Some(words);
             }
             tokio::select! {

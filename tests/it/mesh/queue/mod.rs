@@ -1,7 +1,6 @@
 //! The durable way in: what services publish to the queue is stored once each, in order, whatever dies in between (R26).
 
 mod failing;
-mod killed;
 mod order;
 mod shared;
 mod without;
@@ -24,28 +23,25 @@ use serde_json::{Value, json};
 use super::TestMesh;
 use crate::harness::{until, wait::until_within};
 
-/// What a run of many messages may take beside a busy machine.
-const LONG: Duration = Duration::from_secs(120);
-
 /// The queue is on, and what is tried again is tried soon.
-fn queued(config: &mut Config) {
+pub(super) fn queued(config: &mut Config) {
     config.queue.enabled = true;
     config.queue.retry_ms = 20;
     config.queue.retry_max_ms = 200;
 }
 
 /// The service billing.
-struct Billing(Client);
+pub(super) struct Billing(Client);
 
 impl Billing {
-    async fn connect(nats: &NatsServer) -> Self {
+    pub(super) async fn connect(nats: &NatsServer) -> Self {
         let password = nats.passwords().billing.clone();
         let options = ConnectOptions::with_user_and_password("billing".into(), password);
         Self(options.custom_inbox_prefix("_INBOX_billing").connect(nats.client_url()).await.unwrap())
     }
 
     /// Publishes to what follows the service's name in the subject, and returns what the stream said.
-    async fn publish(&self, to: &str, payload: &str, id: Option<&str>) -> Value {
+    pub(super) async fn publish(&self, to: &str, payload: &str, id: Option<&str>) -> Value {
         let mut headers = HeaderMap::new();
         if let Some(id) = id {
             headers.insert(async_nats::header::NATS_MESSAGE_ID, id);
@@ -56,21 +52,21 @@ impl Billing {
     }
 
     /// Publishes a message with this cid and text to a user, and waits until it is kept.
-    async fn say(&self, user: &str, text: &str) {
+    pub(super) async fn say(&self, user: &str, text: &str) {
         let kept = self.publish(&format!("user.{user}"), &json!({ "cid": text, "body": text }).to_string(), None).await;
         assert!(kept["seq"].is_u64() && kept["error"].is_null(), "{kept}");
     }
 }
 
 /// The queue as a node sees it.
-struct Inside {
+pub(super) struct Inside {
     link: QueueLink,
     config: Config,
 }
 
 impl Inside {
     /// Makes the streams as well.
-    async fn of(nats: &NatsServer, config: &Config) -> Self {
+    pub(super) async fn of(nats: &NatsServer, config: &Config) -> Self {
         let mut config = config.clone();
         config.nats.urls = vec![ServerUrl::new(nats.client_url())];
         config.nats.user = Some("node".to_owned());
@@ -80,30 +76,30 @@ impl Inside {
         Self { link, config }
     }
 
-    async fn of_mesh(mesh: &TestMesh) -> Self {
+    pub(super) async fn of_mesh(mesh: &TestMesh) -> Self {
         Self::of(&mesh.nats, &mesh.config).await
     }
 
     /// How many messages wait.
-    async fn waiting(&self) -> u64 {
+    pub(super) async fn waiting(&self) -> u64 {
         self.link.examine(&self.config).await.unwrap()[0].1.as_ref().unwrap().messages
     }
 
-    async fn is_empty(&self) {
+    pub(super) async fn is_empty(&self) {
         until("the queue is empty", async || self.waiting().await == 0).await;
     }
 
-    async fn is_empty_within(&self, patience: Duration) {
+    pub(super) async fn is_empty_within(&self, patience: Duration) {
         until_within(patience, "the queue is empty", async || self.waiting().await == 0).await;
     }
 
-    async fn dead(&self) -> Vec<Buried> {
+    pub(super) async fn dead(&self) -> Vec<Buried> {
         self.link.buried(0, 1_000).await.unwrap()
     }
 }
 
 /// All of a conversation.
-async fn rows(store: &dyn Logs, conv: &str) -> Vec<Row> {
+pub(super) async fn rows(store: &dyn Logs, conv: &str) -> Vec<Row> {
     let conv = ConvId::new(conv).unwrap();
     let mut all: Vec<Row> = Vec::new();
     loop {
@@ -117,6 +113,6 @@ async fn rows(store: &dyn Logs, conv: &str) -> Vec<Row> {
 }
 
 /// The cids of a conversation, in the order of its log.
-async fn cids(store: &dyn Logs, conv: &str) -> Vec<String> {
+pub(super) async fn cids(store: &dyn Logs, conv: &str) -> Vec<String> {
     rows(store, conv).await.into_iter().map(|row| row.cid.to_string()).collect()
 }

@@ -113,7 +113,7 @@ async fn what_fails_holds_back_its_subject_alone_and_goes_on_in_order() {
     until("the others are stored", async || cids(&*mesh.store, "dm:billing:carol").await.len() == 4).await;
     until("it was tried again", async || failing.refused() > 3).await;
     assert_eq!(cids(&*mesh.store, "dm:billing:bob").await, ["c0"]);
-    assert_eq!(inside.waiting().await, 3);
+    until("nothing else waits", async || inside.waiting().await == 3).await;
     failing.allow();
     inside.is_empty().await;
     assert_eq!(cids(&*mesh.store, "dm:billing:bob").await, ["c0", "c1", "c2", "c3"]);
@@ -140,7 +140,7 @@ async fn what_fails_again_and_again_while_the_store_is_well_is_given_up() {
     let dead = inside.dead().await;
     let [dead] = &dead[..] else { panic!("{dead:?}") };
     assert_eq!((dead.code.as_str(), dead.tries, dead.sequence), ("unavailable", 4, 2));
-    assert_eq!((dead.cid.as_str(), failing.refused()), ("c1", 4), "{dead:?}");
+    assert!(dead.cid.starts_with("queue-2-") && dead.body.contains("c1") && failing.refused() == 4, "{dead:?}");
     let again = crate::harness::http::metric(addr, "natter_queue_messages_total{outcome=\"again\"").await;
     assert_eq!(again, 3.0);
 }

@@ -29,8 +29,10 @@ async fn nodes_share_the_parts_and_take_over_from_one_that_is_gone_and_one_that_
     until("one node has all parts", async || parts(&mesh, 0).await == PARTS).await;
     mesh.add_node(mesh.nats.client_url()).await;
     let are_shared = async || parts(&mesh, 0).await.abs_diff(parts(&mesh, 1).await) == 1;
-    until("two have half of them each", async || are_shared().await && parts(&mesh, 0).await + parts(&mesh, 1).await == PARTS)
-        .await;
+    until("two have half of them each", async || {
+        are_shared().await && parts(&mesh, 0).await + parts(&mesh, 1).await == PARTS
+    })
+    .await;
     publish(&billing, USERS, 0, 3).await;
     inside.is_empty().await;
     for node in &mesh.nodes {

@@ -3,13 +3,14 @@
 //! the stored logs with what senders were told and what every client received.
 
 mod figures;
-pub(in crate::mesh) mod fleet;
+mod fleet;
 mod homes;
 mod kinds;
 mod late;
 mod logins;
 mod outage;
 mod people;
+mod queue;
 mod repair;
 mod rooms;
 mod routes;

@@ -1,14 +1,17 @@
-//! Processes on one keyspace of a CQL server, of which one is killed in the middle of the queue.
+//! The durable queue: nodes on one keyspace, of which one is killed in the middle (R26).
 
 use futures_util::{StreamExt as _, stream};
 use natter::nats_server::{NatsServer, ServerOptions};
 
-use super::{Billing, Inside, LONG, cids, queued};
+use super::{
+    fleet::{Fleet, QUIET, Ways},
+    people::{LONG, patiently},
+};
 use crate::{
-    harness::{cassandra::Cassandra, wait::until_within},
+    harness::cassandra::Cassandra,
     mesh::{
+        queue::{Billing, Inside, cids, queued},
         quiet_config,
-        scylla::fleet::{Fleet, QUIET, Ways},
     },
 };
 
@@ -41,7 +44,7 @@ async fn ten_thousand_wait_for_two_nodes_of_which_one_is_killed_and_each_is_ther
     let more = format!("{QUIET}[queue]\nenabled = true\nretry_ms = 20\nretry_max_ms = 500\n");
     let mut fleet = Fleet::start(&ways, &nats.passwords().node, &options, &more).await;
     let stored = async |node| fleet.metric(node, "natter_queue_messages_total{outcome=\"stored\"").await;
-    until_within(LONG, "both have taken some", async || stored(0).await > 500.0 && stored(1).await > 500.0).await;
+    patiently("both have taken some", async || stored(0).await > 500.0 && stored(1).await > 500.0).await;
     let before = inside.waiting().await;
     assert!(before > all / 4, "only {before} are left: this is not the middle");
     fleet.nodes[0].process.kill9();
