@@ -40,7 +40,7 @@ async fn nodes_share_the_parts_and_take_over_from_one_that_is_gone_and_one_that_
         assert!(stored > 0.0, "a node took no part");
     }
     // Cut off as by a crash, with messages on their way: it tells nobody.
-    let (gone, ()) = (mesh.nodes.remove(0), publish(&billing, USERS, 3, 1).await);
+    let (gone, ()) = (mesh.nodes.remove(1), publish(&billing, USERS, 3, 1).await);
     drop(gone);
     publish(&billing, USERS, 4, 2).await;
     until("the other has all parts", async || parts(&mesh, 0).await == PARTS).await;
