@@ -25,7 +25,7 @@ use crate::{
     overload::{self, LineLimits, Overload},
     presence::{self, Presence},
     routing::{Capacity, Clock, Registry, Router, Watch, watch},
-    services::{Doors, Services},
+    services::{Doors, Services, queue},
     session::{self, Rate, Rules},
     store::Store,
 };
@@ -63,6 +63,8 @@ pub struct Node {
     patience: Patience,
     /// What services send; dropping it ends that.
     requests: [Subscription; 3],
+    /// What they leave in the durable queue, where this node takes from it.
+    queue: Option<queue::Door>,
     claim: Claim,
     /// Where several nodes share the store.
     homes: Option<Homes>,
@@ -110,7 +112,7 @@ impl Node {
     pub async fn build(config: &Config, store: Store, metrics: Arc<Metrics>) -> Result<Self, NodeError> {
         let verifier = Arc::new(Verifier::start(&config.auth, None).await?);
         let options = NatsOptions::from_config(config.node.name.as_str(), &config.nats);
-        let cells = Cells::connect(options, &config.nats.cells, &metrics).await?;
+        let cells = Cells::connect(options.clone(), &config.nats.cells, &metrics).await?;
         let bus = cells.first().clone();
         let claim = Claim::new(&bus, config.node.name.as_str());
         let (store, mut homes) = at_home(config, store, &bus, &metrics);
@@ -154,8 +156,9 @@ impl Node {
         let pace = ops::Pace::new(config.timing.recheck_ms, config.timing.reconcile_secs * 1000);
         let sweep = (ops.clone(), clock, pace);
         let doors = Arc::<Doors>::default();
-        let requests =
-            Services { bus: bus.clone(), ops: ops.clone(), metrics: metrics.clone(), doors: doors.clone() }.listen();
+        let services = Services { bus: bus.clone(), ops: ops.clone(), metrics: metrics.clone(), doors: doors.clone() };
+        let requests = services.listen();
+        let queue = queue::Door::new(config, options, services, store.engine.clone());
         let stop = CancellationToken::new();
         let operators = Operators::new(operators::Parts {
             node: config.node.name.to_string(),
@@ -198,7 +201,7 @@ impl Node {
         }
         let shown = Shown { gateway, store, cells, metrics, api, frame_ancestors, by_name: None };
         let (services, operators) = (rules_of_services, (operators, listening));
-        Ok(Self { shown, watches, patience, requests, claim, homes, services, sweep, presence, operators, stop })
+        Ok(Self { shown, watches, patience, requests, queue, claim, homes, services, sweep, presence, operators, stop })
     }
 
     /// Lets everybody who reaches its page sign in with a name and nothing else: for `natter dev`.
@@ -224,7 +227,7 @@ impl Node {
     /// Serves until `shutdown`, is not ready but serves on for `timing.drain_min_secs`, then drains. True when everything
     /// under way ended within the drain time.
     pub async fn run(self, listener: TcpListener, shutdown: CancellationToken) -> bool {
-        let Self { shown, watches, patience, requests, claim, homes, services: _, sweep, presence, operators, stop } =
+        let Self { shown, watches, patience, requests, queue, claim, homes, sweep, presence, operators, stop, .. } =
             self;
         let (gateway, cells) = (shown.gateway.clone(), shown.cells.clone());
         // They end with this future, also when that is dropped in the middle: they hold the buses.
@@ -232,6 +235,8 @@ impl Node {
         let watching: Vec<_> = watching.collect();
         let sweeping = AbortOnDropHandle::new(tokio::spawn(async move { sweep.0.sweep_rooms(sweep.1, sweep.2).await }));
         let looking = AbortOnDropHandle::new(tokio::spawn(presence.clone().run()));
+        let queue_ends = CancellationToken::new();
+        let queueing = queue.map(|queue| AbortOnDropHandle::new(tokio::spawn(queue.run(queue_ends.clone()))));
         let claiming = AbortOnDropHandle::new(tokio::spawn(claim_again(claim, cells.first().clone())));
         let stopping = async {
             tokio::select! {
@@ -243,6 +248,10 @@ impl Node {
         serve_until(listener, http::routes(shown), &gateway, patience, stopping).await;
         // No new requests of services; those under way are awaited with the sessions' own.
         drop(requests);
+        queue_ends.cancel();
+        if let Some(Err(panicked)) = futures_util::future::OptionFuture::from(queueing).await {
+            tracing::error!(%panicked, "the durable queue");
+        }
         // From here on a successor may take the name.
         drop(claiming);
         let clean = gateway.drain().await;

@@ -15,6 +15,8 @@ pub const QUEUE_GROUP: &str = "natter";
 pub const OPERATOR: &str = "operator";
 /// The inbox prefix that operators' clients set.
 pub const OPERATOR_INBOX: &str = "_INBOX_operator";
+/// How many parts the queue of services has. Written into the stream's configuration, and into what it holds.
+pub const QUEUE_PARTS: u16 = 16;
 
 /// A subject, or a subscription's pattern of subjects.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -23,14 +25,14 @@ pub struct Subject(CompactString);
 /// What a service asks for, read from the subject it published to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ServiceSubject {
-    /// `natter.send.<service>.user.<user>`
+    /// `natter.send.<service>.user.<user>`, or `queue` instead of `send`
     SendUser {
         /// Who sends: NATS permissions vouch for it (R13).
         service: UserId,
         /// To whom.
         user: UserId,
     },
-    /// `natter.send.<service>.room.<room>`
+    /// `natter.send.<service>.room.<room>`, or `queue` instead of `send`
     SendRoom {
         /// Who sends.
         service: UserId,
@@ -99,6 +101,69 @@ impl Subject {
     /// All other requests of all services.
     pub fn all_dos() -> Self {
         Self("natter.do.>".into())
+    }
+
+    /// What services publish to the stream of the durable way in, all of them.
+    pub fn all_queues() -> Self {
+        Self("natter.queue.>".into())
+    }
+
+    /// What a service publishes to, to have a message kept and then stored and delivered.
+    pub fn queue_user(service: &UserId, user: &UserId) -> Self {
+        Self(format_compact!("natter.queue.{service}.user.{user}"))
+    }
+
+    /// How the stream renames what services publish, so that each subject is in one part: from, to.
+    pub fn queue_parts() -> [Self; 2] {
+        let whole = "{{wildcard(1)}}.{{wildcard(2)}}.{{wildcard(3)}}";
+        let to = format_compact!("natter.queued.{{{{partition({QUEUE_PARTS},1,2,3)}}}}.{whole}");
+        [Self("natter.queue.*.*.*".into()), Self(to)]
+    }
+
+    /// What one part of the stream holds; the last, [`QUEUE_PARTS`] itself, what has no form that could be right. Not
+    /// [`Subject::all_queues`] for that one: servers from 2.12 on take it for a consumer of everything, whose interest keeps
+    /// what all others have acknowledged.
+    pub fn queue_part(part: u16) -> Vec<Self> {
+        if part < QUEUE_PARTS {
+            return vec![Self(format_compact!("natter.queued.{part}.>"))];
+        }
+        ["natter.queue.*", "natter.queue.*.*", "natter.queue.*.*.*.>"].map(|odd| Self(odd.into())).to_vec()
+    }
+
+    /// What a service published to, from the name under which the stream keeps it.
+    pub fn unqueued(kept: &str) -> Self {
+        let tail = kept.strip_prefix("natter.queued.").and_then(|rest| rest.split_once('.'));
+        Self(tail.map_or_else(|| kept.into(), |(_, tail)| format_compact!("natter.queue.{tail}")))
+    }
+
+    /// Where a consumer of a stream is asked for its next messages.
+    pub fn queue_next(stream: &str, consumer: &str) -> Self {
+        Self(format_compact!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"))
+    }
+
+    /// Where a node says that it takes from the queue.
+    pub fn queue_node(node: &str) -> Self {
+        Self::node(node, "queue")
+    }
+
+    /// Where all nodes say so.
+    pub fn all_queue_nodes() -> Self {
+        Self::node("*", "queue")
+    }
+
+    /// Which node said so on a subject.
+    pub fn queue_node_of(subject: &str) -> Option<&str> {
+        subject.strip_prefix("natter.node.")?.strip_suffix(".queue")
+    }
+
+    /// All messages of the durable way in that were given up.
+    pub fn all_dead() -> Self {
+        Self("natter.dead.>".into())
+    }
+
+    /// Where a message is kept that was given up, by what the service published it to.
+    pub fn dead(queue: &str) -> Self {
+        Self(format_compact!("natter.dead.{}", queue.strip_prefix("natter.queue.").unwrap_or(queue)))
     }
 
     /// Events for services: `offline` …
@@ -246,8 +311,8 @@ impl ServiceSubject {
         }
         let service = UserId::new(service).ok()?;
         match (verb, kind, name) {
-            ("send", "user", Some(name)) => Some(Self::SendUser { service, user: UserId::new(name).ok()? }),
-            ("send", "room", Some(name)) => Some(Self::SendRoom { service, room: RoomId::new(name).ok()? }),
+            ("send" | "queue", "user", Some(name)) => Some(Self::SendUser { service, user: UserId::new(name).ok()? }),
+            ("send" | "queue", "room", Some(name)) => Some(Self::SendRoom { service, room: RoomId::new(name).ok()? }),
             ("signal", "user", Some(name)) => Some(Self::SignalUser { service, user: UserId::new(name).ok()? }),
             ("do", op, None) => Some(Self::Do { service, op: op.to_owned() }),
             _ => None,
@@ -322,12 +387,23 @@ mod tests {
             ServiceSubject::parse(subject.as_str()),
             Some(ServiceSubject::SendUser { service: billing, user: bob })
         );
+        let (billing, bob) = (UserId::new("billing").unwrap(), UserId::new("bob").unwrap());
+        let queued = Subject::unqueued("natter.queued.12.billing.user.bob");
+        assert_eq!(queued, Subject::queue_user(&billing, &bob));
+        assert_eq!(
+            ServiceSubject::parse(queued.as_str()),
+            Some(ServiceSubject::SendUser { service: billing, user: bob })
+        );
+        assert_eq!(Subject::unqueued("natter.queue.billing.x").as_str(), "natter.queue.billing.x");
+        assert_eq!(Subject::dead("natter.queue.billing.user.bob").as_str(), "natter.dead.billing.user.bob");
         let asks = ServiceSubject::Do { service: UserId::new("billing").unwrap(), op: "history".into() };
         assert_eq!(ServiceSubject::parse("natter.do.billing.history"), Some(asks));
         for bad in [
             "natter.do.billing",
             "natter.do.billing.history.x",
             "natter.send.billing.user",
+            "natter.queue.billing.user",
+            "natter.queued.3.billing.user.bob",
             "natter.send.billing.user.bob.x",
             "natter.send.a*b.user.bob",
             "x",

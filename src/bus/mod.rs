@@ -19,6 +19,7 @@ pub mod claim;
 pub mod link;
 pub mod nats;
 mod options;
+pub mod queue;
 mod refusal;
 mod replies;
 mod request;

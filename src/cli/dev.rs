@@ -29,6 +29,7 @@ use super::{
 };
 use crate::{
     auth::{Minter, dev_secret, dev_secret_path},
+    bus::{NatsOptions, queue::QueueLink},
     config::{Config, Loaded, Secret, ServerUrl, StoreKind},
     metrics::Metrics,
     model::UserId,
@@ -41,6 +42,8 @@ use crate::{
 pub(super) const BILLING: &str = "billing";
 /// What lets it.
 const BILLING_HTTP: &str = "services.billing.http";
+/// What makes nodes take from the durable queue.
+const QUEUE: &str = "queue.enabled";
 /// The variable with the password of the service `billing`, the same as in `.env` of docker compose.
 const BILLING_PASSWORD: &str = "NATTER_BILLING_PASSWORD";
 
@@ -116,6 +119,10 @@ pub(super) async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode>
     let mut nats = NatsServer::start(server_options(&args, &loaded.config)?).await?;
     changed.append(&mut compose(&mut loaded, &nats)?);
     let config = loaded.config;
+    if config.queue.enabled {
+        let options = NatsOptions::from_config(config.node.name.as_str(), &config.nats);
+        QueueLink::connect(&options).await?.migrate(&config).await?;
+    }
     let (infos, mut nodes) = match &store {
         Some(store) => start_nodes(&config, &args, store.clone(), &shutdown).await?,
         None => start_processes(&config, &args, global).await?,
@@ -198,6 +205,10 @@ fn compose(loaded: &mut Loaded, nats: &NatsServer) -> anyhow::Result<BTreeMap<&'
     if !loaded.origins.contains_key(BILLING_HTTP) {
         config.services.entry(UserId::new(BILLING).context("the service's name")?).or_default().http = true;
         changed.insert(BILLING_HTTP, true.into());
+    }
+    if !loaded.origins.contains_key(QUEUE) {
+        config.queue.enabled = true;
+        changed.insert(QUEUE, true.into());
     }
     changed.insert("nats.urls", nats.client_url().into());
     changed.insert("nats.user", "node".into());

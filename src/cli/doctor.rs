@@ -14,6 +14,7 @@ mod embedded;
 mod finding;
 mod machine;
 mod nats;
+mod queue;
 mod scylla;
 
 use finding::{Finding, State};
@@ -57,6 +58,8 @@ async fn examine(config: &Config) -> Vec<Finding> {
         }
     };
     let (mut findings, store, machine) = tokio::join!(nats::examine(config), store, machine::examine(config));
+    // After NATS, which it goes by.
+    findings.extend(queue::examine(config).await);
     findings.extend(store);
     findings.extend(machine);
     findings

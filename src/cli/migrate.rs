@@ -1,4 +1,5 @@
-//! `natter migrate`: brings the schema of a cluster to the version of this build, creating it if there is none.
+//! `natter migrate`: brings the schema of a cluster to the version of this build, creating it if there is none; and makes the
+//! streams of the durable queue, where that is on, or changes them to what the configuration says.
 
 use std::process::ExitCode;
 
@@ -6,6 +7,10 @@ use serde::Serialize;
 
 use super::{Global, logging, print, report::Hint};
 use crate::{
+    bus::{
+        NatsOptions,
+        queue::{Made, QueueError, QueueLink},
+    },
     config::{Config, StoreKind},
     store::scylla::{Migrated, Replicated, ScyllaOptions, migrate, replication},
 };
@@ -39,6 +44,7 @@ Examples:
   natter migrate --config /etc/natter.toml
   natter migrate --contact-points db-1:9042,db-2:9042 --datacenter datacenter1 --replication-factor 3
   natter migrate --json | jq .to
+  NATTER_QUEUE__ENABLED=true natter migrate     the streams of the durable queue as well
   natter migrate --repaired     after ALTER KEYSPACE and nodetool repair -full on each server
 
 Safe to run again, and from several machines at once: one does the work, the others wait for it.";
@@ -68,6 +74,11 @@ pub(super) async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode>
         .flag("--replication-factor", "store.scylla.replication_factor", args.replication_factor);
     let config = Config::load(&sources)?;
     logging::start(&config.log)?;
+    if config.store.kind == StoreKind::Embedded && config.queue.enabled {
+        let streams = streams(&config).await?;
+        print(&if args.json { serde_json::to_string(&Streams { streams })? } else { words(&streams) })?;
+        return Ok(ExitCode::SUCCESS);
+    }
     if config.store.kind == StoreKind::Embedded {
         let what = anyhow::anyhow!("store.kind is embedded, which has no schema to migrate");
         return Err(Hint::on(what, "set store.kind = \"scylla\", or name a cluster with --contact-points"));
@@ -76,8 +87,47 @@ pub(super) async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode>
     let done = migrate(&options).await?;
     let replicated = replication(&options, args.repaired).await?;
     let report = Report::of(&config.store.scylla.keyspace, done, &replicated);
-    print(&if args.json { serde_json::to_string(&report)? } else { report.text() })?;
+    // Told before the streams are made: what is done is done.
+    if !args.json {
+        print(&report.text())?;
+    }
+    let streams = if config.queue.enabled { streams(&config).await? } else { Vec::new() };
+    if args.json {
+        print(&serde_json::to_string(&Report { streams, ..report })?)?;
+    } else if !streams.is_empty() {
+        print(&words(&streams))?;
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The streams of the durable queue, made or changed.
+async fn streams(config: &Config) -> anyhow::Result<Vec<Made>> {
+    let options = NatsOptions::from_config(config.node.name.as_str(), &config.nats);
+    let made = async { QueueLink::connect(&options).await?.migrate(config).await };
+    made.await.map_err(|error| {
+        let hint = match &error {
+            QueueError::NoJetStream => "give the NATS servers a jetstream block, or set queue.enabled = false",
+            _ => "start the NATS servers, or correct [nats] and [queue]; natter doctor says more",
+        };
+        Hint::on(error, hint)
+    })
+}
+
+fn words(streams: &[Made]) -> String {
+    let line = |made: &Made| {
+        let what = match (made.created, made.changed) {
+            (true, _) => "made it",
+            (false, true) => "changed it to what [queue] says",
+            (false, false) => "is as it should be, nothing to do",
+        };
+        format!("stream {}: {what}", made.stream)
+    };
+    streams.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+#[derive(Serialize)]
+struct Streams {
+    streams: Vec<Made>,
 }
 
 #[derive(Serialize)]
@@ -90,12 +140,15 @@ struct Report<'a> {
     replication: String,
     /// It is not what an earlier run recorded.
     replication_differs: bool,
+    /// Those of the durable queue, where that is on.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    streams: Vec<Made>,
 }
 
 impl<'a> Report<'a> {
     fn of(keyspace: &'a str, Migrated { from, to }: Migrated, replicated: &Replicated) -> Self {
         let (replication, replication_differs) = (replicated.now.to_string(), replicated.differs());
-        Self { keyspace, from, to, changed: from != to, replication, replication_differs }
+        Self { keyspace, from, to, changed: from != to, replication, replication_differs, streams: Vec::new() }
     }
 
     fn text(&self) -> String {

@@ -26,6 +26,7 @@ mod backup;
 mod bench;
 mod config;
 mod conversations;
+mod dead;
 mod dev;
 mod disconnect;
 mod doctor;
@@ -131,6 +132,8 @@ enum Command {
     Repair(repair::Args),
     /// Check everything that a node needs, and say what is wrong and how to fix it
     Doctor(doctor::Args),
+    /// Show what services published to the durable queue and what was given up, with the reasons
+    Dead(dead::Args),
     /// Ask a node whether it is ready
     Health(health::Args),
     /// Show how all nodes of the mesh are
@@ -180,6 +183,7 @@ impl Command {
             Self::Verify(args) => verify::run(args, global).await,
             Self::Repair(args) => repair::run(args, global).await,
             Self::Doctor(args) => doctor::run(args, global).await,
+            Self::Dead(args) => dead::run(args, global).await,
             Self::Health(args) => health::run(args, global).await,
             Self::Nodes(args) => nodes::run(args, global).await,
             Self::Why(args) => why::run(args, global).await,

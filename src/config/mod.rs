@@ -31,7 +31,7 @@ pub use network::{BadNetwork, Network};
 pub use secret::{MASK, Secret, ServerUrl, mask_url};
 pub use section::Doc;
 pub use sections::{
-    Auth, Embedded, Http, Limits, Log, LogFormat, Nats, NatsLink, Node, Presence, Scylla, SendAs, Service,
+    Auth, Embedded, Http, Limits, Log, LogFormat, Nats, NatsLink, Node, Presence, Queue, Scylla, SendAs, Service,
     ServiceRules, Star, Store, StoreKind, Timing, UserEncoding,
 };
 pub use show::example;
@@ -67,6 +67,8 @@ pub struct Config {
     pub timing: Timing,
     /// Who is online, and who may know it.
     pub presence: Presence,
+    /// The durable way in for services.
+    pub queue: Queue,
     /// What services may do.
     pub services: ServiceRules,
     /// What is logged.

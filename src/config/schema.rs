@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use super::{
-    Auth, Config, Embedded, Http, Limits, Log, Nats, Node, Presence, Scylla, Service, Store, Timing,
+    Auth, Config, Embedded, Http, Limits, Log, Nats, Node, Presence, Queue, Scylla, Service, Store, Timing,
     secret::{MASK, mask_url},
     section::Doc,
     source::PREFIX,
@@ -38,6 +38,7 @@ pub(super) const SECTIONS: &[Section] = sections! {
     "limits" => Limits,
     "timing" => Timing,
     "presence" => Presence,
+    "queue" => Queue,
     ANY_SERVICE => Service,
     "log" => Log,
 };

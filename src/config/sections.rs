@@ -363,6 +363,33 @@ section!(
     }
 );
 
+section!(
+    /// The durable way in for services: a JetStream stream of the NATS servers (`natter.queue.>`), which keeps what services
+    /// publish also while no node runs.
+    Queue {
+        /// This node takes what services publish there. The NATS servers need JetStream.
+        enabled: bool = false,
+        /// Copies of the stream in a cluster of NATS servers, used when it is made and by `natter migrate`. 3 survives the
+        /// loss of one server.
+        replicas: u32 = 1,
+        /// What may wait, in bytes. Beyond that, services are refused when they publish.
+        max_bytes: u64 = 1 << 30,
+        /// What may be kept of messages that were given up, in bytes; beyond that the oldest go.
+        dead_max_bytes: u64 = 64 << 20,
+        /// How long those are kept.
+        dead_days: u32 = 30,
+        /// How often a message is tried that is refused for a reason that may pass, while the store is well. A store that is
+        /// away, and a rate limit, are waited for without counting.
+        tries: u32 = 20,
+        /// The first wait before it is tried again. Each next one is twice as long, and by chance shorter.
+        retry_ms: u64 = 200,
+        /// The longest wait.
+        retry_max_ms: u64 = 30_000,
+        /// Messages of each of the 17 parts of the stream that a node works on or holds at a time.
+        in_hand: u32 = 128,
+    }
+);
+
 /// As whom a service may send.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]

@@ -3,8 +3,8 @@
 use std::{fmt::Display, net::IpAddr, path::PathBuf};
 
 use super::{
-    Auth, Config, Http, Limits, MAX_LEEWAY_SECS, MAX_STORE_WAIT_MS, MIN_SECRET_BYTES, Nats, Presence, Scylla, Secret,
-    ServerUrl, StoreKind, Timing,
+    Auth, Config, Http, Limits, MAX_LEEWAY_SECS, MAX_STORE_WAIT_MS, MIN_SECRET_BYTES, Nats, Presence, Queue, Scylla,
+    Secret, ServerUrl, StoreKind, Timing,
     fault::{ConfigErrors, Fault},
     mask_url,
     source::Source,
@@ -36,6 +36,7 @@ impl Config {
         limits(&self.limits, &mut check);
         timing(&self.timing, &mut check);
         presence(&self.presence, &mut check);
+        queue(&self.queue, &mut check);
         let filter = &self.log.filter;
         let parsed = tracing_subscriber::EnvFilter::try_new(filter);
         check.that(parsed.is_ok(), "log.filter", quoted(filter), "must be like info or info,natter::session=debug");
@@ -245,6 +246,17 @@ fn timing(timing: &Timing, check: &mut Checks) {
     check.range("timing.reconcile_rows_per_sec", timing.reconcile_rows_per_sec.into(), 100..=u32::MAX.into());
     check.range("timing.drain_min_secs", timing.drain_min_secs, 0..=3_600);
     check.range("timing.drain_secs", timing.drain_secs, 0..=3_600);
+}
+
+fn queue(queue: &Queue, check: &mut Checks) {
+    check.range("queue.replicas", queue.replicas.into(), 1..=5);
+    check.range("queue.max_bytes", queue.max_bytes, 1 << 20..=1 << 50);
+    check.range("queue.dead_max_bytes", queue.dead_max_bytes, 1 << 20..=1 << 50);
+    check.range("queue.dead_days", queue.dead_days.into(), 1..=3_650);
+    check.range("queue.tries", queue.tries.into(), 1..=1_000_000);
+    check.range("queue.retry_ms", queue.retry_ms, 1..=queue.retry_max_ms);
+    check.range("queue.retry_max_ms", queue.retry_max_ms, 1..=3_600_000);
+    check.range("queue.in_hand", queue.in_hand.into(), 1..=10_000);
 }
 
 fn presence(presence: &Presence, check: &mut Checks) {

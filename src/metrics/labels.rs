@@ -104,6 +104,18 @@ labels!(
 );
 
 labels!(
+    /// What became of a message of the durable way in.
+    Queued("outcome") {
+        /// Stored.
+        Stored = "stored",
+        /// Not stored yet: it is tried again.
+        Again = "again",
+        /// Given up, and kept with the reason.
+        Dead = "dead",
+    }
+);
+
+labels!(
     /// A call of the store, by its method.
     StoreOp("op") {
         /// Messages into a log.

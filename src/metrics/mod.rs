@@ -23,7 +23,7 @@ pub mod timings;
 
 use driver::DriverCollector;
 pub use driver::{DriverCounts, StoreDriver};
-pub use labels::{By, CounterBy, DeliveryPath, GaugeBy, Label, ServiceOutcome, StoreOp};
+pub use labels::{By, CounterBy, DeliveryPath, GaugeBy, Label, Queued, ServiceOutcome, StoreOp};
 use process::ProcessCollector;
 use timings::Timings;
 
@@ -191,6 +191,12 @@ pub struct Metrics {
     pub offline_events: Counter,
     /// Requests of services over NATS.
     pub service_requests: CounterBy<ServiceOutcome>,
+    /// What became of messages of the durable way in.
+    pub queue_messages: CounterBy<Queued>,
+    /// Parts of the queue whose turn this node has now.
+    pub queue_parts: Gauge,
+    /// 1 while this node is to take from the queue and cannot: no JetStream, no stream, no permission.
+    pub queue_away: Gauge,
 }
 
 impl Metrics {
@@ -274,6 +280,9 @@ impl Metrics {
             presence_told: m.plain("presence_told", "Times that a session was told of a user who came or went"),
             offline_events: m.plain("offline_events", "Messages reported to push services because their recipient had no session"),
             service_requests: m.plain("service_requests", "Requests of services over NATS and HTTP, by outcome"),
+            queue_messages: m.plain("queue_messages", "Messages of services that came by the durable way, by what became of them"),
+            queue_parts: m.plain("queue_parts", "Parts of the durable queue that this node works on now; all nodes together have 17"),
+            queue_away: m.plain("queue_away", "1 while this node is to take from the durable queue and cannot"),
         }
     }
 

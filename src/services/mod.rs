@@ -4,6 +4,7 @@
 //! NATS permissions vouch for it (R13). The HTTP API reads and answers its requests with the same code.
 
 mod doors;
+pub mod queue;
 pub mod reply;
 mod request;
 
@@ -51,7 +52,7 @@ impl Services {
     fn on_message(&self, door: Door, message: BusMessage) {
         let (encoding, began) = (Encoding::sniff(&message.payload), Instant::now());
         let me = self.clone();
-        let read = read(&self.ops, encoding, &message);
+        let read = read(&self.ops, encoding, &message.subject, &message.payload, None);
         let done = move |outcome: Outcome| {
             me.doors.count(door, outcome.is_err(), began.elapsed());
             me.answer(encoding, &message, outcome);
@@ -93,18 +94,25 @@ pub fn op_named(word: &str) -> Result<Op, Refused> {
     })
 }
 
-fn read(ops: &Ops, encoding: Encoding, message: &BusMessage) -> Result<(Caller, Ask), Refused> {
-    let (service, op, to) = match ServiceSubject::parse(&message.subject) {
+/// Reads what a service published to a subject; `cid` counts where it names none.
+fn read(
+    ops: &Ops,
+    encoding: Encoding,
+    subject: &str,
+    payload: &[u8],
+    cid: Option<&str>,
+) -> Result<(Caller, Ask), Refused> {
+    let (service, op, to) = match ServiceSubject::parse(subject) {
         Some(ServiceSubject::SendUser { service, user }) => (service, Op::Send, Some(Recipient::User(user))),
         Some(ServiceSubject::SendRoom { service, room }) => (service, Op::Send, Some(Recipient::Room(room))),
         Some(ServiceSubject::SignalUser { service, user }) => (service, Op::Signal, Some(Recipient::User(user))),
         Some(ServiceSubject::Do { service, op }) => (service, op_named(&op)?, None),
         None => {
-            let text = format!("{}: a name in it is not in the alphabet", message.subject);
+            let text = format!("{subject:.200}: has not the right form, or a name in it is not in the alphabet");
             return Err(Refused::new(ErrorCode::BadName, text));
         }
     };
     let to = to.map(|to| to.to_string());
     let beside = Beside { to: to.as_deref(), cid: None };
-    Request { service, op, encoding, payload: &message.payload, beside }.read(ops)
+    Request { service, op, encoding, payload, beside, cid }.read(ops)
 }

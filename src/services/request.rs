@@ -30,6 +30,8 @@ pub struct Request<'a> {
     pub payload: &'a [u8],
     /// What stands elsewhere. A recipient there means that the fields have no `to`.
     pub beside: Beside<'a>,
+    /// The cid where neither the fields nor what stands beside them have one.
+    pub cid: Option<&'a str>,
 }
 
 impl Request<'_> {
@@ -38,19 +40,22 @@ impl Request<'_> {
     /// # Errors
     /// Which field, and what it must be; or that the service may not ask this in the name that it gives.
     pub fn read(self, ops: &Ops) -> Result<(Caller, Ask), Refused> {
-        let from = self.from()?;
+        let Names { from, names } = self.names()?;
         let from = from.map(|from| UserId::new(&from)).transpose();
         let from = from.map_err(|wrong| Refused::new(ErrorCode::BadName, format!("from: {wrong}")))?;
-        let Self { service, op, encoding, payload, beside } = self;
+        let Self { service, op, encoding, payload, mut beside, cid } = self;
+        if !names.iter().any(|name| name == "cid") {
+            beside.cid = beside.cid.or(cid);
+        }
         let ask = Ask::of_op(op, encoding, payload, beside)?;
         Ok((Caller::service(ops, service, from, op)?, ask))
     }
 
-    /// In whose name; and whether there is any field that the op has not.
-    fn from(&self) -> Result<Option<String>, Refused> {
+    /// In whose name, and which fields there are: none that the op has not.
+    fn names(&self) -> Result<Names, Refused> {
         let Names { from, names } = self.encoding.decode_lenient(self.payload).map_err(|words| self.fault(words))?;
         match names.iter().find(|name| !self.takes(name)) {
-            None => Ok(from),
+            None => Ok(Names { from, names }),
             Some(name) => {
                 let fields = self.op.takes().unwrap_or_default().iter().map(|field| field.name);
                 let fields: Vec<_> = fields.filter(|name| self.takes(name)).chain(["from"]).collect();
@@ -128,8 +133,8 @@ mod tests {
 
     fn read(op: Op, to: Option<&str>, payload: &[u8]) -> Result<Option<String>, Refused> {
         let (service, encoding) = (UserId::new("billing").unwrap(), Encoding::sniff(payload));
-        let request = Request { service, op, encoding, payload, beside: Beside { to, cid: None } };
-        let from = request.from()?;
+        let request = Request { service, op, encoding, payload, beside: Beside { to, cid: None }, cid: None };
+        let from = request.names()?.from;
         Ask::of_op(op, encoding, payload, request.beside)?;
         Ok(from)
     }

@@ -42,7 +42,7 @@ pub(super) async fn connect(options: &NatsOptions, signals: Arc<Signals>) -> Res
 }
 
 /// Name, credentials and TLS of options that were checked: the same for a node and for a probe.
-pub(super) async fn identified(options: &NatsOptions) -> Result<ConnectOptions, BusError> {
+pub(in crate::bus) async fn identified(options: &NatsOptions) -> Result<ConnectOptions, BusError> {
     let library = ConnectOptions::new()
         .name(format!("natter node {}", options.node))
         .connection_timeout(options.connect_timeout)
@@ -91,7 +91,7 @@ async fn authenticate(library: ConnectOptions, auth: &NatsAuth) -> Result<Connec
 
 /// Full jitter: all nodes lose a dead server at the same moment, and the library's own delays would bring them back at
 /// the same moment too.
-fn delay(attempts: usize) -> Duration {
+pub(in crate::bus) fn delay(attempts: usize) -> Duration {
     let doublings = u32::try_from(attempts.saturating_sub(1)).unwrap_or(u32::MAX).min(16);
     let most = MAX_DELAY.min(Duration::from_millis(50) * (1 << doublings));
     most.mul_f64(rand::random())

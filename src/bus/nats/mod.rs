@@ -4,7 +4,7 @@
 //! `subscribe` the way in, `fence` proves that the server has processed what was sent.
 //! `probe` examines the servers for `natter doctor`; `operator` is the connection of the commands that ask nodes.
 
-mod connect;
+pub(super) mod connect;
 mod fence;
 mod link;
 pub mod operator;

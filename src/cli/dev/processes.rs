@@ -222,6 +222,7 @@ fn command(
         ("NATTER_LIMITS__SENDS_PER_SEC", config.limits.sends_per_sec.to_string()),
         ("NATTER_LIMITS__SEND_BURST", config.limits.send_burst.to_string()),
         ("NATTER_SERVICES__BILLING__HTTP", config.services.get(BILLING).is_some_and(|it| it.http).to_string()),
+        ("NATTER_QUEUE__ENABLED", config.queue.enabled.to_string()),
         ("NATTER_LOG__FILTER", config.log.filter.clone()),
         ("NATTER_AUTH__HS256_SECRET_FILE", secret.display().to_string()),
     ];

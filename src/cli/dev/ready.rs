@@ -68,6 +68,8 @@ pub(super) struct Service {
     inbox_prefix: &'static str,
     /// For a shell: the service writes to bob.
     command: String,
+    /// The same by the durable way, which waits where no node runs.
+    queue_command: String,
     /// For the HTTP API.
     token: String,
     /// The same over HTTP.
@@ -79,18 +81,20 @@ impl Service {
     pub(super) fn billing(nats: &NatsServer, minter: &Minter, http: &str) -> anyhow::Result<Self> {
         let (user, inbox_prefix) = (BILLING, "_INBOX_billing");
         let password = nats.passwords().billing.clone();
-        let command = format!(
-            "nats --server {} --user {user} --password {} --inbox-prefix {inbox_prefix} \
-             req natter.send.{user}.user.bob '{{\"cid\":\"1\",\"body\":\"paid\"}}'",
+        let nats = format!(
+            "nats --server {} --user {user} --password {} --inbox-prefix {inbox_prefix}",
             nats.client_url(),
             for_shell(&password),
         );
+        let command = format!("{nats} req natter.send.{user}.user.bob '{{\"cid\":\"1\",\"body\":\"paid\"}}'");
+        let queue_command =
+            format!("{nats} req natter.queue.{user}.user.bob '{{\"cid\":\"3\",\"body\":\"paid later\"}}'");
         let token = minter.mint_service(&UserId::new(user)?, TTL)?;
         let http_command = format!(
             "curl {http}/v1/send -H 'Authorization: Bearer {token}' \
              --json '{{\"to\":\"@bob\",\"cid\":\"2\",\"body\":\"paid\"}}'"
         );
-        Ok(Self { user, password, inbox_prefix, command, token, http_command })
+        Ok(Self { user, password, inbox_prefix, command, queue_command, token, http_command })
     }
 }
 
@@ -126,6 +130,7 @@ impl Ready {
         text += "From another terminal, in any folder:\n";
         text += "  natter send --user alice --to @bob \"hi\"\n  natter tail --user bob\n\n";
         text += &format!("As a service over NATS (docs/services.md):\n  {}\n\n", self.service.command);
+        text += &format!("Durably, also while no node runs:\n  {}\n\n", self.service.queue_command);
         text += &format!("And over HTTP ({}/v1/docs):\n  {}\n\n", one.http, self.service.http_command);
         text += "Tokens to copy:\n";
         text += &format!("  ALICE={}\n  BOB={}\n\n", self.tokens.alice, self.tokens.bob);

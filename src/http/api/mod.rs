@@ -110,7 +110,7 @@ impl Api {
         };
         let payload = self.payload(op, &parts.headers, body).await.map_err(Fault::ending)?;
         let beside = Beside { to: None, cid: key.as_ref().map(Cid::as_str) };
-        let request = services::Request { service, op, encoding: Encoding::Json, payload: &payload, beside };
+        let request = services::Request { service, op, encoding: Encoding::Json, payload: &payload, beside, cid: None };
         let (caller, ask) = request.read(&self.ops)?;
         // The room for bodies is needed no more once it is an ask.
         drop(payload);

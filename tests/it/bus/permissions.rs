@@ -9,13 +9,14 @@ use async_nats::{Client, ConnectOptions, Event};
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
 use natter::{
-    bus::RequestError,
+    bus::{RequestError, queue::QueueLink},
+    config::Config,
     model::{RoomId, UserId},
     subject::{QUEUE_GROUP, Subject},
 };
 
 use super::site::{Heard, Site, user};
-use crate::harness::{PATIENCE, until};
+use crate::harness::{PATIENCE, until, wait::until_ok};
 
 /// A guest, someone who is not a node, and how often the server refused it.
 struct Guest {
@@ -225,6 +226,89 @@ async fn an_operator_commands_nodes_and_writes_to_no_user(site: Site) {
     assert_eq!(heard.all().len(), 3);
 }
 
+/// The stream, its consumers and the API of JetStream; and what a service could make the server do that answers its publish.
+async fn the_queue_is_the_nodes_alone(site: Site) {
+    let config = Config::default();
+    let link = until_ok(PATIENCE, "JetStream takes the streams", async || {
+        let link = QueueLink::connect(&site.options("n1")).await.map_err(|error| error.to_string())?;
+        link.prepare(&config).await.map_err(|error| error.to_string())?;
+        Ok(link)
+    })
+    .await;
+    let part = until_ok(PATIENCE, "a node takes a part", async || {
+        link.take(3, 10).await.map_err(|error| error.to_string())?.ok_or_else(|| "somebody has it".to_owned())
+    })
+    .await;
+    assert!(link.take(3, 10).await.unwrap().is_none(), "two have one part");
+    let api = [
+        "INFO",
+        "STREAM.INFO.NATTER_QUEUE",
+        "STREAM.CREATE.X",
+        "STREAM.UPDATE.NATTER_QUEUE",
+        "STREAM.PURGE.NATTER_QUEUE",
+        "STREAM.DELETE.NATTER_QUEUE",
+        "STREAM.MSG.DELETE.NATTER_QUEUE",
+        "STREAM.MSG.GET.NATTER_QUEUE",
+        "DIRECT.GET.NATTER_DEAD",
+        "CONSUMER.CREATE.NATTER_QUEUE.x",
+        "CONSUMER.DELETE.NATTER_QUEUE.x",
+        "CONSUMER.MSG.NEXT.NATTER_QUEUE.x",
+    ];
+    let publishes: Vec<_> = api.iter().map(|call| format!("$JS.API.{call}")).collect();
+    let more = [
+        "$JS.ACK.NATTER_QUEUE.x.1.1.1.1.0",
+        "natter.queue.shop.user.bob",
+        "natter.queue.billing",
+        "natter.queued.3.billing.user.bob",
+        "natter.dead.billing.user.bob",
+    ];
+    let listens = [
+        "$JS.>",
+        "$JS.API.>",
+        "$JS.EVENT.>",
+        "natter.queue.>",
+        "natter.queue.billing.>",
+        "natter.queued.>",
+        "natter.dead.>",
+    ];
+    for guest in [Guest::billing(&site).await, Guest::operator(&site).await] {
+        for subject in publishes.iter().map(String::as_str).chain(more) {
+            guest.client.publish(subject.to_owned(), "".into()).await.unwrap();
+        }
+        for subject in listens {
+            drop(guest.client.subscribe(subject).await.unwrap());
+        }
+        guest.refused(publishes.len() + more.len() + listens.len()).await;
+    }
+    let operator = Guest::operator(&site).await;
+    operator.client.publish("natter.queue.billing.user.bob", "forged".into()).await.unwrap();
+    operator.refused(1).await;
+
+    let billing = Guest::billing(&site).await;
+    // A reply subject of acknowledgements is refused by the server itself.
+    for (number, reply) in publishes.iter().enumerate() {
+        billing.client.publish_with_reply("natter.queue.billing.user.bob", reply.clone(), "x".into()).await.unwrap();
+        let kept = billing.client.request("natter.queue.billing.user.bob", "x".into()).await.unwrap();
+        let kept: serde_json::Value = serde_json::from_slice(&kept.payload).unwrap();
+        let expected = (number as u64 + 1) * 2;
+        assert_eq!(kept["seq"], expected, "{kept}");
+        // What the forged one did comes before what follows it.
+        let state = link.examine(&config).await.unwrap();
+        let messages: Vec<_> = state.iter().map(|(_, state)| state.as_ref().map(|state| state.messages)).collect();
+        assert_eq!(messages, [Some(expected), Some(0)], "after an answer to {reply}");
+    }
+    // Whatever the server makes of such an answer: nobody purges or deletes, not even a node.
+    let node = ConnectOptions::with_user_and_password("node".into(), site.server.passwords().node.clone());
+    let node = node.custom_inbox_prefix("_INBOX_node").connect(site.server.client_url()).await.unwrap();
+    for (call, payload) in [("STREAM.PURGE.NATTER_QUEUE", ""), ("STREAM.MSG.DELETE.NATTER_QUEUE", r#"{"seq":1}"#)] {
+        let answer = node.request(format!("$JS.API.{call}"), payload.into()).await.unwrap();
+        let answer: serde_json::Value = serde_json::from_slice(&answer.payload).unwrap();
+        assert!(answer["error"].is_object(), "{call}: {answer}");
+    }
+    part.end().await;
+    assert!(link.take(3, 10).await.unwrap().is_some(), "the part is free again");
+}
+
 async fn nobody_comes_in_without_a_password(site: Site) {
     for (name, password) in [("node", "wrong"), ("billing", site.server.passwords().node.as_str()), ("", "")] {
         let options = ConnectOptions::with_user_and_password(name.to_owned(), password.to_owned());
@@ -250,5 +334,6 @@ on_both!(
     a_service_speaks_as_itself_and_as_nobody_else,
     a_request_is_answered_in_the_services_inbox_and_nowhere_else,
     an_operator_commands_nodes_and_writes_to_no_user,
+    the_queue_is_the_nodes_alone,
     nobody_comes_in_without_a_password,
 );

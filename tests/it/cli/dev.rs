@@ -106,6 +106,14 @@ async fn the_commands_find_it_from_any_folder_and_a_service_gets_in_with_what_is
     assert_eq!(dev.said("/service/password"), password);
     let command = words(dev.said("/service/command").as_str().unwrap(), &[]);
     assert!(nats_request(&command).await.contains("dm:billing:bob"), "{command:?}");
+    let command = words(dev.said("/service/queue_command").as_str().unwrap(), &[]);
+    assert!(nats_request(&command).await.contains("NATTER_QUEUE"), "{command:?}");
+    until("what was queued is there", async || {
+        let shown = run(&["history", "--user", "bob", "dm:billing:bob"]).await;
+        String::from_utf8_lossy(&shown.stdout).contains("billing: paid later")
+    })
+    .await;
+    assert_eq!(dev.said("/changed/queue.enabled"), true);
     let mut shell = tokio::process::Command::new("sh");
     shell.args(["-c", dev.said("/service/http_command").as_str().unwrap()]);
     let sent = shell.output().await.unwrap();

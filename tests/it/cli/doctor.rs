@@ -32,9 +32,13 @@ impl Place {
     }
 
     pub(super) fn doctor(&self) -> Command {
+        self.command(&["doctor", "--json"])
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
         let mut command = natter(self.folder.path());
         command
-            .args(["doctor", "--json"])
+            .args(arguments)
             .env("NATTER_NODE__NAME", "n1")
             .env("NATTER_HTTP__LISTEN", &self.listen)
             .env("NATTER_NATS__URLS", self.nats.client_url())
@@ -118,6 +122,36 @@ async fn a_store_that_is_open_is_no_fault_and_goes_on() {
     let again = EmbeddedStore::open(&dir, EmbeddedOptions::default());
     assert!(matches!(again, Err(OpenError::InUse { .. })), "the store no longer holds its folder");
     drop(store);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_durable_queue_is_made_by_migrate_and_examined() {
+    let place = Place::new().await;
+    let natter = |arguments: &[&str]| {
+        let mut command = place.command(arguments);
+        command.env("NATTER_QUEUE__ENABLED", "true");
+        command
+    };
+    let missing = report(&output(natter(&["doctor", "--json"])).await);
+    let found = finding(&missing, "queue", "stream");
+    assert_eq!(found["state"], "warn", "{missing:#}");
+    let made = output(natter(&["migrate"])).await;
+    let said = String::from_utf8_lossy(&made.stdout).into_owned();
+    assert_eq!(said, "stream NATTER_QUEUE: made it\nstream NATTER_DEAD: made it\n", "{made:?}");
+    let mut other = natter(&["migrate", "--json"]);
+    other.env("NATTER_QUEUE__MAX_BYTES", "2000000");
+    let changed = report(&output(other).await);
+    assert_eq!(changed["streams"][0]["changed"], true, "{changed}");
+    assert_eq!(changed["streams"][1]["changed"], false, "{changed}");
+    let differs = report(&output(natter(&["doctor", "--json"])).await);
+    let says = finding(&differs, "queue", "stream");
+    assert!(differs.to_string().contains("NATTER_QUEUE is not what [queue] says: max_bytes"), "{says}");
+    let again = output(natter(&["migrate"])).await;
+    assert!(String::from_utf8_lossy(&again.stdout).starts_with("stream NATTER_QUEUE: changed it"), "{again:?}");
+    let good = output(natter(&["doctor", "--json"])).await;
+    assert_eq!(finding(&report(&good), "queue", "stream")["state"], "ok", "{good:?}");
+    let dead = output(natter(&["dead"])).await;
+    assert_eq!(String::from_utf8_lossy(&dead.stdout), "nothing was given up\n", "{dead:?}");
 }
 
 #[tokio::test]

@@ -29,6 +29,7 @@ mod panics;
 mod people_ops;
 mod presence;
 mod pushes;
+mod queue;
 mod refused;
 mod reload;
 mod replaced;

@@ -11,6 +11,7 @@ mod late;
 mod logins;
 mod outage;
 mod people;
+mod queue;
 mod repair;
 mod rooms;
 mod routes;
