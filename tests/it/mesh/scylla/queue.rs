@@ -15,8 +15,8 @@ use crate::{
     },
 };
 
-const USERS: usize = 200;
-const EACH: usize = 50;
+const USERS: usize = 20;
+const EACH: usize = 500;
 
 /// In memory where there is such a folder: the server syncs each message, and that is all the time it would take.
 fn quick_folder() -> tempfile::TempDir {
