@@ -175,10 +175,10 @@ async fn a_store_that_is_away_counts_no_tries() {
 #[tokio::test]
 async fn a_service_that_asks_for_too_much_waits_and_loses_nothing() {
     use natter::{config::Service, model::UserId};
-    let mesh = TestMesh::tuned(1, |config| {
+    let mut mesh = TestMesh::bare(|config| {
         queued(config);
         config.queue.tries = 1;
-        let rules = Service { requests_per_sec: 20, ..Service::default() };
+        let rules = Service { requests_per_sec: 10, ..Service::default() };
         config.services.insert(UserId::new("billing").unwrap(), rules);
     })
     .await;
@@ -186,6 +186,7 @@ async fn a_service_that_asks_for_too_much_waits_and_loses_nothing() {
     for n in 0..60 {
         billing.say(&format!("u{}", n % 20), &format!("c{n}")).await;
     }
+    mesh.add_node(mesh.nats.client_url()).await;
     inside.is_empty().await;
     let again = mesh.nodes[0].metric("natter_queue_messages_total{outcome=\"again\"").await;
     assert!(again > 0.0, "nothing was too much: this shows nothing");
