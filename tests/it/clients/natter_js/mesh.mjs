@@ -150,7 +150,7 @@ await until("bob has them once", () => bodies(bob, "dm:bob:carol").length === 5)
 assert.deepEqual(seqs(bob, "dm:bob:carol"), range(1, 5));
 assert.deepEqual(seqs(carol, "dm:bob:carol"), range(1, 5));
 
-// ---- NATS away, a node killed, a node drained
+// ---- NATS away, and a node drained under one client and then under another: each goes on at the next address
 
 const before = bodies(bob).length;
 let n = before;
@@ -159,7 +159,7 @@ await deed("kill NATS");
 await some();
 await deed("start NATS");
 await until("bob has what was written while NATS was away", () => bodies(bob).length === n);
-await deed("kill the first node");
+await deed("drain the first node");
 await until("alice notices", () => alice.heard.states.includes("reconnecting"));
 await some();
 await until("bob has what was written while alice had no node", () => bodies(bob).length === n);
@@ -171,7 +171,7 @@ if (alice.client.welcome.node === "n3") {
   alice.client.close();
 }
 const drained = await person("alice", [urls[1], urls[2]], { device: "drained" });
-await deed("drain the second node");
+await deed("drain the first node"); // of those that are left
 await until("the node said goodbye", () => drained.heard.goodbyes.some(({ reason }) => reason === "drain"));
 await drained.client.send("@bob", (n += 1));
 await until("bob has all", () => bodies(bob).length === n);
