@@ -148,6 +148,7 @@ assert.equal(cuts, 0);
 assert.deepEqual(lost.map(({ seq }) => seq), range(1, 5), "stored once, in order");
 await until("bob has them once", () => bodies(bob, "dm:bob:carol").length === 5);
 assert.deepEqual(seqs(bob, "dm:bob:carol"), range(1, 5));
+await until("carol has them once", () => seqs(carol, "dm:bob:carol").length === 5);
 assert.deepEqual(seqs(carol, "dm:bob:carol"), range(1, 5));
 
 // ---- NATS away, and a node drained under one client and then under another: each goes on at the next address
