@@ -76,6 +76,8 @@ export class Model {
     const pending = frame.from === this.me && conv.pending.find(({ cid }) => cid === frame.cid);
     conv.pending = conv.pending.filter((one) => one !== pending);
     if (conv.bySeq.has(frame.seq)) return;
+    // A device that was away gets old rows while the end is here already: between the two there would be a hole.
+    if (conv.loaded && frame.seq < conv.low) return;
     const { op, ...row } = frame;
     const message = Object.assign(pending || {}, row, { conv }); // the same object: what shows it stays, and keeps the focus
     conv.bySeq.set(frame.seq, message);
@@ -94,9 +96,15 @@ export class Model {
   /** An answer of `history`: `older` and `newer` continue what is here; `fresh` is the end of the log. */
   page(conv, { messages, more, next }, direction) {
     conv.loaded = true;
+    if (direction === "fresh") this.#forgetBelow(conv, messages[0]?.seq ?? 0);
     this.#add(conv, messages);
     if (direction === "newer") Object.assign(conv, { newer: next });
     else Object.assign(conv, { more, older: next });
+  }
+
+  #forgetBelow(conv, seq) {
+    for (const message of conv.messages) if (message.seq < seq) conv.bySeq.delete(message.seq);
+    conv.messages = conv.messages.filter((message) => message.seq >= seq);
   }
 
   /** The same of what is around a message: it takes the place of what was here. */

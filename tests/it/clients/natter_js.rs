@@ -40,7 +40,7 @@ async fn a_client_in_node_keeps_its_promises_while_the_mesh_breaks() {
         "urls": urls,
         "folder": folder.path(),
         "tokens": {"alice": token("alice"), "bob": token("bob"), "carol": token("carol")},
-        "short": token_for("dora", Duration::from_secs(5)),
+        "short": token_for("dora", Duration::from_secs(20)),
         "long": token("dora"),
         "expired": "not.a.token",
     });

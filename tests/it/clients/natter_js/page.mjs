@@ -97,6 +97,15 @@ test("a piece of the log has no holes, and joins the end when it reaches it", ()
   assert.equal(known.backlog.length, 0);
 });
 
+test("what a device missed makes no hole beside the end of the log", () => {
+  const model = new Model("alice");
+  const known = model.conv(conv);
+  for (const seq of [1, 2]) model.live(row(seq));
+  model.page(known, { messages: [50, 51].map((seq) => row(seq)), more: true, next: 50 }, "fresh");
+  for (const seq of [3, 50, 51, 52]) model.live(row(seq));
+  assert.deepEqual([seqs(known), known.low, known.more], [[50, 51, 52], 50, true]);
+});
+
 test("a message on its way is one message, whichever way it turns out to be stored", () => {
   const model = new Model("alice");
   const item = { op: "send", to: "@bob", cid: "x", body: { text: "hi" }, at: 5 };
