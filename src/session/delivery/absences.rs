@@ -29,21 +29,22 @@ impl Conv {
 
 impl Delivery {
     /// A stored cursor is where a conversation without a position begins. One that has a position by now is further than
-    /// that cursor may be (R8).
-    pub(super) fn start_at(&mut self, conv: &ConvId, cursor: Seq, rules: &Rules, out: &mut Out) {
-        let Some(entry) = self.convs.get_mut(conv) else { return };
+    /// that cursor may be (R8). True where it begins above the cursor.
+    pub(super) fn start_at(&mut self, conv: &ConvId, cursor: Seq, rules: &Rules, out: &mut Out) -> bool {
+        let Some(entry) = self.convs.get_mut(conv) else { return false };
         if entry.position.is_some() {
-            return;
+            return false;
         }
-        let start = first_position(cursor, entry.want, rules);
-        if let Some(start) = start {
-            out.push(Effect::LeftToHistory { conv: conv.clone(), from: start + 1 });
+        let above = first_position(cursor, entry.want, rules);
+        if let Some(above) = above {
+            out.push(Effect::LeftToHistory { conv: conv.clone(), from: above + 1 });
         }
         // What is left to the history is not the client's to acknowledge.
-        let start = start.unwrap_or(cursor);
+        let start = above.unwrap_or(cursor);
         (entry.position, entry.acked, entry.stored) = (Some(start), start, entry.stored.max(start));
         if !entry.is_behind() {
             self.behind -= 1;
         }
+        above.is_some()
     }
 }

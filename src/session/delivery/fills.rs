@@ -34,9 +34,8 @@ impl Delivery {
         if !self.end_fill(conv) {
             return;
         }
-        if let Some(cursor) = cursor {
-            self.start_at(conv, cursor, at.rules, out);
-        }
+        // Of a page that begins at the cursor nothing is handed out where the device begins above it.
+        let jumped = cursor.is_some_and(|cursor| self.start_at(conv, cursor, at.rules, out));
         let Some(entry) = self.convs.get_mut(conv) else { return };
         let before = entry.position;
         self.settle_login(conv);
@@ -58,7 +57,7 @@ impl Delivery {
             out.push(Effect::HandRow(conv.clone(), row));
         }
         let moved = self.convs.get(conv).is_some_and(|entry| entry.position != before);
-        let progress = moved || blocked;
+        let progress = moved || blocked || jumped;
         if let Some(entry) = self.convs.get_mut(conv) {
             // A store that does not answer says nothing about a row.
             let missing = !progress && answered;
