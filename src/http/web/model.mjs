@@ -77,7 +77,7 @@ export class Model {
     conv.pending = conv.pending.filter((one) => one !== pending);
     if (conv.bySeq.has(frame.seq)) return;
     // A device that was away gets old rows while the end is here already: between the two there would be a hole.
-    if (conv.loaded && frame.seq < conv.low) return;
+    if (conv.loaded && conv.messages.length > 0 && frame.seq < conv.low) return;
     const { op, ...row } = frame;
     const message = Object.assign(pending || {}, row, { conv }); // the same object: what shows it stays, and keeps the focus
     conv.bySeq.set(frame.seq, message);

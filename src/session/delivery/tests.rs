@@ -510,7 +510,10 @@ impl World {
     fn everything_arrived(&self) {
         for conv in 0..CONVS {
             let had = self.got.get(&conv).copied().unwrap_or(0).max(self.acked[conv]);
-            assert_eq!(had, self.last_mine(conv), "conv {conv} is not complete: {:#?}", self.session);
+            let last = self.last_mine(conv);
+            // Of the newest part every row may be lost.
+            let left = self.left[conv] >= last;
+            assert!(had == last || left, "conv {conv} is not complete, {had} of {last}: {:#?}", self.session);
         }
         assert_eq!(self.caught_up, 1);
     }

@@ -97,6 +97,14 @@ test("a piece of the log has no holes, and joins the end when it reaches it", ()
   assert.equal(known.backlog.length, 0);
 });
 
+test("the first message of a conversation that was empty is shown", () => {
+  const model = new Model("alice");
+  const known = model.conv(conv);
+  model.page(known, { messages: [], more: false }, "fresh");
+  for (const seq of [1, 2]) model.live(row(seq));
+  assert.deepEqual([seqs(known), known.low], [[1, 2], 1]);
+});
+
 test("what a device missed makes no hole beside the end of the log", () => {
   const model = new Model("alice");
   const known = model.conv(conv);
