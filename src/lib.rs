@@ -7,8 +7,8 @@
 //! Imports go down only, and a test holds them to it:
 //!
 //! ```text
-//! cli → node → http → gateway, services → ops → presence → routing → homes, blocks → bus, store, client
-//!     → metrics, auth, descriptors → session, config, overload → protocol, subject → model, proc, backoff, fnv
+//! cli → node → http → gateway, services → ops → presence → routing → homes, blocks, events → bus, store, client
+//!     → metrics, auth, descriptors → session, config, overload → protocol, subject → model, outgoing, proc, backoff, fnv
 //! ```
 //!
 //! `async_nats` stands only under `bus/`, `scylla` only under `store/scylla`, `fjall` only under
@@ -39,6 +39,8 @@ pub mod config;
 #[cfg(feature = "server")]
 pub mod descriptors;
 #[cfg(feature = "server")]
+pub mod events;
+#[cfg(feature = "server")]
 mod fnv;
 #[cfg(feature = "server")]
 pub mod gateway;
@@ -54,6 +56,8 @@ pub mod nats_server;
 pub mod node;
 #[cfg(feature = "server")]
 pub mod ops;
+#[cfg(feature = "server")]
+mod outgoing;
 #[cfg(feature = "server")]
 pub mod overload;
 #[cfg(feature = "server")]

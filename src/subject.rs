@@ -101,6 +101,16 @@ impl Subject {
         Self(format_compact!("natter.event.{kind}"))
     }
 
+    /// Every stored message, for a service that has a feed and for nobody else.
+    pub fn feed(service: &UserId) -> Self {
+        Self(format_compact!("natter.feed.{service}"))
+    }
+
+    /// Where a service is asked about messages before they are stored.
+    pub fn hook_send(service: &UserId) -> Self {
+        Self(format_compact!("natter.hook.{service}.send"))
+    }
+
     /// A node's own subjects: `natter.node.<node>.<tail>`.
     pub fn node(node: &str, tail: &str) -> Self {
         Self(format_compact!("natter.node.{node}.{tail}"))

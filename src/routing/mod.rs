@@ -19,5 +19,5 @@ pub use clock::Clock;
 pub use mailbox::{Mail, Mailbox};
 pub use registry::{Capacity, Comings, Full, PARTS, Registry, SessionHandle};
 pub use rooms::{Listening, Rooms};
-pub use router::{OnBlocked, Router};
+pub use router::{Missed, OnBlocked, OnOffline, Router, shown};
 pub use watch::{Watch, watch};
