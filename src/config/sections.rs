@@ -308,7 +308,7 @@ section!(
         ack_coalesce_ms: u64 = 1_000,
         /// A message that stays unacknowledged for this long counts as undelivered, and push services are told.
         offline_after_secs: u64 = 30,
-        /// Push services are told of messages in a room no more often than this, together.
+        /// Push services are told of messages in a room, and of those for a user who is away, no more often than this, together.
         push_coalesce_ms: u64 = 1_000,
         /// A message that was announced and is missing in the store for this long, while the store answers, is stepped
         /// over: it was lost, and clients are told that their backlog was cut.

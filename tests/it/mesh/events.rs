@@ -11,7 +11,7 @@ use natter::{
     model::{ConvId, RoomId, UserId},
     protocol::{
         Body, Encoding,
-        client::Outgoing,
+        client::{Outgoing, Referring},
         event::{Event, EventKind, What},
     },
 };
@@ -45,6 +45,16 @@ fn rest(events: &mut Subscriber) -> Vec<Event> {
     std::iter::from_fn(|| events.next().now_or_never().flatten())
         .map(|event| serde_json::from_slice(&event.payload).unwrap())
         .collect()
+}
+
+/// The next event of a kind; others may come in between.
+async fn next_of(events: &mut Subscriber, kind: EventKind) -> Event {
+    loop {
+        let event = next(events).await;
+        if event.what.kind() == kind {
+            return event;
+        }
+    }
 }
 
 async fn mesh_that_tells(kinds: &[EventKind]) -> TestMesh {
@@ -113,9 +123,9 @@ async fn a_user_who_is_away_is_told_of_at_once_and_then_together() {
 async fn a_user_comes_online_once_and_goes_offline_once() {
     let mesh = mesh_that_tells(&[EventKind::Presence]).await;
     let mut events = listen(&mesh, "natter.event.presence").await;
-    let mut presence = async || match next(&mut events).await.what {
-        What::Presence(presence) => (presence.user, presence.online),
-        other => panic!("{other:?}"),
+    let mut presence = async || {
+        let What::Presence(found) = next(&mut events).await.what else { panic!("not a presence") };
+        (found.user, found.online)
     };
     let one = mesh.json(0, "alice", "d1").await;
     assert_eq!(presence().await, (user("alice"), true));
@@ -126,9 +136,19 @@ async fn a_user_comes_online_once_and_goes_offline_once() {
     one.cut();
     until("the first device is gone", async || mesh.nodes[0].sessions() == 0).await;
     let carol = mesh.json(0, "carol", "d").await;
-    assert_eq!(presence().await, (user("carol"), true), "alice is still there");
+    // That alice is there may be told once more: the node of the first device might have ended before it told.
+    let mut news = presence().await;
+    if news == (user("alice"), true) {
+        news = presence().await;
+    }
+    assert_eq!(news, (user("carol"), true), "alice is still there");
     two.cut();
-    assert_eq!(presence().await, (user("alice"), false));
+    loop {
+        match presence().await {
+            (name, true) if name == user("alice") => {}
+            last => break assert_eq!(last, (user("alice"), false)),
+        }
+    }
     drop((bob, carol));
 }
 
@@ -148,40 +168,40 @@ async fn sessions_rooms_and_deliveries_are_told_by_the_node_where_they_happen() 
     let mesh = mesh_that_tells(&[EventKind::Session, EventKind::Room, EventKind::Delivered]).await;
     let mut events = listen(&mesh, "natter.event.>").await;
     let alice = Client::connect(ClientOptions::new(mesh.nodes[0].url(), token("alice"), "c")).await.unwrap();
-    let Event { v, node, what: What::Session(session), id, .. } = next(&mut events).await else { panic!("a session") };
+    let Event { v, node, what: What::Session(session), id, .. } = next_of(&mut events, EventKind::Session).await else {
+        panic!("a session")
+    };
     assert_eq!((v, node.as_str(), session.user, session.started, session.reason), (1, "n1", user("alice"), true, None));
     assert_eq!(id, format!("session:{}:started", session.session));
 
     let lobby = RoomId::new("lobby").unwrap();
     alice.create_room(NewRoom { room: Some(lobby.clone()), public: true, ..NewRoom::default() }).await.unwrap();
-    let Event { id, what: What::Room(room), .. } = next(&mut events).await else { panic!("a room") };
+    let Event { id, what: What::Room(room), .. } = next_of(&mut events, EventKind::Room).await else {
+        panic!("a room")
+    };
     assert_eq!((id.as_str(), room.seq, room.by, &room.room), ("room:room:lobby:1", 1, user("alice"), &lobby));
     assert_eq!(serde_json::to_value(&room.change).unwrap()["event"], "created");
     alice.kick(&lobby, &user("bob")).await.unwrap_err();
     alice.invite(&lobby, &user("bob")).await.unwrap();
-    let Event { what: What::Room(room), .. } = next(&mut events).await else { panic!("an invitation") };
+    let Event { what: What::Room(room), .. } = next_of(&mut events, EventKind::Room).await else {
+        panic!("an invitation")
+    };
     assert_eq!(serde_json::to_value(&room.change).unwrap(), serde_json::json!({"event": "invited", "user": "bob"}));
 
     let bob = mesh.json(1, "bob", "phone").await;
-    let Event { node, what: What::Session(_), .. } = next(&mut events).await else { panic!("bob's session") };
-    assert_eq!(node, "n2");
+    assert_eq!(next_of(&mut events, EventKind::Session).await.node, "n2");
     alice.send("@bob", Body::text("x")).await.unwrap();
     let told = async |events: &mut Subscriber| loop {
         // alice's own device acknowledges as well.
-        if let Event { what: What::Delivered(delivered), .. } = next(events).await
-            && delivered.user == user("bob")
-        {
+        let What::Delivered(delivered) = next_of(events, EventKind::Delivered).await.what else { panic!("a delivery") };
+        if delivered.user == user("bob") {
             return (delivered.device.to_string(), delivered.conv, delivered.seq);
         }
     };
     assert_eq!(told(&mut events).await, ("phone".to_owned(), ConvId::new("dm:alice:bob").unwrap(), 1));
     bob.cut();
-    loop {
-        if let What::Session(session) = next(&mut events).await.what {
-            assert_eq!((session.user, session.started, session.reason.as_deref()), (user("bob"), false, Some("gone")));
-            break;
-        }
-    }
+    let What::Session(ended) = next_of(&mut events, EventKind::Session).await.what else { panic!("a session") };
+    assert_eq!((ended.user, ended.started, ended.reason.as_deref()), (user("bob"), false, Some("gone")));
 }
 
 /// The feed of a service: everything that is stored, with bodies, to that service and on no subject that others hear.
@@ -200,6 +220,8 @@ async fn a_feed_has_every_message_and_only_its_service_hears_it() {
         let Event { id, what: What::Message(message), .. } = next(&mut feed).await else { panic!("a message") };
         messages.push((id.to_string(), message.from.to_string(), message.body));
     }
+    // Two nodes tell, in any order.
+    messages.sort_by(|one, other| one.0.cmp(&other.0));
     let expected = [("message:dm:alice:bob:1", "alice", "hello"), ("message:dm:alice:bob:2", "bob", "hi")];
     let expected = expected.map(|(id, from, text)| (id.to_owned(), from.to_owned(), Some(Body::text(text))));
     assert_eq!(messages, expected);
@@ -211,7 +233,8 @@ async fn a_feed_has_every_message_and_only_its_service_hears_it() {
     alice.message("dm:alice:bob", 2).await;
     let reference = alice.fresh_ref();
     let body = Body::text("hello!");
-    alice.say(&Outgoing::Edit { reference: Some(reference), conv: "dm:alice:bob", re: 1, cid: "e1", body: &body });
+    let about = Referring { reference: Some(reference), conv: "dm:alice:bob", re: 1, cid: "e1" };
+    alice.say(&Outgoing::Edit { about, body: &body });
     alice.answer(reference).await;
     let Event { what: What::Message(edit), .. } = next(&mut feed).await else { panic!("an edit") };
     assert_eq!((edit.seq, edit.re, edit.body), (3, Some(1), Some(body)));

@@ -14,7 +14,10 @@ use futures_util::StreamExt as _;
 use natter::{
     config::{Service, Unanswered},
     model::{ConvId, UserId},
-    protocol::{Body, ErrorCode, ServerFrame, client::Outgoing},
+    protocol::{
+        Body, ErrorCode, ServerFrame,
+        client::{Outgoing, Referring},
+    },
     store::{Logs as _, Span},
 };
 use serde_json::{Value, json};
@@ -102,6 +105,11 @@ async fn mesh(unanswered: Unanswered, timeout_ms: u64) -> TestMesh {
     .await
 }
 
+/// What concerns the first message.
+fn first(reference: u64, cid: &str) -> Referring<'_> {
+    Referring { reference: Some(reference), conv: CONV, re: 1, cid }
+}
+
 async fn refused(peer: &Peer, cid: &str, text: &str) -> (ErrorCode, String) {
     match peer.try_send("@bob", cid, &Body::text(text)).await {
         ServerFrame::Error { code, message, .. } => (code, message),
@@ -135,7 +143,7 @@ async fn a_service_lets_messages_pass_changes_them_or_refuses_them() {
     // An edit is checked like a message; a deletion says nothing.
     let edit = async |cid: &str, text: &str| {
         let (reference, body) = (alice.fresh_ref(), Body::text(text));
-        alice.say(&Outgoing::Edit { reference: Some(reference), conv: CONV, re: 1, cid, body: &body });
+        alice.say(&Outgoing::Edit { about: first(reference, cid), body: &body });
         alice.answer(reference).await
     };
     assert!(matches!(edit("e1", "spam").await, ServerFrame::Error { code: ErrorCode::Rejected, .. }));
@@ -143,7 +151,7 @@ async fn a_service_lets_messages_pass_changes_them_or_refuses_them() {
     assert_eq!(moderator.last.borrow()["re"], 1);
     let asked = moderator.asked();
     let reference = alice.fresh_ref();
-    alice.say(&Outgoing::Delete { reference: Some(reference), conv: CONV, re: 1, cid: "x1" });
+    alice.say(&Outgoing::Delete(first(reference, "x1")));
     assert!(matches!(alice.answer(reference).await, ServerFrame::Sent(_)));
     // The service itself is not asked about what it writes.
     let headers = [
@@ -238,7 +246,7 @@ async fn without_an_answer_the_stated_default_holds() {
 /// The messages of a conversation keep their order whatever the order of the answers, and other conversations do not wait.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_answer_holds_up_its_conversation_and_no_other() {
-    let mesh = mesh(Unanswered::Allow, 1_000).await;
+    let mesh = mesh(Unanswered::Allow, 3_000).await;
     let moderator = Moderator::start(&mesh).await;
     let (alice, carol) = (mesh.json(0, "alice", "d").await, mesh.json(0, "carol", "d").await);
     let first = alice.begin_send("@bob", "c1", &Body::text("silence"));

@@ -171,7 +171,7 @@ async fn events_are_posted_once_signed_and_in_order() {
         let metric = format!("natter_webhook_posts_total{{outcome=\"{outcome}\"");
         until("it is counted", async || node.metric(&metric).await == count).await;
     }
-    assert_eq!(one.metric("natter_webhooks_waiting ").await, 0.0);
+    until("nothing waits", async || one.metric("natter_webhooks_waiting ").await == 0.0).await;
     assert_eq!(one.metric("natter_webhooks_dropped_total ").await, 0.0);
 }
 
@@ -201,7 +201,7 @@ async fn a_target_that_fails_is_left_alone_and_catches_up() {
         alice.send("@bob", &format!("c{n}"), &format!("m{n}")).await;
     }
     until("it is left alone", async || node.metric("natter_webhooks_paused ").await == 1.0).await;
-    assert_eq!(endpoint.board.lock().tries, 5);
+    assert!((5..8).contains(&endpoint.board.lock().tries), "a few tries, then a pause");
     assert_eq!(node.metric("natter_webhooks_waiting ").await, 3.0);
     endpoint.board.lock().always = None;
     endpoint.has_taken(3).await;
