@@ -49,6 +49,11 @@ pub enum ServiceSubject {
 }
 
 impl Subject {
+    /// Where feeds are, for descriptions: [`Subject::feed`] of any service.
+    pub const FEED_ADDRESS: &'static str = "natter.feed.{service}";
+    /// Where services are asked, for descriptions: [`Subject::hook_send`] of any service.
+    pub const HOOK_ADDRESS: &'static str = "natter.hook.{service}.send";
+
     /// A user's own subject: nodes publish to it, nodes with a session of the user subscribe to it.
     pub fn user(user: &UserId) -> Self {
         Self(format_compact!("natter.user.{user}"))

@@ -245,7 +245,7 @@ mod tests {
             ("nats.keyspace", "store.scylla.keyspace"),
             ("timing.ping_ms", "timing.ping_secs"),
             ("services.billing.may_send", "services.<name>.may_send_as"),
-            ("webhooks.push.kind", "webhooks.<name>.kinds"),
+            ("webhooks.push.ur", "webhooks.<name>.url"),
         ] {
             assert_eq!(nearest(typed).as_deref(), Some(meant), "{typed}");
         }

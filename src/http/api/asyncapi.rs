@@ -104,7 +104,7 @@ fn document() -> Value {
         let name = format!("event_{}", kind.word());
         let message = add(name.clone(), kind.about(), event_payload(kind, &schemas));
         let address = match kind {
-            EventKind::Message => "natter.feed.{service}".to_owned(),
+            EventKind::Message => Subject::FEED_ADDRESS.to_owned(),
             kind => Subject::event(kind.word()).to_string(),
         };
         let mut channel = json!({"address": address, "description": kind.about(), "messages": {"event": message}});
@@ -120,7 +120,7 @@ fn document() -> Value {
     let decision = add("hook_decision".into(), "What becomes of it.", named("Decision"));
     channels.insert(
         "hook".into(),
-        json!({"address": "natter.hook.{service}.send", "description": "Where the service of `hook.service` is asked.",
+        json!({"address": Subject::HOOK_ADDRESS, "description": "Where the service of `hook.service` is asked.",
                "parameters": {"service": {"description": "Its name."}}, "messages": {"question": question}}),
     );
     channels.insert(
@@ -155,7 +155,12 @@ fn client_frame(op: Op) -> Value {
     ]);
     let mut required = vec!["op"];
     for field in op.takes().unwrap_or_default() {
-        properties.insert(field.name.into(), serde_json::to_value(schema_of(op, field.name)).unwrap_or_default());
+        let mut schema = serde_json::to_value(schema_of(op, field.name)).unwrap_or_default();
+        if matches!((op, field.name), (Op::Topic, "topic") | (Op::Lifetime, "lifetime")) {
+            // None is said, too.
+            schema = json!({"anyOf": [schema, {"type": "null"}]});
+        }
+        properties.insert(field.name.into(), schema);
         required.extend(field.required.then_some(field.name));
     }
     let mut own = |name: &'static str, schema: Value, is_required: bool| {
@@ -243,7 +248,7 @@ fn event_schema(kind: EventKind) -> Value {
     }
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema".into();
     schema["$id"] = format!("urn:natter:event:{}:{}", kind.word(), event::VERSION).into();
-    schema["title"] = format!("natter.event.{}", kind.word()).into();
+    schema["title"] = Subject::event(kind.word()).to_string().into();
     schema["$defs"] = definitions.into();
     serde_json::from_str(&schema.to_string().replace("#/components/schemas/", "#/$defs/")).unwrap_or_default()
 }
