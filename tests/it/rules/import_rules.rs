@@ -226,7 +226,8 @@ fn no_module_imports_itself_through_others() {
 
 #[test]
 fn subjects_are_minted_in_one_place() {
-    let verbs = ["user", "room", "presence", "log", "send", "queue", "signal", "do", "event", "feed", "hook", "node", "nodes"];
+    let verbs =
+        ["user", "room", "presence", "log", "send", "queue", "signal", "do", "event", "feed", "hook", "node", "nodes"];
     let mints = |source: &Source| verbs.iter().any(|verb| source.code.contains(&format!("\"natter.{verb}")));
     let minting: Vec<_> = sources().into_iter().filter(mints).map(|source| source.path).collect();
     assert_eq!(minting, ["subject.rs"]);
