@@ -18,6 +18,8 @@ use crate::{
 
 const CONVERSATIONS: usize = 20_000;
 const APPENDS: usize = 200;
+/// So often at least.
+const ROUNDS: usize = 5;
 /// What an append may wait of the time that a registration takes. Where the writer copies all cursors at once, an append
 /// waits for a whole registration, or for several. Both times grow with the load of the machine.
 const PART: u32 = 10;
@@ -49,14 +51,14 @@ async fn new_devices_of_a_user_with_20_000_conversations_hold_nobody_up() {
             })
         })
         .collect();
-    let mut beside = Duration::ZERO;
-    // For as long as it takes to register some.
-    for round in 0.. {
-        beside = beside.max(p99_of_appends(&store, &format!("beside{round}"), APPENDS).await);
-        if registered.load(Ordering::Acquire) >= 2 {
-            break;
-        }
+    // For as long as it takes to register some. The median of the rounds: devices are registered all the time, so what waits for
+    // them waits in each round, and a disk that others keep busy for a moment does not count.
+    let mut rounds = Vec::new();
+    while rounds.len() < ROUNDS || registered.load(Ordering::Acquire) < 2 {
+        rounds.push(p99_of_appends(&store, &format!("beside{}", rounds.len()), APPENDS).await);
     }
+    rounds.sort();
+    let beside = rounds[rounds.len() / 2];
     let registration = begin.elapsed() * 4 / u32::try_from(registered.load(Ordering::Acquire)).unwrap();
     stop.store(true, Ordering::Release);
     for client in clients {
