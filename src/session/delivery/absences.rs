@@ -2,28 +2,43 @@
 //! that its backlog was cut. What lies before them is in the history. Used by [`super::Delivery`].
 //!
 //! Only where a position comes from the stored cursor. What a session that is there has begun to hand out it hands out whole,
-//! however slow its client is. Of rooms the store's answer says where the device begins ([`crate::session::RoomPlace`]),
-//! because it knows which rows are for the user.
+//! however slow its client is. Of rooms the store's answer says where the device begins ([`RoomPlace`]), because it knows which
+//! rows are for the user.
 
 use super::{Conv, Delivery, Out};
 use crate::{
     model::{ConvId, Seq},
-    session::{Effect, Rules},
+    session::{Effect, RoomPlace, Rules},
 };
 
-/// Where a device begins whose stored cursor is `cursor` in a log that goes up to `head`, if that is above the cursor.
-fn first_position(cursor: Seq, head: Seq, rules: &Rules) -> Option<Seq> {
+/// Tells the client that it begins behind `position`, and that what is before is left to the history. That is not the client's
+/// to acknowledge.
+fn begin_above(conv: &ConvId, position: Seq, out: &mut Out) {
+    out.push(Effect::LeftToHistory { conv: conv.clone(), from: position + 1 });
+}
+
+/// The position of a device that begins a direct conversation: its stored cursor, or above it if the log at `head` is too far
+/// ahead.
+fn begin(conv: &ConvId, cursor: Seq, head: Seq, rules: &Rules, out: &mut Out) -> Seq {
     let newest = head.saturating_sub(rules.backlog);
-    (newest > cursor).then_some(newest)
+    if newest <= cursor {
+        return cursor;
+    }
+    begin_above(conv, newest, out);
+    newest
+}
+
+/// The same of a room, where the store has said that it begins behind `start`.
+pub(super) fn begin_room(conv: &ConvId, start: Seq, place: RoomPlace, out: &mut Out) {
+    if place.is_cut {
+        begin_above(conv, start, out);
+    }
 }
 
 impl Conv {
-    /// A direct conversation of a device that begins at its stored cursor, or above it if the log at `head` is too far ahead:
-    /// then the client is told.
+    /// A direct conversation of a device that begins it.
     pub(super) fn from_cursor(conv: &ConvId, cursor: Seq, head: Seq, rules: &Rules, out: &mut Out) -> Self {
-        let Some(position) = first_position(cursor, head, rules) else { return Self::at(cursor) };
-        out.push(Effect::LeftToHistory { conv: conv.clone(), from: position + 1 });
-        Self::at(position)
+        Self::at(begin(conv, cursor, head, rules, out))
     }
 }
 
@@ -35,16 +50,11 @@ impl Delivery {
         if entry.position.is_some() {
             return false;
         }
-        let above = first_position(cursor, entry.want, rules);
-        if let Some(above) = above {
-            out.push(Effect::LeftToHistory { conv: conv.clone(), from: above + 1 });
-        }
-        // What is left to the history is not the client's to acknowledge.
-        let start = above.unwrap_or(cursor);
+        let start = begin(conv, cursor, entry.want, rules, out);
         (entry.position, entry.acked, entry.stored) = (Some(start), start, entry.stored.max(start));
         if !entry.is_behind() {
             self.behind -= 1;
         }
-        above.is_some()
+        start > cursor
     }
 }

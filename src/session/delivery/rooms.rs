@@ -5,7 +5,7 @@
 //! In a room the seq after a position is always for the user: a position comes from the store, which knows the spans between
 //! joins and leaves, and from there on the row that ends a span is handed out before anything behind it.
 
-use super::{At, Compare, Conv, Delivery, Out};
+use super::{At, Compare, Conv, Delivery, Out, absences::begin_room};
 use crate::{
     model::{ConvId, Seq},
     protocol::ServerFrame,
@@ -125,9 +125,7 @@ impl Delivery {
             }
             return false;
         }
-        if place.is_cut {
-            out.push(Effect::LeftToHistory { conv: conv.clone(), from: start + 1 });
-        }
+        begin_room(&conv, start, place, out);
         self.rest_later(at);
         self.convs.insert(conv.clone(), Conv { want: place.last, ..Conv::at(start) });
         self.behind += 1;
@@ -188,9 +186,7 @@ impl Delivery {
         match entry.position {
             None => {
                 (entry.position, entry.acked, entry.stored) = (Some(start), start, entry.stored.max(start));
-                if place.is_cut {
-                    out.push(Effect::LeftToHistory { conv: conv.clone(), from: start + 1 });
-                }
+                begin_room(conv, start, place, out);
             }
             Some(position) if start > position => {
                 entry.cuts.add(position + 1, start);
