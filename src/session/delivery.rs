@@ -165,11 +165,12 @@ impl Delivery {
         let Some(entry) = self.convs.get(conv) else {
             let position = self.rested.get(conv);
             let acked = position.unwrap_or(0);
-            return View { position, acked, heard: acked, ..of_all };
+            return View { position, acked, stored: acked, heard: acked, ..of_all };
         };
         View {
             position: entry.position,
             acked: entry.acked,
+            stored: entry.stored,
             heard: entry.want.max(entry.heard).max(entry.position.unwrap_or(0)),
             closed: entry.closed,
             reading: entry.filling.is_some() || entry.queued,

@@ -14,6 +14,10 @@ pub struct View {
     pub position: Option<Seq>,
     /// Acknowledged by the client in this session, or by its cursor before.
     pub acked: Seq,
+    /// The stored cursor as the session knows it, or where it began, if that is above it: what lies between was left to the
+    /// history.
+    #[serde(default)]
+    pub stored: Seq,
     /// The highest seq that it heard of.
     pub heard: Seq,
     /// A room of which nothing is handed out: the user is out of it, as far as the session knows.

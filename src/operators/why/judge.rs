@@ -226,6 +226,14 @@ fn device(seq: Seq, stored: &Stored, facts: &DeviceFacts, nodes: &[(String, Here
         return of(Verdict::Silent, "its session does not say how it stands: its task is stuck".to_owned());
     };
     let view = &seen.view;
+    // The cursor was read after the session was asked, so what the session knows to be stored is in it.
+    if facts.cursor < seq && seq <= view.stored {
+        let text = format!(
+            "it was away for more than limits.backlog_per_conversation messages and began behind {}, so it is in its history only",
+            view.stored
+        );
+        return Device::of(facts, Some(node), Verdict::LeftToHistory, text);
+    }
     if facts.cursor.max(view.acked) >= seq {
         return has_it(seq, stored, facts, Some(node));
     }

@@ -80,6 +80,8 @@ fn of_one_device_each_cause_has_its_verdict() {
     for (wanted, stored, nodes) in [
         (Acknowledged, phone(7), vec![]),
         (Acknowledged, phone(3), with(view(9, 8, 9), 0)),
+        (LeftToHistory, phone(3), with(View { stored: 7, ..view(8, 7, 9) }, 0)),
+        (Acknowledged, phone(3), with(View { stored: 3, ..view(8, 7, 9) }, 0)),
         (HandedOut, phone(3), with(view(7, 3, 9), 0)),
         (NotReading, phone(3), with(blocked, 70_000)),
         (NotReading, phone(3), with(view(9, 3, 9), 10)),

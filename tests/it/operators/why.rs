@@ -110,6 +110,22 @@ async fn a_device_that_does_not_read_its_socket() {
     .await;
 }
 
+/// Who was away for too long is handed the newest part, and acknowledges what it was handed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_device_that_was_away_for_too_long() {
+    let site = Site::tuned(2, |config| config.limits.backlog_per_conversation = 3).await;
+    let alice = site.mesh.json(0, "alice", "d").await;
+    site.was_here("jane").await;
+    for n in 1..=8 {
+        alice.send("@jane", &format!("c{n}"), "hi").await;
+    }
+    let jane = site.quiet(1, "jane", "phone").await;
+    assert_eq!(jane.seqs("dm:alice:jane"), [6, 7, 8]);
+    let report = site.judges("dm:alice:jane", 5, "jane", "left_to_history").await;
+    assert!(text(&report).contains("began behind 5"), "{report}");
+    site.judges("dm:alice:jane", 6, "jane", "handed_out").await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_was_away_or_never_there_and_what_was_never_said() {
     let site = Site::tuned(2, |config| config.timing.blocks_known_ms = 100).await;
