@@ -5,13 +5,13 @@ use futures_util::future::try_join;
 
 use super::{
     Inner, ScyllaStore, at_most, bucket_of,
-    pages::{to_body, to_counts, to_kind},
+    pages::to_row,
     rooms::{decode, encode},
     rows::CqlError,
     signed, unsigned,
 };
 use crate::{
-    model::{Cid, ConvId, FoldedPart, Kind, Millis, Reacting, Refs, Row, Seq, UserId},
+    model::{ConvId, FoldedPart, Kind, Millis, Reacting, Refs, Row, Seq, UserId},
     store::{Behind, Folds, StoreFuture, StoreResult, fence::Told},
 };
 
@@ -37,17 +37,7 @@ type Columns = (i64, i64, i8, String, bool, String, i64, Vec<u8>);
 
 /// The message that a fold is of, and the row that says it.
 fn to_fold((re, seq, kind, sender, service, cid, ts, body): Columns) -> Result<(Seq, Row), CqlError> {
-    let row = Row {
-        seq: unsigned(seq),
-        kind: to_kind(kind)?,
-        sender: UserId::new(&sender).map_err(CqlError::new)?,
-        service,
-        cid: Cid::new(&cid).map_err(CqlError::new)?,
-        ts: unsigned(ts),
-        body: to_body(body),
-        counts: to_counts(0, 0),
-        refs: None,
-    };
+    let row = to_row((seq, kind, sender, service, cid, ts, body, 0, 0, None))?;
     Ok((unsigned(re), row))
 }
 
@@ -113,7 +103,7 @@ impl Inner {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Body, Counts, Target};
+    use crate::model::{Body, Cid, Counts, Target};
 
     fn row(kind: Kind, sender: &str, body: Body) -> Row {
         let (sender, cid) = (UserId::new(sender).unwrap(), Cid::new("c").unwrap());
