@@ -64,7 +64,7 @@ pub struct Node {
     /// What services send; dropping it ends that.
     requests: [Subscription; 3],
     /// What they leave in the durable queue, where this node takes from it.
-    queue: Option<queue::Door>,
+    queue: Option<queue::Intake>,
     claim: Claim,
     /// Where several nodes share the store.
     homes: Option<Homes>,
@@ -158,7 +158,7 @@ impl Node {
         let doors = Arc::<Doors>::default();
         let services = Services { bus: bus.clone(), ops: ops.clone(), metrics: metrics.clone(), doors: doors.clone() };
         let requests = services.listen();
-        let queue = queue::Door::new(config, options, services, store.engine.clone());
+        let queue = queue::Intake::new(config, options, services, store.engine.clone());
         let stop = CancellationToken::new();
         let operators = Operators::new(operators::Parts {
             node: config.node.name.to_string(),

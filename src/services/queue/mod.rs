@@ -41,7 +41,7 @@ const FIRST_AGAIN: Duration = Duration::from_millis(500);
 const MOST_AGAIN: Duration = Duration::from_secs(30);
 
 /// What the durable way in is made of.
-pub struct Door {
+pub struct Intake {
     services: Services,
     engine: Arc<dyn Engine>,
     options: NatsOptions,
@@ -56,13 +56,13 @@ struct Settings {
     longest: Duration,
 }
 
-impl std::fmt::Debug for Door {
+impl std::fmt::Debug for Intake {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Door")
+        f.write_str("Intake")
     }
 }
 
-impl Door {
+impl Intake {
     /// One for this node; `None` where the configuration wants none.
     pub fn new(config: &Config, options: NatsOptions, services: Services, engine: Arc<dyn Engine>) -> Option<Self> {
         let settings = Settings {
@@ -79,19 +79,19 @@ impl Door {
 
     /// Takes from the queue until `stop`, and gives back what it has.
     pub async fn run(self, stop: CancellationToken) {
-        let door = Arc::new(self);
+        let intake = Arc::new(self);
         let mut backoff = Backoff::new(FIRST_AGAIN, MOST_AGAIN);
         let mut warned = None;
         while !stop.is_cancelled() {
             let error = tokio::select! {
-                found = door.find() => match found {
+                found = intake.find() => match found {
                     Ok(link) => {
-                        door.services.metrics.queue_away.set(0);
+                        intake.services.metrics.queue_away.set(0);
                         if warned.take().is_some() {
                             tracing::info!("the durable queue is there");
                         }
                         let begun = tokio::time::Instant::now();
-                        let ended = door.share(&link, &stop).await;
+                        let ended = intake.share(&link, &stop).await;
                         if begun.elapsed() > MOST_AGAIN {
                             backoff.reset();
                         }
@@ -102,7 +102,7 @@ impl Door {
                 () = stop.cancelled() => None,
             };
             let Some(error) = error else { return };
-            door.services.metrics.queue_away.set(1);
+            intake.services.metrics.queue_away.set(1);
             let words = error.to_string();
             if warned.as_ref() != Some(&words) {
                 tracing::warn!(
@@ -130,7 +130,7 @@ impl Door {
             Ok(roster) => roster,
             Err(error) => return Some(error),
         };
-        let mut turns = Turns { door: self, link, own: BTreeMap::new(), tasks: JoinSet::new() };
+        let mut turns = Turns { intake: self, link, own: BTreeMap::new(), tasks: JoinSet::new() };
         let mut share = Share::default();
         let mut pace = Backoff::new(LOOK, LOOK);
         let mut failed = 0;
@@ -162,7 +162,7 @@ impl Door {
 
 /// The turns of this node.
 struct Turns<'a> {
-    door: &'a Arc<Door>,
+    intake: &'a Arc<Intake>,
     link: &'a QueueLink,
     own: BTreeMap<u16, (CancellationToken, AbortHandle)>,
     tasks: JoinSet<u16>,
@@ -188,9 +188,9 @@ impl Turns<'_> {
     }
 
     async fn take(&mut self, part: u16) -> Result<(), QueueError> {
-        let Some(turn) = self.link.take(part, self.door.in_hand()).await? else { return Ok(()) };
+        let Some(turn) = self.link.take(part, self.intake.in_hand()).await? else { return Ok(()) };
         let stop = CancellationToken::new();
-        let working = part::work(self.door.clone(), self.link.clone(), turn, stop.clone());
+        let working = part::work(self.intake.clone(), self.link.clone(), turn, stop.clone());
         let task = self.tasks.spawn(async move {
             if let Err(error) = working.await {
                 tracing::info!(part, %error, "a turn at the durable queue is over");

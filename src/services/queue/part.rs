@@ -10,7 +10,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{super::reply, Door, lanes::Lanes};
+use super::{super::reply, Intake, lanes::Lanes};
 use crate::{
     backoff::Backoff,
     bus::queue::{Dead, QueueError, QueueLink, Queued, Turn},
@@ -37,13 +37,13 @@ enum Worked {
 /// # Errors
 /// Why the turn is over.
 pub(super) async fn work(
-    door: Arc<Door>,
+    intake: Arc<Intake>,
     link: QueueLink,
     mut turn: Turn,
     stop: CancellationToken,
 ) -> Result<(), QueueError> {
-    let _held = Holding::new(&door);
-    let most = door.in_hand();
+    let _held = Holding::new(&intake);
+    let most = intake.in_hand();
     let mut lanes = Lanes::default();
     let mut working = FuturesUnordered::new();
     let ended = loop {
@@ -55,12 +55,12 @@ pub(super) async fn work(
             () = stop.cancelled() => break Ok(()),
             Some(worked) = working.next(), if !working.is_empty() => {
                 let Worked::Done(queued) = worked else { break Ok(()) };
-                working.extend(lanes.done(&queued).map(|next| door.work(&link, next, &stop)));
+                working.extend(lanes.done(&queued).map(|next| intake.work(&link, next, &stop)));
             }
             handed = turn.next() => match handed {
                 Ok(queued) => {
                     let begun = queued.and_then(|queued| lanes.arrived(queued));
-                    working.extend(begun.map(|queued| door.work(&link, queued, &stop)));
+                    working.extend(begun.map(|queued| intake.work(&link, queued, &stop)));
                 }
                 Err(error) => break Err(error),
             },
@@ -75,12 +75,12 @@ pub(super) async fn work(
 }
 
 /// Counts the turn while it lasts.
-struct Holding(Arc<Door>);
+struct Holding(Arc<Intake>);
 
 impl Holding {
-    fn new(door: &Arc<Door>) -> Self {
-        door.services.metrics.queue_parts.inc();
-        Self(door.clone())
+    fn new(intake: &Arc<Intake>) -> Self {
+        intake.services.metrics.queue_parts.inc();
+        Self(intake.clone())
     }
 }
 
@@ -90,7 +90,7 @@ impl Drop for Holding {
     }
 }
 
-impl Door {
+impl Intake {
     /// Tries a message until it is stored or given up.
     async fn work(&self, link: &QueueLink, queued: Queued, stop: &CancellationToken) -> Worked {
         let metrics = &self.services.metrics;
