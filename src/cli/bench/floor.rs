@@ -15,7 +15,7 @@ use tokio::{io::AsyncReadExt as _, task::JoinSet};
 
 use super::{
     limits,
-    plot::{Figure, Outline},
+    plot::{Figure, Outline, Shown},
     report::{Report, add_row, new_table},
 };
 use crate::{
@@ -125,18 +125,12 @@ impl Report for FloorReport {
     }
 
     fn outline(&self) -> Outline {
-        Outline {
-            scenario: "room --floor".into(),
-            natter: env!("CARGO_PKG_VERSION").into(),
-            began: self.began,
-            headline: format!("a bare loop to {} sockets, {} bytes each, without a mesh", self.sockets, self.bytes),
-            good: self.writes > 0,
-            verdict: format!("{} writes", self.writes),
-            figures: vec![
-                Figure::more("writes", self.writes_per_sec, "/s").main(),
-                Figure::less("CPU per write", self.cpu_us_per_write, "µs").main(),
-            ],
-            plots: Vec::new(),
-        }
+        let headline = format!("a bare loop to {} sockets, {} bytes each, without a mesh", self.sockets, self.bytes);
+        let figures = vec![
+            Figure::more("writes", self.writes_per_sec, "/s").main(),
+            Figure::less("CPU per write", self.cpu_us_per_write, "µs").main(),
+        ];
+        let shown = Shown { began: self.began, headline, plots: Vec::new() };
+        shown.outline("room --floor", (self.writes > 0, format!("{} writes", self.writes)), figures)
     }
 }

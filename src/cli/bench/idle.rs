@@ -14,7 +14,7 @@ use super::{
     drive::GREETINGS,
     link::acknowledge,
     plan::{Mesh, Setup},
-    plot::{Figure, Outline, Plot},
+    plot::{Figure, Outline, Shown},
     processes::Sample,
     report::{Report, add_row, megabytes, new_table},
     series::UseOverTime,
@@ -105,9 +105,7 @@ pub(super) struct IdleReport {
     /// All processes together.
     bytes_per_connection: i64,
     #[serde(skip)]
-    began: u64,
-    #[serde(skip)]
-    plots: Vec<Plot>,
+    shown: Shown,
 }
 
 /// How often the processes are looked at meanwhile.
@@ -155,7 +153,9 @@ pub(super) async fn run(args: Args, setup: &Setup) -> anyhow::Result<IdleReport>
     all.done.set(true);
     let plots = looking.await?.plots();
     mesh.progress.done();
-    Ok(IdleReport { began, plots, ..IdleReport::new(&all, open_secs, &before, &after) })
+    let report = IdleReport::new(&all, open_secs, &before, &after);
+    let shown = Shown { began, headline: report.headline(), plots };
+    Ok(IdleReport { shown, ..report })
 }
 
 /// Looks at the processes until it is over.
@@ -240,8 +240,8 @@ impl IdleReport {
             bytes_per_connection: per_connection(before.rss_bytes, after.rss_bytes, connections),
         });
         let processes = processes.collect();
-        let (began, plots) = (0, Vec::new());
-        Self { urls, connections, rooms, messages, failed, open_secs, processes, bytes_per_connection, began, plots }
+        let shown = Shown::default();
+        Self { urls, connections, rooms, messages, failed, open_secs, processes, bytes_per_connection, shown }
     }
 
     fn headline(&self) -> String {
@@ -282,15 +282,7 @@ impl Report for IdleReport {
             let name = format!("memory per connection, {name} {pid}");
             figures.push(Figure::less(name, *bytes_per_connection as f64, "bytes"));
         }
-        Outline {
-            scenario: "idle".into(),
-            natter: env!("CARGO_PKG_VERSION").into(),
-            began: self.began,
-            headline: self.headline(),
-            good: self.failed == 0 && self.connections > 0,
-            verdict: format!("{} connections failed", self.failed),
-            figures,
-            plots: self.plots.clone(),
-        }
+        let good = self.failed == 0 && self.connections > 0;
+        self.shown.outline("idle", (good, format!("{} connections failed", self.failed)), figures)
     }
 }

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{
     plan::{Load, Plan, Shape},
-    plot::{Figure, Outline, Plot},
+    plot::{Figure, Outline, Plot, Shown},
     processes::Spent,
     report::{AllUsed, Checked, Report, add_row, hundredths, latency_figures, new_table},
     run_state::RunState,
@@ -50,11 +50,7 @@ pub(super) struct LoadReport {
     #[serde(skip)]
     scenario: &'static str,
     #[serde(skip)]
-    began: u64,
-    #[serde(skip)]
-    headline: String,
-    #[serde(skip)]
-    plots: Vec<Plot>,
+    shown: Shown,
 }
 
 impl Parameters {
@@ -124,9 +120,7 @@ impl LoadReport {
             checked: Checked::of(shared),
             used: AllUsed::new(spent, stats.delivered),
             scenario,
-            began: shared.began,
-            headline: headline(plan),
-            plots,
+            shown: Shown { began: shared.began, headline: headline(plan), plots },
         }
     }
 
@@ -166,20 +160,12 @@ impl Report for LoadReport {
 
     fn table(&self) -> String {
         let rest = self.rest_secs.map(|secs| format!("each conversation rests for {secs:.1} s between two messages"));
-        let headline = [Some(self.headline.clone()), rest].into_iter().flatten().collect::<Vec<_>>().join("\n");
+        let headline = [Some(self.shown.headline.clone()), rest].into_iter().flatten().collect::<Vec<_>>().join("\n");
         [headline, self.rates(), self.checked.verdict(), self.used.table("message")].join("\n")
     }
 
     fn outline(&self) -> Outline {
-        Outline {
-            scenario: self.scenario.into(),
-            natter: env!("CARGO_PKG_VERSION").into(),
-            began: self.began,
-            headline: self.headline.clone(),
-            good: self.checked.kept() && self.send_to_receive.count > 0,
-            verdict: self.checked.verdict(),
-            figures: self.figures(),
-            plots: self.plots.clone(),
-        }
+        let good = self.checked.kept() && self.send_to_receive.count > 0;
+        self.shown.outline(self.scenario, (good, self.checked.verdict()), self.figures())
     }
 }

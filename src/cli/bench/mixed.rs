@@ -13,7 +13,7 @@ use super::{
     options::{Content, Timing},
     person::{Day, Person},
     plan::{Load, Mesh, Plan, Setup, Shape},
-    plot::{Figure, Outline, Plot},
+    plot::{Figure, Outline, Plot, Shown},
     processes::{Spent, Usage},
     report::{AllUsed, Checked, Report, add_row, new_table},
     room,
@@ -75,11 +75,7 @@ pub(super) struct MixedReport {
     #[serde(flatten)]
     checked: Checked,
     #[serde(skip)]
-    began: u64,
-    #[serde(skip)]
-    headline: String,
-    #[serde(skip)]
-    plots: Vec<Plot>,
+    shown: Shown,
 }
 
 /// Runs it.
@@ -154,9 +150,11 @@ impl MixedReport {
             kinds: KINDS.iter().map(figures).collect(),
             used: AllUsed::new(spent, asked),
             checked: Checked::of(shared),
-            began: shared.began,
-            headline: format!("{} users do {rate} things per second, {}", plan.lanes(), day.shares),
-            plots: [plots, series.used()].concat(),
+            shown: Shown {
+                began: shared.began,
+                headline: format!("{} users do {rate} things per second, {}", plan.lanes(), day.shares),
+                plots: [plots, series.used()].concat(),
+            },
         }
     }
 }
@@ -180,7 +178,8 @@ impl Report for MixedReport {
             let cells = [(*word).to_owned(), of.share.to_string(), format!("{:.1}", of.per_sec)];
             add_row(&mut table, cells.into_iter().chain(latency).chain([of.missed.to_string(), of.errors.to_string()]));
         }
-        [self.headline.clone(), table.to_string(), self.checked.verdict(), self.used.table("thing done")].join("\n")
+        [self.shown.headline.clone(), table.to_string(), self.checked.verdict(), self.used.table("thing done")]
+            .join("\n")
     }
 
     fn outline(&self) -> Outline {
@@ -194,17 +193,8 @@ impl Report for MixedReport {
         }
         figures.extend(self.used.figures("thing done"));
         let errors: u64 = self.kinds.iter().map(|(_, of)| of.errors).sum();
-        Outline {
-            scenario: "mixed".into(),
-            natter: env!("CARGO_PKG_VERSION").into(),
-            began: self.began,
-            headline: self.headline.clone(),
-            good: self.checked.kept_and_answered()
-                && errors == 0
-                && self.kinds.iter().any(|(_, of)| of.latency.count > 0),
-            verdict: self.checked.verdict(),
-            figures,
-            plots: self.plots.clone(),
-        }
+        let any = self.kinds.iter().any(|(_, of)| of.latency.count > 0);
+        let good = self.checked.kept_and_answered() && errors == 0 && any;
+        self.shown.outline("mixed", (good, self.checked.verdict()), figures)
     }
 }

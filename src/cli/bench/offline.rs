@@ -16,7 +16,7 @@ use super::{
     options::Content,
     pairs,
     plan::{Load, Plan, Setup, Shape},
-    plot::{Figure, Outline, Plot},
+    plot::{Figure, Outline, Shown},
     processes::{Spent, Usage},
     report::{AllUsed, Checked, Report},
     run_state::RunState,
@@ -86,11 +86,7 @@ pub(super) struct OfflineReport {
     #[serde(flatten)]
     checked: Checked,
     #[serde(skip)]
-    began: u64,
-    #[serde(skip)]
-    headline: String,
-    #[serde(skip)]
-    plots: Vec<Plot>,
+    shown: Shown,
 }
 
 /// Runs it.
@@ -190,9 +186,11 @@ impl OfflineReport {
             store,
             used: AllUsed::new(spent, stats.delivered),
             checked: Checked::of(shared),
-            began: shared.began,
-            headline: format!("{users} users come back to {messages_each} messages each"),
-            plots,
+            shown: Shown {
+                began: shared.began,
+                headline: format!("{users} users come back to {messages_each} messages each"),
+                plots,
+            },
         }
     }
 
@@ -210,8 +208,14 @@ impl Report for OfflineReport {
         let Self { sent_per_sec, caught_up_per_sec, .. } = self;
         let rates = format!("written {sent_per_sec:.0}/s, caught up {caught_up_per_sec:.0}/s");
         let store = self.store.map_or("the nodes' metrics could not be read".to_owned(), |store| store.words());
-        let parts =
-            [self.headline.clone(), rates, self.logins.table(SINCE), store, self.verdict(), self.used.table("message")];
+        let parts = [
+            self.shown.headline.clone(),
+            rates,
+            self.logins.table(SINCE),
+            store,
+            self.verdict(),
+            self.used.table("message"),
+        ];
         parts.join("\n")
     }
 
@@ -226,15 +230,7 @@ impl Report for OfflineReport {
             figures.push(Figure::less("requests to the store", store.requests, ""));
             figures.push(Figure::less("pages read", store.pages, ""));
         }
-        Outline {
-            scenario: "offline".into(),
-            natter: env!("CARGO_PKG_VERSION").into(),
-            began: self.began,
-            headline: self.headline.clone(),
-            good: self.checked.kept() && self.missing == 0,
-            verdict: self.verdict(),
-            figures,
-            plots: self.plots.clone(),
-        }
+        let good = self.checked.kept() && self.missing == 0;
+        self.shown.outline("offline", (good, self.verdict()), figures)
     }
 }

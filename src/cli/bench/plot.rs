@@ -25,6 +25,31 @@ pub(super) struct Outline {
     pub(super) plots: Vec<Plot>,
 }
 
+/// What a report keeps for its outline and says nothing of in its own fields.
+#[derive(Debug, Default)]
+pub(super) struct Shown {
+    /// As of [`Outline::began`].
+    pub(super) began: u64,
+    pub(super) headline: String,
+    pub(super) plots: Vec<Plot>,
+}
+
+impl Shown {
+    /// The outline of a run of this version.
+    pub(super) fn outline(&self, scenario: &str, (good, verdict): (bool, String), figures: Vec<Figure>) -> Outline {
+        Outline {
+            scenario: scenario.to_owned(),
+            natter: env!("CARGO_PKG_VERSION").to_owned(),
+            began: self.began,
+            headline: self.headline.clone(),
+            good,
+            verdict,
+            figures,
+            plots: self.plots.clone(),
+        }
+    }
+}
+
 /// One figure.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Figure {

@@ -19,7 +19,7 @@ use super::{
     drive::GREETINGS,
     link::{self, stay},
     plan::{Mesh, Setup},
-    plot::{Figure, Outline},
+    plot::{Figure, Outline, Shown},
     report::{Report, add_row, new_table},
 };
 use crate::{
@@ -181,16 +181,11 @@ impl Report for PresenceReport {
                 Figure::less(name("probes"), phase.probes, ""),
             ]
         };
-        Outline {
-            scenario: "presence".into(),
-            natter: env!("CARGO_PKG_VERSION").into(),
-            began: self.began,
-            headline: format!("{} users come, stay and go, of whom {} are watched", self.users, self.watched),
-            // Each watched user was told of twice; the answer to the watch was the first.
-            good: told >= (2 * self.watched) as f64,
-            verdict: format!("watchers were told {told:.0} times, at least {} are due", 2 * self.watched),
-            figures: self.phases.iter().flat_map(of).collect(),
-            plots: Vec::new(),
-        }
+        // Each watched user was told of twice; the answer to the watch was the first.
+        let good = told >= (2 * self.watched) as f64;
+        let verdict = format!("watchers were told {told:.0} times, at least {} are due", 2 * self.watched);
+        let headline = format!("{} users come, stay and go, of whom {} are watched", self.users, self.watched);
+        let shown = Shown { began: self.began, headline, plots: Vec::new() };
+        shown.outline("presence", (good, verdict), self.phases.iter().flat_map(of).collect())
     }
 }

@@ -5,15 +5,15 @@ use std::{num::NonZeroU32, rc::Rc, time::Duration};
 
 use serde::Serialize;
 use serde_json::Value;
-use tokio::{sync::Semaphore, task::JoinSet};
+use tokio::task::JoinSet;
 
 use super::{
-    drive::{self, GREETINGS, nanos},
+    drive::{self, nanos},
     logins::LoginFigures,
     options::Content,
     pairs,
     plan::{Load, Plan, Setup, Shape},
-    plot::{Figure, Outline, Plot},
+    plot::{Figure, Outline, Shown},
     processes::{Spent, Usage},
     report::{Checked, Report, hundredths},
     run_state::RunState,
@@ -66,11 +66,7 @@ pub(super) struct StormReport {
     #[serde(flatten)]
     checked: Checked,
     #[serde(skip)]
-    began: u64,
-    #[serde(skip)]
-    headline: String,
-    #[serde(skip)]
-    plots: Vec<Plot>,
+    shown: Shown,
 }
 
 /// Runs it.
@@ -79,7 +75,7 @@ pub(super) async fn run(args: Args, setup: &Setup) -> anyhow::Result<StormReport
     let shape = Shape::Pairs { pairs, both_ways: true };
     let plan = Plan::timeless(setup.mesh(pairs * 2)?, shape, Load::Rate(args.rate.get()), &args.content);
     let shared = Rc::new(RunState::new(plan)?);
-    let (mut lanes, gate) = (JoinSet::new(), Rc::new(Semaphore::new(GREETINGS)));
+    let (mut lanes, gate) = (JoinSet::new(), drive::gate());
     for pair in 0..pairs {
         lanes.spawn_local(pairs::sender(&shared, pair).run(gate.clone()));
         lanes.spawn_local(pairs::receiver(&shared, pair).run(gate.clone()));
@@ -131,9 +127,11 @@ impl StormReport {
             logins: figures,
             messages: shared.stats.borrow().all_delivered,
             checked: Checked::of(shared),
-            began: shared.began,
-            headline: format!("{users} users are cut off at once and come back, while messages are sent"),
-            plots,
+            shown: Shown {
+                began: shared.began,
+                headline: format!("{users} users are cut off at once and come back, while messages are sent"),
+                plots,
+            },
         }
     }
 
@@ -160,22 +158,14 @@ impl Report for StormReport {
             format!(", {ms:.2} ms of CPU each, messages included ({cores:.2} cores before the storm)")
         });
         let came = format!("{logins} logins in {secs:.1} s, {logins_per_sec:.0}/s{cpu}; {} messages", self.messages);
-        [self.headline.clone(), came, self.logins.table(SINCE), self.verdict()].join("\n")
+        [self.shown.headline.clone(), came, self.logins.table(SINCE), self.verdict()].join("\n")
     }
 
     fn outline(&self) -> Outline {
         let mut figures = self.logins.outline(SINCE);
         figures.extend(self.cpu_ms_per_login.map(|ms| Figure::less("CPU per login", ms, "ms").main()));
         figures.push(Figure::plain("messages delivered", self.messages as f64, ""));
-        Outline {
-            scenario: "storm".into(),
-            natter: env!("CARGO_PKG_VERSION").into(),
-            began: self.began,
-            headline: self.headline.clone(),
-            good: self.checked.kept_and_answered() && self.missing == 0 && self.messages > 0,
-            verdict: self.verdict(),
-            figures,
-            plots: self.plots.clone(),
-        }
+        let good = self.checked.kept_and_answered() && self.missing == 0 && self.messages > 0;
+        self.shown.outline("storm", (good, self.verdict()), figures)
     }
 }
