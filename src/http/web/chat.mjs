@@ -36,7 +36,11 @@ export class Chat {
     const { user } = client;
     const model = (this.#model = new Model(user));
     this.list = new List(model, (to) => this.open(to));
-    this.rooms = new Rooms(client, { open: (to) => this.open(to), changed: (conv) => this.#onRoom(conv) });
+    this.rooms = new Rooms(client, {
+      open: (to) => this.open(to),
+      changed: (conv) => this.#onRoom(conv),
+      named: (conv) => this.composer.named(conv),
+    });
     this.actions = new Actions(user, {
       react: (message, sign, set) => this.#react(message, sign, set),
       reply: (message) => this.composer.about(message),

@@ -98,6 +98,11 @@ export class Composer {
 
   // ---- Names after an @
 
+  /** Others are in the room now, perhaps the one whose name is being written. */
+  named(conv) {
+    if (conv === this.#conv && document.activeElement === this.text) this.#offerNames();
+  }
+
   #typed() {
     return /(^|\s)@([A-Za-z0-9_-]*)$/.exec(this.text.value.slice(0, this.text.selectionStart))?.[2];
   }

@@ -19,9 +19,9 @@ export class Rooms {
   #client;
   #on;
   #conv = null;
-  #members = new Map(); // conv → names
+  #members = new Map(); // conv → { all, asked }: those that are known, and the request for how they are now
 
-  /** `on`: open(to), changed(conv). */
+  /** `on`: open(to), changed(conv), named(conv): other names are known. */
   constructor(client, on) {
     this.#client = client;
     this.#on = on;
@@ -86,33 +86,52 @@ export class Rooms {
     } catch (error) {
       if (error.code === "no_such_room") conv.room = null;
     }
-    this.#members.delete(conv);
+    // What was known is known until the answer is here: a message that is written meanwhile mentions people all the same.
+    if (conv.room?.role) this.#members.set(conv, { all: this.#members.get(conv)?.all ?? [] });
+    else this.#members.delete(conv);
     this.#on.changed(conv);
-    if (conv === this.#conv && !$("panel").hidden) this.show();
+    if (conv === this.#conv) this.#look(conv);
+  }
+
+  async #ask(conv) {
+    const all = [];
+    let after;
+    do {
+      const page = await this.#client.members(conv.name.slice(1), { after, limit: PAGE });
+      all.push(...page.items);
+      after = page.next;
+    } while (after && all.length < MOST_MEMBERS);
+    return all;
   }
 
   async #membersOf(conv) {
-    if (!this.#members.has(conv)) {
-      const all = [];
-      let after;
-      do {
-        const page = await this.#client.members(conv.name.slice(1), { after, limit: PAGE });
-        all.push(...page.items);
-        after = page.next;
-      } while (after && all.length < MOST_MEMBERS);
-      this.#members.set(conv, all);
+    const known = this.#members.get(conv) ?? { all: [] };
+    this.#members.set(conv, known);
+    known.asked ??= this.#ask(conv).then((all) => {
+      known.all = all;
+      if (this.#members.get(conv) === known) this.#on.named(conv);
+    });
+    try {
+      await known.asked;
+    } catch (error) {
+      known.asked = undefined;
+      throw error;
     }
-    return this.#members.get(conv);
+    return known.all;
   }
 
   /** Who can be mentioned: as far as it is known. */
   names(conv) {
-    const all = this.#members.get(conv) ?? [];
+    const all = this.#members.get(conv)?.all ?? [];
     return all.filter(({ role }) => role).map(({ user }) => user);
   }
 
   open(conv) {
     this.#conv = conv;
+    this.#look(conv);
+  }
+
+  #look(conv) {
     if (!$("panel").hidden) this.show();
     if (conv.isRoom && conv.room?.role) this.#membersOf(conv).catch(() => {});
   }

@@ -159,14 +159,16 @@ impl ScyllaOptions {
 
     /// Connects. `timeout` bounds each request of the session's default profile.
     pub(super) async fn session(&self, timeout: Duration) -> Result<Session, ScyllaError> {
+        // A server that stopped answering is dropped after a few seconds, not after a minute. One that makes tables may stop
+        // for longer than that, and whoever waits for the tables waits for it.
+        let silence = Duration::from_secs(3).max(timeout / 3);
         self.check()?;
         let mut builder = SessionBuilder::new()
             .known_nodes(&self.contact_points)
             .default_execution_profile_handle(self.plain_profile(timeout).into_handle())
             .connection_timeout(self.request_timeout)
-            // A server that stopped answering is dropped after a few seconds, not after a minute.
             .keepalive_interval(Duration::from_secs(2))
-            .keepalive_timeout(Duration::from_secs(3))
+            .keepalive_timeout(silence)
             .keyspaces_to_fetch([&self.keyspace])
             .tls_context(self.tls.as_ref().map(tls_config).transpose()?);
         if let Some(user) = &self.user {

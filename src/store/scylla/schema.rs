@@ -29,8 +29,10 @@ const MIGRATIONS: &[&str] = &[
 
 /// Schema changes take seconds on a loaded cluster.
 const DDL_TIMEOUT: Duration = Duration::from_secs(60);
-/// A migrating node that died gives the lock back after this; it is renewed before every statement.
+/// A migrating node that died gives the lock back after this.
 const LOCK_SECONDS: i32 = 120;
+/// Before a statement the lock is renewed unless it was within this, so that it outlasts any statement.
+const RENEWED_WITHIN: Duration = Duration::from_secs(15);
 /// A table that another node is making must answer within this.
 const TABLE_WAIT: Duration = Duration::from_secs(15);
 /// A read at the start of a node is asked this often before the start fails, and the lock renewed before it is given up.
@@ -189,12 +191,18 @@ impl Migration<'_> {
         // Deploying the version before starts with a migration as well.
         warn_if_newer(from);
         self.session.use_keyspace(ks, false).await.map_err(ScyllaError::statement("USE"))?;
+        let mut renewed: Option<Instant> = None;
         for (version, text) in (1..).zip(MIGRATIONS).filter(|(version, _)| *version > from) {
             for statement in statements(text) {
-                self.renew(owner).await?;
-                if !self.has_column_of(&statement).await? {
-                    self.ddl(&statement).await?;
+                if self.has_column_of(&statement).await? {
+                    continue;
                 }
+                if renewed.is_none_or(|at| at.elapsed() > RENEWED_WITHIN) {
+                    let at = Instant::now();
+                    self.renew(owner).await?;
+                    renewed = Some(at);
+                }
+                self.ddl(&statement).await?;
             }
             let done = format!("INSERT INTO {ks}.schema_version (id, version, applied_at) VALUES (0, ?, ?)");
             let at = i64::try_from(now_millis()).unwrap_or(i64::MAX);

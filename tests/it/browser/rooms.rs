@@ -49,14 +49,15 @@ async fn a_private_room_from_its_creation_to_the_last_one_who_leaves() {
     alice.click("#panel-open").await;
     alice.enter("#invitee", "bob").await;
     alice.until(MEMBERS, json!([["alice", "owner"], ["bob", "invited"]])).await;
+    alice.click("#panel-close").await;
     choose(&mut bob, "#plans").await;
     bob.until("document.querySelector('#invited-text').textContent", "You are invited to #plans.").await;
     assert_eq!(bob.eval("document.querySelector('#compose').checkVisibility()").await, false);
     bob.click("#join").await;
     bob.until("document.querySelector('#compose').checkVisibility()", true).await;
-    alice.until(MEMBERS, json!([["alice", "owner"], ["bob", "member"]])).await;
+    alice.until(&format!("{TEXTS}.at(-1)"), "bob joined").await;
 
-    // A mention, by the keyboard.
+    // A mention, by the keyboard, of one who has just come.
     alice.type_into("#text", "hello @b").await;
     alice.until("document.querySelector('#names').checkVisibility()", true).await;
     alice.press("Enter").await;
@@ -66,6 +67,8 @@ async fn a_private_room_from_its_creation_to_the_last_one_who_leaves() {
     bob.enter("#text", "hello").await;
     alice.until(&format!("{TEXTS}.at(-1)"), "hello").await;
 
+    alice.click("#panel-open").await;
+    alice.until(MEMBERS, json!([["alice", "owner"], ["bob", "member"]])).await;
     let role = "(() => { const select = document.querySelector('[aria-label=\"Role of bob\"]'); select.value = 'moderator'; \
                 select.dispatchEvent(new Event('change')); })()";
     alice.eval(role).await;

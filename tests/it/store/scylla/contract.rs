@@ -23,7 +23,7 @@ impl Bed for ScyllaBed {
 }
 
 async fn bed() -> ScyllaBed {
-    let options = Cassandra::shared().await.migrated().await;
+    let options = Cassandra::shared().await.lent().await;
     ScyllaBed { store: Taking::connect_as("contract", &options).await, options }
 }
 

@@ -9,7 +9,7 @@ pub(super) const INSERTED: Step = Step::Written;
 
 /// What a node that dies after `step` of alice's message x to bob leaves behind.
 pub(super) async fn left_behind(step: Step) -> ScyllaOptions {
-    let options = Cassandra::shared().await.migrated().await;
+    let options = Cassandra::shared().await.lent().await;
     let dying = connect(&ScyllaOptions { stop_after: Some(step), ..options.clone() }).await;
     append(&dying, message("alice", "x")).await.unwrap_err();
     options
@@ -92,7 +92,7 @@ async fn homes_that_die_in_a_row_lose_nothing() {
 /// The future is dropped in the middle, as when a node shuts down: the retry finds whatever was stored.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_append_dropped_anywhere_is_mended_by_its_retry() {
-    let options = Cassandra::shared().await.migrated().await;
+    let options = Cassandra::shared().await.lent().await;
     let (store, other) = (connect(&options).await, connect(&options).await);
     for n in 0..40_u64 {
         let cid = format!("x{n}");

@@ -6,7 +6,7 @@ use crate::harness::cassandra::Cassandra;
 /// Scenario 1: the node that stored x died before it answered, the log went on over the edge, x is sent again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_retry_is_recognised_4096_messages_later() {
-    let options = Cassandra::shared().await.migrated().await;
+    let options = Cassandra::shared().await.lent().await;
     let dying = connect(&ScyllaOptions { stop_after: Some(crash::INSERTED), ..options.clone() }).await;
     append(&dying, message("alice", "x")).await.unwrap_err();
     drop(dying);
@@ -23,7 +23,7 @@ async fn a_retry_is_recognised_4096_messages_later() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_last_row_of_a_bucket_is_not_doubled_in_the_next() {
-    let options = Cassandra::shared().await.migrated().await;
+    let options = Cassandra::shared().await.lent().await;
     let (one, other) = (connect(&options).await, connect(&options).await);
     fill(&one, BUCKET - 1).await;
     let (x, y) = (message("alice", "x"), message("alice", "y"));
@@ -39,7 +39,7 @@ async fn the_last_row_of_a_bucket_is_not_doubled_in_the_next() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pages_go_over_the_edge_in_both_directions() {
-    let options = Cassandra::shared().await.migrated().await;
+    let options = Cassandra::shared().await.lent().await;
     let store = connect(&options).await;
     fill(&store, 2 * BUCKET + 10).await;
     let cold = connect(&options).await;
@@ -64,7 +64,7 @@ async fn pages_go_over_the_edge_in_both_directions() {
 /// Scenario 4: batches that overlap around the edge, from three nodes at once, while readers follow the log.
 #[tokio::test(flavor = "multi_thread")]
 async fn overlapping_batches_around_the_edge() {
-    let options = Cassandra::shared().await.migrated().await;
+    let options = Cassandra::shared().await.lent().await;
     let mut stores = Vec::new();
     for _ in 0..3 {
         stores.push(connect(&options).await);

@@ -22,7 +22,7 @@ fn slot() -> Slot {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_life_has_a_number_of_its_own() {
-    let options = Cassandra::shared().await.migrated().await;
+    let options = Cassandra::shared().await.lent().await;
     let lives = (0..6).map(|_| Taking::connect_as("one", &options));
     let mut numbers: Vec<u64> = futures_util::future::join_all(lives).await.iter().map(|life| number(life)).collect();
     numbers.sort_unstable();
@@ -37,7 +37,7 @@ fn number(store: &Taking) -> u64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slot_has_one_home() {
-    let options = Cassandra::shared().await.migrated().await;
+    let options = Cassandra::shared().await.lent().await;
     let stores = futures_util::future::join_all((0..4).map(|_| connect(&options))).await;
     let takes = futures_util::future::join_all(stores.iter().map(|store| (***store).take(slot()))).await;
     assert_eq!(takes.iter().filter(|take| **take == Ok(Take::Mine)).count(), 1, "{takes:?}");
@@ -55,7 +55,7 @@ async fn a_slot_has_one_home() {
 /// without slots.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fenced_home_answers_nothing_and_begins_anew() {
-    let options = Cassandra::shared().await.migrated().await;
+    let options = Cassandra::shared().await.lent().await;
     let (a, b) = (connect(&options).await, connect(&options).await);
     append(&a, message("alice", "x")).await.unwrap();
     let before = a.incarnation();
@@ -75,7 +75,7 @@ async fn a_fenced_home_answers_nothing_and_begins_anew() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_slots_of_one_fenced_life_cost_one_look_at_its_fence() {
     const SLOTS: u64 = 40;
-    let options = Cassandra::shared().await.migrated().await;
+    let options = Cassandra::shared().await.lent().await;
     let take_all = async |store: &Arc<Taking>| {
         let before = store.driver().counts().requests;
         for slot in Slot::all().take(SLOTS as usize) {
@@ -98,7 +98,7 @@ async fn the_slots_of_one_fenced_life_cost_one_look_at_its_fence() {
 /// F7: the home that gets its slot back reads the log again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slot_that_comes_back_is_recovered_anew() {
-    let options = Cassandra::shared().await.migrated().await;
+    let options = Cassandra::shared().await.lent().await;
     let (a, b) = (connect(&options).await, connect(&options).await);
     for round in 0..5_u64 {
         for (n, store) in [&a, &b].into_iter().enumerate() {
@@ -115,7 +115,7 @@ async fn a_slot_that_comes_back_is_recovered_anew() {
 /// F8: a home whose hand-over is not answered is home no more, whatever becomes of it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hand_over_without_an_answer_ends_the_role() {
-    let options = Cassandra::shared().await.migrated().await;
+    let options = Cassandra::shared().await.lent().await;
     let proxy = Proxy::to(Cassandra::shared().await.addr(0)).await;
     let a = connect(&ScyllaOptions { contact_points: vec![proxy.addr().to_string()], ..options.clone() }).await;
     let b = connect(&options).await;
@@ -140,7 +140,7 @@ async fn a_hand_over_without_an_answer_ends_the_role() {
 /// Notes between nodes that NATS does not connect.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_home_finds_the_notes_that_are_left_for_it() {
-    let options = Cassandra::shared().await.migrated().await;
+    let options = Cassandra::shared().await.lent().await;
     let (a, b) = (connect(&options).await, connect(&options).await);
     assert_eq!(a.wanted().await.unwrap(), []);
     b.want(slot(), &a.incarnation()).await.unwrap();
@@ -151,7 +151,7 @@ async fn a_home_finds_the_notes_that_are_left_for_it() {
 /// What a message costs at its home: the table in README.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_costs_four_requests_and_no_read_but_the_validation() {
-    let options = Cassandra::shared().await.migrated().await;
+    let options = Cassandra::shared().await.lent().await;
     let store = connect(&options).await;
     append(&store, message("alice", "warm")).await.unwrap();
     let before = store.driver().counts().requests;
@@ -167,7 +167,7 @@ async fn a_message_costs_four_requests_and_no_read_but_the_validation() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_list_and_a_read_mark_cost_what_they_show() {
     const CONVS: usize = 100;
-    let options = Cassandra::shared().await.migrated().await;
+    let options = Cassandra::shared().await.lent().await;
     let writing = connect(&options).await;
     let alice = user("alice");
     let convs: Vec<ConvId> = (0..CONVS).map(|n| ConvId::direct(&alice, &user(&format!("peer{n}")))).collect();
@@ -212,7 +212,7 @@ async fn a_list_and_a_read_mark_cost_what_they_show() {
 /// The row at a mark may be lost: what was counted below it counts, in the bucket before as well, and nothing gets stuck.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_mark_where_the_row_is_lost_counts_what_is_left() {
-    let options = Cassandra::shared().await.migrated().await;
+    let options = Cassandra::shared().await.lent().await;
     fill(&*connect(&options).await, BUCKET + 3).await;
     for seq in [BUCKET + 1, BUCKET + 2, BUCKET + 3] {
         super::rules_alone::hide(&options, seq).await;
@@ -227,7 +227,7 @@ async fn a_mark_where_the_row_is_lost_counts_what_is_left() {
 /// `natter repair` asks for the lowest head: what a service wrote itself is no reason to mend anything.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_without_a_head_is_nothing_to_repair() {
-    let options = Cassandra::shared().await.migrated().await;
+    let options = Cassandra::shared().await.lent().await;
     let store = connect(&options).await;
     let all = store.all_conversations().await.unwrap();
     let of_bob = |cid: &str| NewMessage { service: true, ..message("bob", cid) };

@@ -33,7 +33,7 @@ async fn behind(store: &Store, name: &str) -> Behind {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_dead_home_did_not_put_beside_the_log_the_next_one_does() {
     for (step, begun) in STEPS {
-        let options = Cassandra::shared().await.migrated().await;
+        let options = Cassandra::shared().await.lent().await;
         let first = connect(&options).await;
         append(&first, message("alice", "m")).await.unwrap();
         let re = target(&first.parts(), &conv(), 1).await;
@@ -64,7 +64,7 @@ async fn what_a_dead_home_did_not_put_beside_the_log_the_next_one_does() {
 /// Homes that die one after the other at any step, in a room, each with rows of its own about some messages.
 #[tokio::test(flavor = "multi_thread")]
 async fn homes_that_die_in_a_row_leave_the_folds_that_the_log_makes() {
-    let options = Cassandra::shared().await.migrated().await;
+    let options = Cassandra::shared().await.lent().await;
     let store = connect(&options).await;
     let lobby = rooms::lobby(&store.parts(), &["bob", "carol"]).await;
     let conv = ConvId::room(&lobby);
@@ -116,7 +116,7 @@ async fn homes_that_die_in_a_row_leave_the_folds_that_the_log_makes() {
 /// the row at the head is not what is shown.
 #[tokio::test(flavor = "multi_thread")]
 async fn inbox_rows_say_what_a_list_need_not_ask_for() {
-    let options = Cassandra::shared().await.migrated().await;
+    let options = Cassandra::shared().await.lent().await;
     let store = connect(&options).await.parts();
     let detail =
         async |name: &str| -> InboxDetail { store.inbox.details(&user(name), &[conv()]).await.unwrap().remove(0) };

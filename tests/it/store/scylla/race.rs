@@ -5,7 +5,7 @@ use crate::harness::cassandra::Cassandra;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn four_nodes_at_full_speed() {
-    let options = Cassandra::shared().await.migrated().await;
+    let options = Cassandra::shared().await.lent().await;
     let mut writers = Vec::new();
     for node in 0..4_u64 {
         let store = connect(&options).await;
@@ -60,7 +60,7 @@ async fn write_much(store: Arc<Taking>, node: u64) -> Vec<(String, Seq)> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_cid_in_flight_on_all_nodes_is_one_message() {
-    let options = Cassandra::shared().await.migrated().await;
+    let options = Cassandra::shared().await.lent().await;
     let mut stores = Vec::new();
     for _ in 0..4 {
         stores.push(connect(&options).await);
@@ -75,7 +75,7 @@ async fn one_cid_in_flight_on_all_nodes_is_one_message() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn readers_of_one_page_share_queries() {
-    let options = Cassandra::shared().await.migrated().await;
+    let options = Cassandra::shared().await.lent().await;
     let store = connect(&options).await;
     fill(&store, 100).await;
     let before = store.driver().counts().requests;

@@ -75,7 +75,7 @@ impl Writer {
 }
 
 async fn written() -> (Arc<Taking>, Writer) {
-    let options = Cassandra::shared().await.migrated().await;
+    let options = Cassandra::shared().await.lent().await;
     (connect(&options).await, Writer::new(&options).await)
 }
 

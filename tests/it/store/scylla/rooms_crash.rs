@@ -20,7 +20,7 @@ fn two_changes() -> Vec<NewMessage> {
 
 /// A room whose home died at `step` of the two changes, and where it stands. Nobody was answered.
 async fn left_at(step: Step) -> (ScyllaOptions, RoomId) {
-    let options = Cassandra::shared().await.migrated().await;
+    let options = Cassandra::shared().await.lent().await;
     let first = connect(&options).await;
     let lobby = lobby(&first.parts(), &["bob"]).await;
     first.retire().await;
@@ -79,7 +79,7 @@ async fn a_mend_brings_a_room_and_its_members_to_the_end_of_the_log() {
 /// Homes that die one after the other at any step, each with changes of its own.
 #[tokio::test(flavor = "multi_thread")]
 async fn homes_that_die_in_a_row_leave_the_room_that_its_log_makes() {
-    let options = Cassandra::shared().await.migrated().await;
+    let options = Cassandra::shared().await.lent().await;
     let store = connect(&options).await;
     let hall = room("hall");
     let conv = ConvId::room(&hall);
@@ -112,7 +112,7 @@ async fn homes_that_die_in_a_row_leave_the_room_that_its_log_makes() {
 /// Two nodes take the room from each other all the time.
 #[tokio::test(flavor = "multi_thread")]
 async fn two_homes_by_turns_keep_one_order() {
-    let options = Cassandra::shared().await.migrated().await;
+    let options = Cassandra::shared().await.lent().await;
     let (a, b) = (connect(&options).await, connect(&options).await);
     rooms_random::many_at_once(&[a.parts(), b.parts()]).await;
 }

@@ -26,7 +26,7 @@ pub(super) async fn hide(options: &ScyllaOptions, seq: Seq) {
 /// R17: an insert that got no answer may never have arrived. It goes to the same seq again, or the log has a hole there.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_insert_leaves_no_hole() {
-    let options = Cassandra::shared().await.migrated().await;
+    let options = Cassandra::shared().await.lent().await;
     let slow = Proxy::to(Cassandra::shared().await.addr(0)).await;
     let a = connect(&ScyllaOptions { contact_points: vec![slow.addr().to_string()], ..options.clone() }).await;
     append_until_stored(&a, message("bob", "warm")).await;
@@ -51,7 +51,7 @@ async fn a_lost_insert_leaves_no_hole() {
 /// has room, and no more is promised: one message later the log has moved on by two buckets.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_last_message_of_a_bucket_is_recognised_until_the_next_bucket_is_full() {
-    let options = Cassandra::shared().await.migrated().await;
+    let options = Cassandra::shared().await.lent().await;
     let store = connect(&options).await;
     fill(&store, BUCKET - 1).await;
     assert_eq!(append(&store, message("alice", "x")).await.unwrap().seq, BUCKET);
@@ -65,7 +65,7 @@ async fn the_last_message_of_a_bucket_is_recognised_until_the_next_bucket_is_ful
 /// the row is there.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_page_ends_before_a_missing_row() {
-    let options = Cassandra::shared().await.migrated().await;
+    let options = Cassandra::shared().await.lent().await;
     fill(&*connect(&options).await, BUCKET + 6).await;
     let seqs = |rows: Vec<Row>| rows.iter().map(|row| row.seq).collect::<Vec<_>>();
     for missing in [BUCKET - 3, BUCKET, BUCKET + 3] {
@@ -88,7 +88,7 @@ async fn a_page_ends_before_a_missing_row() {
 /// whatever the order of writes and whatever the clocks say.
 #[tokio::test(flavor = "multi_thread")]
 async fn registers_are_written_at_their_value() {
-    let options = Cassandra::shared().await.migrated().await;
+    let options = Cassandra::shared().await.lent().await;
     let store = connect(&options).await;
     let mut phone = phone();
     fill(&store, 9).await;
