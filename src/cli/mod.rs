@@ -36,6 +36,7 @@ mod history;
 mod identity;
 pub mod logging;
 mod migrate;
+mod nats;
 mod nodes;
 mod operator;
 mod presence;
@@ -146,6 +147,8 @@ enum Command {
     Disconnect(disconnect::Args),
     /// Stop a node as SIGTERM does, and follow it to the end
     Drain(drain::Args),
+    /// Give services their accounts in the files of the NATS servers
+    Nats(nats::Args),
     /// Make a token for a user, signed with a shared secret
     Token(token::Args),
     /// Send a message, or one for each line of standard input
@@ -190,6 +193,7 @@ impl Command {
             Self::Trace(args) => trace::run(args, global).await,
             Self::Disconnect(args) => disconnect::run(args, global).await,
             Self::Drain(args) => drain::run(args, global).await,
+            Self::Nats(args) => nats::run(args, global).await,
             Self::Token(args) => token::run(args, global).await,
             Self::Send(args) => send::run(args, global).await,
             Self::Edit(args) => about::edit(args, global).await,

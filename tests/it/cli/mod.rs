@@ -6,6 +6,7 @@ mod commands;
 mod config;
 mod dev;
 mod doctor;
+mod nats;
 mod nats_server;
 mod readme;
 mod scylla;
