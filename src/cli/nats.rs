@@ -131,8 +131,11 @@ fn add(args: &Add) -> anyhow::Result<()> {
         ))?;
         print(&format!("  2. the service signs in as user {name} with that password"))?;
     } else {
-        print("  1. let each NATS server reload its files: nats-server --signal reload, or docker compose kill -s HUP nats-1 nats-2 nats-3")?;
-        let key = made.map_or_else(|| "its key".to_owned(), |_| format!("the key in {}; keep it secret", key_file.display()));
+        print(
+            "  1. let each NATS server reload its files: nats-server --signal reload, or docker compose kill -s HUP nats-1 nats-2 nats-3",
+        )?;
+        let key =
+            made.map_or_else(|| "its key".to_owned(), |_| format!("the key in {}; keep it secret", key_file.display()));
         print(&format!("  2. the service signs in with {key}"))?;
     }
     print(&format!("  3. its client library needs the inbox prefix _INBOX_{name}"))
@@ -178,14 +181,17 @@ fn readable() -> fs::Permissions {
 
 fn write_secret(path: &Path, seed: &str) -> anyhow::Result<()> {
     let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-    file.and_then(|mut file| file.write_all(format!("{seed}\n").as_bytes()).and_then(|()| file.sync_all())).map_err(|error| {
-        let error = anyhow::Error::new(error).context(format!("cannot write the key to {}", path.display()));
-        Hint::on(error, "name another file with --key-file; one that is there is never overwritten")
-    })
+    file.and_then(|mut file| file.write_all(format!("{seed}\n").as_bytes()).and_then(|()| file.sync_all())).map_err(
+        |error| {
+            let error = anyhow::Error::new(error).context(format!("cannot write the key to {}", path.display()));
+            Hint::on(error, "name another file with --key-file; one that is there is never overwritten")
+        },
+    )
 }
 
 fn checked(public: &str) -> anyhow::Result<String> {
     let key = KeyPair::from_public_key(public).ok().filter(|key| key.key_pair_type() == KeyPairType::User);
-    let key = key.with_context(|| format!("--public-key: {public:?} is not the public key of a user, which begins with U"))?;
+    let key =
+        key.with_context(|| format!("--public-key: {public:?} is not the public key of a user, which begins with U"))?;
     Ok(key.public_key())
 }

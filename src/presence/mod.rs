@@ -210,16 +210,23 @@ impl Presence {
         }
     }
 
-    /// One of the two has blocked the other, or unblocked: neither is told of the other any more until they ask again.
+    /// One of the two has blocked the other, or unblocked, some time ago: if a block parts them now, neither is told of the other
+    /// any more until they ask again. Whoever asked after an unblock was asking for what comes, so a notice of it ends nothing.
     pub fn part(&self, user: &UserId, other: &UserId) {
-        for (watched, by) in [(user, other), (other, user)] {
-            let sessions = self.0.watches.lock().sessions(watched, by);
-            for session in sessions {
-                self.0.unwatch(&session, watched);
-                let gone = Seen { user: watched.clone(), online: None, last_seen: None };
-                session.mailbox.push(Mail::Passing(Arc::new(SharedFrame::of(&ServerFrame::Presence(gone)))));
-            }
+        let watched = |of: &UserId, by: &UserId| !self.0.watches.lock().sessions(of, by).is_empty();
+        if !watched(user, other) && !watched(other, user) {
+            return;
         }
+        let (inner, one, two) = (self.0.clone(), user.clone(), other.clone());
+        self.0.blocks.stand(user, other, move |stand| {
+            // A store that does not answer lets nothing pass.
+            if stand.is_ok_and(|stand| !stand.is_apart()) {
+                return;
+            }
+            for (watched, by) in [(&one, &two), (&two, &one)] {
+                inner.end_watches(watched, by);
+            }
+        });
     }
 
     /// Whether these users are there, in their order. What is known of those who are watched is not looked up again.
@@ -229,6 +236,15 @@ impl Presence {
 }
 
 impl Inner {
+    fn end_watches(&self, watched: &UserId, by: &UserId) {
+        let sessions = self.watches.lock().sessions(watched, by);
+        for session in sessions {
+            self.unwatch(&session, watched);
+            let gone = Seen { user: watched.clone(), online: None, last_seen: None };
+            session.mailbox.push(Mail::Passing(Arc::new(SharedFrame::of(&ServerFrame::Presence(gone)))));
+        }
+    }
+
     fn on_presence(self: &Arc<Self>, user: &UserId) -> OnMessage {
         // Weak: the subscription is in the table, which this owns.
         let (inner, user) = (Arc::downgrade(self), user.clone());

@@ -16,7 +16,9 @@ pub(super) enum EditError {
     #[error("{0} is not a name for a service: nodes, operators and routes are called that")]
     Taken(String),
     /// The permissions of two services would have one name.
-    #[error("{0} has the permissions ${1} already, and so would this one: names that differ in - and _ or in capitals only do not go together")]
+    #[error(
+        "{0} has the permissions ${1} already, and so would this one: names that differ in - and _ or in capitals only do not go together"
+    )]
     SamePermissions(String, String),
     /// It is in the file.
     #[error("accounts.conf has a service {0} already")]
@@ -71,7 +73,10 @@ impl<'a> Entry<'a> {
         let Self { name, permissions } = self;
         let rules = TEMPLATE.lines().filter(|line| !line.starts_with('#')).collect::<Vec<_>>().join("\n");
         let rules = rules.replace("BILLING", permissions).replace(".billing.", &format!(".{name}."));
-        format!("# What the service {name} may publish and hear.\n{}\n", rules.replace("_INBOX_billing.", &format!("_INBOX_{name}.")))
+        format!(
+            "# What the service {name} may publish and hear.\n{}\n",
+            rules.replace("_INBOX_billing.", &format!("_INBOX_{name}."))
+        )
     }
 
     /// `accounts.conf` with the service.
@@ -107,9 +112,11 @@ impl<'a> Entry<'a> {
         if !services(accounts).contains(&self.name) {
             return Err(EditError::NotThere(self.name.to_owned()));
         }
-        let (include, permissions) = (format!("{INCLUDE}{}", self.file()), format!("permissions: ${}", self.permissions));
+        let (include, permissions) =
+            (format!("{INCLUDE}{}", self.file()), format!("permissions: ${}", self.permissions));
         let is_ours = |line: &str| {
-            let user = line.trim_end_matches(['}', ',', ' ']).ends_with(&permissions) && line.trim_start().starts_with('{');
+            let user =
+                line.trim_end_matches(['}', ',', ' ']).ends_with(&permissions) && line.trim_start().starts_with('{');
             line.trim() == include || user
         };
         Ok(accounts.lines().filter(|line| !is_ours(line)).fold(String::new(), |all, line| all + line + "\n"))

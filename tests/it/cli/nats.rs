@@ -119,9 +119,10 @@ async fn a_service_is_let_in_by_a_reload_and_cut_off_by_one() {
     until("shop is let in", async || connects("shop", &seed).await).await;
     let shop = found.lock().take().unwrap();
     let lives = shell.connect("9-lives", &own.seed().unwrap()).await.expect("it came with the same reload");
-    for (guest, mine, foreign) in
-        [(&shop, "natter.send.shop.user.bob", "natter.send.billing.user.bob"), (&lives, "natter.send.9-lives.user.bob", "natter.send.shop.user.bob")]
-    {
+    for (guest, mine, foreign) in [
+        (&shop, "natter.send.shop.user.bob", "natter.send.billing.user.bob"),
+        (&lives, "natter.send.9-lives.user.bob", "natter.send.shop.user.bob"),
+    ] {
         let _refused = guest.client.subscribe("natter.user.>").await.unwrap();
         guest.client.publish(foreign, "forged".into()).await.unwrap();
         guest.client.publish(mine, "own".into()).await.unwrap();

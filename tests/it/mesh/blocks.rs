@@ -2,7 +2,7 @@
 //! rooms, which respect them.
 
 use natter::{
-    client::{Client, ClientOptions, NewRoom, RequestError},
+    client::{Client, ClientOptions, Event, NewRoom, RequestError},
     config::Config,
     model::{ConvId, Reaction, RoomId, UserId},
     protocol::{Body, ErrorCode, ServerFrame, ask},
@@ -10,7 +10,7 @@ use natter::{
 };
 
 use super::{Peer, TestMesh, token};
-use crate::harness::until;
+use crate::harness::{PATIENCE, until};
 
 const CONV: &str = "dm:alice:bob";
 
@@ -99,6 +99,28 @@ async fn a_block_holds_on_both_nodes_until_it_is_taken_off() {
 }
 
 /// Nobody told this node. It goes by what it read for no longer than it may.
+/// A notice says only that something changed: what is so now counts.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_watch_that_was_begun_after_an_unblock_goes_on_when_the_notice_comes() {
+    let often = |config: &mut Config| {
+        believed(config);
+        config.presence.probe_ms = 300;
+    };
+    let mesh = TestMesh::tuned(2, often).await;
+    let (hers, his) = (client(&mesh, 0, "alice").await, client(&mesh, 1, "bob").await);
+    hers.send("@bob", Body::text("hi")).await.unwrap();
+    his.watch(vec![user("alice")]).await.unwrap();
+    // The notice of it is that of an unblock that was made before.
+    hers.unblock(&user("bob")).await.unwrap();
+    hers.close().await;
+    let told = async || loop {
+        if let Some(Event::Presence(seen)) = his.next().await {
+            return seen.online;
+        }
+    };
+    assert_eq!(tokio::time::timeout(PATIENCE, told()).await.unwrap(), Some(false));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_block_of_which_nothing_was_heard_holds_after_a_bounded_time() {
     let mesh = TestMesh::tuned(1, |config| config.timing.blocks_known_ms = 300).await;
