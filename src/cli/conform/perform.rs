@@ -17,7 +17,7 @@ const MOMENT: Duration = Duration::from_secs(3);
 /// How long a client that cannot see pings waits for the answer to its own.
 const PING: Duration = Duration::from_secs(12);
 /// A program may take so long to start, on a machine that starts many.
-const START: Duration = Duration::from_secs(30);
+const START: Duration = Duration::from_secs(15);
 pub(super) const HOUR: Duration = Duration::from_secs(3600);
 
 impl Stage {
