@@ -43,6 +43,10 @@ class SameCid(Client):
         self.once = getattr(self, "once", list(self.outbox.values())[-1]["frame"]["cid"])
         list(self.outbox.values())[-1]["frame"]["cid"] = self.once
 
+    def on_message(self, conv, seq, message):
+        # Else one answer would be one for all of them, which is against another rule.
+        return super().on_message(conv, seq, {**message, "cid": None})
+
 
 @defect
 class AcksAhead(Client):
