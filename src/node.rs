@@ -8,7 +8,7 @@ use tokio::{net::TcpListener, sync::broadcast::error::RecvError};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
-    auth::{AuthError, Minter, Verifier},
+    auth::{AuthError, LiveMinter, Minter, Verifier},
     blocks::Blocks,
     bus::{Bus, BusError, BusEvent, NatsOptions, Subscription, cells::Cells, claim::Claim},
     config::{self, Config},
@@ -69,6 +69,7 @@ pub struct Node {
     /// Where several nodes share the store.
     homes: Option<Homes>,
     services: config::Services,
+    minter: LiveMinter,
     sweep: (Arc<ops::Ops>, Clock, ops::Pace),
     presence: Presence,
     operators: (Arc<Operators>, operators::Listening),
@@ -81,6 +82,7 @@ pub struct Node {
 pub struct Reload {
     gateway: Arc<Gateway>,
     services: config::Services,
+    minter: LiveMinter,
 }
 
 impl Reload {
@@ -93,6 +95,7 @@ impl Reload {
         let keys = format!("{verifier:?}");
         self.gateway.replace_verifier(verifier);
         self.services.replace(config.services.clone());
+        self.minter.replace(&config.auth);
         Ok(keys)
     }
 }
@@ -120,6 +123,7 @@ impl Node {
         let router = Router::new(config.node.name.as_str(), cells.clone(), registry.clone(), metrics.clone());
         let overload = Overload::new(work_limits(config), metrics.clone());
         let rules_of_services = config::Services::new(config.services.clone());
+        let minter = LiveMinter::new(&config.auth);
         let clock = Clock::new();
         let blocks = Blocks::new(store.people.clone(), overload.clone(), metrics.clone(), blocks_known(config));
         let presence = Presence::new(presence::Parts {
@@ -142,6 +146,7 @@ impl Node {
             overload: overload.clone(),
             limits: limits(config),
             services: rules_of_services.clone(),
+            minter: minter.clone(),
         });
         let gateway = Gateway::new(gateway::Parts {
             settings: settings(config),
@@ -201,7 +206,21 @@ impl Node {
         }
         let shown = Shown { gateway, store, cells, metrics, api, frame_ancestors, by_name: None };
         let (services, operators) = (rules_of_services, (operators, listening));
-        Ok(Self { shown, watches, patience, requests, queue, claim, homes, services, sweep, presence, operators, stop })
+        Ok(Self {
+            shown,
+            watches,
+            patience,
+            requests,
+            queue,
+            claim,
+            homes,
+            services,
+            minter,
+            sweep,
+            presence,
+            operators,
+            stop,
+        })
     }
 
     /// Lets everybody who reaches its page sign in with a name and nothing else: for `natter dev`.
@@ -216,7 +235,8 @@ impl Node {
 
     /// Changes it while it runs.
     pub fn reload(&self) -> Reload {
-        Reload { gateway: self.shown.gateway.clone(), services: self.services.clone() }
+        let (services, minter) = (self.services.clone(), self.minter.clone());
+        Reload { gateway: self.shown.gateway.clone(), services, minter }
     }
 
     /// The connection to NATS, or to its first cell: for tests that wait for it.

@@ -14,7 +14,7 @@ mod verifier;
 
 pub use crate::config::{MIN_SECRET_BYTES, Secret};
 pub use keys::{KeyError, read_secret};
-pub use mint::Minter;
+pub use mint::{LiveMinter, Minter};
 pub use remote::{FETCH_EVERY, FETCH_TIMEOUT, LOGIN_WAIT};
 pub use secret_file::{DEV_SECRET_FILE, dev_secret, dev_secret_path};
 pub use verifier::{Claims, SERVICE_SCOPE, ServiceClaims, Verifier};

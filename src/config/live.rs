@@ -37,6 +37,11 @@ impl Services {
         self.0.read().get(service).map_or(0, |rules| rules.requests_per_sec)
     }
 
+    /// Whether `service` may have tokens made now.
+    pub fn mints_tokens(&self, service: &UserId) -> bool {
+        self.0.read().get(service).is_some_and(|rules| rules.mints_tokens)
+    }
+
     /// Whether there are rules for a service of this name: then it is no person's.
     pub fn knows(&self, name: &UserId) -> bool {
         self.0.read().contains_key(name)

@@ -435,6 +435,9 @@ section!(
         /// Requests a second, over NATS and HTTP together, that each node takes from it, and twice as many at once; one to
         /// many users counts as so many. 0: no limit.
         requests_per_sec: u32 = 0,
+        /// It may have tokens made for the users of `may_act_for`, to hand to whom it has signed in (`mint`). Whoever has such a
+        /// token connects as the user.
+        mints_tokens: bool = false,
         /// It may ask over HTTP as well, with a token of its own (`natter token --service <name>`).
         http: bool = false,
     }

@@ -102,7 +102,7 @@ fn to_toml(value: &Value) -> Option<String> {
 fn sample(section: &str, key: &str) -> &'static str {
     match (section, key) {
         ("node", "name") => "\"node-1\"",
-        (ANY_SERVICE, "http") => "true",
+        (ANY_SERVICE, "http" | "mints_tokens") => "true",
         (ANY_SERVICE, "requests_per_sec") => "500",
         (ANY_SERVICE, _) => "[\"alice\", \"bob\"]",
         (_, "jwks_url") => "\"https://login.example.org/.well-known/jwks.json\"",

@@ -83,6 +83,9 @@ impl Caller {
             Some(from) if !is_sending(op) && !ops.services.may_act_for(&service, &from) => {
                 refused(format!("from: {service} may not act for {from} (services.{service}.may_act_for)"))
             }
+            Some(_) if op == Op::Mint && !ops.services.mints_tokens(&service) => {
+                refused(format!("{service} may not have tokens made (services.{service}.mints_tokens)"))
+            }
             Some(from) => Ok(Self { user: from, door: Door::Service { name: service.into(), own: false } }),
         }
     }

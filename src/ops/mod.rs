@@ -12,6 +12,7 @@ mod conversations;
 mod end_session;
 mod fault;
 mod history;
+mod mint;
 mod presence;
 mod pushes;
 mod read;
@@ -41,6 +42,7 @@ pub use room_sweep::Pace;
 
 use self::pushes::Pushes;
 use crate::{
+    auth::LiveMinter,
     blocks::Blocks,
     config::Services,
     metrics::Metrics,
@@ -93,6 +95,8 @@ pub struct Parts {
     pub limits: Limits,
     /// Which services may speak as which users.
     pub services: Services,
+    /// Makes tokens for users, where the nodes have a secret.
+    pub minter: LiveMinter,
     /// Who is online.
     pub presence: Presence,
     /// Who blocks whom.
@@ -108,6 +112,7 @@ pub struct Ops {
     metrics: Arc<Metrics>,
     limits: Limits,
     services: Services,
+    minter: LiveMinter,
     services_under_way: AtomicUsize,
     service_rates: Rates,
     /// One for each `send_many` that may run.
@@ -129,7 +134,7 @@ impl std::fmt::Debug for Ops {
 impl Ops {
     /// Puts the parts together.
     pub fn new(parts: Parts) -> Arc<Self> {
-        let Parts { store, router, metrics, overload, limits, services, presence, blocks } = parts;
+        let Parts { store, router, metrics, overload, limits, services, minter, presence, blocks } = parts;
         let pushes = Pushes::new(store.rooms.clone(), router.clone(), overload.clone(), metrics.clone(), limits.pushes);
         let (publisher, pushing) = (router.clone(), pushes.clone());
         let on_appended = Arc::new(move |conv: &_, batch: &_| {
@@ -155,6 +160,7 @@ impl Ops {
             metrics,
             limits,
             services,
+            minter,
             presence,
             blocks,
             pushes,
@@ -188,6 +194,7 @@ impl Ops {
             Ask::SendMany(ask) => {
                 self.spawn(caller, done, async move |ops, caller| send_many::perform(&ops, &caller, ask).await);
             }
+            Ask::Mint(ask) => done(mint::perform(self, caller, ask)),
             Ask::Edit(ask) | Ask::Delete(ask) | Ask::React(ask) | Ask::Unreact(ask) => {
                 self.spawn(caller, done, async move |ops, caller| about::perform(&ops, &caller, ask).await);
             }

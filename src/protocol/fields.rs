@@ -56,6 +56,7 @@ pub(super) struct Fields<'a> {
     pub(super) mentions: Option<Vec<String>>,
     pub(super) expires: Option<u64>,
     pub(super) raw: Option<bool>,
+    pub(super) ttl: Option<u64>,
     #[serde(rename = "type")]
     pub(super) kind: Option<String>,
 }

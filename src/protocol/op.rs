@@ -124,6 +124,8 @@ ops! {
     Send, "send", limited: true, weight: SMALL, asks: ask::Send, answered: Sent(ask::Sent);
     /// Sends a message to each of many users. No client asks this.
     SendMany, "send_many", limited: true, weight: PAGE, asks: ask::SendMany, tells: SentMany(ask::SentMany);
+    /// Makes a token for a user. No client asks this.
+    Mint, "mint", limited: true, weight: SMALL, asks: ask::Mint, tells: Minted(ask::Minted);
     /// Gives a message of one's own another text.
     Edit, "edit", limited: true, weight: SMALL, asks: ask::About;
     /// Deletes a message.
@@ -189,7 +191,7 @@ ops! {
 impl Op {
     /// Whether a client may name it; the others are for services.
     pub fn is_for_clients(self) -> bool {
-        self != Self::SendMany
+        !matches!(self, Self::SendMany | Self::Mint)
     }
 }
 

@@ -11,7 +11,7 @@ use crate::{
     model::{MAX_NAME, MAX_SEQ, Refs},
     protocol::{
         Op,
-        ask::{HISTORY_LIMIT, PRESENCE_LIMIT, ROOMS_LIMIT, SEND_MANY_LIMIT},
+        ask::{HISTORY_LIMIT, MINT_TTL, PRESENCE_LIMIT, ROOMS_LIMIT, SEND_MANY_LIMIT},
     },
 };
 
@@ -57,6 +57,7 @@ pub(super) fn schema_of(op: Op, field: &str) -> RefOr<Schema> {
         "history" => named("Reach"),
         "type" => text("^[A-Za-z0-9_-]{1,64}$", MAX_NAME),
         "raw" | "public" => RefOr::T(Schema::Object(object(Type::Boolean).build())),
+        "ttl" => number(MINT_TTL.0, MINT_TTL.1),
         "limit" => number(1, if op == Op::History { HISTORY_LIMIT } else { ROOMS_LIMIT } as u64),
         "reply_to" => number(1, MAX_SEQ),
         "after" if op == Op::History => number(0, MAX_SEQ),
@@ -91,6 +92,7 @@ fn about_field(op: Op, field: &str) -> &'static str {
         "history" => "Which part of the log members may read: from their join on, or all of it.",
         "public" => "Everybody may join.",
         "type" => "What it says, such as `typing`.",
+        "ttl" => "For so many seconds the token is valid; an hour if missing.",
         "raw" => "The log as it is, instead of edits, deletions and reactions in the messages that they are about.",
         "limit" => "At most so many; 50 if missing.",
         "reply_to" => "The seq of the message that it replies to.",
@@ -112,6 +114,10 @@ pub(super) fn about_op(op: Op) -> Option<&'static str> {
             "Each message by the rules of a single one, with an answer of its own in the order of the request. Sent again \
              with the same cid, those that were stored are answered with their place."
         }
+        Op::Mint => {
+            "For the user in `from`, whom you have signed in. Only services with `services.<name>.mints_tokens`, and only where \
+             the nodes have a secret to sign with: otherwise tokens come from your identity provider."
+        }
         Op::Signal => "Reaches whoever is connected now. That it was passed on does not say that anybody was there.",
         Op::EndSession => "Give `session` or `device`.",
         Op::Presence => "Those of whom the user may not know it are in `refused`.",
@@ -125,6 +131,7 @@ pub(super) fn example(op: Op) -> Value {
     match op {
         Op::Send => json!({"to": "@bob", "cid": "order-42", "body": {"text": "paid"}}),
         Op::SendMany => json!({"users": ["bob", "carol"], "cid": "notice-7", "body": {"text": "we close at six"}}),
+        Op::Mint => json!({"ttl": 3_600, "from": "alice"}),
         Op::Edit => json!({"conv": "dm:billing:bob", "re": 1, "cid": "order-42-2", "body": {"text": "paid, thanks"}}),
         Op::Delete => json!({"conv": "dm:billing:bob", "re": 1, "cid": "order-42-3"}),
         Op::React | Op::Unreact => json!({"conv": "dm:billing:bob", "re": 1, "cid": "order-42-4", "reaction": "👍"}),

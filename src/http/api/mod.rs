@@ -18,7 +18,7 @@ use axum::{
     Router,
     body::Body,
     extract::{Path, Request, State},
-    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
     response::{IntoResponse, Response},
     routing::{any, get},
 };
@@ -179,12 +179,18 @@ async fn perform(State(api): State<Arc<Api>>, Path(word): Path<String>, request:
     let counted = done.as_ref().map_err(|fault| &fault.refused);
     reply::count(&api.metrics, counted.err());
     let mut response = match done {
-        Ok(json) => ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], json).into_response(),
+        Ok(json) => (HEADS, json).into_response(),
         Err(fault) => fault.into_response(shown),
     };
     response.headers_mut().insert(head::REQUEST_ID, id);
     response
 }
+
+/// Of what was done: nobody on the way keeps a message or a token.
+const HEADS: [(HeaderName, HeaderValue); 2] = [
+    (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
+    (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+];
 
 /// What a service did wrong is worth a line; what anybody else does, and what load does, would fill the log.
 fn log(id: &str, op: &str, service: Option<&UserId>, fault: Option<&Fault>, took: Duration) {

@@ -48,6 +48,7 @@ const DONE: &str = "Done";
     components(schemas(
         ask::Sent,
         ask::SentMany,
+        ask::Minted,
         ask::HistoryPage,
         ask::ConversationsPage,
         ask::SessionsPage,
@@ -117,6 +118,7 @@ fn answer_of(op: Op) -> Option<&'static str> {
         Op::Hello | Op::Ack | Op::Token | Op::Ping => return None,
         Op::Send | Op::Edit | Op::Delete | Op::React | Op::Unreact => "Sent",
         Op::SendMany => "SentMany",
+        Op::Mint => "Minted",
         Op::Read | Op::Signal => DONE,
         Op::History => "HistoryPage",
         Op::Conversations => "ConversationsPage",

@@ -8,6 +8,7 @@ mod about;
 mod blocks;
 mod conversations;
 mod history;
+mod mint;
 mod presence;
 mod read;
 mod readers;
@@ -22,6 +23,7 @@ pub use self::{
     blocks::{BLOCKS_LIMIT, Block, Blocking, Blocks, BlocksPage},
     conversations::{CONVERSATIONS_LIMIT, Conversation, Conversations, ConversationsPage, PeerMarks},
     history::{HISTORY_LIMIT, History, HistoryFrom, HistoryPage},
+    mint::{MINT_TTL, Mint, Minted},
     presence::{PRESENCE_LIMIT, Presence, Presences, Seen},
     read::Read,
     readers::{Reader, Readers, ReadersPage},

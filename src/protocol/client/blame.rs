@@ -16,8 +16,8 @@ const TEXTS: [&str; 16] = [
     "op", "to", "cid", "conv", "token", "device", "session", "client", "since", "type", "room", "user", "role",
     "topic", "history", "reaction",
 ];
-const NUMBERS: [&str; 10] =
-    ["ref", "seq", "attempt", "before", "around", "limit", "re", "reply_to", "expires", "lifetime"];
+const NUMBERS: [&str; 11] =
+    ["ref", "seq", "attempt", "before", "around", "limit", "re", "reply_to", "expires", "lifetime", "ttl"];
 const EITHER: [&str; 1] = ["after"];
 const BOOLEANS: [&str; 3] = ["public", "raw", "watch"];
 /// Lists of strings.

@@ -5,6 +5,7 @@ mod batches;
 mod description;
 mod requests;
 mod schemathesis;
+mod tokens;
 
 use natter::{
     config::{Config, SendAs, Service},

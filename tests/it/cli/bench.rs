@@ -158,20 +158,24 @@ async fn a_broken_promise_is_an_exit_code() {
         &["mixed", "--users", "4", "--room-size", "2", "--shares", "reconnect=0", "--warmup", "0", "--duration", "1"],
     ];
     for args in scenarios {
-        for (meddling, field) in [(Meddling::Drop, "out_of_order"), (Meddling::Repeat, "duplicated")] {
-            let proxy = meddler(shell.mesh.nodes[1].addr, meddling).await;
-            let urls = format!("{},ws://{}/v1/ws", shell.urls()[0], proxy.addr());
-            let common = ["--json", "--url", &urls, "--drain", "1"];
-            let output = shell.run(&[&["bench"], args, &common].concat(), "").await;
-            let report: Value =
-                serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{args:?} {output:?}"));
-            assert_eq!((output.status.code(), &report["good"]), (Some(1), &false.into()), "{meddling:?}: {report}");
-            assert!(number(&report["integrity"], &format!("/{field}")) >= 1.0, "{meddling:?}: {report}");
-            let lost = number(&report["integrity"], "/lost");
-            if ["dm", "cold", "offline"].contains(&args[0]) {
-                assert_eq!(lost, f64::from(u8::from(meddling == Meddling::Drop)), "{meddling:?}: {report}");
-            }
-        }
+        // Each with its own users: both at once.
+        let run = |meddling| break_promises(&shell, args, meddling);
+        tokio::join!(run(Meddling::Drop), run(Meddling::Repeat));
+    }
+}
+
+async fn break_promises(shell: &Shell, args: &[&str], meddling: Meddling) {
+    let proxy = meddler(shell.mesh.nodes[1].addr, meddling).await;
+    let urls = format!("{},ws://{}/v1/ws", shell.urls()[0], proxy.addr());
+    let common = ["--json", "--url", &urls, "--drain", "1"];
+    let output = shell.run(&[&["bench"], args, &common].concat(), "").await;
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{args:?} {output:?}"));
+    assert_eq!((output.status.code(), &report["good"]), (Some(1), &false.into()), "{meddling:?}: {report}");
+    let field = if meddling == Meddling::Drop { "out_of_order" } else { "duplicated" };
+    assert!(number(&report["integrity"], &format!("/{field}")) >= 1.0, "{meddling:?}: {report}");
+    let lost = number(&report["integrity"], "/lost");
+    if ["dm", "cold", "offline"].contains(&args[0]) {
+        assert_eq!(lost, f64::from(u8::from(meddling == Meddling::Drop)), "{meddling:?}: {report}");
     }
 }
 

@@ -65,6 +65,7 @@ fn tried(op: Op, target: &str, reference: u64) -> Option<String> {
         | Op::Members
         | Op::Readers
         | Op::SendMany
+        | Op::Mint
         | Op::Edit
         | Op::Delete
         | Op::React

@@ -82,6 +82,7 @@ fn tried(op: Op, room: &str, reference: u64) -> Option<String> {
         | Op::Presence
         | Op::Rooms
         | Op::SendMany
+        | Op::Mint
         | Op::Block
         | Op::Unblock
         | Op::Blocks => return None,
