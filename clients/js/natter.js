@@ -9,6 +9,8 @@ export const VERSION = "0.1.0";
 
 const NAME = /^[A-Za-z0-9_-]{1,64}$/;
 const RECONNECT = new Set([1001, 1005, 1006, 1011, 1012, 1013]); // and 4000 to 4099
+const ANSWERS = new Set(["sent", "history", "conversations", "sessions", "ended", "changed", "room", "rooms", "members", "presences",
+  "blocking", "blocks", "readers", "token_ok", "pong", "error"]);
 const LABELS = { 1000: "gone", 1002: "protocol", 1007: "not_utf8", 1009: "frame_too_large", 4100: "bad_token", 4101: "token_expired",
   4102: "violation", 4103: "disconnected", 4104: "replaced" };
 
@@ -216,7 +218,8 @@ class Requests {
     request.tries += 1;
     for (const other of this.#waiting.values()) {
       if (other !== request && (!request.lane || other.lane !== request.lane || other.ref < request.ref)) continue;
-      other.notBefore = now + pause;
+      // What follows never gets an earlier time than what it follows: their refusals tell times that differ by moments.
+      other.notBefore = Math.max(other.notBefore, now + pause);
       this.#inFlight.delete(other.ref);
     }
   }
@@ -654,7 +657,7 @@ export class Client {
       return; // a later version may say what this one does not know (rule 20)
     }
     const request = this.#requests.of(frame?.ref);
-    if (request) return this.#onAnswer(request, frame);
+    if (request && ANSWERS.has(frame.op)) return this.#onAnswer(request, frame);
     const by = { welcome: this.#onWelcome, message: this.#onMessage, receipt: this.#onReceipt, caught_up: this.#onCaughtUp,
       truncated: this.#onTruncated, goodbye: this.#onGoodbye, error: this.#onError, signal: this.#onSignal,
       member: this.#onMember, presence: this.#onPresence };
@@ -683,6 +686,7 @@ export class Client {
 
   #onMessage(frame) {
     const { conv, seq, from, cid } = frame;
+    if (typeof conv !== "string" || !Number.isSafeInteger(seq)) return; // of a later version, if it is a message at all
     const taken = this.#places.take(conv, seq);
     if (taken === "gap" && this.#gaps.get(conv) !== seq) {
       // Never acknowledged, so a new connection brings what is missing (rule 5). Once: a hole that stays is in the log.

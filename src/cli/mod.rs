@@ -25,6 +25,7 @@ mod about;
 mod backup;
 mod bench;
 mod config;
+mod conform;
 mod conversations;
 mod dead;
 mod dev;
@@ -171,6 +172,8 @@ enum Command {
     Presence(presence::Args),
     /// Measure throughput, latency and memory, and check that nothing is lost
     Bench(bench::Args),
+    /// Put any client through everything that a mesh may do to it
+    Conform(conform::Args),
     /// Show the configuration in force, or a documented example
     Config(config::Args),
 }
@@ -205,6 +208,7 @@ impl Command {
             Self::Rooms(args) => rooms::run(args, global).await,
             Self::Presence(args) => presence::run(args, global).await,
             Self::Bench(args) => bench::run(args, global).await,
+            Self::Conform(args) => conform::run(args, global).await,
             Self::Config(args) => config::run(args, global).await,
         }
     }

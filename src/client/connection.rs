@@ -131,6 +131,8 @@ impl Connection {
                         self.come_back = Some(Duration::from_millis(reconnect_ms));
                     }
                     Ok(other) => return Err(ConnectError::Protocol(format!("{other:?} before welcome"))),
+                    // A later node may have more to say.
+                    Err(_) if is_frame(self.encoding, &payload) => {}
                     Err(error) => return Err(ConnectError::Protocol(error)),
                 },
                 Incoming::Closed { code, reason } => {
@@ -259,6 +261,16 @@ impl Connection {
         // A connection that is already gone counts as closed.
         let _ = self.socket.send(WsMessage::Close(Some(frame))).await;
     }
+}
+
+/// Whether it is a frame of the protocol at all, of whatever version.
+fn is_frame(encoding: Encoding, payload: &[u8]) -> bool {
+    #[derive(serde::Deserialize)]
+    struct Named {
+        #[allow(dead_code, reason = "that it is there is enough")]
+        op: String,
+    }
+    encoding.decode::<Named>(payload).is_ok()
 }
 
 fn closed(frame: Option<CloseFrame>) -> Incoming {

@@ -1,7 +1,13 @@
 //! The background task of a client: gets a connection, lets `pump` use it until it ends, waits, and gets the next one.
 //! The handle talks to it through commands.
 
-use std::{collections::VecDeque, future::Future, pin::pin, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    future::Future,
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use compact_str::CompactString;
 use tokio::{
@@ -25,8 +31,6 @@ use crate::{
     protocol::{Body, CloseReason, client::Outgoing, server::Welcome},
 };
 
-const RECONNECT_FIRST: Duration = Duration::from_millis(100);
-const RECONNECT_MOST: Duration = Duration::from_secs(10);
 /// Signals that wait for the socket: beyond that the oldest goes, which is worth the least.
 const SIGNALS: usize = 64;
 /// One try, from the first packet to `welcome`.
@@ -45,13 +49,15 @@ pub(super) enum Command {
 /// Everything that outlives a connection.
 #[derive(Debug)]
 pub(super) struct Driver {
-    options: Arc<ClientOptions>,
+    pub(super) options: Arc<ClientOptions>,
     pub(super) commands: mpsc::Receiver<Command>,
     pub(super) events: Arc<Events>,
     /// Who is waiting for the first connection.
     ready: Option<oneshot::Sender<Result<(), ConnectError>>>,
     pub(super) requests: Requests,
     pub(super) places: Places,
+    /// Holes that a new connection is to fill, by what came behind them. One that it does not fill is in the log.
+    pub(super) gaps: HashMap<ConvId, Seq>,
     pub(super) marks: Marks,
     pub(super) watched: Watched,
     pub(super) refusals: Refusals,
@@ -83,17 +89,18 @@ impl Driver {
     ) -> Self {
         Self {
             attempt: options.attempt,
+            places: Places::new(options.pace.gather),
+            backoff: Backoff::new(options.pace.reconnect, options.pace.reconnect_most),
             options: Arc::new(options),
             commands,
             events,
             ready,
             requests: Requests::default(),
-            places: Places::default(),
+            gaps: HashMap::new(),
             marks: Marks::default(),
             watched: Watched::default(),
             refusals: Refusals::default(),
             signals: VecDeque::new(),
-            backoff: Backoff::new(RECONNECT_FIRST, RECONNECT_MOST),
             come_back: None,
             since: None,
             tries: 0,

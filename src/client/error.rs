@@ -1,7 +1,7 @@
 //! What can go wrong for a user of the client.
 
 use crate::{
-    model::NameError,
+    model::{ConvId, NameError, Seq},
     protocol::{ErrorCode, close::should_reconnect},
 };
 
@@ -44,6 +44,14 @@ pub enum ConnectError {
         /// The node's message.
         reason: String,
     },
+    /// The client ended it: something did not come, and a new connection starts before it.
+    #[error("{conv} went on with {seq}, and something before it did not come")]
+    Gap {
+        /// Which conversation.
+        conv: ConvId,
+        /// What came instead.
+        seq: Seq,
+    },
     /// The token source gave no token.
     #[error("no token: {0}")]
     Token(String),
@@ -61,7 +69,7 @@ impl ConnectError {
         match self {
             Self::Url(_) | Self::Protocol(_) => false,
             // A certificate that has expired is replaced one day; a first connection does not wait for it (`driver`).
-            Self::Unreachable { .. } | Self::Timeout | Self::Token(_) | Self::Tls { .. } => true,
+            Self::Unreachable { .. } | Self::Timeout | Self::Token(_) | Self::Tls { .. } | Self::Gap { .. } => true,
             Self::Http { status, .. } => *status >= 500 || matches!(status, 408 | 429),
             Self::Closed { code, .. } => should_reconnect(*code),
         }

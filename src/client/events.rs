@@ -34,6 +34,13 @@ const HARD_LIMIT: usize = 4096;
 pub enum Event {
     /// A new message, in the order of its conversation.
     Message(Message),
+    /// A row of a kind that this version does not know, in its place in the order.
+    Unknown {
+        /// Which conversation.
+        conv: ConvId,
+        /// Its place.
+        seq: Seq,
+    },
     /// How far someone has received or read a conversation.
     Receipt(Receipt),
     /// A live signal.
@@ -123,9 +130,13 @@ impl Events {
             {
                 let mut state = self.state();
                 if let Some(event) = state.queue.pop_front() {
-                    if let (true, Event::Message(message)) = (self.auto_ack, &event) {
-                        state.taken.push((message.conv.clone(), message.seq));
-                    }
+                    let place = match &event {
+                        Event::Message(Message { conv, seq, .. }) | Event::Unknown { conv, seq } => {
+                            Some((conv.clone(), *seq))
+                        }
+                        _ => None,
+                    };
+                    state.taken.extend(place.filter(|_| self.auto_ack));
                     let more = !state.queue.is_empty() || state.ended;
                     drop(state);
                     self.driver.wake();

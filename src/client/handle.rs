@@ -67,7 +67,8 @@ impl Client {
     /// limit around it: a send that is given up may or may not be stored. Waits while [`ClientOptions::in_flight`]
     /// other requests are unanswered.
     ///
-    /// Messages to one recipient keep their order as long as each is sent after the previous one was answered.
+    /// Messages to one recipient keep their order as long as each is sent after the previous one was answered; with
+    /// [`Client::post`] they need not wait for that.
     ///
     /// # Errors
     /// Why it was refused, or that the client is closed.
@@ -94,12 +95,30 @@ impl Client {
         body: Body,
         options: SendOptions,
     ) -> Result<SentInfo, RequestError> {
+        self.post(to, cid, body, options).await?.await
+    }
+
+    /// The same in two steps: the first ends when the message has its place behind all that were posted before, the second
+    /// when it is durable. So many may be on their way at once, in the order of writing.
+    ///
+    /// # Errors
+    /// In the first step a bad name, or that the client is closed; in the second also why it was refused.
+    pub async fn post(
+        &self,
+        to: &str,
+        cid: &str,
+        body: Body,
+        options: SendOptions,
+    ) -> Result<impl Future<Output = Result<SentInfo, RequestError>> + Send + use<>, RequestError> {
         let to: Recipient = to.parse().map_err(|error| RequestError::Name { field: "to", error })?;
         let cid = Cid::new(cid).map_err(|error| RequestError::Name { field: "cid", error })?;
-        match self.ask(Call::Send { to, cid, body, options }).await? {
-            Reply::Sent(info) => Ok(info),
-            other => Err(mismatch(&other)),
-        }
+        let answer = self.begin(Call::Send { to, cid, body, options }).await?;
+        Ok(async move {
+            match answer.await.unwrap_or(Err(RequestError::Dropped))? {
+                Reply::Sent(info) => Ok(info),
+                other => Err(mismatch(&other)),
+            }
+        })
     }
 
     /// A page of a conversation, at most 200 messages, with edits, deletions and reactions in the messages that they are about.
@@ -217,10 +236,14 @@ impl Client {
     }
 
     pub(super) async fn ask(&self, ask: Call) -> Result<Reply, RequestError> {
+        self.begin(ask).await?.await.unwrap_or(Err(RequestError::Dropped))
+    }
+
+    async fn begin(&self, ask: Call) -> Result<oneshot::Receiver<Result<Reply, RequestError>>, RequestError> {
         let permit = self.in_flight.clone().acquire_owned().await.ok();
         let (reply, answer) = oneshot::channel();
         self.command(Command::Call(PendingCall { ask, reply, permit })).await?;
-        answer.await.unwrap_or(Err(RequestError::Dropped))
+        Ok(answer)
     }
 
     async fn command(&self, command: Command) -> Result<(), RequestError> {

@@ -6,7 +6,7 @@
 //! acknowledged); what arrives is handed over through `events`.
 //!
 //! What it promises:
-//! - every message reaches [`Client::next`] once and in the order of its conversation, over any number of
+//! - every message reaches [`Client::next`] once, in the order of its conversation and without holes, over any number of
 //!   reconnects of this client (a new process starts where its device's acknowledgements ended);
 //! - a send is answered exactly once, and is stored at most once however often it had to be sent again;
 //! - nothing is queued without a bound: see [`ClientOptions::in_flight`] and `events`.
@@ -24,6 +24,7 @@ mod people;
 mod places;
 mod pump;
 mod refusals;
+mod renewal;
 mod requests;
 mod rooms;
 mod tls;
@@ -33,7 +34,7 @@ pub use connection::{Connection, Endpoint, Incoming};
 pub use error::{ConnectError, RequestError};
 pub use events::Event;
 pub use handle::Client;
-pub use options::{ClientOptions, TokenSource};
+pub use options::{ClientOptions, Pace, TokenSource};
 pub use requests::{ConversationsPage, HistoryPage, SentInfo};
 pub use rooms::NewRoom;
 pub use tls::Authorities;

@@ -12,7 +12,7 @@ use crate::protocol::Encoding;
 pub enum TokenSource {
     /// Always the same.
     Fixed(String),
-    /// Asked before every connection, so that the token is never an expired one.
+    /// Asked before every connection, so that the token is never an expired one, and a minute before one ends.
     Fresh(Arc<dyn Fn() -> BoxFuture<'static, Result<String, String>> + Send + Sync>),
 }
 
@@ -44,6 +44,28 @@ impl fmt::Debug for TokenSource {
     }
 }
 
+/// How soon a client does what it repeats. The default is what the protocol's rules say; whoever has both ends on one machine may
+/// be in more of a hurry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pace {
+    /// The first wait before a reconnect, doubled each time …
+    pub reconnect: Duration,
+    /// … up to this one.
+    pub reconnect_most: Duration,
+    /// Acknowledgements are gathered for this long.
+    pub gather: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            reconnect: Duration::from_millis(500),
+            reconnect_most: Duration::from_secs(30),
+            gather: Duration::from_millis(100),
+        }
+    }
+}
+
 /// How to connect.
 #[derive(Debug, Clone)]
 pub struct ClientOptions {
@@ -72,6 +94,8 @@ pub struct ClientOptions {
     /// tells the other one whether to come back (R11). The default is the time in milliseconds, so that of two programs
     /// the one that was started first stays away.
     pub attempt: u64,
+    /// How soon it does what it repeats.
+    pub pace: Pace,
 }
 
 impl ClientOptions {
@@ -89,6 +113,7 @@ impl ClientOptions {
             connect_timeout: Duration::from_secs(10),
             in_flight: 64,
             attempt: super::attempts::first(),
+            pace: Pace::default(),
         }
     }
 }

@@ -7,13 +7,23 @@ use tokio::time::{Duration, Instant};
 
 use crate::model::{ConvId, Seq};
 
-/// Acknowledgements are gathered for this long …
-const GATHER: Duration = Duration::from_millis(5);
-/// … or until this many messages wait for one, a quarter of the smallest window that a node would set.
+/// Acknowledgements are gathered for a while, or until this many messages wait for one, a quarter of the smallest window that a
+/// node would set.
 const GATHER_MESSAGES: usize = 32;
 /// After a reconnect, this many conversations are acknowledged once more; for the rest, the node asks by sending
 /// messages again.
 const REPEATED: usize = 256;
+
+/// What a message is to this device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Taken {
+    /// The next one.
+    New,
+    /// It is here already.
+    Old,
+    /// Something before it did not come.
+    Gap,
+}
 
 #[derive(Debug, Default, Clone, Copy)]
 struct Place {
@@ -21,11 +31,14 @@ struct Place {
     have: Seq,
     /// The user is done with everything up to here.
     acked: Seq,
+    /// Whatever comes next follows on what is here.
+    loose: bool,
 }
 
 /// Positions of all conversations that this client has seen. Kept for the client's life: about 100 bytes each.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Places {
+    gather: Duration,
     places: HashMap<ConvId, Place>,
     /// To be written: the cumulative acknowledgement per conversation.
     waiting: HashMap<ConvId, Seq>,
@@ -36,19 +49,38 @@ pub(super) struct Places {
 }
 
 impl Places {
-    /// Whether a message is new. One that is not is acknowledged again: the node sent it because it has not seen the
+    pub(super) fn new(gather: Duration) -> Self {
+        let (places, waiting, written) = (HashMap::new(), HashMap::new(), HashMap::new());
+        Self { gather, places, waiting, waiting_messages: 0, since: None, written }
+    }
+
+    /// Takes a message in, unless it is old. Such a one is acknowledged again: the node sent it because it has not seen the
     /// acknowledgement.
-    pub(super) fn is_new(&mut self, conv: &ConvId, seq: Seq, now: Instant) -> bool {
+    pub(super) fn take(&mut self, conv: &ConvId, seq: Seq, now: Instant) -> Taken {
         let place = self.places.entry(conv.clone()).or_default();
         if seq > place.have {
-            place.have = seq;
-            return true;
+            // Of a conversation of which nothing is here, any message may be the first.
+            if place.have > 0 && seq > place.have + 1 && !place.loose {
+                return Taken::Gap;
+            }
+            (place.have, place.loose) = (seq, false);
+            return Taken::New;
         }
         let acked = place.acked;
         if seq <= acked {
             self.wait(conv.clone(), acked, now);
         }
-        false
+        Taken::Old
+    }
+
+    /// Whatever comes next in this conversation follows on what is here: the node has said so.
+    pub(super) fn loosen(&mut self, conv: &ConvId) {
+        self.places.entry(conv.clone()).or_default().loose = true;
+    }
+
+    /// The same for all of them: the node does not know the device any more.
+    pub(super) fn loosen_all(&mut self) {
+        self.places.values_mut().for_each(|place| place.loose = true);
     }
 
     /// The user of the client is done with everything up to `seq`.
@@ -70,7 +102,7 @@ impl Places {
     /// When [`Places::next_ack`] has something to write.
     pub(super) fn due(&self) -> Option<Instant> {
         let since = self.since?;
-        Some(if self.waiting_messages >= GATHER_MESSAGES { since } else { since + GATHER })
+        Some(if self.waiting_messages >= GATHER_MESSAGES { since } else { since + self.gather })
     }
 
     /// The next acknowledgement to write, if it is time.
@@ -108,6 +140,8 @@ impl Places {
 mod tests {
     use super::*;
 
+    const GATHER: Duration = Duration::from_millis(5);
+
     fn conv(peer: &str) -> ConvId {
         ConvId::new(&format!("dm:a:{peer}")).unwrap()
     }
@@ -120,20 +154,20 @@ mod tests {
 
     #[test]
     fn duplicates_are_dropped_and_acknowledged_again() {
-        let (mut places, now) = (Places::default(), Instant::now());
-        assert!(places.is_new(&conv("b"), 1, now));
-        assert!(places.is_new(&conv("b"), 2, now));
-        assert!(!places.is_new(&conv("b"), 2, now), "the same again");
+        let (mut places, now) = (Places::new(GATHER), Instant::now());
+        assert_eq!(places.take(&conv("b"), 1, now), Taken::New);
+        assert_eq!(places.take(&conv("b"), 2, now), Taken::New);
+        assert_eq!(places.take(&conv("b"), 2, now), Taken::Old, "the same again");
         assert_eq!(places.due(), None, "2 was not done with yet, so there is nothing to acknowledge");
         places.done(conv("b"), 2, now);
         assert_eq!(drain(&mut places, now + GATHER), [(conv("b"), 2)]);
-        assert!(!places.is_new(&conv("b"), 1, now));
+        assert_eq!(places.take(&conv("b"), 1, now), Taken::Old);
         assert_eq!(drain(&mut places, now + GATHER), [(conv("b"), 2)], "cumulative, not the duplicate's own seq");
     }
 
     #[test]
     fn acknowledgements_are_gathered_per_conversation_for_a_while() {
-        let (mut places, now) = (Places::default(), Instant::now());
+        let (mut places, now) = (Places::new(GATHER), Instant::now());
         for seq in 1..=10 {
             places.done(conv("b"), seq, now);
         }
@@ -145,7 +179,7 @@ mod tests {
 
     #[test]
     fn many_messages_do_not_wait() {
-        let (mut places, now) = (Places::default(), Instant::now());
+        let (mut places, now) = (Places::new(GATHER), Instant::now());
         for seq in 1..=GATHER_MESSAGES as Seq {
             assert_eq!(places.next_ack(now), None);
             places.done(conv("b"), seq, now);
@@ -155,7 +189,7 @@ mod tests {
 
     #[test]
     fn a_new_connection_repeats_what_the_old_one_may_have_lost() {
-        let (mut places, now) = (Places::default(), Instant::now());
+        let (mut places, now) = (Places::new(GATHER), Instant::now());
         places.done(conv("b"), 3, now);
         drain(&mut places, now + GATHER);
         places.repeat(now);
@@ -163,5 +197,18 @@ mod tests {
         places.done(conv("c"), 1, now);
         places.repeat(now);
         assert_eq!(drain(&mut places, now + GATHER), [(conv("b"), 3), (conv("c"), 1)]);
+    }
+
+    #[test]
+    fn a_hole_is_not_passed_over() {
+        let (mut places, now) = (Places::new(GATHER), Instant::now());
+        assert_eq!(places.take(&conv("b"), 7, now), Taken::New, "the first one stands anywhere");
+        assert_eq!(places.take(&conv("b"), 9, now), Taken::Gap);
+        assert_eq!(places.take(&conv("b"), 8, now), Taken::New);
+        assert_eq!(places.take(&conv("b"), 9, now), Taken::New);
+        places.loosen(&conv("c"));
+        assert_eq!(places.take(&conv("b"), 12, now), Taken::Gap, "another conversation was cut");
+        places.loosen(&conv("b"));
+        assert_eq!([12, 14].map(|seq| places.take(&conv("b"), seq, now)), [Taken::New, Taken::Gap], "for one message");
     }
 }

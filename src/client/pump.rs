@@ -17,6 +17,8 @@ use tokio::{
 use super::{
     ConnectError, Connection, Event, Incoming,
     driver::{Command, Driver},
+    places::Taken,
+    renewal::Renewal,
 };
 use crate::{
     model::{ConvId, Seq, UserId},
@@ -27,6 +29,13 @@ use crate::{
 const STEPS_PER_FLUSH: u32 = 32;
 /// How long the last acknowledgements may take to be written.
 const CLOSE_TIME: Duration = Duration::from_secs(1);
+
+/// What a row of a log says to those who do not know what it is.
+#[derive(serde::Deserialize)]
+#[serde(tag = "op", rename_all = "snake_case")]
+enum Placed {
+    Message { conv: ConvId, seq: Seq },
+}
 
 /// Why a connection is no longer in use.
 pub(super) enum Ended {
@@ -49,6 +58,7 @@ pub(super) struct Pump<'d> {
     user: UserId,
     timer: Pin<Box<Sleep>>,
     silence: Silence,
+    renewal: Renewal,
     steps: u32,
     /// The socket takes no more for now.
     blocked: bool,
@@ -80,17 +90,26 @@ impl<'d> Pump<'d> {
         driver.marks.repeat();
         driver.watched.on_connected();
         driver.refusals.on_connected();
+        if welcome.new {
+            driver.places.loosen_all();
+        }
+        let renewal = Renewal::new(driver.options.token.clone(), welcome.ts, welcome.exp, now);
         let every = Duration::from_secs(welcome.ping_secs.max(1) * 2);
         let user = welcome.user.clone();
         driver.events.push(Event::Connected(Box::new(welcome)));
         let silence = Silence { every, heard: u64::MAX, next: now + every };
-        Self { driver, connection, user, timer: Box::pin(sleep_until(now + every)), silence, steps: 0, blocked: false }
+        let timer = Box::pin(sleep_until(now + every));
+        Self { driver, connection, user, timer, silence, renewal, steps: 0, blocked: false }
     }
 
     pub(super) async fn run(mut self) -> Ended {
         loop {
             match poll_fn(|cx| self.poll_step(cx)).await {
-                Step::Incoming(Incoming::Frame(payload)) => self.on_payload(&payload),
+                Step::Incoming(Incoming::Frame(payload)) => {
+                    if let Err(error) = self.on_payload(&payload) {
+                        return Ended::Lost(error);
+                    }
+                }
                 Step::Incoming(Incoming::Closed { code, reason }) => {
                     return Ended::Lost(ConnectError::Closed { code, reason });
                 }
@@ -128,6 +147,10 @@ impl<'d> Pump<'d> {
     }
 
     fn poll_inputs(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
+        if let Some(call) = self.renewal.poll(cx, Instant::now()) {
+            self.driver.requests.add(call);
+            return Poll::Ready(Step::Tick);
+        }
         if self.driver.events.has_room(cx)
             && let Poll::Ready(incoming) = self.connection.poll_next(cx)
         {
@@ -139,7 +162,8 @@ impl<'d> Pump<'d> {
         if let Poll::Ready(taken) = self.driver.events.poll_taken(cx) {
             return Poll::Ready(Step::Taken(taken));
         }
-        let due = [self.driver.places.due(), self.driver.requests.due(), self.driver.refusals.due()];
+        let due =
+            [self.driver.places.due(), self.driver.requests.due(), self.driver.refusals.due(), self.renewal.due()];
         // What is due cannot be written to a blocked socket; its waker is called when it can.
         let due = due.into_iter().flatten().filter(|_| !self.blocked);
         let next = due.fold(self.silence.next, Instant::min);
@@ -188,25 +212,56 @@ impl<'d> Pump<'d> {
         }
     }
 
-    fn on_payload(&mut self, payload: &[u8]) {
+    fn on_payload(&mut self, payload: &[u8]) -> Result<(), ConnectError> {
         let frame = match ServerFrame::decode(self.connection.encoding(), payload) {
             Ok(frame) => frame,
-            // A later node may send things that this client does not know.
-            Err(error) => return tracing::debug!(%error, "a frame was passed over"),
+            // A later node may send things that this client does not know. A row has its place all the same.
+            Err(error) => {
+                tracing::debug!(%error, "a frame was passed over");
+                return match self.connection.encoding().decode(payload) {
+                    Ok(Placed::Message { conv, seq }) => self.on_row(conv.clone(), seq, Event::Unknown { conv, seq }),
+                    Err(_) => Ok(()),
+                };
+            }
         };
-        if let Some(frame) = self.driver.requests.on_frame(frame, Instant::now()) {
-            self.on_frame(frame);
+        match self.driver.requests.on_frame(frame, Instant::now()) {
+            Some(ServerFrame::Message(message)) => {
+                if message.from == self.user {
+                    self.driver.requests.on_own(&message, &self.user);
+                }
+                self.on_row(message.conv.clone(), message.seq, Event::Message(message))
+            }
+            Some(frame) => {
+                self.on_frame(frame);
+                Ok(())
+            }
+            None => Ok(()),
         }
+    }
+
+    /// A row of a log, in its place.
+    fn on_row(&mut self, conv: ConvId, seq: Seq, event: Event) -> Result<(), ConnectError> {
+        let Driver { places, gaps, events, .. } = &mut *self.driver;
+        match places.take(&conv, seq, Instant::now()) {
+            Taken::Old => return Ok(()),
+            Taken::New => {}
+            // Never acknowledged, so a new connection brings what is missing. Once: a hole that stays is in the log.
+            Taken::Gap if gaps.get(&conv) != Some(&seq) => {
+                gaps.insert(conv.clone(), seq);
+                return Err(ConnectError::Gap { conv, seq });
+            }
+            Taken::Gap => {
+                places.loosen(&conv);
+                places.take(&conv, seq, Instant::now());
+                events.push(Event::Truncated { conv, from: seq });
+            }
+        }
+        events.push(event);
+        Ok(())
     }
 
     fn on_frame(&mut self, frame: ServerFrame) {
         let event = match frame {
-            ServerFrame::Message(message) => {
-                if !self.driver.places.is_new(&message.conv, message.seq, Instant::now()) {
-                    return;
-                }
-                Event::Message(message)
-            }
             ServerFrame::Receipt(receipt) => {
                 if let (true, Some(read)) = (receipt.user == self.user, receipt.read) {
                     self.driver.marks.on_read(&receipt.conv, read);
@@ -225,9 +280,13 @@ impl<'d> Pump<'d> {
                 self.driver.since = since.or(self.driver.since.take());
                 // Only now: a node that accepts and drops at once must not be retried ever faster.
                 self.driver.backoff.reset();
+                self.driver.gaps.clear();
                 Event::CaughtUp
             }
-            ServerFrame::Truncated { conv, from } => Event::Truncated { conv, from },
+            ServerFrame::Truncated { conv, from } => {
+                self.driver.places.loosen(&conv);
+                Event::Truncated { conv, from }
+            }
             ServerFrame::Goodbye { reason, reconnect_ms } => {
                 self.driver.come_back = Some(Duration::from_millis(reconnect_ms));
                 Event::Goodbye { reason, reconnect_ms }

@@ -145,12 +145,20 @@ impl Requests {
     }
 
     fn same_recipient(&self, id: u64, request: &PendingCall) -> bool {
-        let (Some(other), Call::Send { to, .. }) = (self.waiting.get(&id), &request.ask) else { return false };
-        matches!(&other.request.ask, Call::Send { to: other, .. } if other == to)
+        matches!(&request.ask, Call::Send { to, .. } if self.is_send_to(id, to))
+    }
+
+    fn is_send_to(&self, id: u64, to: &Recipient) -> bool {
+        let waiting = self.waiting.get(&id);
+        waiting.is_some_and(|other| matches!(&other.request.ask, Call::Send { to: other, .. } if other == to))
     }
 
     /// A new connection: everything is sent again, in order.
     pub(super) fn on_connected(&mut self) {
+        // A token that the client itself renewed: the new connection began with another one.
+        self.waiting.retain(|_, waiting| {
+            !(matches!(waiting.request.ask, Call::Token { .. }) && waiting.request.reply.is_closed())
+        });
         self.held.clear();
         self.ready = self.waiting.keys().copied().collect();
     }
@@ -220,12 +228,14 @@ impl Requests {
     fn hold(&mut self, id: u64, now: Instant, wait: Option<Duration>) {
         let Some(waiting) = self.waiting.get_mut(&id) else { return };
         let until = now + wait.map_or_else(|| waiting.backoff.next(), |wait| wait.max(RETRY_AT_LEAST));
-        let request = &waiting.request;
-        let Call::Send { to, .. } = &request.ask else {
+        let Call::Send { to, .. } = &waiting.request.ask else {
             self.held.insert((until, id));
             return;
         };
         let to = to.clone();
+        // Never before what it follows: the times that their refusals tell differ by moments.
+        let before = self.held.iter().filter(|(_, other)| *other < id && self.is_send_to(*other, &to));
+        let until = before.map(|(other, _)| *other).fold(until, Instant::max);
         let follows = |(other, waiting): (&u64, &Waiting)| match &waiting.request.ask {
             Call::Send { to: other_to, .. } if *other_to == to => Some(*other),
             _ => None,
@@ -234,6 +244,21 @@ impl Requests {
         self.ready.retain(|other| !all.contains(other));
         self.held.retain(|(_, other)| !all.contains(other));
         self.held.extend(all.into_iter().map(|other| (until, other)));
+    }
+
+    /// A message of the user's own is stored, whatever became of the answer: it may be one that waits here.
+    pub(super) fn on_own(&mut self, message: &Message, user: &UserId) {
+        let Some(cid) = &message.cid else { return };
+        let is_it = |ask: &Call| match ask {
+            Call::Send { to, cid: other, .. } => other == cid && conv_of(user, to) == message.conv,
+            Call::About(about) => about.cid == *cid && about.conv == message.conv,
+            _ => false,
+        };
+        let found = self.waiting.iter().find(|(_, waiting)| is_it(&waiting.request.ask)).map(|(id, _)| *id);
+        if let Some(id) = found {
+            let (conv, seq, ts) = (message.conv.clone(), message.seq, message.ts);
+            self.answer(id, Ok(Reply::Sent(SentInfo { conv, seq, ts })));
+        }
     }
 
     fn answer(&mut self, id: u64, answer: Result<Reply, RequestError>) {
@@ -250,6 +275,14 @@ impl Requests {
         }
         self.ready.clear();
         self.held.clear();
+    }
+}
+
+/// The conversation of `user` with a recipient.
+fn conv_of(user: &UserId, to: &Recipient) -> ConvId {
+    match to {
+        Recipient::User(other) => ConvId::direct(user, other),
+        Recipient::Room(room) => ConvId::room(room),
     }
 }
 

@@ -8,6 +8,9 @@ macro_rules! error_codes {
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
         pub enum ErrorCode {
             $($(#[doc = $doc])* #[serde(rename = $word)] $name,)*
+            /// One of a later version: whether to ask again, the frame says.
+            #[serde(other)]
+            Unknown,
         }
 
         impl ErrorCode {
@@ -16,17 +19,20 @@ macro_rules! error_codes {
 
             /// The word on the wire, which is also the metric's label.
             pub fn word(self) -> &'static str {
-                match self { $(Self::$name => $word,)* }
+                match self { $(Self::$name => $word,)* Self::Unknown => "unknown" }
             }
 
             /// What it means, in a sentence.
             pub fn about(self) -> &'static str {
-                match self { $(Self::$name => concat!($($doc),*).trim_ascii_start(),)* }
+                match self {
+                    $(Self::$name => concat!($($doc),*).trim_ascii_start(),)*
+                    Self::Unknown => "One of a later version.",
+                }
             }
 
             /// Whether the same request may succeed later without any change.
             pub fn retry(self) -> bool {
-                match self { $(Self::$name => $retry,)* }
+                match self { $(Self::$name => $retry,)* Self::Unknown => false }
             }
         }
     };

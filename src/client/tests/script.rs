@@ -20,7 +20,7 @@ use tokio_tungstenite::{
 
 use super::conv;
 use crate::{
-    client::{Client, ClientOptions},
+    client::{Client, ClientOptions, Pace},
     model::{DeviceId, Seq, SessionId, UserId},
     protocol::{
         Ask, Body, ClientFrame, CloseReason, Encoding, ErrorCode, Message, Request, ServerFrame, ask,
@@ -68,7 +68,9 @@ impl Node {
     }
 
     pub(super) fn options(&self) -> ClientOptions {
-        ClientOptions::new(&self.url, "t", "laptop")
+        let ms = Duration::from_millis;
+        let pace = Pace { reconnect: ms(100), reconnect_most: ms(10_000), gather: ms(5) };
+        ClientOptions { pace, ..ClientOptions::new(&self.url, "t", "laptop") }
     }
 
     pub(super) async fn connect(&self) -> (Client, Peer) {

@@ -26,6 +26,8 @@ pub(super) fn status_of(code: ErrorCode) -> StatusCode {
         ErrorCode::RateLimited => StatusCode::TOO_MANY_REQUESTS,
         ErrorCode::Unsupported => StatusCode::NOT_IMPLEMENTED,
         ErrorCode::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        // No node says it.
+        ErrorCode::Unknown => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
 

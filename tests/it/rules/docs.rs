@@ -6,8 +6,15 @@ use std::fs;
 use super::known_tests::all;
 use crate::harness::listing::root;
 
-const PAGES: [&str; 6] =
-    ["README.md", "ARCHITECTURE.md", "docs/rules.md", "docs/protocol.md", "docs/tokens.md", "docs/operations.md"];
+const PAGES: [&str; 7] = [
+    "README.md",
+    "ARCHITECTURE.md",
+    "docs/rules.md",
+    "docs/protocol.md",
+    "docs/conform.md",
+    "docs/tokens.md",
+    "docs/operations.md",
+];
 
 /// The text between backticks in a page.
 fn quoted(page: &str) -> Vec<String> {

@@ -1,5 +1,6 @@
 //! Rules that the sources and the pages must keep.
 
+mod by_example;
 mod docs;
 mod golden;
 mod import_rules;
