@@ -1,6 +1,7 @@
 //! Rules that the sources and the pages must keep.
 
 mod docs;
+mod events;
 mod golden;
 mod import_rules;
 mod known_tests;
