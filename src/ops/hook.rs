@@ -26,12 +26,12 @@ use crate::{
     config::Unanswered,
     metrics::{HookOutcome, Metrics, StoreOp},
     model::{ConvId, NewMessage, UserId},
-    overload::WaitingBytes,
+    overload::{Class, WaitingBytes, cost},
     protocol::{
         Encoding, ErrorCode, Refused,
         hook::{Decision, Question},
     },
-    store::{Appended, StoreError, StoreResult},
+    store::{Appended, StoreError, StoreResult, is_served},
     subject::Subject,
 };
 
@@ -39,6 +39,8 @@ use crate::{
 const WAITING: usize = 16_384;
 /// What one holds beside its body, about.
 const BYTES: usize = 2_048;
+/// What is read for a cid: a head, two places where the cid may stand, a row.
+const READS: usize = 4;
 /// Characters of the service's words that are passed on.
 const WORDS: usize = 500;
 
@@ -80,6 +82,8 @@ enum Checked {
     Pass(NewMessage, bool),
     /// Not to be stored.
     Stop(NewMessage, Refused),
+    /// Not asked about: whatever is stored of it, its sender tries again.
+    Busy(Refused),
 }
 
 impl Hook {
@@ -106,7 +110,7 @@ impl Hook {
         let held = self.0.bytes.hold(message.body.size() + BYTES);
         let Some(held) = held.filter(|_| self.0.tasks.len() < WAITING) else {
             let text = "too many messages wait for the service that checks them; try again";
-            return then(Checked::Stop(message, Refused::new(ErrorCode::Unavailable, text).after(fault::soon())));
+            return then(Checked::Busy(Refused::new(ErrorCode::Unavailable, text).after(fault::soon())));
         };
         let (inner, conv) = (self.0.clone(), conv.clone());
         let (turn, before) = inner.line_up(&conv);
@@ -220,10 +224,12 @@ pub(super) fn submit(
             ops.appender.submit(at, message, Box::new(on_stored));
         }
         Checked::Stop(message, refused) => look_up(&ops, at, message, refused, answer),
+        Checked::Busy(refused) => answer(Err(refused)),
     });
 }
 
-/// A message that may not be stored may be stored already: then it is a second try, and is answered with its place.
+/// A message that may not be stored may be stored already: then it is a second try, and goes the way of every second try with
+/// the body that is stored. The first one may have raised no head and told nobody (R3).
 fn look_up(
     ops: &Arc<Ops>,
     conv: ConvId,
@@ -233,11 +239,15 @@ fn look_up(
 ) {
     let again = ops.clone();
     ops.tasks.spawn(async move {
+        let turn = match again.turn(Class::Listing, cost(READS, 0)).await {
+            Ok(turn) => turn,
+            Err(busy) => return answer(Err(busy)),
+        };
         let found = again.store.logs.placed(&conv, &message.sender, &message.cid).await;
+        turn.end(cost(READS, 0), is_served(&found));
         match counted(&again.metrics, StoreOp::Placed, found) {
             Ok(Some(row)) if row.kind == message.kind => {
-                let expires = row.expires();
-                answer(Ok(&Ok(Appended { seq: row.seq, ts: row.ts, fresh: false, expires })));
+                answer(Ok(&again.appender.append(conv, NewMessage { body: row.body, ..message }).await));
             }
             Ok(_) => answer(Err(refused)),
             Err(error) => answer(Err(fault::refused(&error))),

@@ -12,10 +12,11 @@ use std::{
 use async_nats::ConnectOptions;
 use futures_util::StreamExt as _;
 use natter::{
-    config::{Service, Unanswered},
+    config::{SendAs, Service, Unanswered},
     model::{ConvId, UserId},
+    nats_server::NatsServer,
     protocol::{
-        Body, ErrorCode, ServerFrame,
+        Body, Encoding, ErrorCode, ServerFrame,
         client::{Outgoing, Referring},
     },
     store::{Logs as _, Span},
@@ -24,16 +25,21 @@ use serde_json::{Value, json};
 use tokio::{sync::watch, task::JoinHandle};
 
 use super::{Peer, TestMesh, service_token};
-use crate::harness::{http, until};
+use crate::harness::{
+    http,
+    proxy::{Fault, Proxy},
+    until,
+};
 
-const CONV: &str = "dm:alice:bob";
+/// The conversation of alice and bob.
+pub const CONV: &str = "dm:alice:bob";
 
 fn user(name: &str) -> UserId {
     UserId::new(name).unwrap()
 }
 
 /// The service that checks, until it is dropped: what it answers depends on the text.
-struct Moderator {
+pub struct Moderator {
     asked: Arc<AtomicUsize>,
     gate: watch::Sender<bool>,
     last: watch::Receiver<Value>,
@@ -46,13 +52,16 @@ impl Drop for Moderator {
     }
 }
 
+/// As the service.
+async fn billing(server: &NatsServer) -> async_nats::Client {
+    let options = ConnectOptions::with_user_and_password("billing".into(), server.passwords().billing.clone());
+    options.custom_inbox_prefix("_INBOX_billing").connect(server.client_url()).await.unwrap()
+}
+
 impl Moderator {
-    async fn start(mesh: &TestMesh) -> Self {
-        let nats = ConnectOptions::with_user_and_password("billing".into(), mesh.nats.passwords().billing.clone())
-            .custom_inbox_prefix("_INBOX_billing")
-            .connect(mesh.nats.client_url())
-            .await
-            .unwrap();
+    /// Begins to answer.
+    pub async fn start(server: &NatsServer) -> Self {
+        let nats = billing(server).await;
         let mut questions = nats.subscribe("natter.hook.billing.send").await.unwrap();
         nats.flush().await.unwrap();
         let asked = Arc::<AtomicUsize>::default();
@@ -62,12 +71,13 @@ impl Moderator {
             while let Some(question) = questions.next().await {
                 let n = counter.fetch_add(1, Ordering::AcqRel);
                 let about: Value = serde_json::from_slice(&question.payload).unwrap();
-                let answer = answer_to(about["body"].as_str().unwrap_or_default(), n);
+                let answer = answer_to(&about, n);
+                let waits = about["body"] == "wait";
                 seen.send_replace(about);
                 let (nats, mut open, reply) = (nats.clone(), open.clone(), question.reply.unwrap());
                 if let Some(answer) = answer {
                     tokio::spawn(async move {
-                        let _ = open.wait_for(|open| *open).await;
+                        let _ = open.wait_for(|open| *open || !waits).await;
                         nats.publish(reply, answer.into()).await.unwrap();
                     });
                 }
@@ -76,14 +86,16 @@ impl Moderator {
         Self { asked, gate, last, task }
     }
 
-    fn asked(&self) -> usize {
+    /// How many questions came.
+    pub fn asked(&self) -> usize {
         self.asked.load(Ordering::Acquire)
     }
 }
 
-/// `n`: how many it was asked about before.
-fn answer_to(text: &str, n: usize) -> Option<String> {
-    let answer = match text {
+/// `n`: how many it was asked about before. "wait" is answered when the gate is open.
+fn answer_to(about: &Value, n: usize) -> Option<String> {
+    let answer = match about["body"].as_str().unwrap_or_default() {
+        "not for bob" => json!({"allow": !about["conv"].as_str().unwrap().contains("bob")}),
         "spam" => json!({"allow": false, "message": "no advertising"}),
         "damn" => json!({"allow": true, "body": "d***"}),
         "never twice the same" => json!({"allow": true, "body": format!("{n}")}),
@@ -100,7 +112,8 @@ async fn mesh(unanswered: Unanswered, timeout_ms: u64) -> TestMesh {
         config.hook.service = Some(user("billing"));
         config.hook.unanswered = unanswered;
         config.hook.timeout_ms = timeout_ms;
-        config.services.insert(user("billing"), Service { http: true, ..Service::default() });
+        let may_send_as = SendAs::Users(vec![user("alice")]);
+        config.services.insert(user("billing"), Service { http: true, may_send_as, ..Service::default() });
     })
     .await
 }
@@ -126,7 +139,7 @@ async fn texts(mesh: &TestMesh) -> Vec<Body> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_service_lets_messages_pass_changes_them_or_refuses_them() {
     let mesh = mesh(Unanswered::Refuse, 20_000).await;
-    let moderator = Moderator::start(&mesh).await;
+    let moderator = Moderator::start(&mesh.nats).await;
     let (alice, bob) = (mesh.json(0, "alice", "d").await, mesh.msgpack(1, "bob", "d").await);
     assert_eq!(alice.send("@bob", "c1", "hello").await.1, 1);
     let about = moderator.last.borrow().clone();
@@ -153,74 +166,82 @@ async fn a_service_lets_messages_pass_changes_them_or_refuses_them() {
     let reference = alice.fresh_ref();
     alice.say(&Outgoing::Delete(first(reference, "x1")));
     assert!(matches!(alice.answer(reference).await, ServerFrame::Sent(_)));
-    // The service itself is not asked about what it writes.
-    let headers = [
-        ("Authorization", format!("Bearer {}", service_token("billing"))),
-        ("Content-Type", "application/json".into()),
-    ];
-    let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    let addr = mesh.nodes[0].addr;
-    let post = async |path: &str, body: Value| {
-        http::request(addr, "POST", path, &headers, body.to_string().as_bytes()).await.unwrap()
-    };
-    assert_eq!(post("/v1/send", json!({"to": "@bob", "cid": "s1", "body": "spam"})).await.status, 200);
-    assert_eq!(moderator.asked(), asked, "nor about a deletion");
+    assert_eq!(moderator.asked(), asked, "not about a deletion");
 }
 
-/// The other doors: over HTTP in a user's name, and to many at once.
+/// The other doors: over HTTP and NATS in a user's name, and to many at once, of whom it decides about each.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_door_comes_through_the_service() {
-    let mesh = TestMesh::tuned(1, |config| {
-        config.hook.service = Some(user("billing"));
-        config.hook.timeout_ms = 10_000;
-        let rules = Service {
-            http: true,
-            may_send_as: natter::config::SendAs::Users(vec![user("alice")]),
-            ..Service::default()
-        };
-        config.services.insert(user("billing"), rules);
-    })
-    .await;
-    let _moderator = Moderator::start(&mesh).await;
+    let mesh = mesh(Unanswered::Refuse, 10_000).await;
+    let moderator = Moderator::start(&mesh.nats).await;
     let token = format!("Bearer {}", service_token("billing"));
     let headers = [("Authorization", token.as_str()), ("Content-Type", "application/json")];
     let post = async |path: &str, body: Value| {
         http::request(mesh.nodes[0].addr, "POST", path, &headers, body.to_string().as_bytes()).await.unwrap()
     };
-    let answer = post("/v1/send", json!({"to": "@bob", "cid": "s2", "body": "spam", "from": "alice"})).await;
+    let answer = post("/v1/send", json!({"to": "@bob", "cid": "s1", "body": "spam", "from": "alice"})).await;
     assert_eq!((answer.status, answer.json()["code"].as_str()), (403, Some("rejected")));
-    let many = json!({"users": ["bob", "carol"], "cid": "s3", "body": "spam", "from": "alice"});
-    let answer = post("/v1/send_many", many).await.json();
-    assert_eq!(answer["items"][1]["error"]["code"], "rejected", "{answer}");
-    let nats = ConnectOptions::with_user_and_password("billing".into(), mesh.nats.passwords().billing.clone())
-        .custom_inbox_prefix("_INBOX_billing")
-        .connect(mesh.nats.client_url())
-        .await
-        .unwrap();
-    let request = json!({"cid": "s4", "body": "spam", "from": "alice"}).to_string();
-    let answer = nats.request("natter.send.billing.user.bob", request.into()).await.unwrap();
+    let request = json!({"cid": "s2", "body": "spam", "from": "alice"}).to_string();
+    let answer = billing(&mesh.nats).await.request("natter.send.billing.user.bob", request.into()).await.unwrap();
     assert_eq!(serde_json::from_slice::<Value>(&answer.payload).unwrap()["error"]["code"], "rejected");
+    let many = json!({"users": ["carol", "bob", "dave"], "cid": "s3", "body": "not for bob", "from": "alice"});
+    let answer = post("/v1/send_many", many).await.json();
+    let items: Vec<_> = answer["items"].as_array().unwrap().iter().map(|item| item["error"]["code"].as_str()).collect();
+    assert_eq!(items, [None, Some("rejected"), None], "{answer}");
     assert!(texts(&mesh).await.is_empty());
+    assert_eq!(moderator.asked(), 5);
+    // The service itself is not asked about what it writes.
+    assert_eq!(post("/v1/send", json!({"to": "@bob", "cid": "s4", "body": "spam"})).await.status, 200);
+    assert_eq!(moderator.asked(), 5);
 }
 
-/// A second try of what is stored is answered with its place, whatever the service says by now.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_stored_is_answered_with_its_place_whatever_the_service_says() {
-    let mesh = mesh(Unanswered::Refuse, 300).await;
-    let alice = mesh.json(0, "alice", "d").await;
+/// A second try of what is stored is answered with its place, whatever the service says by now. On two nodes that ask it, and
+/// take no answer for a refusal.
+pub async fn stored_is_answered(urls: [&str; 2], nats: &NatsServer) {
+    let alice = Peer::join(urls[0], "alice", "d", Encoding::Json).await;
     {
-        let _moderator = Moderator::start(&mesh).await;
+        let _moderator = Moderator::start(nats).await;
         assert_eq!(alice.send("@bob", "c1", "never twice the same").await.1, 1);
         assert_eq!(alice.send("@bob", "c1", "never twice the same").await.1, 1, "another body by now");
         assert_eq!(alice.send("@bob", "c2", "hello").await.1, 2);
     }
-    let again = mesh.json(1, "alice", "d2").await;
+    let again = Peer::join(urls[1], "alice", "d2", Encoding::Json).await;
     for peer in [&alice, &again] {
         assert_eq!(peer.send("@bob", "c1", "never twice the same").await.1, 1);
         assert_eq!(peer.send("@bob", "c2", "hello").await.1, 2);
         assert_eq!(refused(peer, "c3", "hello").await.0, ErrorCode::Unavailable, "new ones need an answer");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_stored_is_answered_with_its_place_whatever_the_service_says() {
+    let mesh = mesh(Unanswered::Refuse, 300).await;
+    stored_is_answered([&mesh.nodes[0].url(), &mesh.nodes[1].url()], &mesh.nats).await;
     assert_eq!(texts(&mesh).await.len(), 2);
+}
+
+/// R3: the node that stored the message told nobody. The second try is refused elsewhere, and tells everyone all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_try_that_is_refused_is_published_like_any() {
+    let mut mesh = TestMesh::bare(|config| {
+        config.hook.service = Some(user("billing"));
+        config.hook.unanswered = Unanswered::Allow;
+    })
+    .await;
+    let link = Proxy::to(mesh.nats.client_addr()).await;
+    mesh.add_node(link.nats_url()).await;
+    mesh.add_node(mesh.nats.client_url()).await;
+    let moderator = Moderator::start(&mesh.nats).await;
+    let (alice, elsewhere) = (mesh.json(0, "alice", "d").await, mesh.json(1, "alice", "e").await);
+    let bob = mesh.json(1, "bob", "d").await;
+    link.apply(Fault::Cut);
+    until("the node noticed", async || !mesh.nodes[0].is_on_nats()).await;
+    let first = alice.send("@bob", "c1", "spam").await;
+    bob.round_trip().await;
+    assert!(bob.messages().is_empty() && moderator.asked() == 0, "there was no way to bob, nor to the service");
+    assert_eq!(elsewhere.send("@bob", "c1", "spam").await, first);
+    bob.message(CONV, 1).await;
+    assert_eq!(moderator.asked(), 1);
 }
 
 /// Both defaults, without anybody who listens and with somebody who does not answer.
@@ -235,7 +256,7 @@ async fn without_an_answer_the_stated_default_holds() {
             other => panic!("{other:?}"),
         };
         assert_eq!(outcome("c1").await, unanswered, "nobody is there");
-        let _moderator = Moderator::start(&mesh).await;
+        let _moderator = Moderator::start(&mesh.nats).await;
         let began = Instant::now();
         assert_eq!(outcome("c2").await, unanswered, "nobody answers");
         assert!(began.elapsed() >= Duration::from_millis(200));
@@ -246,28 +267,30 @@ async fn without_an_answer_the_stated_default_holds() {
 /// The messages of a conversation keep their order whatever the order of the answers, and other conversations do not wait.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_answer_holds_up_its_conversation_and_no_other() {
-    let mesh = mesh(Unanswered::Allow, 3_000).await;
-    let moderator = Moderator::start(&mesh).await;
+    let mesh = mesh(Unanswered::Refuse, 10_000).await;
+    let moderator = Moderator::start(&mesh.nats).await;
+    moderator.gate.send_replace(false);
     let (alice, carol) = (mesh.json(0, "alice", "d").await, mesh.json(0, "carol", "d").await);
-    let first = alice.begin_send("@bob", "c1", &Body::text("silence"));
+    let first = alice.begin_send("@bob", "c1", &Body::text("wait"));
     let second = alice.begin_send("@bob", "c2", &Body::text("second"));
     until("both are asked about at the same time", async || moderator.asked() == 2).await;
     carol.send("@bob", "c1", "another conversation").await;
     assert!(texts(&mesh).await.is_empty(), "carol's did not wait, alice's second did");
+    moderator.gate.send_replace(true);
     for (reference, seq) in [(first, 1), (second, 2)] {
         assert!(matches!(alice.answer(reference).await, ServerFrame::Sent(sent) if sent.seq == seq));
     }
-    assert_eq!(texts(&mesh).await, [Body::text("silence"), Body::text("second")]);
+    assert_eq!(texts(&mesh).await, [Body::text("wait"), Body::text("second")]);
 }
 
 /// A node that ends awaits what is being asked.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_ends_stores_what_was_asked_about() {
     let mut mesh = mesh(Unanswered::Refuse, 10_000).await;
-    let moderator = Moderator::start(&mesh).await;
+    let moderator = Moderator::start(&mesh.nats).await;
     let alice = mesh.json(0, "alice", "d").await;
     moderator.gate.send_replace(false);
-    let reference = alice.begin_send("@bob", "c1", &Body::text("hello"));
+    let reference = alice.begin_send("@bob", "c1", &Body::text("wait"));
     until("it is asked", async || moderator.asked() == 1).await;
     let ends = tokio::spawn(mesh.nodes.remove(0).drain());
     moderator.gate.send_replace(true);
