@@ -7,8 +7,9 @@
 //! Imports go down only, and a test holds them to it:
 //!
 //! ```text
-//! cli → node → http, operators → gateway, services → ops → presence → routing → homes, blocks → bus, store, client
-//!     → metrics, auth, descriptors → session, config, overload → protocol, subject → model, proc, backoff, fnv
+//! cli → node → http, operators → gateway, services → ops → presence → routing → homes, blocks, events → bus, store,
+//!     client → metrics, auth, descriptors → session, config, overload → protocol, subject
+//!     → model, outgoing, proc, backoff, fnv
 //! ```
 //!
 //! `async_nats` stands only under `bus/`, `scylla` only under `store/scylla`, `fjall` only under
@@ -39,6 +40,8 @@ pub mod config;
 #[cfg(feature = "server")]
 pub mod descriptors;
 #[cfg(feature = "server")]
+pub mod events;
+#[cfg(feature = "server")]
 mod fnv;
 #[cfg(feature = "server")]
 pub mod gateway;
@@ -56,6 +59,8 @@ pub mod node;
 pub mod operators;
 #[cfg(feature = "server")]
 pub mod ops;
+#[cfg(feature = "server")]
+mod outgoing;
 #[cfg(feature = "server")]
 pub mod overload;
 #[cfg(feature = "server")]

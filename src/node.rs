@@ -12,6 +12,7 @@ use crate::{
     blocks::Blocks,
     bus::{Bus, BusError, BusEvent, NatsOptions, Subscription, cells::Cells, claim::Claim},
     config::{self, Config},
+    events::{self, BadWebhook, Events},
     gateway::{self, Gateway},
     homes::{self, Homes},
     http::{
@@ -50,6 +51,9 @@ pub enum NodeError {
     /// The connection to NATS can never work as it is configured.
     #[error("nats: {0}")]
     Bus(#[from] BusError),
+    /// A webhook can never work as it is configured.
+    #[error(transparent)]
+    Webhook(#[from] BadWebhook),
     /// Another process runs under the name.
     #[error("a node called {0} runs already on these NATS servers: give this one another node.name, or stop that one")]
     NameTaken(String),
@@ -120,15 +124,25 @@ impl Node {
         let claim = Claim::new(&bus, config.node.name.as_str());
         let (store, mut homes) = at_home(config, store, &bus, &metrics);
         let registry = Arc::new(Registry::new(cells.clone(), metrics.clone(), capacity(config)));
-        let router = Router::new(config.node.name.as_str(), cells.clone(), registry.clone(), metrics.clone());
-        let overload = Overload::new(work_limits(config), metrics.clone());
         let rules_of_services = config::Services::new(config.services.clone());
         let minter = LiveMinter::new(&config.auth);
+        let events = Events::new(events::Parts {
+            node: config.node.name.as_str(),
+            bus: bus.clone(),
+            metrics: metrics.clone(),
+            services: rules_of_services.clone(),
+            settings: &config.events,
+            webhooks: &config.webhooks,
+        })?;
+        let router =
+            Router::new(config.node.name.as_str(), cells.clone(), registry.clone(), metrics.clone(), events.clone());
+        let overload = Overload::new(work_limits(config), metrics.clone());
         let clock = Clock::new();
         let blocks = Blocks::new(store.people.clone(), overload.clone(), metrics.clone(), blocks_known(config));
         let presence = Presence::new(presence::Parts {
             node: config.node.name.to_string(),
             registry: registry.clone(),
+            router: router.clone(),
             cells: cells.clone(),
             people: store.people.clone(),
             blocks: blocks.clone(),
@@ -147,6 +161,7 @@ impl Node {
             limits: limits(config),
             services: rules_of_services.clone(),
             minter: minter.clone(),
+            bus: bus.clone(),
         });
         let gateway = Gateway::new(gateway::Parts {
             settings: settings(config),
@@ -250,6 +265,7 @@ impl Node {
         let Self { shown, watches, patience, requests, queue, claim, homes, sweep, presence, operators, stop, .. } =
             self;
         let (gateway, cells) = (shown.gateway.clone(), shown.cells.clone());
+        let events = sweep.0.router().events().clone();
         // They end with this future, also when that is dropped in the middle: they hold the buses.
         let watching = watches.into_iter().map(|one| AbortOnDropHandle::new(tokio::spawn(watch(one))));
         let watching: Vec<_> = watching.collect();
@@ -276,6 +292,7 @@ impl Node {
         drop(claiming);
         let clean = gateway.drain().await;
         presence.finish().await;
+        events.finish().await;
         // While NATS carries it: the others need not wait until they find out.
         if let Some(homes) = &homes {
             homes.leave().await;
@@ -390,9 +407,25 @@ pub(crate) fn limits(config: &Config) -> ops::Limits {
             members: config.limits.push_members as usize,
             every: Duration::from_millis(config.timing.push_coalesce_ms),
         },
+        offline: ops::OfflineSettings {
+            every: Duration::from_millis(config.timing.push_coalesce_ms),
+            unread: config.events.unread,
+        },
+        hook: hook(config),
         seen_again: Duration::from_secs(config.timing.full_reconcile_secs / 2),
         services_under_way: SERVICES_UNDER_WAY,
     }
+}
+
+/// Who is asked before a message is stored, if anybody is.
+pub(crate) fn hook(config: &Config) -> Option<ops::HookSettings> {
+    Some(ops::HookSettings {
+        service: config.hook.service.clone()?,
+        timeout: Duration::from_millis(config.hook.timeout_ms),
+        unanswered: config.hook.unanswered,
+        at_once: config.hook.at_once as usize,
+        body_bytes: config.limits.body_bytes,
+    })
 }
 
 /// What may run and wait for the store.

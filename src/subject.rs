@@ -56,6 +56,11 @@ pub enum ServiceSubject {
 }
 
 impl Subject {
+    /// Where feeds are, for descriptions: [`Subject::feed`] of any service.
+    pub const FEED_ADDRESS: &'static str = "natter.feed.{service}";
+    /// Where services are asked, for descriptions: [`Subject::hook_send`] of any service.
+    pub const HOOK_ADDRESS: &'static str = "natter.hook.{service}.send";
+
     /// A user's own subject: nodes publish to it, nodes with a session of the user subscribe to it.
     pub fn user(user: &UserId) -> Self {
         Self(format_compact!("natter.user.{user}"))
@@ -169,6 +174,16 @@ impl Subject {
     /// Events for services: `offline` …
     pub fn event(kind: &str) -> Self {
         Self(format_compact!("natter.event.{kind}"))
+    }
+
+    /// Every stored message, for a service that has a feed and for nobody else.
+    pub fn feed(service: &UserId) -> Self {
+        Self(format_compact!("natter.feed.{service}"))
+    }
+
+    /// Where a service is asked about messages before they are stored.
+    pub fn hook_send(service: &UserId) -> Self {
+        Self(format_compact!("natter.hook.{service}.send"))
     }
 
     /// A node's own subjects: `natter.node.<node>.<tail>`.

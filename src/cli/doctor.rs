@@ -1,7 +1,8 @@
 //! `natter doctor`: checks everything a node needs, and says what is wrong and how to fix it.
 //!
 //! Each part is a module that returns findings; here they are gathered, printed, and turned into an exit code. None of
-//! them writes user data: probes use subjects that belong to nobody, and one row of the table `health`.
+//! them writes user data: probes use subjects that belong to nobody, one question to the service that checks messages, and one
+//! row of the table `health`.
 
 use std::{fmt::Write as _, io, process::ExitCode};
 
@@ -16,6 +17,7 @@ mod machine;
 mod nats;
 mod queue;
 mod scylla;
+mod services;
 
 use finding::{Finding, State};
 
@@ -60,6 +62,7 @@ async fn examine(config: &Config) -> Vec<Finding> {
     let (mut findings, store, machine) = tokio::join!(nats::examine(config), store, machine::examine(config));
     // After NATS, which it goes by.
     findings.extend(queue::examine(config).await);
+    findings.extend(services::examine(config).await);
     findings.extend(store);
     findings.extend(machine);
     findings

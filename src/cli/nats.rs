@@ -56,7 +56,7 @@ struct Add {
     name: UserId,
     #[command(flatten)]
     folder: Folder,
-    /// Where to write its secret key [default: <NAME>.nk]
+    /// Where to write its secret key [default: its name with .nk]
     #[arg(long, value_name = "FILE", conflicts_with_all = ["public_key", "password"])]
     key_file: Option<PathBuf>,
     /// The public half of a key that the service has already

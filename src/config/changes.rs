@@ -12,6 +12,9 @@ impl Config {
         let live = |key: &str| key.starts_with("auth.") || key.starts_with("services.") || key == "log.filter";
         let differs = |key: &String| schema::get(&mine, key) != schema::get(&others, key);
         let mut changed: Vec<String> = schema::keys().filter(|key| !live(key)).filter(differs).collect();
+        if self.webhooks != other.webhooks {
+            changed.push("webhooks".to_owned());
+        }
         for (section, differs) in [("nats", self.nats != other.nats), ("store", self.store != other.store)] {
             if differs && !changed.iter().any(|key| key.split('.').next() == Some(section)) {
                 changed.push(format!("{section} (a secret)"));

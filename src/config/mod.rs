@@ -31,11 +31,12 @@ pub use network::{BadNetwork, Network};
 pub use secret::{MASK, Secret, ServerUrl, mask_url};
 pub use section::Doc;
 pub use sections::{
-    Auth, Embedded, Http, Limits, Log, LogFormat, Nats, NatsLink, Node, Presence, Queue, Scylla, SendAs, Service,
-    ServiceRules, Star, Store, StoreKind, Timing, UserEncoding,
+    Auth, Embedded, Events, Hook, Http, Limits, Log, LogFormat, Nats, NatsLink, Node, Presence, Queue, Scylla, SendAs,
+    Service, ServiceRules, Star, Store, StoreKind, Timing, Unanswered, UserEncoding, Webhook, Webhooks,
 };
 pub use show::example;
 pub use source::{Flag, PREFIX, Source, Sources};
+pub use validate::webhook_key;
 
 /// The shortest shared secret: as long as HS256's hash. A shorter one could be guessed from a single token.
 pub const MIN_SECRET_BYTES: usize = 32;
@@ -71,6 +72,12 @@ pub struct Config {
     pub queue: Queue,
     /// What services may do.
     pub services: ServiceRules,
+    /// What services are told.
+    pub events: Events,
+    /// Where it is posted as well.
+    pub webhooks: Webhooks,
+    /// Who is asked before a message is stored.
+    pub hook: Hook,
     /// What is logged.
     pub log: Log,
 }

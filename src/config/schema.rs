@@ -4,7 +4,8 @@
 use serde_json::{Value, json};
 
 use super::{
-    Auth, Config, Embedded, Http, Limits, Log, Nats, Node, Presence, Queue, Scylla, Service, Store, Timing,
+    Auth, Config, Embedded, Events, Hook, Http, Limits, Log, Nats, Node, Presence, Queue, Scylla, Service, Store,
+    Timing, Webhook,
     secret::{MASK, mask_url},
     section::Doc,
     source::PREFIX,
@@ -19,6 +20,12 @@ pub(super) struct Section {
 
 /// The path in [`SECTIONS`] that stands for every service.
 pub(super) const ANY_SERVICE: &str = "services.<name>";
+
+/// The path in [`SECTIONS`] that stands for every webhook.
+pub(super) const ANY_WEBHOOK: &str = "webhooks.<name>";
+
+/// The sections that there are several of, each by a name of its own.
+pub(super) const NAMED: [&str; 2] = [ANY_SERVICE, ANY_WEBHOOK];
 
 macro_rules! sections {
     ($($path:expr => $ty:ty),* $(,)?) => {
@@ -40,15 +47,20 @@ pub(super) const SECTIONS: &[Section] = sections! {
     "presence" => Presence,
     "queue" => Queue,
     ANY_SERVICE => Service,
+    "events" => Events,
+    ANY_WEBHOOK => Webhook,
+    "hook" => Hook,
     "log" => Log,
 };
 
 /// Whether `path` is a section, not a key.
 pub(super) fn is_section(path: &str) -> bool {
-    SECTIONS.iter().any(|section| section.path == path) || path == "services" || service_of(path) == Some("")
+    SECTIONS.iter().any(|section| section.path == path)
+        || NAMED.iter().any(|any| any.split('.').next() == Some(path))
+        || named_of(path).is_some_and(|(_, key)| key.is_empty())
 }
 
-/// Every key by its full path, services as [`ANY_SERVICE`].
+/// Every key by its full path, services and webhooks as in [`NAMED`].
 pub(super) fn keys() -> impl Iterator<Item = String> {
     let of = |section: &'static Section| section.keys.iter().map(|(key, _)| format!("{}.{key}", section.path));
     SECTIONS.iter().flat_map(of).filter(|path| !is_section(path))
@@ -56,16 +68,22 @@ pub(super) fn keys() -> impl Iterator<Item = String> {
 
 /// Whether there is such a key.
 pub(super) fn is_key(path: &str) -> bool {
-    match service_of(path) {
-        Some(key) => Service::KEYS.iter().any(|(name, _)| *name == key),
+    match named_of(path) {
+        Some((any, key)) => {
+            let section = SECTIONS.iter().find(|section| section.path == any);
+            section.is_some_and(|section| section.keys.iter().any(|(name, _)| *name == key))
+        }
         None => keys().any(|known| known == path),
     }
 }
 
-/// The part of `services.<name>.<key>` behind the name; empty for `services.<name>` itself.
-fn service_of(path: &str) -> Option<&str> {
-    let (name, key) = path.strip_prefix("services.")?.split_once('.').unwrap_or((path, ""));
-    (!name.is_empty()).then_some(key)
+/// Which of [`NAMED`] a path is in, and the part behind the name; empty for the section itself.
+fn named_of(path: &str) -> Option<(&'static str, &str)> {
+    NAMED.into_iter().find_map(|any| {
+        let rest = path.strip_prefix(any.strip_suffix("<name>")?)?;
+        let (name, key) = rest.split_once('.').unwrap_or((rest, ""));
+        (!name.is_empty()).then_some((any, key))
+    })
 }
 
 /// The variable that sets a key.
@@ -111,6 +129,10 @@ pub(super) fn accepts(path: &str, value: &Value) -> Result<(), Mismatch> {
 
 /// The deserializer's message in plain words, without the value it quotes, which may be a secret.
 fn asked_for(message: &str) -> String {
+    if let Some((_, kinds)) = message.split_once("unknown variant ").and_then(|(_, rest)| rest.split_once("expected "))
+    {
+        return format!("must be {}", kinds.replace('`', "\""));
+    }
     if message.contains("untagged enum SendAs") {
         return "must be a list of users, or \"*\"".to_owned();
     }
@@ -154,7 +176,7 @@ fn masked(value: &Value) -> Value {
 
 /// The key that was most likely meant.
 pub(super) fn nearest(path: &str) -> Option<String> {
-    let wanted = service_of(path).map_or_else(|| path.to_owned(), |key| format!("{ANY_SERVICE}.{key}"));
+    let wanted = named_of(path).map_or_else(|| path.to_owned(), |(any, key)| format!("{any}.{key}"));
     let near = |known: String| {
         let same_key = known.rsplit('.').next() == wanted.rsplit('.').next();
         // A key in the wrong section is as near as one wrong letter.
@@ -189,7 +211,7 @@ mod tests {
     fn the_sections_list_every_key_there_is() {
         let defaults = serde_json::to_value(Config::default()).unwrap();
         let mut found = Vec::new();
-        for section in SECTIONS.iter().filter(|s| s.path != ANY_SERVICE) {
+        for section in SECTIONS.iter().filter(|s| !NAMED.contains(&s.path)) {
             for key in get(&defaults, section.path).unwrap().as_object().unwrap().keys() {
                 let path = format!("{}.{key}", section.path);
                 if !is_section(&path) {
@@ -197,7 +219,7 @@ mod tests {
                 }
             }
         }
-        let mut listed: Vec<String> = keys().filter(|key| !key.starts_with("services.")).collect();
+        let mut listed: Vec<String> = keys().filter(|key| !NAMED.iter().any(|any| key.starts_with(any))).collect();
         listed.sort();
         found.sort();
         assert_eq!(listed, found);
@@ -207,7 +229,8 @@ mod tests {
 
     #[test]
     fn secrets_are_known_by_their_type() {
-        for key in ["nats.password", "nats.token", "store.scylla.password", "auth.hs256_secret"] {
+        for key in ["nats.password", "nats.token", "store.scylla.password", "auth.hs256_secret", "webhooks.push.secret"]
+        {
             assert_eq!(shown(key, &json!("hunter2")), "\"********\"");
             assert_eq!(shown(key, &json!(12345)), "\"********\"");
         }
@@ -223,6 +246,7 @@ mod tests {
             ("nats.keyspace", "store.scylla.keyspace"),
             ("timing.ping_ms", "timing.ping_secs"),
             ("services.billing.may_send", "services.<name>.may_send_as"),
+            ("webhooks.push.ur", "webhooks.<name>.url"),
         ] {
             assert_eq!(nearest(typed).as_deref(), Some(meant), "{typed}");
         }

@@ -8,11 +8,13 @@ use super::{Config, Origins, Secret, fault::Fault, source::Source};
 /// Reads every file that is named; what comes back is what is wrong with them.
 pub(super) fn read(config: &mut Config, origins: &mut Origins) -> Vec<Fault> {
     let (nats, scylla) = (&mut config.nats, &mut config.store.scylla);
-    let pairs: [(&str, &mut Option<Secret>, &Option<PathBuf>); 3] = [
-        ("nats.password", &mut nats.password, &nats.password_file),
-        ("nats.token", &mut nats.token, &nats.token_file),
-        ("store.scylla.password", &mut scylla.password, &scylla.password_file),
+    let mut pairs: Vec<(String, &mut Option<Secret>, &Option<PathBuf>)> = vec![
+        ("nats.password".to_owned(), &mut nats.password, &nats.password_file),
+        ("nats.token".to_owned(), &mut nats.token, &nats.token_file),
+        ("store.scylla.password".to_owned(), &mut scylla.password, &scylla.password_file),
     ];
+    let of_webhooks = config.webhooks.iter_mut();
+    pairs.extend(of_webhooks.map(|(name, of)| (format!("webhooks.{name}.secret"), &mut of.secret, &of.secret_file)));
     let mut faults = Vec::new();
     for (key, secret, file) in pairs {
         let Some(file) = file else { continue };
@@ -22,7 +24,7 @@ pub(super) fn read(config: &mut Config, origins: &mut Origins) -> Vec<Fault> {
         match found {
             Ok(text) => {
                 *secret = Some(text);
-                origins.extend(origins.get(&file_key).cloned().map(|source| (key.to_owned(), source)));
+                origins.extend(origins.get(&file_key).cloned().map(|source| (key.clone(), source)));
             }
             Err(problem) => {
                 let value = Some(format!("{:?}", file.display().to_string()));

@@ -11,7 +11,7 @@ use super::{
     secret::{Secret, ServerUrl},
     section::section,
 };
-use crate::model::UserId;
+use crate::{model::UserId, protocol::event::EventKind};
 
 section!(
     /// This node.
@@ -311,7 +311,7 @@ section!(
         ack_coalesce_ms: u64 = 1_000,
         /// A message that stays unacknowledged for this long counts as undelivered, and push services are told.
         offline_after_secs: u64 = 30,
-        /// Push services are told of messages in a room no more often than this, together.
+        /// Push services are told of messages in a room, and of those for a user who is away, no more often than this, together.
         push_coalesce_ms: u64 = 1_000,
         /// A message that was announced and is missing in the store for this long, while the store answers, is stepped
         /// over: it was lost, and clients are told that their backlog was cut.
@@ -440,6 +440,72 @@ section!(
         mints_tokens: bool = false,
         /// It may ask over HTTP as well, with a token of its own (`natter token --service <name>`).
         http: bool = false,
+        /// Every message that is stored is told on `natter.feed.<name>`, with its body: for search, moderation, analytics.
+        feed: bool = false,
+    }
+);
+
+section!(
+    /// What services are told as it happens, on `natter.event.<kind>`. Every service may listen there.
+    Events {
+        /// Which kinds are told: `offline`, `room_message`, `presence`, `session`, `room`, `delivered`. `message` is told to a
+        /// service that has `feed`, and by webhooks.
+        kinds: Vec<EventKind> = vec![EventKind::Offline, EventKind::RoomMessage],
+        /// `offline` says how much of the conversation is not read: two to four rows are read for it.
+        unread: bool = true,
+    }
+);
+
+section!(
+    /// A target to which events are posted over HTTP, signed as Standard Webhooks has it.
+    Webhook {
+        /// Where to: `https://…`, or `http://` on this machine.
+        url: String = String::new(),
+        /// Which kinds: any of those of `events.kinds`, whatever that says, and `message`.
+        kinds: Vec<EventKind> = Vec::new(),
+        /// What the posts are signed with: `whsec_` and the base64 of 24 to 64 bytes.
+        secret: Option<Secret> = None,
+        /// A file that holds it.
+        secret_file: Option<PathBuf> = None,
+        /// A PEM file with the certificate authorities to trust instead of the system's.
+        ca_file: Option<PathBuf> = None,
+        /// Also where `url` is `http://` on another machine: nothing is encrypted then.
+        plaintext: bool = false,
+        /// Posts under way at once. More than 1: they arrive in any order.
+        at_once: u32 = 1,
+        /// Events that may wait; beyond that the oldest are dropped.
+        queue: u32 = 10_000,
+        /// How long one post may take.
+        timeout_ms: u64 = 5_000,
+        /// The pause after a post that failed; it doubles each time, up to a minute.
+        retry_ms: u64 = 500,
+    }
+);
+
+/// The targets of webhooks, by name.
+pub type Webhooks = BTreeMap<UserId, Webhook>;
+
+/// What becomes of a message when the service that checks messages gives no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Unanswered {
+    /// It is sent as it is.
+    Allow,
+    /// It is refused with `unavailable`, and may be sent again.
+    Refuse,
+}
+
+section!(
+    /// A service that is asked about each message and each edit before it is stored.
+    Hook {
+        /// Its name. Not set: nobody is asked.
+        service: Option<UserId> = None,
+        /// How long it has for its answer.
+        timeout_ms: u64 = 500,
+        /// Without an answer in time: `allow` or `refuse`.
+        unanswered: Unanswered = Unanswered::Refuse,
+        /// Questions under way at once; others wait, within the same time.
+        at_once: u32 = 256,
     }
 );
 

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{
     Config, Loaded,
-    schema::{self, ANY_SERVICE, SECTIONS, Section},
+    schema::{self, ANY_SERVICE, ANY_WEBHOOK, NAMED, SECTIONS, Section},
 };
 
 /// Every key with its help and its default. Loaded as it is, it gives the defaults.
@@ -17,8 +17,8 @@ pub fn example() -> String {
     for section in SECTIONS {
         out.push('\n');
         section.about.iter().for_each(|line| comment(&mut out, line));
-        let off = if section.path == ANY_SERVICE { "# " } else { "" };
-        let path = section.path.replace("<name>", "billing");
+        let off = if NAMED.contains(&section.path) { "# " } else { "" };
+        let path = section.path.replace("services.<name>", "services.billing").replace("<name>", "push");
         line(&mut out, format_args!("{off}[{path}]"));
         for (key, about) in section.keys.iter().filter(|(key, _)| is_key(section, key)) {
             about.iter().for_each(|line| comment(&mut out, line));
@@ -44,12 +44,17 @@ impl Loaded {
     pub fn to_toml(&self) -> String {
         let tree = to_tree(&self.config);
         let mut out = String::new();
-        for section in SECTIONS.iter().filter(|section| section.path != ANY_SERVICE) {
+        for section in SECTIONS.iter().filter(|section| !NAMED.contains(&section.path)) {
             self.section(&mut out, &tree, section, section.path);
         }
-        let service = SECTIONS.iter().find(|section| section.path == ANY_SERVICE);
-        for (name, section) in self.config.services.keys().zip(service.into_iter().cycle()) {
-            self.section(&mut out, &tree, section, &format!("services.{name}"));
+        let names = |any| match any {
+            ANY_WEBHOOK => self.config.webhooks.keys().collect::<Vec<_>>(),
+            _ => self.config.services.keys().collect(),
+        };
+        for section in SECTIONS.iter().filter(|section| NAMED.contains(&section.path)) {
+            for name in names(section.path) {
+                self.section(&mut out, &tree, section, &section.path.replace("<name>", name.as_str()));
+            }
         }
         out
     }
@@ -102,7 +107,16 @@ fn to_toml(value: &Value) -> Option<String> {
 fn sample(section: &str, key: &str) -> &'static str {
     match (section, key) {
         ("node", "name") => "\"node-1\"",
-        (ANY_SERVICE, "http" | "mints_tokens") => "true",
+        (ANY_SERVICE, "http" | "mints_tokens" | "feed") => "true",
+        (ANY_WEBHOOK, "url") => "\"https://push.example.org/natter\"",
+        (ANY_WEBHOOK, "kinds") => "[\"offline\"]",
+        (ANY_WEBHOOK, "secret") => "\"whsec_…\"",
+        (ANY_WEBHOOK, "plaintext") => "true",
+        (ANY_WEBHOOK, "at_once") => "4",
+        (ANY_WEBHOOK, "queue") => "50000",
+        (ANY_WEBHOOK, "timeout_ms") => "10000",
+        (ANY_WEBHOOK, "retry_ms") => "1000",
+        ("hook", "service") => "\"moderation\"",
         (ANY_SERVICE, "requests_per_sec") => "500",
         (ANY_SERVICE, _) => "[\"alice\", \"bob\"]",
         (_, "jwks_url") => "\"https://login.example.org/.well-known/jwks.json\"",

@@ -58,11 +58,14 @@ fn the_example_documents_every_key_and_loads_into_the_defaults() {
         .filter(|line| {
             !line.starts_with("token") && !line.starts_with("password_file") && !line.contains("(one process")
         })
+        .filter(|line| !line.starts_with("secret_file"))
+        .map(|line| line.replace("whsec_…", &format!("whsec_{}", "b".repeat(32))))
         .map(|line| line.replace("\"…\"", "\"a-text-of-more-than-thirty-two-bytes\"") + "\n")
         .collect();
     let (_folder, sources) = from_text(&on);
     let config = Config::load(&sources).unwrap();
     assert!(may_send_as(&config.services, &user("billing"), &user("alice")));
+    assert!(config.webhooks.contains_key("push") && config.hook.service.is_some());
 }
 
 #[test]
@@ -192,6 +195,36 @@ fn cells_are_lists_of_servers_instead_of_one() {
     }
     let (_folder, both) = from_text("[nats]\nurls = [\"nats://x:1\"]\ncells = [[\"nats://a:1\"]]\n");
     assert!(faults(&both)[0].to_string().starts_with("nats.urls = set is not used beside nats.cells"));
+}
+
+/// Bodies leave the mesh by these: encrypted, signed, and to nobody who was not named.
+#[test]
+fn events_go_to_nobody_by_mistake() {
+    let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+    let of = |url: &str, more: &str, secret: &str| {
+        let text = format!("[webhooks.push]\nurl = \"{url}\"\n{more}secret = \"{secret}\"\n");
+        let (_folder, sources) = from_text(&text);
+        Config::load(&sources).err().map(|errors| errors.0.iter().map(Fault::to_string).collect::<Vec<_>>())
+    };
+    let (url, kinds) = ("https://push.example.org/natter", "kinds = [\"message\"]\n");
+    for (key, found) in [
+        ("url", of("http://push.example.org/natter", kinds, secret)),
+        ("url", of("https://user:hunter2@push.example.org/", kinds, secret)),
+        ("url", of("http://user:hunter2@10.0.0.1/", "kinds = [\"message\"]\nplaintext = true\n", secret)),
+        ("url", of("ftp://push.example.org/", kinds, secret)),
+        ("kinds", of(url, "", secret)),
+        ("secret", of(url, kinds, "whsec_aHVudGVyMg==")),
+        ("secret", of(url, kinds, "hunter2-that-is-long-enough-for-anything")),
+    ] {
+        let found = found.unwrap();
+        assert!(found.len() == 1 && found[0].starts_with(&format!("webhooks.push.{key} = ")), "{key}: {found:?}");
+        assert!(!found[0].contains("hunter2") && !found[0].contains("aHVudGVyMg"), "{found:?}");
+    }
+    assert_eq!(of(url, kinds, secret), None);
+    assert_eq!(of("http://127.0.0.1:8080/", kinds, secret), None);
+    assert_eq!(of("http://10.0.0.1/", "kinds = [\"message\"]\nplaintext = true\n", secret), None);
+    let (_folder, public) = from_text("[events]\nkinds = [\"offline\", \"message\"]\n");
+    assert!(faults(&public)[0].to_string().starts_with("events.kinds = "), "{:?}", faults(&public));
 }
 
 #[test]

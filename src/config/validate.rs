@@ -3,12 +3,13 @@
 use std::{fmt::Display, net::IpAddr, path::PathBuf};
 
 use super::{
-    Auth, Config, Http, Limits, MAX_LEEWAY_SECS, MAX_STORE_WAIT_MS, MIN_SECRET_BYTES, Nats, Presence, Queue, Scylla,
-    Secret, ServerUrl, StoreKind, Timing,
+    Auth, Config, Events, Hook, Http, Limits, MAX_LEEWAY_SECS, MAX_STORE_WAIT_MS, MIN_SECRET_BYTES, Nats, Presence,
+    Queue, Scylla, Secret, ServerUrl, StoreKind, Timing, Webhook,
     fault::{ConfigErrors, Fault},
     mask_url,
     source::Source,
 };
+use crate::protocol::event::EventKind;
 
 /// A NATS message may have 1 MiB by default, and a body travels with a frame around it.
 const MAX_BODY_BYTES: usize = 960 << 10;
@@ -37,6 +38,11 @@ impl Config {
         timing(&self.timing, &mut check);
         presence(&self.presence, &mut check);
         queue(&self.queue, &mut check);
+        events(&self.events, &mut check);
+        for (name, one) in &self.webhooks {
+            webhook(&format!("webhooks.{name}"), one, &mut check);
+        }
+        hook(&self.hook, &mut check);
         let filter = &self.log.filter;
         let parsed = tracing_subscriber::EnvFilter::try_new(filter);
         check.that(parsed.is_ok(), "log.filter", quoted(filter), "must be like info or info,natter::session=debug");
@@ -268,6 +274,47 @@ fn presence(presence: &Presence, check: &mut Checks) {
     check.range("presence.watches_per_node", presence.watches_per_node.into(), 1..=10_000_000);
 }
 
+fn events(events: &Events, check: &mut Checks) {
+    let public = !events.kinds.contains(&EventKind::Message);
+    let problem = "must not have \"message\": every service would read every message; give one services.<name>.feed";
+    check.that(public, "events.kinds", "[… \"message\" …]", problem);
+}
+
+fn webhook(path: &str, of: &Webhook, check: &mut Checks) {
+    let key = |key: &str| format!("{path}.{key}");
+    let (secure, plain) = (is_key_set_url(&of.url), of.plaintext && is_http_url(&of.url));
+    let problem = "must be like https://push.example.org/natter, without a user; http:// only for this machine, or with \
+                   plaintext = true";
+    check.that(secure || plain, &key("url"), quoted(&mask_url(&of.url)), problem);
+    check.that(!of.kinds.is_empty(), &key("kinds"), "[]", "must name at least one kind of event, such as \"offline\"");
+    let given = given(&of.secret, &of.secret_file).is_some();
+    check.that(
+        given,
+        &key("secret"),
+        "not set",
+        "must be set, or secret_file: whsec_ and the base64 of 24 to 64 bytes",
+    );
+    if let Some(secret) = &of.secret {
+        let problem = "must be whsec_ and the base64 of 24 to 64 bytes, as of: openssl rand -base64 32";
+        check.that(webhook_key(secret).is_some(), &key("secret"), quoted(&Secret::to_string(secret)), problem);
+    }
+    check.range(&key("at_once"), of.at_once.into(), 1..=64);
+    check.range(&key("queue"), of.queue.into(), 1..=1_000_000);
+    check.range(&key("timeout_ms"), of.timeout_ms, 100..=60_000);
+    check.range(&key("retry_ms"), of.retry_ms, 10..=60_000);
+}
+
+/// The key in a webhook's secret; `None` where it is not in the form of Standard Webhooks.
+pub fn webhook_key(secret: &Secret) -> Option<Vec<u8>> {
+    let key = data_encoding::BASE64.decode(secret.expose().strip_prefix("whsec_")?.as_bytes()).ok()?;
+    (24..=64).contains(&key.len()).then_some(key)
+}
+
+fn hook(hook: &Hook, check: &mut Checks) {
+    check.range("hook.timeout_ms", hook.timeout_ms, 10..=10_000);
+    check.range("hook.at_once", hook.at_once.into(), 1..=65_536);
+}
+
 /// `scheme://host` with an optional port and nothing after it: what browsers send as `Origin`.
 fn is_origin(text: &str) -> bool {
     let Some((scheme, host)) = text.split_once("://") else { return false };
@@ -292,6 +339,13 @@ fn is_key_set_url(url: &str) -> bool {
     let host = authority.host().trim_start_matches('[').trim_end_matches(']');
     let here = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
     !host.is_empty() && (uri.scheme_str() == Some("https") || (uri.scheme_str() == Some("http") && here))
+}
+
+fn is_http_url(url: &str) -> bool {
+    let Ok(uri) = url.parse::<hyper::Uri>() else { return false };
+    let named =
+        uri.authority().is_some_and(|authority| !authority.as_str().contains('@') && !authority.host().is_empty());
+    named && uri.scheme_str() == Some("http")
 }
 
 fn is_server(url: &str) -> bool {

@@ -19,7 +19,10 @@ use crate::{
     model::{SessionId, now_millis},
     ops::Ops,
     overload::{Class, Turn},
-    protocol::{CloseReason, Op, Request, ServerFrame},
+    protocol::{
+        CloseReason, Op, Request, ServerFrame,
+        event::{self, EventKind, What},
+    },
     routing::SessionHandle,
     session::{
         Greeting, Rejection, Stamped,
@@ -183,5 +186,17 @@ fn start(
     tracing::info!(
         user = %device.user, device = %device.device, session = %rank.session, address = socket.address(), "session opened"
     );
-    Pump::new(gateway.clone(), handle.clone(), socket, session, first)
+    let pump = Pump::new(gateway.clone(), handle.clone(), socket, session, first)?;
+    tell_session(gateway, &handle, None);
+    Ok(pump)
+}
+
+/// Services are told of a session that starts, or ends for a reason.
+pub(super) fn tell_session(gateway: &Gateway, handle: &SessionHandle, ended: Option<CloseReason>) {
+    gateway.ops.router().events().tell(EventKind::Session, || {
+        let (device, rank) = (&handle.identity.device, &handle.identity.rank);
+        let (user, device, session) = (device.user.clone(), device.device.clone(), rank.session.clone());
+        let reason = ended.map(|reason| reason.label().into());
+        What::Session(event::Session { user, device, session, started: ended.is_none(), reason })
+    });
 }

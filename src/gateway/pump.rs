@@ -15,7 +15,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use tokio::time::Sleep;
 
-use super::{Gateway, expected::Expected, heard::Heard, socket::Socket, unwritable};
+use super::{Gateway, expected::Expected, greet::tell_session, heard::Heard, socket::Socket, unwritable};
 use crate::{
     metrics::DeliveryPath,
     model::{ConvId, Seq, now_millis},
@@ -82,7 +82,9 @@ impl Pump {
 
     async fn end(self: Box<Self>, reason: CloseReason) {
         let handle = self.handle.clone();
+        let gateway = self.gateway.clone();
         self.finish(reason).await;
+        tell_session(&gateway, &handle, Some(reason));
         let (device, rank) = (&handle.identity.device, &handle.identity.rank);
         let (reason, seconds) = (reason.label(), now_millis().saturating_sub(handle.since) / 1_000);
         tracing::info!(

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     bus::RequestError,
-    model::{ConvId, NewMessage, Row, Seq},
+    model::{Cid, ConvId, NewMessage, Row, Seq, UserId},
     store::{
         Appended, CountsAt, Logs, STORE_DEADLINE, Span, StoreError, StoreFuture, StoreResult,
         slots::{Incarnation, Slot},
@@ -46,6 +46,10 @@ impl Logs for HomeLogs {
 
     fn read_before<'a>(&'a self, conv: &'a ConvId, before: Seq, span: Span) -> StoreFuture<'a, Vec<Row>> {
         self.0.logs.read_before(conv, before, span)
+    }
+
+    fn placed<'a>(&'a self, conv: &'a ConvId, sender: &'a UserId, cid: &'a Cid) -> StoreFuture<'a, Option<Row>> {
+        self.0.logs.placed(conv, sender, cid)
     }
 
     fn top<'a>(&'a self, conv: &'a ConvId) -> StoreFuture<'a, Seq> {

@@ -11,7 +11,11 @@ use prometheus_client::{
     metrics::{MetricType, TypedMetric, counter::Counter, gauge::Gauge},
 };
 
-use crate::{overload::Class, protocol::Op, session::Cause};
+use crate::{
+    overload::Class,
+    protocol::{Op, event::EventKind},
+    session::Cause,
+};
 
 /// A closed set of label values.
 pub trait Label: Copy + Send + Sync + fmt::Debug + 'static {
@@ -59,6 +63,17 @@ labels!(
 impl Label for Op {
     const KEY: &'static str = "op";
     const ALL: &'static [Self] = Op::ALL;
+    fn text(self) -> &'static str {
+        self.word()
+    }
+    fn index(self) -> usize {
+        self as usize
+    }
+}
+
+impl Label for EventKind {
+    const KEY: &'static str = "kind";
+    const ALL: &'static [Self] = EventKind::ALL;
     fn text(self) -> &'static str {
         self.word()
     }
@@ -116,12 +131,40 @@ labels!(
 );
 
 labels!(
+    /// How a post to a webhook ended.
+    PostOutcome("outcome") {
+        /// The target took it.
+        Ok = "ok",
+        /// The target answered, but not with success.
+        Refused = "refused",
+        /// There was no answer.
+        Failed = "failed",
+    }
+);
+
+labels!(
+    /// What the service that checks messages made of one.
+    HookOutcome("outcome") {
+        /// It may be sent as it is.
+        Allowed = "allowed",
+        /// It may be sent with another body.
+        Changed = "changed",
+        /// It was refused.
+        Refused = "refused",
+        /// There was no answer in time, or none that can be read.
+        Unanswered = "unanswered",
+    }
+);
+
+labels!(
     /// A call of the store, by its method.
     StoreOp("op") {
         /// Messages into a log.
         Append = "append",
         /// A page forward.
         ReadAfter = "read_after",
+        /// The place of a message by its cid.
+        Placed = "placed",
         /// A page backward.
         ReadBefore = "read_before",
         /// The top of a log.

@@ -23,14 +23,16 @@ pub mod timings;
 
 use driver::DriverCollector;
 pub use driver::{DriverCounts, StoreDriver};
-pub use labels::{By, CounterBy, DeliveryPath, GaugeBy, Label, Queued, ServiceOutcome, StoreOp};
+pub use labels::{
+    By, CounterBy, DeliveryPath, GaugeBy, HookOutcome, Label, PostOutcome, Queued, ServiceOutcome, StoreOp,
+};
 use process::ProcessCollector;
 use timings::Timings;
 
 use crate::{
     model::Millis,
     overload::{Class, Tally},
-    protocol::{ErrorCode, Op},
+    protocol::{ErrorCode, Op, event::EventKind},
     session::Cause,
 };
 
@@ -189,6 +191,20 @@ pub struct Metrics {
 
     /// Messages reported to push services because their recipient had no session.
     pub offline_events: Counter,
+    /// Events published for services.
+    pub events: CounterBy<EventKind>,
+    /// Events that were not published: no connection to NATS, or it takes nothing more.
+    pub events_lost: CounterBy<EventKind>,
+    /// Posts to webhooks.
+    pub webhook_posts: CounterBy<PostOutcome>,
+    /// Events that wait to be posted, or are being posted.
+    pub webhooks_waiting: Gauge,
+    /// Events that were not posted: too many waited, the target refused them, or they got too old.
+    pub webhooks_dropped: Counter,
+    /// Targets that are left alone for a while because they fail.
+    pub webhooks_paused: Gauge,
+    /// Messages that a service was asked about before they were stored.
+    pub hook_answers: CounterBy<HookOutcome>,
     /// Requests of services over NATS.
     pub service_requests: CounterBy<ServiceOutcome>,
     /// What became of messages of the durable way in.
@@ -279,6 +295,13 @@ impl Metrics {
             presence_probes_failed: m.plain("presence_probes_failed", "Those that nobody answered in time, so that the user may be there or not"),
             presence_told: m.plain("presence_told", "Times that a session was told of a user who came or went"),
             offline_events: m.plain("offline_events", "Messages reported to push services because their recipient had no session"),
+            events: m.plain("events", "Events published for services, by kind"),
+            events_lost: m.plain("events_lost", "Events that were not published because NATS took nothing, by kind"),
+            webhook_posts: m.plain("webhook_posts", "Posts to webhooks, by outcome"),
+            webhooks_waiting: m.plain("webhooks_waiting", "Events that wait to be posted to a webhook, or are being posted"),
+            webhooks_dropped: m.plain("webhooks_dropped", "Events that were not posted: too many waited, the target refused them, or they got too old"),
+            webhooks_paused: m.plain("webhooks_paused", "Targets of webhooks that are left alone for a while because they fail"),
+            hook_answers: m.plain("hook_answers", "Messages that a service was asked about before they were stored, by outcome"),
             service_requests: m.plain("service_requests", "Requests of services over NATS and HTTP, by outcome"),
             queue_messages: m.plain("queue_messages", "Messages of services that came by the durable way, by what became of them"),
             queue_parts: m.plain("queue_parts", "Parts of the durable queue that this node works on now; all nodes together have 17"),

@@ -49,6 +49,11 @@ impl NewMessage {
         self.refs.as_ref().and_then(|refs| refs.expires)
     }
 
+    /// Whether it mentions the user.
+    pub fn mentions(&self, user: &UserId) -> bool {
+        self.refs.as_ref().is_some_and(|refs| refs.mentions.contains(user))
+    }
+
     /// Whether it says the same as another one of its sender and cid: then they are tries of one message.
     pub fn is_same_as(&self, other: &Self) -> bool {
         self.kind == other.kind
@@ -95,6 +100,11 @@ impl Row {
     /// When nobody is shown its body any more.
     pub fn expires(&self) -> Option<Millis> {
         self.refs.as_ref().and_then(|refs| refs.expires)
+    }
+
+    /// Whether it mentions the user.
+    pub fn mentions(&self, user: &UserId) -> bool {
+        self.refs.as_ref().is_some_and(|refs| refs.mentions.contains(user))
     }
 
     /// Whether its time is over: then nobody is shown its body.

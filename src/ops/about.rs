@@ -2,14 +2,16 @@
 //! message is read here and goes along with the row; whether the sender may write it is decided where the row gets its seq,
 //! after a second try has found the first.
 
+use std::sync::Arc;
+
 use super::{
-    Caller, Ops, counted, fault,
+    Caller, Ops, counted, fault, hook,
     rooms::{self, Part},
     send::{blocked, within_limit},
 };
 use crate::{
     metrics::StoreOp,
-    model::{ConvId, NewMessage, Parties, Reacting, Refs, Row, Seq, Target, now_millis},
+    model::{ConvId, Kind, NewMessage, Parties, Reacting, Refs, Row, Seq, Target, now_millis},
     overload::{Class, cost},
     protocol::{
         Answer, ErrorCode, Outcome, Refused,
@@ -21,7 +23,7 @@ use crate::{
 /// The row of a message, and what was made of it.
 const READS: usize = 2;
 
-pub(super) async fn perform(ops: &Ops, caller: &Caller, ask: About) -> Outcome {
+pub(super) async fn perform(ops: &Arc<Ops>, caller: &Caller, ask: About) -> Outcome {
     let About { conv, re, cid, what } = ask;
     if let Say::Edit(body) = &what {
         within_limit(body, ops.limits.body_bytes)?;
@@ -33,7 +35,11 @@ pub(super) async fn perform(ops: &Ops, caller: &Caller, ask: About) -> Outcome {
     let (kind, refs, body) = (what.kind(), Some(Refs::about(target)), what.into_body());
     let user = NewMessage::of_user(caller.name().clone(), cid, now_millis(), body);
     let row = NewMessage { kind, refs, service: caller.is_service(), ..user };
-    let stored = ops.appender.append(conv.clone(), row).await;
+    let stored = match kind {
+        // What an edit says is checked like a message. A deletion and a reaction say nothing of their own.
+        Kind::Edit => hook::append(ops, conv.clone(), row).await?,
+        _ => ops.appender.append(conv.clone(), row).await,
+    };
     let stored = counted(&ops.metrics, StoreOp::Append, stored).map_err(|error| fault::refused(&error))?;
     Ok(Answer::Sent(Sent { reference: None, conv, seq: stored.seq, ts: stored.ts }))
 }

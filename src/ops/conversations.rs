@@ -12,7 +12,7 @@ use crate::{
         Answer, ErrorCode, Message, Outcome, Refused,
         ask::{self, Conversation, ConversationsPage, PeerMarks},
     },
-    store::{Behind, InboxDetail, InboxRow, Preview, StoreResult, UserMarks},
+    store::{Behind, InboxDetail, InboxRow, Preview, Store, StoreResult, UserMarks},
 };
 
 /// Inbox rows read at once, of which nothing but id and time is taken: almost every inbox.
@@ -99,15 +99,20 @@ async fn describe(ops: &Ops, user: &UserId, detail: InboxDetail) -> StoreResult<
         None => None,
     };
     let last = last.map(|last| shown(&conv, last));
-    let behind = behind(ops, user, &conv, (read.seq, noted)).await?;
+    let behind = behind(&ops.store, user, &conv, (read.seq, noted)).await?;
     let unread = counts.unread(read.counts, &conv, user).saturating_sub(behind.expired);
     Ok(Conversation { conv, head, ts, read: read.seq, unread, mentions: behind.mentions, last, peer })
 }
 
 /// What is behind a read mark, asked for only where anything is noted above it.
-pub(super) async fn behind(ops: &Ops, user: &UserId, conv: &ConvId, (read, noted): (Seq, Seq)) -> StoreResult<Behind> {
+pub(super) async fn behind(
+    store: &Store,
+    user: &UserId,
+    conv: &ConvId,
+    (read, noted): (Seq, Seq),
+) -> StoreResult<Behind> {
     if noted <= read {
         return Ok(Behind::default());
     }
-    ops.store.folds.behind(user, conv, read, now_millis()).await
+    store.folds.behind(user, conv, read, now_millis()).await
 }

@@ -12,7 +12,9 @@ mod conversations;
 mod end_session;
 mod fault;
 mod history;
+mod hook;
 mod mint;
+mod offline;
 mod presence;
 mod pushes;
 mod read;
@@ -25,6 +27,8 @@ mod send;
 mod send_many;
 mod sessions;
 mod signal;
+mod told;
+mod unread;
 mod upkeep;
 
 use std::{
@@ -37,13 +41,16 @@ use tokio_util::task::TaskTracker;
 
 pub use caller::Caller;
 pub use fault::{counted, refused};
+pub use hook::Settings as HookSettings;
+pub use offline::Settings as OfflineSettings;
 pub use pushes::Settings as PushSettings;
 pub use room_sweep::Pace;
 
-use self::pushes::Pushes;
+use self::{hook::Hook, offline::Away, pushes::Pushes};
 use crate::{
     auth::LiveMinter,
     blocks::Blocks,
+    bus::Bus,
     config::Services,
     metrics::Metrics,
     overload::{Class, Overload, Rates, Turn, WaitingBytes},
@@ -75,6 +82,10 @@ pub struct Limits {
     pub presence_of_everybody: bool,
     /// How push services are told of messages in rooms.
     pub pushes: PushSettings,
+    /// How they are told of users who are away.
+    pub offline: OfflineSettings,
+    /// Which service is asked about messages before they are stored.
+    pub hook: Option<HookSettings>,
     /// How long a device that is online may not have been noted as in use.
     pub seen_again: Duration,
     /// Requests of services under way at once; more are refused with `unavailable`, retry.
@@ -101,6 +112,8 @@ pub struct Parts {
     pub presence: Presence,
     /// Who blocks whom.
     pub blocks: Blocks,
+    /// The way to services that are asked something.
+    pub bus: Arc<dyn Bus>,
 }
 
 /// The executor of one node.
@@ -120,6 +133,8 @@ pub struct Ops {
     presence: Presence,
     blocks: Blocks,
     pushes: Pushes,
+    away: Away,
+    hook: Option<Hook>,
     overload: Overload,
     /// The tasks of asks that wait for the store.
     tasks: TaskTracker,
@@ -134,14 +149,20 @@ impl std::fmt::Debug for Ops {
 impl Ops {
     /// Puts the parts together.
     pub fn new(parts: Parts) -> Arc<Self> {
-        let Parts { store, router, metrics, overload, limits, services, minter, presence, blocks } = parts;
+        let Parts { store, router, metrics, overload, limits, services, minter, presence, blocks, bus } = parts;
         let pushes = Pushes::new(store.rooms.clone(), router.clone(), overload.clone(), metrics.clone(), limits.pushes);
+        let away = Away::new(store.clone(), router.clone(), overload.clone(), metrics.clone(), limits.offline);
         let (publisher, pushing) = (router.clone(), pushes.clone());
         let on_appended = Arc::new(move |conv: &_, batch: &_| {
             publisher.publish_stored(conv, batch);
             pushing.on_stored(conv, batch);
+            told::on_stored(publisher.events(), conv, batch);
         });
         let waiting = WaitingBytes::new(limits.waiting_bytes);
+        let hook = limits.hook.clone().map(|settings| Hook::new(settings, bus, waiting.clone(), metrics.clone()));
+        // Weak: what gathers holds the router, which would hold it.
+        let gathers = away.weak();
+        router.on_offline(Box::new(move |user, missed| gathers.note(user, missed)));
         let (known, people) = (blocks.clone(), presence.clone());
         router.on_blocked(Box::new(move |user, other| {
             known.forget(user, other);
@@ -164,6 +185,8 @@ impl Ops {
             presence,
             blocks,
             pushes,
+            away,
+            hook,
         })
     }
 
@@ -282,11 +305,17 @@ impl Ops {
         self.overload.clear(Class::Listing);
         // What waits for a read of blocks becomes an append, or a task.
         self.blocks.idle().await;
+        if let Some(hook) = &self.hook {
+            hook.idle().await;
+        }
         self.appender.idle().await;
         self.pushes.idle().await;
         self.tasks.close();
         self.tasks.wait().await;
         self.tasks.reopen();
+        // Of whom nobody holds the server tells only now.
+        self.router.settle().await;
+        self.away.idle().await;
     }
 }
 

@@ -19,7 +19,8 @@ use crate::{
     metrics::{Metrics, StoreOp},
     model::{ConvId, Kind, NewMessage, RoomId, Seq, UserId},
     overload::{Class, Overload, cost},
-    routing::Router,
+    protocol::event::{EventKind, RoomMessage, What},
+    routing::{Missed, Router},
     store::{Appended, Rooms, StoreError, StoreResult, is_served},
 };
 
@@ -201,11 +202,15 @@ impl Inner {
         let members = row.room.members as usize;
         if members > self.settings.members {
             let (seq, from) = &waiting.last;
-            self.router.room_message(&conv, from, *seq, row.room.members);
+            self.router.events().tell(EventKind::RoomMessage, || {
+                let (conv, from, seq) = (conv.clone(), from.clone(), *seq);
+                What::RoomMessage(RoomMessage { conv, from, seq, members: row.room.members })
+            });
             for (user, (seq, from)) in &waiting.mentioned {
                 let member = self.in_turn(1, self.rooms.member(room, user)).await?;
                 if member.was_in_at(*seq) {
-                    self.router.notify(user, from, &conv, *seq);
+                    let (conv, from) = (conv.clone(), from.clone());
+                    self.router.notify(user, &Missed { conv, seq: *seq, from, mention: true });
                 }
             }
             return Ok(());
@@ -215,7 +220,8 @@ impl Inner {
             let page = self.in_turn(PAGE, self.rooms.members(room, after.as_ref(), PAGE)).await?;
             for (user, member) in &page {
                 if let Some((seq, from)) = waiting.for_user(user).filter(|(seq, _)| member.was_in_at(*seq)) {
-                    self.router.notify(user, from, &conv, *seq);
+                    let (conv, from, mention) = (conv.clone(), from.clone(), waiting.mentioned.contains_key(user));
+                    self.router.notify(user, &Missed { conv, seq: *seq, from, mention });
                 }
             }
             read += page.len();

@@ -1,8 +1,8 @@
-//! `send`: a message is stored, told to whom it concerns, and answered with its place.
+//! `send`: a message is checked, stored, told to whom it concerns, and answered with its place.
 
 use std::{sync::Arc, time::Instant};
 
-use super::{Caller, Ops, fault};
+use super::{Caller, Ops, fault, hook};
 use crate::{
     metrics::StoreOp,
     model::{Body, ConvId, Kind, NewMessage, Recipient, Refs, now_millis},
@@ -51,13 +51,13 @@ pub(super) fn perform(ops: &Arc<Ops>, caller: &Caller, ask: ask::Send, done: imp
         });
     };
     let Some(peer) = peer.filter(|peer| *peer != message.sender) else {
-        return ops.appender.submit(conv, message, Box::new(|result: &_| answer(Ok(result))));
+        return hook::submit(ops, conv, message, answer);
     };
     let submit = ops.clone();
     // At once where it is known; the sends of one conversation keep their order in any case.
     ops.blocks.stand(&message.sender.clone(), &peer, move |stand| match stand {
         Ok(stand) if stand.blocked => answer(Err(blocked("to"))),
-        Ok(_) => submit.appender.submit(conv, message, Box::new(|result: &_| answer(Ok(result)))),
+        Ok(_) => hook::submit(&submit, conv, message, answer),
         // Nothing is stored that a block may forbid: it comes again when the store answers.
         Err(error) => answer(Err(fault::refused(&error))),
     });

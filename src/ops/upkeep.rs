@@ -20,8 +20,11 @@ use crate::{
     metrics::StoreOp,
     model::{ConvId, Device, Row, Seq, Since},
     overload::{Class, Turn, cost},
-    protocol::Refused,
-    routing::SessionHandle,
+    protocol::{
+        Refused,
+        event::{Delivered, EventKind, What},
+    },
+    routing::{Missed, SessionHandle},
     session::{AckCheck, Cause, Delivery, GAPS, Stamped, Upkeep, UpkeepDone, Urgency},
     store::{Entered, Span, Stamps},
 };
@@ -275,7 +278,9 @@ async fn undelivered(ops: &Ops, device: &Device, conv: &ConvId, after: Seq, upto
     let Ok(rows) = counted(&ops.metrics, StoreOp::ReadBefore, read) else { return };
     let others = |row: &&Row| row.kind.is_message() && row.seq > after && row.sender != device.user;
     if let Some(row) = rows.iter().rev().find(others) {
-        ops.router.offline(&device.user, &row.sender, conv, row.seq);
+        let mention = rows.iter().filter(others).any(|row| row.mentions(&device.user));
+        let (conv, from) = (conv.clone(), row.sender.clone());
+        ops.router.offline(&device.user, Missed { conv, seq: row.seq, from, mention });
     }
 }
 
@@ -297,5 +302,9 @@ async fn write_cursor(ops: &Ops, turn: Turn, device: &Device, conv: &ConvId, seq
     }
     ops.metrics.cursor_writes.inc();
     receipts::delivered(ops, &device.user, conv, seq);
+    ops.router.events().tell(EventKind::Delivered, || {
+        let Device { user, device, .. } = device.clone();
+        What::Delivered(Delivered { user, device, conv: conv.clone(), seq })
+    });
     true
 }

@@ -7,6 +7,7 @@
 //! queues.
 
 mod changes;
+mod events;
 mod interest;
 mod probes;
 mod run;
@@ -37,7 +38,7 @@ use crate::{
         ask::Seen,
         people::{decode_coming, decode_watched, encode_watched},
     },
-    routing::{Clock, Comings, Mail, Registry, SessionHandle},
+    routing::{Clock, Comings, Mail, Registry, Router, SessionHandle},
     session::Tick,
     store::People,
     subject::Subject,
@@ -69,6 +70,8 @@ pub struct Parts {
     pub node: String,
     /// The sessions here.
     pub registry: Arc<Registry>,
+    /// The sessions elsewhere.
+    pub router: Router,
     /// The way to other nodes.
     pub cells: Cells,
     /// Where it is kept when users were seen.
@@ -92,6 +95,7 @@ pub struct Presence(Arc<Inner>);
 struct Inner {
     node: String,
     registry: Arc<Registry>,
+    router: Router,
     cells: Cells,
     people: Arc<dyn People>,
     blocks: Blocks,
@@ -152,10 +156,11 @@ impl Ear {
 impl Presence {
     /// Puts the parts together, and hears of the registry's sessions from now on.
     pub fn new(parts: Parts) -> Self {
-        let Parts { node, registry, cells, people, blocks, overload, metrics, clock, settings } = parts;
+        let Parts { node, registry, router, cells, people, blocks, overload, metrics, clock, settings } = parts;
         let inner = Arc::new(Inner {
             node,
             registry,
+            router,
             cells,
             people,
             blocks,

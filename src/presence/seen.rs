@@ -69,6 +69,9 @@ impl Inner {
                 self.publish(&change.user, false);
             }
         }
+        // Only after all who watch know it.
+        self.tell_services(here.iter().filter(|change| !change.was_here), gone.iter().filter(|change| change.was_here))
+            .await;
     }
 
     /// A part of the users who are here.

@@ -85,6 +85,8 @@ error_codes! {
     LastOwner, "last_owner", false;
     /// The recipient does not take messages from this user.
     Blocked, "blocked", false;
+    /// The service that checks messages before they are sent refused this one.
+    Rejected, "rejected", false;
     /// The cid was used for another body in this conversation.
     CidReused, "cid_reused", false;
     /// An acknowledgement or read mark above the top of the conversation.

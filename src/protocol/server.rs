@@ -18,6 +18,7 @@ use crate::model::{
 
 /// Everything a node can say to a client.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(tag = "op", rename_all = "snake_case")]
 pub enum ServerFrame {
     /// The answer to `hello`.
@@ -64,6 +65,7 @@ pub enum ServerFrame {
         /// For the next `hello`: with it a login of this device compares nothing while nothing has changed. Opaque;
         /// only given when the device has everything, and has acknowledged it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(feature = "server", schema(value_type = Option<String>))]
         since: Option<CompactString>,
     },
     /// A backlog was cut; the rest is there through `history`.
@@ -146,6 +148,7 @@ impl ServerFrame {
 
 /// What a session is told at its start.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct Welcome {
     /// The `ref` of the hello.
     #[serde(rename = "ref", default, skip_serializing_if = "Option::is_none")]
@@ -174,6 +177,7 @@ pub struct Welcome {
 
 /// What a client must keep to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct Limits {
     /// Bytes of a body, in either encoding.
     pub body: usize,
@@ -296,6 +300,7 @@ impl Message {
 
 /// How far somebody has received or read a conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct Receipt {
     /// Which conversation.
     pub conv: ConvId,
@@ -311,6 +316,7 @@ pub struct Receipt {
 
 /// A live signal, never stored.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct Signal {
     /// Which conversation it belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -20,6 +20,6 @@ pub use clock::Clock;
 pub use mailbox::{Look, Mail, Mailbox, Seen};
 pub use registry::{Capacity, Comings, Full, PARTS, Registry, SessionHandle};
 pub use rooms::{Listening, Rooms};
-pub use router::{OnBlocked, Router};
+pub use router::{Missed, OnBlocked, OnOffline, Router, shown};
 pub use traces::{Point, Step, Traces};
 pub use watch::{Watch, watch};

@@ -23,6 +23,7 @@ use crate::{
         BusError, BusMessage, OnMessage,
         cells::{Cell, CellSet, Cells, PerCell},
     },
+    events::Events,
     metrics::Metrics,
     model::{ConvId, Kind, NewMessage, RoomId, Seq, UserId, now_millis, room::Change},
     protocol::{
@@ -45,7 +46,9 @@ pub(super) struct Inner {
     metrics: Arc<Metrics>,
     told: PerCell<Told>,
     traces: Traces,
+    events: Events,
     on_blocked: OnceLock<OnBlocked>,
+    on_offline: OnceLock<OnOffline>,
 }
 
 /// What is to be told again in one cell when its connection is back, or moves again.
@@ -58,35 +61,50 @@ struct Told {
 /// Called with two users of whom one blocked the other, or unblocked.
 pub type OnBlocked = Box<dyn Fn(&UserId, &UserId) + Send + Sync>;
 
+/// Called with messages that reach no device of a user.
+pub type OnOffline = Box<dyn Fn(UserId, Missed) + Send + Sync>;
+
+/// A message that reaches no device of a user now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Missed {
+    /// Which conversation.
+    pub conv: ConvId,
+    /// Its place.
+    pub seq: Seq,
+    /// Who wrote it.
+    pub from: UserId,
+    /// It mentions the user.
+    pub mention: bool,
+}
+
+/// What a publish is known by if nobody has interest in it; [`Missed::of_tag`] reads it.
+fn tag_of(user: &UserId, from: &UserId, conv: &ConvId, seq: Seq, mention: bool) -> CompactString {
+    format_compact!("{user}.{from}.{conv}.{seq}.{}", u8::from(mention))
+}
+
+impl Missed {
+    fn of_tag(tag: &str) -> Option<(UserId, Self)> {
+        let mut parts = tag.splitn(5, '.');
+        let mut name = || UserId::new(parts.next()?).ok();
+        let (user, from) = (name()?, name()?);
+        let conv = ConvId::new(parts.next()?).ok()?;
+        let seq = parts.next()?.parse().ok()?;
+        Some((user, Self { conv, seq, from, mention: parts.next()? == "1" }))
+    }
+}
+
 impl std::fmt::Debug for Router {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Router({:?})", self.0.registry)
     }
 }
 
-/// Tells push services of a room with too many members to tell of each.
-#[derive(serde::Serialize)]
-struct RoomMessageEvent<'a> {
-    conv: &'a ConvId,
-    from: &'a UserId,
-    seq: Seq,
-    members: u32,
-}
-
-#[derive(serde::Serialize)]
-struct OfflineEvent<'a> {
-    user: &'a UserId,
-    from: &'a UserId,
-    conv: &'a ConvId,
-    seq: Seq,
-}
-
 impl Router {
     /// A router; takes over what the buses tell of publishes that had no responders.
-    pub fn new(node: &str, cells: Cells, registry: Arc<Registry>, metrics: Arc<Metrics>) -> Self {
+    pub fn new(node: &str, cells: Cells, registry: Arc<Registry>, metrics: Arc<Metrics>, events: Events) -> Self {
         let (traces, told) = (Traces::new(node, cells.first().clone()), cells.map(|_| Told::default()));
-        let (node, on_blocked) = (node.to_owned(), OnceLock::new());
-        let inner = Arc::new(Inner { cells, registry, node, metrics, told, traces, on_blocked });
+        let (node, on_blocked, on_offline) = (node.to_owned(), OnceLock::new(), OnceLock::new());
+        let inner = Arc::new(Inner { cells, registry, node, metrics, told, traces, events, on_blocked, on_offline });
         for cell in inner.cells.all() {
             // Weak: the bus is owned by what it calls here, and a cycle would keep a whole node alive forever.
             let told: Weak<Inner> = Arc::downgrade(&inner);
@@ -145,7 +163,7 @@ impl Router {
                 }
                 told &= match recipient {
                     Some(user) => {
-                        let tag = tag_of(user, &last.from.name, &conv, last.seq);
+                        let tag = tag_of(user, &last.from.name, &conv, last.seq, false);
                         bus.publish_tagged(subject, payload.clone(), &tag)
                     }
                     None => bus.publish(subject, payload.clone()),
@@ -200,6 +218,14 @@ impl Router {
         self.fenced(self.0.cells.cell(&Subject::user(user))).await
     }
 
+    /// Waits until the servers have said of everything that was published whether anybody was there to receive it.
+    pub async fn settle(&self) {
+        for cell in self.0.cells.all() {
+            // Without a connection there is nobody to say it.
+            let _ = self.0.cells.at(cell).fence().await;
+        }
+    }
+
     /// The fence belongs to one generation of the connection: when that changes meanwhile, once more.
     async fn fenced(&self, cell: Cell) -> Result<u64, BusError> {
         let bus = self.0.cells.at(cell);
@@ -250,23 +276,29 @@ impl Router {
         });
     }
 
-    /// Tells push services that a message of `from` reaches no device of `user` now.
-    pub fn offline(&self, user: &UserId, from: &UserId, conv: &ConvId, seq: Seq) {
-        self.0.offline(user, from, conv, seq);
+    /// A message reaches no device of `user` now.
+    pub fn offline(&self, user: &UserId, missed: Missed) {
+        self.0.offline(user.clone(), missed);
+    }
+
+    /// Calls `call` with each message that reaches no device of its recipient. Set once; before that nobody is told.
+    pub fn on_offline(&self, call: OnOffline) {
+        if self.0.on_offline.set(call).is_err() {
+            tracing::error!("the router has somebody to tell of messages for nobody already");
+        }
     }
 
     /// Tells a member's sessions everywhere how far a room is, and push services where there is none.
-    pub fn notify(&self, user: &UserId, from: &UserId, conv: &ConvId, seq: Seq) {
-        let subject = Subject::user(user);
+    pub fn notify(&self, user: &UserId, missed: &Missed) {
+        let (subject, conv, seq) = (Subject::user(user), &missed.conv, missed.seq);
         self.0.registry.deliver(&subject, |_| Some(Mail::Notice(conv.clone(), seq)));
-        let tag = tag_of(user, from, conv, seq);
+        let tag = tag_of(user, &missed.from, conv, seq, missed.mention);
         self.0.cells.of(&subject).publish_tagged(&subject, encode_head(conv, seq), &tag);
     }
 
-    /// Tells push services that a large room has a message.
-    pub fn room_message(&self, conv: &ConvId, from: &UserId, seq: Seq, members: u32) {
-        let payload = Encoding::Json.encode(&RoomMessageEvent { conv, from, seq, members });
-        self.0.publish_to(&Subject::event("room_message"), payload);
+    /// What services are told.
+    pub fn events(&self) -> &Events {
+        &self.0.events
     }
 }
 
@@ -304,7 +336,7 @@ impl Inner {
                 // A retry is published (R3), but nobody is told a second time that its recipient is away.
                 // Push services are told of messages, not of what is about them.
                 Some(user) if appended.fresh && message.kind == Kind::Message => {
-                    let tag = tag_of(user, &message.sender, conv, appended.seq);
+                    let tag = tag_of(user, &message.sender, conv, appended.seq, message.mentions(user));
                     bus.publish_tagged(subject, payload.clone(), &tag)
                 }
                 _ => bus.publish(subject, payload.clone()),
@@ -357,14 +389,16 @@ impl Inner {
         }
     }
 
-    fn offline(&self, user: &UserId, from: &UserId, conv: &ConvId, seq: Seq) {
+    fn offline(&self, user: UserId, missed: Missed) {
         if self.traces.is_on() {
-            let point = Point { from: Some(from), user: Some(user), ..Point::of(Step::Offline, conv, seq) };
-            self.traces.tell(user, &point);
+            let Missed { conv, seq, from, .. } = &missed;
+            let point = Point { from: Some(from), user: Some(&user), ..Point::of(Step::Offline, conv, *seq) };
+            self.traces.tell(&user, &point);
         }
         self.metrics.offline_events.inc();
-        let payload = Encoding::Json.encode(&OfflineEvent { user, from, conv, seq });
-        self.publish_to(&Subject::event("offline"), payload);
+        if let Some(call) = self.on_offline.get() {
+            call(user, missed);
+        }
     }
 
     fn blocked(&self, user: &UserId, other: &UserId) {
@@ -372,23 +406,18 @@ impl Inner {
     }
 
     fn on_no_responders(&self, tag: &str) {
-        let mut parts = tag.splitn(4, '.');
-        let mut name = || parts.next().and_then(|text| UserId::new(text).ok());
-        let (user, from) = (name(), name());
-        let conv = parts.next().and_then(|text| ConvId::new(text).ok());
-        let seq = parts.next().and_then(|text| text.parse().ok());
-        let (Some(user), Some(from), Some(conv), Some(seq)) = (user, from, conv, seq) else {
+        let Some((user, missed)) = Missed::of_tag(tag) else {
             return tracing::warn!(tag, "a publish without responders came back with a tag that cannot be read");
         };
         // A node does not hear itself, so silence elsewhere says nothing of the sessions here.
         if !self.registry.has(&Subject::user(&user)) {
-            self.offline(&user, &from, &conv, seq);
+            self.offline(user, missed);
         }
     }
 }
 
 /// A message as it was stored: a second try bears another time, and its room may have said how long it lasts.
-fn shown(conv: &ConvId, message: &NewMessage, appended: &Appended) -> Message {
+pub fn shown(conv: &ConvId, message: &NewMessage, appended: &Appended) -> Message {
     let NewMessage { kind, sender, cid, body, refs, .. } = message;
     let mut refs = refs.clone();
     if appended.expires.is_some() {
@@ -396,11 +425,6 @@ fn shown(conv: &ConvId, message: &NewMessage, appended: &Appended) -> Message {
     }
     let shown = Message::new(conv.clone(), appended.seq, sender.clone(), appended.ts, body.clone());
     Message { kind: *kind, cid: Some(cid.clone()), ..shown }.with_refs(refs, appended.ts)
-}
-
-/// What a publish is known by if nobody has interest in it.
-fn tag_of(user: &UserId, from: &UserId, conv: &ConvId, seq: Seq) -> CompactString {
-    format_compact!("{user}.{from}.{conv}.{seq}")
 }
 
 /// What each session that listens on a room gets of a signal.

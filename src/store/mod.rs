@@ -84,6 +84,9 @@ impl Store {
     }
 }
 
+/// Rows that are looked through for a cid where there is no table of them.
+const LOOKED_THROUGH: usize = 256;
+
 /// The logs: one per conversation.
 pub trait Logs: Send + Sync + 'static {
     /// Appends `batch`, in its order, to a direct conversation, and answers for each message by its (sender, cid).
@@ -111,6 +114,17 @@ pub trait Logs: Send + Sync + 'static {
     /// Reads backward: the last rows before `before`, returned oldest first and dense up to the smaller of
     /// `before - 1` and the top. `Seq::MAX` reads the end of the log. Heads as in [`Logs::read_after`].
     fn read_before<'a>(&'a self, conv: &'a ConvId, before: Seq, span: Span) -> StoreFuture<'a, Vec<Row>>;
+
+    /// The message with this cid of a sender, where it is stored and a second try of it would still be known as one: at or
+    /// below the heads. For whoever must not append and wants to know whether somebody has.
+    ///
+    /// This default looks through the end of the log; an engine that keeps cids looks there.
+    fn placed<'a>(&'a self, conv: &'a ConvId, sender: &'a UserId, cid: &'a Cid) -> StoreFuture<'a, Option<Row>> {
+        Box::pin(async move {
+            let last = self.read_before(conv, MAX_SEQ, Span { rows: LOOKED_THROUGH, bytes: usize::MAX }).await?;
+            Ok(last.into_iter().rev().find(|row| row.sender == *sender && row.cid == *cid))
+        })
+    }
 
     /// The first seq after `after`, up to `upto`, at which there is a row: `after + 1`, or where the log goes on behind a
     /// hole, which no log has unless rows were lost. An engine that cannot look for it finds one by a few probes; of

@@ -97,6 +97,24 @@ pub async fn probe(options: &NatsOptions) -> Result<NatsReport, BusError> {
     Ok(NatsReport { servers: servers.collect(), propagation, namesakes })
 }
 
+/// Asks whoever answers on a subject, once, over any server of the options.
+///
+/// # Errors
+/// Why there is no answer.
+pub async fn ask(
+    options: &NatsOptions,
+    subject: &Subject,
+    question: bytes::Bytes,
+    within: Duration,
+) -> Result<bytes::Bytes, String> {
+    let (options, addrs) = checked(options.clone()).map_err(|error| error.to_string())?;
+    let library = identified(&options).await.map_err(|error| error.to_string())?;
+    let client = library.connect(addrs).await.map_err(|error| error.to_string())?;
+    let asked = async_nats::Request::new().payload(question).timeout(Some(within));
+    let answer = client.send_request(subject.to_string(), asked).await.map_err(|error| error.to_string())?;
+    Ok(answer.payload)
+}
+
 async fn look(options: &NatsOptions, url: &ServerUrl) -> Result<Result<(Client, ServerFound), NatsFault>, BusError> {
     let errors = ServerErrors::default();
     let noted = errors.clone();
@@ -180,8 +198,9 @@ async fn try_permissions(client: &Client, inbox_prefix: &str) -> Result<Vec<Subs
         let subscribed = client.subscribe(subject.to_string()).await;
         held.push(subscribed.map_err(|e| refused(&e.to_string()))?);
     }
-    // An event of a kind that no service knows.
-    for subject in both.iter().chain([&Subject::event("doctor")]) {
+    // An event of a kind that no service knows, and what is for a service that does not exist.
+    let told = [Subject::event("doctor"), Subject::feed(&user), Subject::hook_send(&user)];
+    for subject in both.iter().chain(&told) {
         let published = client.publish(subject.to_string(), "{}".into()).await;
         published.map_err(|e| refused(&e.to_string()))?;
     }

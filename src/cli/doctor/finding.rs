@@ -30,7 +30,7 @@ impl State {
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Finding {
     pub(super) state: State,
-    /// `nats`, `store` or `host`.
+    /// `nats`, `queue`, `services`, `store` or `host`.
     pub(super) part: &'static str,
     /// What was checked.
     pub(super) check: &'static str,

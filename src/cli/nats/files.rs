@@ -72,11 +72,8 @@ impl<'a> Entry<'a> {
     pub(super) fn text(&self) -> String {
         let Self { name, permissions } = self;
         let rules = TEMPLATE.lines().filter(|line| !line.starts_with('#')).collect::<Vec<_>>().join("\n");
-        let rules = rules.replace("BILLING", permissions).replace(".billing.", &format!(".{name}."));
-        format!(
-            "# What the service {name} may publish and hear.\n{}\n",
-            rules.replace("_INBOX_billing.", &format!("_INBOX_{name}."))
-        )
+        let rules = rules.replace("BILLING", permissions).replace("billing", name);
+        format!("# What the service {name} may publish and hear.\n{rules}\n")
     }
 
     /// `accounts.conf` with the service.
@@ -168,6 +165,7 @@ mod tests {
     fn a_service_s_file_is_the_example_under_its_name() {
         let text = Entry::new(&user("Shop")).unwrap().text();
         assert!(text.contains("SHOP = {") && text.contains("\"natter.queue.Shop.>\""), "{text}");
+        assert!(text.contains("\"natter.feed.Shop\"") && text.contains("\"natter.hook.Shop.>\""), "{text}");
         assert!(text.contains("\"_INBOX_Shop.>\"") && !text.to_lowercase().contains("billing"), "{text}");
         let lines = |text: &str| text.lines().filter(|line| !line.starts_with('#')).count();
         assert_eq!(lines(&text), lines(TEMPLATE));

@@ -4,6 +4,7 @@
 //! One of [`super::routes`]. Requests have room of their own, less than there are places for connections: however long they
 //! wait for the store, probes are answered and sockets are opened.
 
+mod asyncapi;
 mod fields;
 mod head;
 mod problem;
@@ -90,7 +91,10 @@ impl Api {
     /// Its routes.
     pub(super) fn routes(self: Arc<Self>) -> Router {
         let origins = self.settings.cors_origins.clone();
-        let routes = Router::new().route("/v1/openapi.json", get(spec::show)).route("/v1/{op}", any(perform));
+        let routes = Router::new()
+            .route("/v1/openapi.json", get(spec::show))
+            .route("/v1/asyncapi.json", get(asyncapi::show))
+            .route("/v1/{op}", any(perform));
         let routes = routes.with_state(self);
         if origins.is_empty() { routes } else { routes.route_layer(cors(&origins)) }
     }

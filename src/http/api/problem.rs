@@ -16,7 +16,9 @@ pub(super) const PROBLEM_JSON: &str = "application/problem+json";
 pub(super) fn status_of(code: ErrorCode) -> StatusCode {
     match code {
         ErrorCode::BadFrame | ErrorCode::BadName | ErrorCode::BadBody => StatusCode::BAD_REQUEST,
-        ErrorCode::NotMember | ErrorCode::NotAllowed | ErrorCode::Blocked => StatusCode::FORBIDDEN,
+        ErrorCode::NotMember | ErrorCode::NotAllowed | ErrorCode::Blocked | ErrorCode::Rejected => {
+            StatusCode::FORBIDDEN
+        }
         // Who asks is known; without a good token it is 401 (`Fault::unknown_caller`).
         ErrorCode::Unauthorized => StatusCode::FORBIDDEN,
         ErrorCode::UnknownOp | ErrorCode::NotFound | ErrorCode::NoSuchRoom => StatusCode::NOT_FOUND,

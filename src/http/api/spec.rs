@@ -84,11 +84,16 @@ static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| document().to_string().into(
 
 /// `GET /v1/openapi.json`.
 pub(super) async fn show() -> impl IntoResponse {
+    as_json(DOCUMENT.clone())
+}
+
+/// A document that changes only with the program.
+pub(super) fn as_json(document: Bytes) -> impl IntoResponse {
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
     ];
-    (headers, DOCUMENT.clone())
+    (headers, document)
 }
 
 fn document() -> Value {
@@ -109,6 +114,7 @@ fn document() -> Value {
     // Whatever cannot be written would have no test pass.
     let mut document = serde_json::to_value(&api).unwrap_or_default();
     tidy(&mut document);
+    without_ref(&mut document);
     document
 }
 
@@ -224,9 +230,22 @@ fn refusals() -> BTreeMap<u16, Vec<ErrorCode>> {
     found
 }
 
-/// Takes out what only clients get (`ref`), puts plain numbers where they are used, and says of what may be missing nothing
-/// of a null: it is left out then.
-fn tidy(value: &mut Value) {
+/// Takes out what only clients get.
+fn without_ref(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            if let Some(Value::Object(properties)) = map.get_mut("properties") {
+                properties.remove("ref");
+            }
+            map.values_mut().for_each(without_ref);
+        }
+        Value::Array(items) => items.iter_mut().for_each(without_ref),
+        _ => {}
+    }
+}
+
+/// Puts plain numbers where they are used, and says of what may be missing nothing of a null: it is left out then.
+pub(super) fn tidy(value: &mut Value) {
     match value {
         Value::Object(map) => {
             let is_null = |one: &Value| one.get("type").is_some_and(|kind| kind == "null");
@@ -244,9 +263,6 @@ fn tidy(value: &mut Value) {
                     let only = only.take();
                     map.insert("type".into(), only);
                 }
-            }
-            if let Some(Value::Object(properties)) = map.get_mut("properties") {
-                properties.remove("ref");
             }
             if map.get("$ref").and_then(Value::as_str).is_some_and(|to| to.ends_with("/schemas/u64")) {
                 map.remove("$ref");

@@ -10,6 +10,7 @@ use crate::model::{Body, Kind, Millis, UserId};
 
 /// One change, made by the sender of its row.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Change {
     /// The first of each room; whoever makes it owns the room.

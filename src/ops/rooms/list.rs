@@ -157,7 +157,7 @@ async fn log(ops: &Ops, user: &UserId, conv: &ConvId, row: &RoomRow, since: Seq)
         CountsAt::AboveTop(_) => row.counts,
     };
     let last = row.last.clone().map(|last| Box::new(preview(conv, last)));
-    let behind = behind(ops, user, conv, (read, row.noted.max(marks.noted))).await?;
+    let behind = behind(&ops.store, user, conv, (read, row.noted.max(marks.noted))).await?;
     let unread = row.counts.unread(counts, conv, user).saturating_sub(behind.expired);
     Ok(RoomLog { head: row.head, ts: row.ts, read, unread, mentions: behind.mentions, last })
 }

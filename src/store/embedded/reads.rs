@@ -33,6 +33,15 @@ pub(super) fn next_row(tables: &Tables, conv: &ConvId, after: Seq, upto: Seq) ->
     keys::seq_of(&key).map(Some).ok_or_else(rows::unreadable)
 }
 
+/// [`crate::store::Logs::placed`]; `cid` is the key in the table of cids.
+pub(super) fn placed(tables: &Tables, conv: &ConvId, cid: &Slice) -> StoreResult<Option<Row>> {
+    let view = tables.db.snapshot();
+    let Some(seq) = view.get(&tables.cids, cid).map_err(unavailable)? else { return Ok(None) };
+    let seq = rows::decode_seq(&seq)?;
+    let row = view.get(&tables.messages, keys::message(conv, seq)).map_err(unavailable)?;
+    row.map(|row| StoredMessage::split(&row)?.to_row(seq)).transpose()
+}
+
 /// [`crate::store::Logs::counts_at`].
 pub(super) fn counts_at(tables: &Tables, conv: &ConvId, seq: Seq) -> StoreResult<CountsAt> {
     let view = tables.db.snapshot();

@@ -6,7 +6,7 @@ use futures_util::future::BoxFuture;
 
 use super::{EmbeddedStore, command::Command, commit::QueuedMessage, keys, reads};
 use crate::{
-    model::{ConvId, Device, DeviceId, MAX_SEQ, NewMessage, ReadMark, Row, Seq, UserId},
+    model::{Cid, ConvId, Device, DeviceId, MAX_SEQ, NewMessage, ReadMark, Row, Seq, UserId},
     store::{
         Appended, Compared, CountsAt, Engine, Entered, Inbox, InboxDetail, InboxRow, KnownDevice, Logs, Marks, Page,
         STORE_DEADLINE, Span, Stamps, StoreError, StoreFuture, StoreResult, UserMarks,
@@ -50,6 +50,11 @@ impl Logs for EmbeddedStore {
             let conv = conv.clone();
             self.read(move |tables| reads::read_before(tables, &conv, before, span)).await
         })
+    }
+
+    fn placed<'a>(&'a self, conv: &'a ConvId, sender: &'a UserId, cid: &'a Cid) -> StoreFuture<'a, Option<Row>> {
+        let (conv, key) = (conv.clone(), keys::cid(conv, sender, cid));
+        Box::pin(self.read(move |tables| reads::placed(tables, &conv, &key)))
     }
 
     fn next_row<'a>(&'a self, conv: &'a ConvId, after: Seq, upto: Seq) -> StoreFuture<'a, Option<Seq>> {

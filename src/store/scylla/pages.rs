@@ -14,6 +14,7 @@ use super::{
     BUCKET, Inner, at_most,
     beside::decode_refs,
     bucket_of,
+    homes::key_of,
     rows::{self, CqlError},
     shutting_down, signed, unsigned,
 };
@@ -122,6 +123,28 @@ impl Inner {
     pub(super) async fn row_at(&self, conv: &ConvId, seq: Seq) -> Result<Option<Row>, CqlError> {
         let asked = self.ask(&self.cql.row, (conv.as_str(), signed(bucket_of(seq)), signed(seq))).await?;
         rows::first::<Columns>(asked)?.map(to_row).transpose()
+    }
+
+    /// The message with a cid, in the bucket that is written now or the one before (R15), at or below the head (F9). A cid
+    /// row alone says nothing: the row it names decides.
+    pub(super) async fn placed(
+        self: &Arc<Self>,
+        conv: &ConvId,
+        sender: &UserId,
+        cid: &Cid,
+    ) -> StoreResult<Option<Row>> {
+        let head = self.load_heads(conv).await?.head;
+        let (keys, bucket) = (vec![key_of(sender.as_str(), cid.as_str())], bucket_of(head + 1));
+        for bucket in [Some(bucket), bucket.checked_sub(1)].into_iter().flatten() {
+            let found = self.ask(&self.cql.cids, (conv.as_str(), signed(bucket), &keys)).await?;
+            for (_, at) in rows::all::<(String, i64)>(found)? {
+                let row = if unsigned(at) <= head { self.row_at(conv, unsigned(at)).await? } else { None };
+                if let Some(row) = row.filter(|row| row.sender == *sender && row.cid == *cid) {
+                    return Ok(Some(row));
+                }
+            }
+        }
+        Ok(None)
     }
 
     /// Adds rows of one bucket to `page` while each is the one that must come, beginning with `expected`.

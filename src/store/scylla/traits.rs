@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::ScyllaStore;
 use crate::{
-    model::{ConvId, Device, DeviceId, NewMessage, ReadMark, Row, Seq, UserId},
+    model::{Cid, ConvId, Device, DeviceId, NewMessage, ReadMark, Row, Seq, UserId},
     store::{
         Appended, Compared, CountsAt, Engine, Entered, Inbox, InboxDetail, InboxRow, KnownDevice, Logs, Marks, Page,
         STORE_DEADLINE, Span, Stamps, StoreFuture, StoreResult, UserMarks,
@@ -34,6 +34,10 @@ impl Logs for ScyllaStore {
 
     fn read_before<'a>(&'a self, conv: &'a ConvId, before: Seq, span: Span) -> StoreFuture<'a, Vec<Row>> {
         self.bounded(self.inner.read_before(conv, before, span))
+    }
+
+    fn placed<'a>(&'a self, conv: &'a ConvId, sender: &'a UserId, cid: &'a Cid) -> StoreFuture<'a, Option<Row>> {
+        self.bounded(self.inner.placed(conv, sender, cid))
     }
 
     fn top<'a>(&'a self, conv: &'a ConvId) -> StoreFuture<'a, Seq> {

@@ -56,7 +56,7 @@ impl Guest {
     }
 }
 
-const FOREIGN: [&str; 24] = [
+const FOREIGN: [&str; 28] = [
     ">",
     "natter.>",
     "natter.*.bob",
@@ -74,6 +74,10 @@ const FOREIGN: [&str; 24] = [
     "*.log.17",
     "natter.send.>",
     "natter.do.>",
+    "natter.feed.>",
+    "natter.feed.shop",
+    "natter.hook.>",
+    "natter.hook.shop.send",
     "natter.node.n1.no_responders.>",
     "natter.nodes.status",
     "natter.nodes.>",
@@ -140,6 +144,8 @@ async fn a_service_speaks_as_itself_and_as_nobody_else(site: Site) {
         "natter.do.billing",
         "natter.queue.shop.user.bob",
         "natter.event.offline",
+        "natter.feed.billing",
+        "natter.hook.billing.send",
         "natter.node.n1.cmd.drain",
         "natter.nodes.status",
         "natter.node.n1.told.1",
@@ -191,6 +197,35 @@ async fn a_request_is_answered_in_the_services_inbox_and_nowhere_else(site: Site
     node.publish(&user("bob"), "real".into());
     heard.has("real").await;
     assert_eq!(heard.all(), ["real"]);
+}
+
+async fn a_service_answers_what_it_is_asked_once_and_nothing_else(site: Site) {
+    let node = site.bus("n1").await;
+    let billing = Guest::billing(&site).await;
+    let mut asked = billing.client.subscribe("natter.hook.billing.>").await.unwrap();
+    let _feed = billing.client.subscribe("natter.feed.billing").await.unwrap();
+    let answers = async {
+        let question = asked.next().await.unwrap();
+        let reply = question.reply.unwrap();
+        assert!(reply.starts_with("natter.node.n1.answer."), "{reply}");
+        billing.client.publish(reply.clone(), "yes".into()).await.unwrap();
+        // Another answer, and one to a question that was never put, are nobody's.
+        billing.client.publish(reply, "no".into()).await.unwrap();
+        billing.client.publish("natter.node.n1.answer.1", "no".into()).await.unwrap();
+        billing.refused(2).await;
+    };
+    let subject = Subject::hook_send(&UserId::new("billing").unwrap());
+    let asks = async {
+        loop {
+            // Until the servers know that somebody listens.
+            match node.request(&subject, "may this pass?".into(), PATIENCE).await {
+                Err(RequestError::NoResponders) => tokio::task::yield_now().await,
+                answer => break answer,
+            }
+        }
+    };
+    let (answer, ()) = tokio::join!(asks, answers);
+    assert_eq!(answer.unwrap(), "yes");
 }
 
 async fn an_operator_commands_nodes_and_writes_to_no_user(site: Site) {
@@ -333,6 +368,7 @@ on_both!(
     no_guest_hears_what_is_for_users,
     a_service_speaks_as_itself_and_as_nobody_else,
     a_request_is_answered_in_the_services_inbox_and_nowhere_else,
+    a_service_answers_what_it_is_asked_once_and_nothing_else,
     an_operator_commands_nodes_and_writes_to_no_user,
     the_queue_is_the_nodes_alone,
     nobody_comes_in_without_a_password,

@@ -14,7 +14,10 @@ use natter::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::harness::{nats::Cluster, natter::natter, process::output};
+use crate::{
+    harness::{nats::Cluster, natter::natter, process::output},
+    mesh::hook::Moderator,
+};
 
 /// A NATS server, a folder and a port: everything a node needs, in good order.
 pub(super) struct Place {
@@ -152,6 +155,37 @@ async fn the_durable_queue_is_made_by_migrate_and_examined() {
     assert_eq!(finding(&report(&good), "queue", "stream")["state"], "ok", "{good:?}");
     let dead = output(natter(&["dead"])).await;
     assert_eq!(String::from_utf8_lossy(&dead.stdout), "nothing was given up\n", "{dead:?}");
+}
+
+/// The service is asked, and a target is connected to, before any message needs them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_service_that_checks_messages_and_the_targets_of_webhooks_are_examined() {
+    let place = Place::new().await;
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let doctor = |port: u16| {
+        let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+        let hook = "[hook]\nservice = \"billing\"\ntimeout_ms = 5000\n";
+        let text = format!(
+            "{hook}[webhooks.push]\nurl = \"http://127.0.0.1:{port}/\"\nkinds = [\"offline\"]\nsecret = \"{secret}\"\n"
+        );
+        let file = place.folder.path().join("natter.toml");
+        fs::write(&file, text).unwrap();
+        let mut command = place.doctor();
+        command.arg("--config").arg(file);
+        command
+    };
+    let says = fails(doctor(1), "services", "hook").await;
+    assert!(says.contains("no responders") && says.ends_with("every message is refused"), "{says}");
+    let moderator = Moderator::start(&place.nats).await;
+    let seen = output(doctor(1)).await;
+    assert_eq!(seen.status.code(), Some(0), "a webhook that is away stops no node: {seen:?}");
+    let found = finding(&report(&seen), "services", "webhook");
+    assert!(found["state"] == "warn" && found["says"].as_str().unwrap().starts_with("push: cannot connect"), "{found}");
+    let good = report(&output(doctor(listener.local_addr().unwrap().port())).await);
+    for check in ["hook", "webhook"] {
+        assert_eq!(finding(&good, "services", check)["state"], "ok", "{good:#}");
+    }
+    assert_eq!(moderator.asked(), 2);
 }
 
 #[tokio::test]

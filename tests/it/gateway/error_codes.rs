@@ -106,6 +106,7 @@ fn provocation(code: ErrorCode) -> Provocation {
             r#"{"op":"delete","conv":"dm:alice:bob","re":9007199254740991,"cid":"c"}"#,
             r#"{"op":"react","conv":"dm:alice:bob","re":0,"cid":"c","reaction":"+1"}"#,
         ]),
+        ErrorCode::Rejected => Test("mesh::hook::a_service_lets_messages_pass_changes_them_or_refuses_them"),
         ErrorCode::Unauthorized => Say(&[r#"{"op":"token","token":"nonsense"}"#]),
         ErrorCode::Unsupported => Test("what_a_store_does_not_serve_is_unsupported"),
         ErrorCode::NoSuchRoom => Say(&[

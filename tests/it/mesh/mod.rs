@@ -7,6 +7,7 @@
 pub mod gone;
 pub mod held;
 pub mod held_marks;
+pub mod hook;
 pub mod ledger;
 pub mod node;
 pub mod peer;
@@ -19,6 +20,7 @@ mod cells;
 mod churn;
 mod crash;
 mod devices;
+mod events;
 mod freed;
 mod key_set;
 mod kinds;
@@ -46,6 +48,7 @@ mod sessions;
 mod slow_reader;
 mod truncated;
 mod walk;
+mod webhooks;
 
 use std::{sync::Arc, time::Duration};
 

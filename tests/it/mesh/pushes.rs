@@ -38,11 +38,23 @@ async fn events(mesh: &TestMesh) -> Subscriber {
 async fn next(events: &mut Subscriber) -> (String, Value) {
     let event = tokio::time::timeout(Duration::from_secs(20), events.next()).await.expect("no event came").unwrap();
     let kind = event.subject.as_str().strip_prefix("natter.event.").unwrap().to_owned();
-    (kind, serde_json::from_slice(&event.payload).unwrap())
+    let mut event: Value = serde_json::from_slice(&event.payload).unwrap();
+    assert_eq!((event["v"].as_u64(), event["event"].as_str()), (Some(1), Some(kind.as_str())));
+    for of_all in ["v", "id", "node", "at", "event"] {
+        assert!(event.as_object_mut().unwrap().remove(of_all).is_some(), "{of_all} is missing");
+    }
+    (kind, event)
 }
 
-fn offline(name: &str, from: &str, seq: Seq) -> (String, Value) {
-    ("offline".into(), json!({"user": name, "from": from, "conv": "room:lobby", "seq": seq}))
+/// Of a message that mentions nobody.
+fn offline(name: &str, from: &str, seq: Seq, unread: u64) -> (String, Value) {
+    told(name, from, seq, false, unread)
+}
+
+fn told(name: &str, from: &str, seq: Seq, mention: bool, unread: u64) -> (String, Value) {
+    let event =
+        json!({"user": name, "from": from, "conv": "room:lobby", "seq": seq, "mention": mention, "unread": unread});
+    ("offline".into(), event)
 }
 
 async fn is_away(asks: &Client, name: &str) -> bool {
@@ -79,15 +91,15 @@ async fn members_of_a_small_room_who_are_away_are_told() {
     let (alice, there) = lobby(&mesh, &["bob", "carol"]).await;
     let again = Client::connect(ClientOptions::new(mesh.nodes[1].url(), token("alice"), "again")).await.unwrap();
     let mut events = events(&mesh).await;
-    for (cid, seq) in [("c1", 4), ("c2", 5)] {
+    for (cid, seq, unread) in [("c1", 4, 1), ("c2", 5, 2)] {
         assert_eq!(alice.send_with_cid("#lobby", cid, Body::text(cid)).await.unwrap().seq, seq);
-        assert_eq!(next(&mut events).await, offline("bob", "alice", seq));
+        assert_eq!(next(&mut events).await, offline("bob", "alice", seq, unread));
         for client in [&alice, &again] {
             assert_eq!(client.send_with_cid("#lobby", cid, Body::text(cid)).await.unwrap().seq, seq);
         }
     }
     let seq = there[0].send("#lobby", Body::text("from the other node")).await.unwrap().seq;
-    assert_eq!(next(&mut events).await, offline("bob", "carol", seq));
+    assert_eq!(next(&mut events).await, offline("bob", "carol", seq, 3));
     let room = RoomId::new("lobby").unwrap();
     alice.kick(&room, &user("bob")).await.unwrap();
     alice.send("#lobby", Body::text("not for bob")).await.unwrap();
@@ -98,7 +110,7 @@ async fn members_of_a_small_room_who_are_away_are_told() {
     eve.close().await;
     until("eve is away", async || is_away(&alice, "eve").await).await;
     let seq = alice.send("#lobby", Body::text("for eve")).await.unwrap().seq;
-    assert_eq!(next(&mut events).await, offline("eve", "alice", seq), "and nobody of what was in between");
+    assert_eq!(next(&mut events).await, offline("eve", "alice", seq, 1), "and nobody of what was in between");
 }
 
 /// What comes while the room was told of a moment ago is told together, to those who were in, and a node that ends does not
@@ -113,7 +125,7 @@ async fn a_busy_room_is_told_of_now_and_then() {
     let (alice, _there) = lobby(&mesh, &["bob"]).await;
     let mut events = events(&mesh).await;
     let first = alice.send("#lobby", Body::text("first")).await.unwrap().seq;
-    assert_eq!(next(&mut events).await, offline("bob", "alice", first), "at once");
+    assert_eq!(next(&mut events).await, offline("bob", "alice", first, 1), "at once");
     let mut last = first;
     for n in 0..20 {
         last = alice.send("#lobby", Body::text(&n.to_string())).await.unwrap().seq;
@@ -123,7 +135,11 @@ async fn a_busy_room_is_told_of_now_and_then() {
     amy.close().await;
     until("amy is away", async || is_away(&alice, "amy").await).await;
     assert!(mesh.nodes.remove(0).drain().await);
-    assert_eq!(next(&mut events).await, offline("bob", "alice", last), "all of them once, and nobody who joined later");
+    assert_eq!(
+        next(&mut events).await,
+        offline("bob", "alice", last, 21),
+        "all of them once, and nobody who joined later"
+    );
 }
 
 /// Of a large room one event tells, and besides only those hear of it who are mentioned and are members.
@@ -145,9 +161,10 @@ async fn a_large_room_is_one_event_and_those_who_are_mentioned() {
     let mentions = ["bob", "carol", "mallory"].map(user).to_vec();
     let options = SendOptions { mentions, ..SendOptions::default() };
     let seq = alice.send_with("#lobby", "c", Body::text("bob!"), options).await.unwrap().seq;
+    let mentioned = told("bob", "alice", seq, true, 2);
     let mut told = [next(&mut events).await, next(&mut events).await];
     told.sort_by(|one, other| one.0.cmp(&other.0));
-    assert_eq!(told, [offline("bob", "alice", seq), of_room(seq)], "carol is there, mallory is no member");
+    assert_eq!(told, [mentioned, of_room(seq)], "carol is there, mallory is no member");
     let seq = alice.send("#lobby", Body::text("ho")).await.unwrap().seq;
     assert_eq!(next(&mut events).await, of_room(seq));
 }

@@ -65,6 +65,7 @@ const CHAPTERS: &[Chapter] = &[
         "Every error has this form; `retry` says whether to ask again, `retry_after_ms` when. The node says goodbye before it closes.",
         &[
             "server/error/rate_limited",
+            "server/error/rejected",
             "server/error/unavailable",
             "server/goodbye",
             "server/error/bad_frame",

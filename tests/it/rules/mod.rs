@@ -2,6 +2,7 @@
 
 mod by_example;
 mod docs;
+mod events;
 mod golden;
 mod import_rules;
 mod known_tests;

@@ -145,7 +145,7 @@ type Chained =
     (i64, i8, String, bool, String, i64, Vec<u8>, i64, i64, Option<Vec<u8>>, i64, i64, Option<i64>, Option<Vec<u8>>);
 
 /// The `cid_key` of a message's cid row. A sender's name has no '/'.
-pub(super) fn key_of(sender: &str, cid: &str) -> String {
+pub(in super::super) fn key_of(sender: &str, cid: &str) -> String {
     format!("{sender}/{cid}")
 }
 

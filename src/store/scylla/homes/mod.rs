@@ -18,6 +18,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
+pub(super) use self::io::key_of;
 use self::{entry::Entry, gathered::Gathering, lives::Lives, pulse::Pulse, raiser::Raiser};
 use super::{Inner, shared_query::SharedQuery};
 use crate::{

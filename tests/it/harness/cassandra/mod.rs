@@ -75,7 +75,12 @@ impl Cassandra {
     /// The server that all tests of this process share.
     pub async fn shared() -> &'static Self {
         static SHARED: OnceCell<Cassandra> = OnceCell::const_new();
-        SHARED.get_or_init(|| Self::start_for(1, Life::Once)).await
+        let start = async || {
+            let cassandra = Self::start_for(1, Life::Once).await;
+            keyspaces::warm(&cassandra.options(&keyspace())).await;
+            cassandra
+        };
+        SHARED.get_or_init(start).await
     }
 
     /// The address where `node` (from 0) speaks CQL.
@@ -98,6 +103,7 @@ impl Cassandra {
     /// Makes a keyspace with the current schema and returns the options to reach it.
     pub async fn migrated(&self) -> ScyllaOptions {
         let options = self.options(&keyspace());
+        let _making = keyspaces::making().await;
         migrate(&options).await.expect("a fresh keyspace must migrate");
         options
     }

@@ -12,7 +12,7 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use natter::{
-    model::{ConvId, NewMessage, Row, Seq},
+    model::{Cid, ConvId, NewMessage, Row, Seq, UserId},
     store::{
         Appended, CountsAt, Logs, STORE_DEADLINE, Span, Store, StoreError, StoreFuture, StoreResult,
         scylla::{ScyllaOptions, ScyllaStore},
@@ -130,6 +130,10 @@ impl Logs for Taking {
 
     fn read_before<'a>(&'a self, conv: &'a ConvId, before: Seq, span: Span) -> StoreFuture<'a, Vec<Row>> {
         self.store.read_before(conv, before, span)
+    }
+
+    fn placed<'a>(&'a self, conv: &'a ConvId, sender: &'a UserId, cid: &'a Cid) -> StoreFuture<'a, Option<Row>> {
+        self.store.placed(conv, sender, cid)
     }
 
     fn top<'a>(&'a self, conv: &'a ConvId) -> StoreFuture<'a, Seq> {

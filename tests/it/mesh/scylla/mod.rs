@@ -6,6 +6,7 @@ mod absences;
 mod figures;
 mod fleet;
 mod homes;
+mod hook;
 mod kinds;
 mod late;
 mod logins;

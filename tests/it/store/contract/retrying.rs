@@ -10,15 +10,24 @@ pub async fn a_retry_gets_the_first_place_and_time(bed: &mut impl Bed) {
     let (store, conv) = (bed.store(), dm("alice", "bob"));
     let first = message("alice", "first");
     fill(&*store.logs, &conv, "bob", "before", 2).await;
+    assert_eq!(place(&*store.logs, &conv, &first).await, None);
     let fresh = append(&*store.logs, &conv, first.clone()).await.unwrap();
     assert_eq!(fresh, Appended { seq: 3, ts: first.ts, fresh: true, expires: None });
     fill(&*store.logs, &conv, "bob", "after", 2).await;
+    assert_eq!(place(&*store.logs, &conv, &first).await, Some(3), "whoever only asks is told where it is");
     let later = NewMessage { ts: first.ts + 60_000, ..first.clone() };
     assert_eq!(
         append(&*store.logs, &conv, later).await,
         Ok(Appended { seq: 3, ts: first.ts, fresh: false, expires: None })
     );
     assert_eq!(log(&*store.logs, &conv).await.len(), 5);
+}
+
+/// Where a message stands, by its cid.
+async fn place(logs: &dyn Logs, conv: &ConvId, message: &NewMessage) -> Option<Seq> {
+    let row = logs.placed(conv, &message.sender, &message.cid).await.unwrap()?;
+    assert!(message.is_stored_as(&row), "another one was found: {row:?}");
+    Some(row.seq)
 }
 
 pub async fn a_cid_twice_in_a_batch_gets_one_seq(bed: &mut impl Bed) {
@@ -69,7 +78,9 @@ pub async fn a_cid_belongs_to_its_sender_and_conversation(bed: &mut impl Bed) {
     for (conv, sender, seq) in [(&conv, "alice", 1), (&conv, "bob", 2), (&other, "alice", 1), (&other, "carol", 2)] {
         let answer = append(&*store.logs, conv, message(sender, "same")).await;
         assert_eq!(answer.map(|a| (a.seq, a.fresh)), Ok((seq, true)), "{sender} in {conv}");
+        assert_eq!(place(&*store.logs, conv, &message(sender, "same")).await, Some(seq), "{sender} in {conv}");
     }
+    assert_eq!(place(&*store.logs, &conv, &message("carol", "same")).await, None, "carol wrote elsewhere");
 }
 
 pub async fn cids_may_look_alike(bed: &mut impl Bed) {
@@ -114,6 +125,7 @@ pub async fn a_retry_is_known_after_4096_other_messages(bed: &mut impl Bed) {
     append(&*store.logs, &conv, message("bob", "one")).await.unwrap();
     append(&*store.logs, &conv, message("alice", "x")).await.unwrap();
     fill(&*store.logs, &conv, "bob", "other", 4_096).await;
+    assert_eq!(place(&*store.logs, &conv, &message("alice", "x")).await, Some(2));
     let retried = append(&*store.logs, &conv, message("alice", "x")).await.unwrap();
     assert_eq!((retried.seq, retried.fresh), (2, false));
     assert_eq!(store.logs.top(&conv).await, Ok(4_098));

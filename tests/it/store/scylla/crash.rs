@@ -36,6 +36,8 @@ async fn nobody_reads_above_the_heads() {
         assert_eq!(store.read_after(&conv(), 0, ALL).await.unwrap().len(), seen, "forwards after {step:?}");
         assert_eq!(store.read_before(&conv(), Seq::MAX, ALL).await.unwrap().len(), seen, "backwards after {step:?}");
         assert_eq!(store.top(&conv()).await.unwrap(), seen as Seq, "the top after {step:?}");
+        let placed = store.placed(&conv(), &user("alice"), &Cid::new("x").unwrap()).await.unwrap();
+        assert_eq!(placed.map(|row| row.seq), (seen == 1).then_some(1), "by its cid after {step:?}");
     }
 }
 
