@@ -163,10 +163,10 @@ impl Ops {
         // Weak: what gathers holds the router, which would hold it.
         let gathers = away.weak();
         router.on_offline(Box::new(move |user, missed| gathers.note(user, missed)));
-        let (known, people) = (blocks.clone(), presence.clone());
+        let (known, part) = (blocks.clone(), presence.parting());
         router.on_blocked(Box::new(move |user, other| {
             known.forget(user, other);
-            people.part(user, other);
+            part(user, other);
         }));
         Arc::new(Self {
             appender: Appender::new(store.logs.clone(), on_appended, overload.clone(), waiting),

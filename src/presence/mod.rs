@@ -215,6 +215,16 @@ impl Presence {
         }
     }
 
+    /// [`part`](Self::part) for the router, which this holds: so that does not hold this.
+    pub fn parting(&self) -> impl Fn(&UserId, &UserId) + Send + Sync + 'static {
+        let inner = Arc::downgrade(&self.0);
+        move |user, other| {
+            if let Some(inner) = inner.upgrade() {
+                Self(inner).part(user, other);
+            }
+        }
+    }
+
     /// One of the two has blocked the other, or unblocked, some time ago: if a block parts them now, neither is told of the other
     /// any more until they ask again. Whoever asked after an unblock was asking for what comes, so a notice of it ends nothing.
     pub fn part(&self, user: &UserId, other: &UserId) {

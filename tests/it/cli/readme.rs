@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Lines that build, start containers or measure for minutes; what they start has tests of its own.
-const ELSEWHERE: [&str; 7] = [
+const ELSEWHERE: [&str; 8] = [
     "cargo install --path .",
     "cargo run --release -- dev",
     "./tests/run",
@@ -24,6 +24,7 @@ const ELSEWHERE: [&str; 7] = [
     "docker compose ",
     "natter dev",
     "natter bench ",
+    "natter conform ",
 ];
 
 /// What the configuration's block sets up; the test has its own mesh for it.

@@ -63,8 +63,9 @@ impl Moderator {
     pub async fn start(server: &NatsServer) -> Self {
         let nats = billing(server).await;
         let mut questions = nats.subscribe("natter.hook.billing.send").await.unwrap();
-        // The server takes what a connection writes in its order: with the answer to this it knows the subscription.
-        nats.request("natter.do.billing.sessions", "{}".into()).await.unwrap();
+        // The server takes what a connection writes in its order: with the answer to this it knows the subscription, also when it
+        // says that there is no node.
+        drop(nats.request("natter.do.billing.sessions", "{}".into()).await);
         let asked = Arc::<AtomicUsize>::default();
         let ((gate, open), (seen, last)) = (watch::channel(true), watch::channel(Value::Null));
         let counter = asked.clone();
