@@ -42,7 +42,7 @@ async fn what_was_not_sent_survives_a_reload_and_goes_once_and_in_order() {
     tab.eval("['one', 'two', 'three'].forEach((text) => client.send('@bob', { text })); 0").await;
     tab.until("client.outbox.length", 3).await;
     let kept = "(async () => (await (await import('/natter.js')).indexedDbStore(`natter.alice.${client.device}`).items()).length)()";
-    assert_eq!(tab.eval(kept).await, 3);
+    tab.until(kept, 3).await;
 
     tab.load_by("location.reload()").await;
     assert_eq!(tab.eval(&client(&mesh.nodes[0].url(), "alice")).await, device, "the tab keeps its device");
@@ -52,7 +52,7 @@ async fn what_was_not_sent_survives_a_reload_and_goes_once_and_in_order() {
     }
     tab.until("states", json!([1, 2, 3])).await;
     tab.until("client.outbox.length", 0).await;
-    assert_eq!(tab.eval(kept).await, 0);
+    tab.until(kept, 0).await;
     assert_eq!(bob.seqs("dm:alice:bob"), [1, 2, 3]);
 
     // A tab that is closed leaves what it has not sent to the next one.
@@ -60,8 +60,11 @@ async fn what_was_not_sent_survives_a_reload_and_goes_once_and_in_order() {
     assert_ne!(other.eval(&client("ws://127.0.0.1:1/v1/ws", "alice")).await, device);
     other.eval("client.send('@bob', { text: 'four' }); 0").await;
     other.until("client.outbox.length", 1).await;
-    assert_eq!(other.eval(kept).await, 1);
+    other.until(kept, 1).await;
     browser.close(other).await;
+    // Its lock goes a moment after it.
+    let held = "navigator.locks.query().then(({ held }) => held.filter(({ name }) => name.startsWith('natter.device.')).length)";
+    tab.until(held, 1).await;
     tab.load_by("location.reload()").await;
     assert_eq!(tab.eval(&client(&mesh.nodes[0].url(), "alice")).await, device);
     bob.message("dm:alice:bob", 4).await;
