@@ -1,12 +1,11 @@
-//! deploy/kubernetes and deploy/systemd: what they promise, read from the files; and the unit as systemd reads it.
+//! deploy/kubernetes: what it promises, read from the files.
 
-use std::{collections::BTreeMap, process::Command};
+use std::collections::BTreeMap;
 
 use natter::config::{Config, Sources};
 use serde_yaml_ng::Value;
 
-use super::compose::files::{SECRET, files_below, read, root, texts};
-use crate::harness::{natter::program, process::output, skip::skip};
+use super::compose::files::{SECRET, files_below, read, texts};
 
 const FOLDER: &str = "deploy/kubernetes";
 
@@ -133,59 +132,4 @@ fn everything_in_kubernetes_selects_the_nodes() {
             assert!(guide.contains(&format!("--from-literal={key}=")), "deploy/README.md does not say {key}");
         }
     }
-}
-
-/// The settings of the unit; a key that comes several times has several.
-fn unit() -> BTreeMap<String, Vec<String>> {
-    let mut settings: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    let text = read("deploy/systemd/natter.service");
-    for line in text.lines().filter(|line| !line.starts_with(['#', '['])) {
-        if let Some((key, value)) = line.split_once('=') {
-            settings.entry(key.to_owned()).or_default().push(value.to_owned());
-        }
-    }
-    settings
-}
-
-#[test]
-fn the_unit_lets_a_node_drain_and_gives_it_what_it_needs() {
-    let unit = unit();
-    let number = |key: &str| unit[key][0].parse::<u64>().unwrap();
-    let config = Config::default();
-    assert!(number("TimeoutStopSec") >= config.timing.drain_min_secs + config.timing.drain_secs + 5);
-    assert!(number("LimitNOFILE") > u64::from(config.limits.sessions_per_node + config.http.connections));
-    assert_eq!(unit["StateDirectoryMode"], ["0700"]);
-    // Each variable is one of the configuration.
-    let variables = unit["Environment"].iter().map(|one| one.split_once('=').unwrap());
-    let variables: Vec<(String, String)> = variables
-        .map(|(name, value)| (name.to_owned(), value.replace("%d", "/run/credentials").replace("%S", "/var/lib")))
-        .collect();
-    let sources = Sources { variables: variables.clone(), ..Sources::default() };
-    let loaded = Config::load_with_origins(&sources).unwrap_or_else(|e| panic!("{e}"));
-    assert_eq!(loaded.origins.len(), variables.len());
-    assert!(loaded.config.store.embedded.data_dir.ends_with(&unit["StateDirectory"][0]));
-    for file in ["auth-secret", "natter.toml"] {
-        assert!(unit["LoadCredential"].iter().any(|one| one.starts_with(&format!("{file}:"))), "{file}");
-    }
-}
-
-#[tokio::test]
-async fn systemd_takes_the_unit() {
-    let there = Command::new("systemd-analyze").arg("--version").output();
-    if !there.is_ok_and(|output| output.status.success()) {
-        return skip("the unit of deploy/systemd", "there is no systemd-analyze");
-    }
-    // As it stands, but with the program where it is here: systemd wants it to be there.
-    let folder = tempfile::tempdir().unwrap();
-    let copy = folder.path().join("natter.service");
-    let text = std::fs::read_to_string(root().join("deploy/systemd/natter.service")).unwrap();
-    let here = text.replace("ExecStart=/usr/local/bin/natter ", &format!("ExecStart={} ", program().display()));
-    assert_ne!(here, text);
-    std::fs::write(&copy, here).unwrap();
-    let mut verify = Command::new("systemd-analyze");
-    verify.arg("verify").arg(&copy);
-    let said = output(verify).await;
-    let words = String::from_utf8_lossy(&said.stderr);
-    // It speaks of a setting that it does not know, and succeeds.
-    assert!(said.status.success() && !words.contains("natter.service:"), "{words}");
 }

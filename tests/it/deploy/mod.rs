@@ -2,5 +2,7 @@
 
 mod compose;
 mod elsewhere;
+mod helm;
 mod nats_py;
 mod services_doc;
+mod systemd;
