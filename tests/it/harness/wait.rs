@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 /// How long a test waits for what must happen: far more than it takes on a loaded machine.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -40,7 +40,9 @@ pub async fn until_ok<T>(patience: Duration, what: &str, ask: impl AsyncFnMut() 
 pub async fn try_until<T>(patience: Duration, mut ask: impl AsyncFnMut() -> Result<T, String>) -> Result<T, String> {
     let begin = Instant::now();
     loop {
-        match ask().await {
+        // What never answers is no reason to wait for ever.
+        let answer = timeout(patience + PATIENCE, ask()).await;
+        match answer.unwrap_or_else(|_| Err("the last question was not answered at all".to_owned())) {
             Err(_) if begin.elapsed() < patience => sleep((begin.elapsed() / 50).clamp(PAUSES.0, PAUSES.1)).await,
             answer => return answer,
         }
