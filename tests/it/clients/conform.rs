@@ -4,6 +4,7 @@
 use std::{
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    time::Duration,
 };
 
 use futures_util::{StreamExt as _, future::join_all, stream};
@@ -12,10 +13,13 @@ use serde_json::Value;
 use crate::harness::{
     natter::{natter, program},
     node::node,
-    process::output,
+    process::{output, output_within},
     python::python_with,
     skip::skip,
 };
+
+/// For all scenarios: each starts a program, and Node takes a second of the processor for it when much else runs.
+const LIMIT: Duration = Duration::from_secs(300);
 
 fn here(path: &str) -> String {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path).to_str().unwrap().to_owned()
@@ -35,7 +39,7 @@ fn conform(arguments: &[&str], client: &[String]) -> Command {
 
 /// Puts a client through all scenarios; what it did wrong.
 async fn faults_of(client: Vec<String>) -> Option<String> {
-    let output = output(conform(&["--patience", "30", "--jobs", "12"], &client)).await;
+    let output = output_within(LIMIT, conform(&["--patience", "30", "--jobs", "12"], &client), "").await;
     let said = String::from_utf8_lossy(&output.stdout);
     if !output.status.success() {
         return Some(format!("{client:?}\n{said}\n{}", String::from_utf8_lossy(&output.stderr)));

@@ -197,7 +197,12 @@ pub async fn output(command: Command) -> Output {
 }
 
 /// The same with `input` on its stdin.
-pub async fn output_of(mut command: Command, input: &str) -> Output {
+pub async fn output_of(command: Command, input: &str) -> Output {
+    output_within(LONG, command, input).await
+}
+
+/// The same for a command that may take longer.
+pub async fn output_within(limit: Duration, mut command: Command, input: &str) -> Output {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = spawn(command).expect("the program must start");
     let (pid, input) = (pid_of(&child), input.to_owned());
@@ -206,10 +211,10 @@ pub async fn output_of(mut command: Command, input: &str) -> Output {
         let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
         child.wait_with_output().unwrap()
     });
-    let Ok(output) = timeout(LONG, run).await else {
+    let Ok(output) = timeout(limit, run).await else {
         // SAFETY: kill touches no memory; nobody has waited for the child, so the pid is still its own.
         unsafe { libc::kill(pid, libc::SIGKILL) };
-        panic!("the command has not ended after {LONG:?}");
+        panic!("the command has not ended after {limit:?}");
     };
     output.unwrap()
 }
