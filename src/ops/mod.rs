@@ -23,6 +23,7 @@ mod room_places;
 mod room_rows;
 mod room_sweep;
 mod rooms;
+mod rounds;
 mod send;
 mod send_many;
 mod sessions;

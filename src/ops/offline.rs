@@ -9,10 +9,11 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tokio::sync::Notify;
-use tokio_util::task::TaskTracker;
 
-use super::unread::{self, Unread};
+use super::{
+    rounds::Rounds,
+    unread::{self, Unread},
+};
 use crate::{
     metrics::Metrics,
     model::{ConvId, UserId},
@@ -49,9 +50,7 @@ struct Inner {
     metrics: Arc<Metrics>,
     settings: Settings,
     waiting: Mutex<HashMap<UserId, Convs>>,
-    tasks: TaskTracker,
-    /// The node wants to end: nothing is gathered any more.
-    ends: Notify,
+    rounds: Rounds,
 }
 
 /// What is to be told of one user.
@@ -65,8 +64,8 @@ impl Away {
         metrics: Arc<Metrics>,
         settings: Settings,
     ) -> Self {
-        let (waiting, tasks, ends) = (Mutex::default(), TaskTracker::new(), Notify::new());
-        Self(Arc::new(Inner { store, router, overload, metrics, settings, waiting, tasks, ends }))
+        let (waiting, rounds) = (Mutex::default(), Rounds::default());
+        Self(Arc::new(Inner { store, router, overload, metrics, settings, waiting, rounds }))
     }
 
     /// Has push services told of a message, if they are told at all.
@@ -86,7 +85,7 @@ impl Away {
             None if users < USERS => {
                 waiting.insert(user.clone(), Convs::from([(missed.conv.clone(), missed)]));
                 drop(waiting);
-                self.0.tasks.spawn(self.0.clone().run(user));
+                self.0.rounds.spawn(self.0.clone().run(user));
             }
             None => {
                 drop(waiting);
@@ -102,10 +101,7 @@ impl Away {
 
     /// Waits until everything is told.
     pub(super) async fn idle(&self) {
-        self.0.tasks.close();
-        self.0.ends.notify_waiters();
-        self.0.tasks.wait().await;
-        self.0.tasks.reopen();
+        self.0.rounds.idle().await;
     }
 }
 
@@ -148,11 +144,7 @@ impl Inner {
                     self.tell(&user, missed, unread.map(|unread| unread.messages));
                 }
             }
-            let mut ends = std::pin::pin!(self.ends.notified());
-            ends.as_mut().enable();
-            if !self.tasks.is_closed() {
-                let _ = tokio::time::timeout(self.settings.every, ends).await;
-            }
+            self.rounds.pause(self.settings.every).await;
         }
     }
 

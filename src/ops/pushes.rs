@@ -12,9 +12,8 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tokio::sync::Notify;
-use tokio_util::task::TaskTracker;
 
+use super::rounds::Rounds;
 use crate::{
     metrics::{Metrics, StoreOp},
     model::{ConvId, Kind, NewMessage, RoomId, Seq, UserId},
@@ -53,9 +52,7 @@ struct Inner {
     metrics: Arc<Metrics>,
     settings: Settings,
     waiting: Mutex<HashMap<RoomId, Option<Waiting>>>,
-    tasks: TaskTracker,
-    /// The node wants to end: nothing is gathered any more.
-    ends: Notify,
+    rounds: Rounds,
 }
 
 /// A message: its place and who wrote it.
@@ -131,8 +128,8 @@ impl Pushes {
         metrics: Arc<Metrics>,
         settings: Settings,
     ) -> Self {
-        let (waiting, tasks, ends) = (Mutex::default(), TaskTracker::new(), Notify::new());
-        Self(Arc::new(Inner { rooms, router, overload, metrics, settings, waiting, tasks, ends }))
+        let (waiting, rounds) = (Mutex::default(), Rounds::default());
+        Self(Arc::new(Inner { rooms, router, overload, metrics, settings, waiting, rounds }))
     }
 
     /// A batch was stored. A second try was told before, and so is what is about a message: push services hear of messages.
@@ -152,7 +149,7 @@ impl Pushes {
         } else if waiting.len() < ROOMS {
             waiting.insert(room.clone(), Some(found));
             drop(waiting);
-            self.0.tasks.spawn(self.0.clone().tell(room));
+            self.0.rounds.spawn(self.0.clone().tell(room));
         } else {
             self.0.metrics.notices_forgotten.inc();
         }
@@ -160,10 +157,7 @@ impl Pushes {
 
     /// Waits until everything that was stored is told. What is stored meanwhile prolongs it.
     pub(super) async fn idle(&self) {
-        self.0.tasks.close();
-        self.0.ends.notify_waiters();
-        self.0.tasks.wait().await;
-        self.0.tasks.reopen();
+        self.0.rounds.idle().await;
     }
 }
 
@@ -175,11 +169,7 @@ impl Inner {
                 // A live event, as that of direct messages: the message itself waits in the log.
                 tracing::debug!(%room, %error, "push services are not told of messages in a room");
             }
-            let mut ends = std::pin::pin!(self.ends.notified());
-            ends.as_mut().enable();
-            if !self.tasks.is_closed() {
-                let _ = tokio::time::timeout(self.settings.every, ends).await;
-            }
+            self.rounds.pause(self.settings.every).await;
         }
     }
 
