@@ -119,7 +119,9 @@ impl Delivery {
             return false;
         };
         if place.last <= start {
-            // As direct conversations in which the device is not behind.
+            // As direct conversations in which the device is not behind. Nothing of the newest part may be for the user, and
+            // something before it.
+            begin_room(&conv, start, place, out);
             if self.rested.len() < at.rules.known {
                 self.rested.put(&conv, start);
             }

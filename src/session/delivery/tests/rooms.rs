@@ -76,7 +76,8 @@ impl World {
     /// A device that comes back misses what is left to the history, and nothing of the newest part.
     pub(super) fn leave(&mut self, conv: usize, from: Seq) {
         let last = self.end(conv, self.tops[conv]);
-        assert!(from > 1 && last >= from, "conv {conv}: from {from} of {last}");
+        // Behind the log it begins where nothing of the newest part is for the user.
+        assert!(from > 1 && last + 1 >= from, "conv {conv}: from {from} of {last}");
         let newest = self.next_of(conv, last.saturating_sub(self.rules.backlog));
         assert!(from <= newest, "conv {conv}: from {from}, and the newest part begins at {newest}");
         self.left[conv] = from - 1;
@@ -123,5 +124,28 @@ impl World {
             self.notices.extend((top + 1..=self.tops[room]).filter(there).map(|seq| (room, seq)));
         }
         RoomPlace { upto: top, last, start: next.map(|next| next - 1), is_cut: next != all }
+    }
+}
+
+/// Of the newest part nothing is for a user who came back with its last row: the device begins behind the log, and is told so,
+/// because what was for it long before is left to the history. Found by the model.
+#[test]
+fn a_device_whose_user_came_back_a_moment_ago_begins_behind_the_log() {
+    for heard_of_it in [true, false] {
+        let (mut world, room) = (World::new(), FIRST_ROOM);
+        world.change(room, false);
+        world.change(room, false);
+        for _ in 0..world.rules.backlog - 1 {
+            world.run(Step::Append(room));
+        }
+        world.change(room, false);
+        if !heard_of_it {
+            world.notices.clear();
+        }
+        world.settle();
+        assert_eq!((world.got.get(&room), world.left[room]), (None, world.tops[room]), "heard of it: {heard_of_it}");
+        world.run(Step::Append(room));
+        world.settle();
+        world.everything_arrived();
     }
 }
