@@ -215,6 +215,14 @@ impl Tab {
         self.devtools.call("Emulation.setEmulatedMedia", features).await;
     }
 
+    /// How much of a processor the page's main thread has taken so far; what else runs on the machine does not count.
+    pub async fn busy(&mut self) -> Duration {
+        self.devtools.call("Performance.enable", json!({"timeDomain": "threadTicks"})).await;
+        let answer = self.devtools.call("Performance.getMetrics", json!({})).await;
+        let metric = answer["metrics"].as_array().unwrap().iter().find(|metric| metric["name"] == "TaskDuration");
+        Duration::from_secs_f64(metric.unwrap()["value"].as_f64().unwrap())
+    }
+
     /// Does what loads the page anew, and waits until it is loaded: a question to a page that is just going has no answer.
     pub async fn load_by(&mut self, expression: &str) {
         self.devtools.call("Page.enable", json!({})).await;

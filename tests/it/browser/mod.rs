@@ -3,6 +3,7 @@
 mod axe;
 mod chromium;
 mod devtools;
+mod long;
 mod natter_js;
 mod page;
 mod people;
