@@ -29,9 +29,9 @@ macro_rules! page_files {
     };
 }
 
-const MODULES: [File; 14] = page_files!(
+const MODULES: [File; 16] = page_files!(
     "app.mjs" "session.mjs" "chat.mjs" "model.mjs" "text.mjs" "dom.mjs" "list.mjs" "log.mjs" "message.mjs" "actions.mjs"
-    "composer.mjs" "rooms.mjs" "search.mjs" "notify.mjs"
+    "composer.mjs" "rooms.mjs" "search.mjs" "notify.mjs" "listing.mjs" "pieces.mjs"
 );
 
 const FILES: [File; 6] = [

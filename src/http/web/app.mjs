@@ -1,6 +1,6 @@
 // The chat page: signs in, connects, and wires the buttons around the conversations. The rest: session.mjs (who one is),
-// chat.mjs (between client and views), model.mjs (what is known), list.mjs, log.mjs, message.mjs, composer.mjs, rooms.mjs,
-// search.mjs (what is shown). The connection is natter.js and nothing else.
+// chat.mjs (between client and views), model.mjs (what is known), listing.mjs and pieces.mjs (what is asked for), list.mjs, log.mjs,
+// message.mjs, composer.mjs, rooms.mjs, search.mjs (what is shown). The connection is natter.js and nothing else.
 
 import { Chat } from "./chat.mjs";
 import { $, notice } from "./dom.mjs";
@@ -57,7 +57,7 @@ function listen(client, chat) {
   $("peer").addEventListener("input", () => (chat.list.filter = $("peer").value.trim()));
   $("older").addEventListener("click", () => chat.log.scroller.scrollTo({ top: 0 }));
   $("latest").addEventListener("click", () => chat.latest());
-  $("more").addEventListener("click", () => chat.listMore());
+  $("more").addEventListener("click", () => chat.listing.more());
   $("back").addEventListener("click", () => chat.close());
   $("join").addEventListener("click", () => chat.answerInvitation(true));
   $("decline").addEventListener("click", () => chat.answerInvitation(false));

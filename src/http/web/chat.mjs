@@ -5,19 +5,17 @@ import { Actions } from "./actions.mjs";
 import { Composer } from "./composer.mjs";
 import { $, avatar, element, notice } from "./dom.mjs";
 import { List, typingWords } from "./list.mjs";
+import { Listing } from "./listing.mjs";
 import { Log } from "./log.mjs";
 import { Model } from "./model.mjs";
 import { convOf } from "./natter.js";
 import { notifyOf } from "./notify.mjs";
+import { isFarBehind, Pieces } from "./pieces.mjs";
 import { Rooms } from "./rooms.mjs";
 import { Search } from "./search.mjs";
 import { keepPeer, recipientFor } from "./session.mjs";
 import { seenWords } from "./text.mjs";
 
-const PAGE = 50; // messages of one `history` answer
-const JUMP_PAGE = 100;
-const LIST_PAGE = 100; // conversations of one answer, the most that a node gives
-const WATCHED = 100; // people in the list of whom the page shows whether they are there; the most of one request
 const TYPING = 4000; // ms that a "typing" is worth something
 
 const firstUnreadOf = (conv) => (conv.unread > 0 ? conv.read + 1 : Infinity);
@@ -25,17 +23,18 @@ const firstUnreadOf = (conv) => (conv.unread > 0 ? conv.read + 1 : Infinity);
 export class Chat {
   #client;
   #model;
+  #pieces;
   #current = null;
-  #loading = new Set(); // "conv direction"
   #asked = new Map(); // conv → the read mark that was said last
-  #pages = 1; // of the list of conversations, as far as a person asked for it
-  #next; // where the page after those begins
 
   constructor(client) {
     this.#client = client;
     const { user } = client;
     const model = (this.#model = new Model(user));
+    const ask = (promise) => this.#try(promise);
+    this.#pieces = new Pieces(client, model, ask);
     this.list = new List(model, (to) => this.open(to));
+    this.listing = new Listing(client, model, { ask, changed: (conv) => this.#onListed(conv) });
     this.rooms = new Rooms(client, {
       open: (to) => this.open(to),
       changed: (conv) => this.#onRoom(conv),
@@ -93,17 +92,17 @@ export class Chat {
   #onWelcome() {
     this.#asked.clear();
     for (const conv of this.#model.convs.values()) conv.watched = false;
-    this.#listRooms();
+    this.listing.rooms();
     const current = this.#current;
     if (current?.isRoom) this.rooms.refresh(current);
     // What is unread is known by the list: then the open conversation begins there.
-    this.#listAgain().then(() => current === this.#current && current && !current.loaded && this.#openAt(current, firstUnreadOf(current)));
+    this.listing.again().then(() => current === this.#current && current && !current.loaded && this.#openAt(current, firstUnreadOf(current)));
   }
 
   #onMessage(frame) {
     const conv = this.#model.live(frame);
     this.#shown(conv);
-    if (!conv.watched && !conv.isRoom) this.#watch();
+    if (!conv.watched && !conv.isRoom) this.listing.watch();
     if (frame.kind === "event" && conv.isRoom) this.rooms.refresh(conv);
     notifyOf(conv, frame, this.#client.user, () => this.open(conv.to));
   }
@@ -115,7 +114,7 @@ export class Chat {
       if (conv === this.#current) this.log.ticks();
     }
     if (user !== this.#client.user || read === undefined || this.#model.readTo(conv, read)) return this.list.show();
-    return conv.isRoom ? this.rooms.refresh(conv) : this.#listAgain();
+    return conv.isRoom ? this.rooms.refresh(conv) : this.listing.again();
   }
 
   #onSignal({ conv: id, from, type }) {
@@ -140,6 +139,13 @@ export class Chat {
     if (conv === this.#current) this.#load(conv, "fresh");
   }
 
+  /** The list was read, or one room of it. */
+  #onListed(conv) {
+    this.list.show();
+    if (conv === this.#current) this.#showHead();
+    else if (!conv && this.#current) this.log.ticks();
+  }
+
   #onRoom(conv) {
     if (conv.room?.log) this.#model.listed(conv, conv.room.log);
     this.list.show();
@@ -160,8 +166,6 @@ export class Chat {
     this.list.show();
   }
 
-  // ---- Lists
-
   async #try(promise) {
     try {
       return await promise;
@@ -169,66 +173,6 @@ export class Chat {
       if (error.code !== "closed" && this.#client.state !== "closed") notice(error.message);
       return undefined;
     }
-  }
-
-  /** One page of conversations, into the model. Says where the next one begins; false when there was no answer. */
-  async #listPage(after) {
-    const page = await this.#try(this.#client.conversations({ after, limit: LIST_PAGE }));
-    if (!page) return false;
-    for (const item of page.items) this.#model.listed(this.#model.conv(item.conv), item);
-    this.list.show();
-    if (this.#current) this.log.ticks();
-    this.#watch();
-    return page.next;
-  }
-
-  /** All pages that are shown: what was read on other devices meanwhile is told by the list alone. */
-  async #listAgain() {
-    let after;
-    for (let page = 0; page < this.#pages; page += 1) {
-      after = await this.#listPage(after);
-      if (!after) break;
-    }
-    this.#listEnded(after);
-  }
-
-  async listMore() {
-    const after = await this.#listPage(this.#next);
-    if (after !== false) this.#pages += 1;
-    this.#listEnded(after);
-  }
-
-  #listEnded(after) {
-    if (after !== false) this.#next = after;
-    $("more").hidden = !this.#next;
-  }
-
-  /** The rooms one is in or invited to. */
-  async #listRooms() {
-    let after;
-    do {
-      const page = await this.#try(this.#client.rooms({ after, limit: LIST_PAGE }));
-      if (!page) return;
-      for (const room of page.items) {
-        const conv = this.#model.conv(room.conv);
-        conv.room = room;
-        conv.ts = Math.max(conv.ts, room.created);
-        if (room.log) this.#model.listed(conv, room.log);
-        if (conv === this.#current) this.#showHead();
-      }
-      after = page.next;
-    } while (after);
-    this.list.show();
-  }
-
-  /** Has the node tell who of the latest in the list comes and goes. */
-  async #watch() {
-    const people = [...this.#model.convs.values()].filter((conv) => conv.head > 0 && !conv.isRoom && conv.name !== this.#client.user);
-    const room = WATCHED - people.filter((conv) => conv.watched).length;
-    const next = people.filter((conv) => !conv.watched).sort((one, other) => other.ts - one.ts).slice(0, Math.max(0, room));
-    if (next.length === 0) return;
-    for (const conv of next) conv.watched = true;
-    await this.#client.watch(next.map((conv) => conv.name)).catch(() => {}); // whom one may not watch has no dot
   }
 
   // ---- The open conversation
@@ -260,59 +204,28 @@ export class Chat {
   /** Loads what is around the first unread message, or the end. */
   async #openAt(conv, firstUnread) {
     if (conv.isRoom && conv.room && !conv.room.role) return;
-    if (conv.unread > PAGE - 10 || conv.low < Infinity) {
-      if (firstUnread < Infinity && (await this.#loadAround(conv, firstUnread))) return this.log.open(conv, firstUnread);
+    if (isFarBehind(conv) || conv.low < Infinity) {
+      if (firstUnread < Infinity && (await this.#pieces.around(conv, firstUnread))) return this.log.open(conv, firstUnread);
     }
     await this.#load(conv, "fresh");
     if (conv === this.#current && firstUnread < Infinity) this.log.open(conv, firstUnread);
   }
 
   async #load(conv, direction) {
-    if (conv.isRoom && conv.room && !conv.room.role) return; // only members read
-    const key = `${conv.id} ${direction}`;
-    if (this.#loading.has(key) || conv.jumps || !this.#client.welcome) return;
-    this.#loading.add(key);
-    if (direction === "fresh" && !conv.atEnd) this.#model.reset(conv, true);
-    const { piece } = conv;
-    const top = conv.messages.at(-1)?.seq ?? 0;
-    const from = { older: { before: conv.older ?? conv.low }, newer: { after: conv.newer ?? top }, fresh: {} }[direction];
-    if (from.before === Infinity) delete from.before;
-    const page = await this.#try(this.#client.history(conv.id, { ...from, limit: PAGE }));
-    this.#loading.delete(key);
-    if (!page || piece !== conv.piece) return;
-    const had = conv.messages.length;
+    const came = await this.#pieces.load(conv, direction);
+    if (came === undefined || conv !== this.#current) return;
     $("log").ariaBusy = "true"; // a screen reader is not to read the past aloud
-    this.#model.page(conv, page, direction);
-    if (direction === "newer" && !page.more) this.#model.joinEnd(conv);
-    if (conv === this.#current) {
-      if (direction === "older") this.log.grewAbove(conv.messages.length - had);
-      else if (direction === "fresh") this.log.toEnd();
-      else this.log.render();
-    }
+    if (direction === "older") this.log.grewAbove(came);
+    else if (direction === "fresh") this.log.toEnd();
+    else this.log.render();
     $("log").ariaBusy = "false";
-  }
-
-  /** What is here is left for what is around `seq`. */
-  async #loadAround(conv, seq) {
-    const wasAtEnd = conv.atEnd;
-    // What comes from now on follows what is loaded; what is asked already is for what was here.
-    Object.assign(conv, { atEnd: false, jumps: true, piece: conv.piece + 1 });
-    const page = await this.#try(this.#client.history(conv.id, { around: seq, limit: JUMP_PAGE }));
-    conv.jumps = false;
-    if (!page || page.messages.length === 0) {
-      if (wasAtEnd) this.#model.joinEnd(conv);
-      return false;
-    }
-    this.#model.around(conv, page);
-    if (!page.more) this.#model.joinEnd(conv);
-    return true;
   }
 
   /** Shows the message at `seq`, wherever it is. */
   async jump(seq) {
     const conv = this.#current;
     if (conv.bySeq.has(seq)) return this.log.point(seq);
-    if ((await this.#loadAround(conv, seq)) && conv === this.#current) {
+    if ((await this.#pieces.around(conv, seq)) && conv === this.#current) {
       this.log.open(conv);
       this.log.point(seq);
     }
