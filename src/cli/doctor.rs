@@ -36,7 +36,7 @@ Examples:
   natter doctor --config /etc/natter.toml
   natter doctor --json | jq -r '.findings[] | select(.state == \"fail\") | .fix'
 
-Run it where a node runs or will run, with the same configuration. Exit code 1 when something fails.";
+Run it where a node runs or will run, as its user and with its configuration: docs/operations.md has it for systemd and Kubernetes. Exit code 1 when something fails.";
 
 /// Runs the command.
 ///

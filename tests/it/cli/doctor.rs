@@ -107,6 +107,9 @@ async fn a_good_place_is_good_and_stays_as_it_was() {
         ("store", "fsync"),
         ("host", "port"),
         ("host", "token keys"),
+        ("host", "stop"),
+        ("host", "secret files"),
+        ("host", "reload"),
     ] {
         let found = finding(&seen, part, check);
         assert!(found["state"] == "ok" || check == "fsync" || check == "disk", "{found}");
