@@ -42,6 +42,16 @@ const FILLS_WAITING: usize = 65_536;
 /// Comparisons and lists at once: few, because each reads much.
 const LISTINGS_AT_ONCE: usize = 32;
 
+/// How long the end of a node may take after `timing.drain_min_secs` and `timing.drain_secs`: who left is noted, webhooks are
+/// posted, conversations are handed over; and up to 4 s until NATS has all of it, and 2 s for the store.
+pub const ENDING: Duration =
+    presence::ENDING.saturating_add(events::ENDING).saturating_add(homes::LEAVE).saturating_add(Duration::from_secs(6));
+
+/// How long a node that is told to stop may take until its process ends.
+pub fn longest_stop(timing: &config::Timing) -> Duration {
+    Duration::from_secs(timing.drain_min_secs + timing.drain_secs) + ENDING
+}
+
 /// Why a node cannot be built.
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {

@@ -18,6 +18,7 @@ mod nats;
 mod queue;
 mod scylla;
 mod services;
+mod supervisor;
 
 use finding::{Finding, State};
 
@@ -35,15 +36,18 @@ Examples:
   natter doctor --config /etc/natter.toml
   natter doctor --json | jq -r '.findings[] | select(.state == \"fail\") | .fix'
 
-Run it where a node runs or will run, with the same configuration. Exit code 1 when something fails.";
+Run it where a node runs or will run, as its user and with its configuration: docs/operations.md has it for systemd and Kubernetes. Exit code 1 when something fails.";
 
 /// Runs the command.
 ///
 /// # Errors
 /// When the configuration is faulty.
 pub(super) async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
-    let config = global.load()?.config;
-    let report = Report::of(examine(&config).await);
+    let sources = global.sources();
+    let loaded = Config::load_with_origins(&sources)?;
+    let mut findings = examine(&loaded.config).await;
+    findings.extend(supervisor::examine(&loaded, sources.file.as_deref()));
+    let report = Report::of(findings);
     print(&if args.json {
         serde_json::to_string_pretty(&report)?
     } else {

@@ -48,7 +48,7 @@ way is done. Whatever watches over the process may start it again: systemd does 
 It fails when the drain time was over before that, or the node went away without a word.";
 
 /// Beyond the times that the node names: slots are handed over, connections closed.
-const GRACE: Duration = Duration::from_secs(15);
+const GRACE: Duration = crate::node::ENDING;
 /// How often it is asked how far it is.
 const EVERY: Duration = Duration::from_millis(500);
 /// Questions in a row without an answer after which it is gone.

@@ -11,7 +11,7 @@ use crate::{
     config::Config,
     descriptors::{self, Lowered},
     metrics::Metrics,
-    node::Node,
+    node::{Node, longest_stop},
 };
 
 /// Arguments of `natter serve`.
@@ -66,6 +66,7 @@ pub(super) async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode>
     if let Some(lowered) = fit_descriptors(&mut config, 1)? {
         warn_of_lowered(lowered);
     }
+    warn_of_kill(&config);
     let shutdown = shutdown_signal()?;
     // Caught from the start: until the node is there, a SIGHUP waits instead of ending the process.
     let hangups = reload::Hangups::catch()?;
@@ -102,6 +103,18 @@ fn warn_of_lowered(Lowered { allowed, configured, sessions }: Lowered) {
         "limits.sessions_per_node is lowered to what the limit of open files allows: \
          raise that (LimitNOFILE= in the unit, ulimit -n), or set the key to what you need"
     );
+}
+
+fn warn_of_kill(config: &Config) {
+    let (killed_after, stop_takes) = (config.node.killed_after_secs, longest_stop(&config.timing).as_secs());
+    if (1..stop_takes).contains(&killed_after) {
+        tracing::warn!(
+            killed_after,
+            stop_takes,
+            "a stop may take longer than node.killed_after_secs: shorten timing.drain_secs, or let whatever stops the node \
+             wait longer"
+        );
+    }
 }
 
 /// Cancelled by SIGTERM or Ctrl-C; a second one ends the process at once.

@@ -1,9 +1,32 @@
 //! Secrets that are kept in files: `nats.password_file` fills `nats.password`, and so on, so that all that use a secret
-//! find it in one place. The secrets of `[auth]` are read with its other keys. Called by [`super::load`].
+//! find it in one place. The secrets of `[auth]` are read with its other keys. Called by [`super::load`], and by
+//! `natter doctor`, which looks at the files themselves.
 
 use std::path::{Path, PathBuf};
 
-use super::{Config, Origins, Secret, fault::Fault, source::Source};
+use super::{Config, Origins, Secret, fault::Fault, schema, source::Source};
+
+/// Files with keys, which have no key of the configuration for what is in them.
+const KEY_FILES: [&str; 4] = ["nats.nkey_file", "nats.creds_file", "nats.tls_key_file", "store.scylla.tls_key_file"];
+
+impl Config {
+    /// Every key that holds a secret itself.
+    pub fn secret_keys(&self) -> Vec<String> {
+        let of_webhooks = self.webhooks.keys().map(|name| format!("webhooks.{name}.secret"));
+        schema::keys().filter(|key| schema::is_secret(key)).chain(of_webhooks).collect()
+    }
+
+    /// Every file that is named and holds a secret, by its key.
+    pub fn secret_files(&self) -> Vec<(String, PathBuf)> {
+        let tree = serde_json::to_value(self).unwrap_or_default();
+        let keys = self.secret_keys().into_iter().map(|key| format!("{key}_file"));
+        let keys = keys.chain(KEY_FILES.map(str::to_owned));
+        let named = |key: String| {
+            schema::get(&tree, &key).and_then(|path| path.as_str()).map(PathBuf::from).map(|path| (key, path))
+        };
+        keys.filter_map(named).collect()
+    }
+}
 
 /// Reads every file that is named; what comes back is what is wrong with them.
 pub(super) fn read(config: &mut Config, origins: &mut Origins) -> Vec<Fault> {

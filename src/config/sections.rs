@@ -18,7 +18,11 @@ section!(
     Node {
         /// The node's name, unique in the mesh: letters, digits, `_` and `-`. Default: the host's name; set it
         /// when several nodes share a host.
-        name: UserId = super::host_name()
+        name: UserId = super::host_name(),
+        /// After how many seconds a node that is told to stop is killed: `TimeoutStopSec=` of its unit,
+        /// `terminationGracePeriodSeconds` of its pod, `stop_grace_period` of compose. natter cannot ask, so say it here: the
+        /// log at the start and `natter doctor` tell when a drain may take longer. 0: not said.
+        killed_after_secs: u64 = 0,
     }
 );
 

@@ -25,7 +25,9 @@ pub fn example() -> String {
             let value = schema::get(&defaults, &format!("{}.{key}", section.path)).and_then(to_toml);
             match value {
                 // The host's name is a default of this host only.
-                Some(value) if section.path != "node" => line(&mut out, format_args!("{key} = {value}")),
+                Some(value) if (section.path, *key) != ("node", "name") => {
+                    line(&mut out, format_args!("{key} = {value}"))
+                }
                 _ => line(&mut out, format_args!("# {key} = {}", sample(section.path, key))),
             }
         }

@@ -3,8 +3,8 @@
 use std::{fmt::Display, net::IpAddr, path::PathBuf};
 
 use super::{
-    Auth, Config, Events, Hook, Http, Limits, MAX_LEEWAY_SECS, MAX_STORE_WAIT_MS, MIN_SECRET_BYTES, Nats, Presence,
-    Queue, Scylla, Secret, ServerUrl, StoreKind, Timing, Webhook,
+    Auth, Config, Events, Hook, Http, Limits, MAX_LEEWAY_SECS, MAX_STORE_WAIT_MS, MIN_SECRET_BYTES, Nats, Node,
+    Presence, Queue, Scylla, Secret, ServerUrl, StoreKind, Timing, Webhook,
     fault::{ConfigErrors, Fault},
     mask_url,
     source::Source,
@@ -26,6 +26,7 @@ impl Config {
 
     pub(super) fn faults(&self) -> Vec<Fault> {
         let mut check = Checks(Vec::new());
+        node(&self.node, &mut check);
         http(&self.http, &mut check);
         nats(&self.nats, &mut check);
         let cache = self.store.embedded.cache_bytes;
@@ -81,6 +82,10 @@ impl Checks {
 
 fn quoted(text: &str) -> String {
     format!("{text:?}")
+}
+
+fn node(node: &Node, check: &mut Checks) {
+    check.range("node.killed_after_secs", node.killed_after_secs, 0..=86_400);
 }
 
 fn http(http: &Http, check: &mut Checks) {

@@ -8,6 +8,7 @@ mod webhooks;
 
 use std::sync::Arc;
 
+pub(crate) use self::webhooks::ENDING;
 use self::webhooks::Webhooks;
 use crate::{
     bus::Bus,

@@ -39,6 +39,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use tokio::time::sleep;
 use tokio_util::task::AbortOnDropHandle;
 
+pub(crate) use self::placing::LEAVE;
 use self::{
     fencing::Fencing,
     flights::Flights,

@@ -35,7 +35,7 @@ const EVERY: Duration = Duration::from_secs(60);
 /// How long the connection must have stood before anything is moved.
 const CALM: Duration = Duration::from_secs(4);
 /// How long a drain may take to hand everything over.
-const LEAVE: Duration = Duration::from_secs(8);
+pub(crate) const LEAVE: Duration = Duration::from_secs(8);
 
 /// Since when slots are held, and when they were last asked for through the store.
 #[derive(Debug, Default)]

@@ -22,6 +22,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore};
 
+pub(crate) use self::run::ENDING;
 use self::{
     changes::Changes,
     interest::{Interest, group},

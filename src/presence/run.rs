@@ -14,7 +14,7 @@ const CHANGES: usize = 1_024;
 /// The rate of looks is kept to in pieces of so many milliseconds.
 const SLICE: Tick = 50;
 /// How long the end of a node may be held up by what is still to be told.
-const ENDING: Duration = Duration::from_secs(3);
+pub(crate) const ENDING: Duration = Duration::from_secs(3);
 
 /// Looks of the present slice.
 struct Pace {

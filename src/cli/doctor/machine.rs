@@ -32,8 +32,8 @@ fn open_files(config: &Config) -> Finding {
         return Finding::ok(PART, "descriptors", says);
     }
     let fix = format!(
-        "raise the hard limit: ulimit -Hn {need}, or LimitNOFILE={need} in the unit; a node lowers \
-         limits.sessions_per_node to what fits"
+        "raise the hard limit: ulimit -Hn {need}, or LimitNOFILE={need} in the unit, which for a pod is that of the container \
+         runtime; a node lowers limits.sessions_per_node to what fits"
     );
     Finding::warn(PART, "descriptors", says, fix)
 }

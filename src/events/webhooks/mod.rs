@@ -17,7 +17,7 @@ use super::{BadWebhook, Kinds};
 use crate::{config, metrics::Metrics, protocol::event::EventKind};
 
 /// How long the end of a node may be held up by posts.
-const ENDING: Duration = Duration::from_secs(3);
+pub(crate) const ENDING: Duration = Duration::from_secs(3);
 
 /// The targets of one node.
 pub(super) struct Webhooks {

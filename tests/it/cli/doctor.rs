@@ -52,18 +52,22 @@ impl Place {
         command
     }
 
+    pub(super) fn nats(&self) -> &NatsServer {
+        &self.nats
+    }
+
     fn data(&self) -> std::path::PathBuf {
         self.folder.path().join("data")
     }
 }
 
 /// The finding of one check; the last one if there are several.
-pub(super) fn finding(report: &Value, part: &str, check: &str) -> Value {
+pub fn finding(report: &Value, part: &str, check: &str) -> Value {
     let found = report["findings"].as_array().unwrap().iter().rfind(|f| f["part"] == part && f["check"] == check);
     found.unwrap_or_else(|| panic!("no {part} {check} in {report:#}")).clone()
 }
 
-pub(super) fn report(output: &Output) -> Value {
+pub fn report(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"))
 }
 
@@ -103,6 +107,9 @@ async fn a_good_place_is_good_and_stays_as_it_was() {
         ("store", "fsync"),
         ("host", "port"),
         ("host", "token keys"),
+        ("host", "stop"),
+        ("host", "secret files"),
+        ("host", "reload"),
     ] {
         let found = finding(&seen, part, check);
         assert!(found["state"] == "ok" || check == "fsync" || check == "disk", "{found}");

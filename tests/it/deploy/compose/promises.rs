@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use natter::config::{Config, Sources, StoreKind};
+use natter::{
+    config::{Config, Sources, StoreKind},
+    node::longest_stop,
+};
 use serde_yaml_ng::Value;
 
 use super::files::{
@@ -119,8 +122,9 @@ fn nothing_is_killed_while_it_ends_in_an_orderly_way() {
     assert!(grace("proxy") >= seconds(hard_stop) + 5, "the proxy would be killed before it has let its sockets go");
     for node in ["natter-1", "natter-2"] {
         let sources = Sources { variables: environment(all[node]), ..Sources::default() };
-        let timing = Config::load_with_origins(&sources).unwrap().config.timing;
-        assert!(grace(node) >= timing.drain_min_secs + timing.drain_secs + 5, "{node} would be killed while it drains");
+        let Config { timing, node: own, .. } = Config::load_with_origins(&sources).unwrap().config;
+        assert!(grace(node) >= longest_stop(&timing).as_secs() + 5, "{node} would be killed while it drains");
+        assert_eq!(own.killed_after_secs, grace(node), "{node} does not know");
         // From a node's signal to the proxy's knowledge of it: `inter 2s fall 2`.
         assert!(proxy.contains("check inter 2s fall 2") && timing.drain_min_secs > 4, "{node} drains before that");
     }
