@@ -1,7 +1,12 @@
 //! The handle that a program holds. Called by send, tail and the tests; only passes requests on to the driver.
 
-use std::sync::Arc;
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
 
+use futures_util::Stream;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::{
@@ -18,11 +23,41 @@ use crate::{
     },
 };
 
+/// What a client hears, as a stream: see [`Client::events`].
+#[derive(Debug, Clone)]
+pub struct EventStream(Client);
+
+impl Stream for EventStream {
+    type Item = Event;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Event>> {
+        self.0.events.poll_next(cx)
+    }
+}
+
 /// Commands on their way to the driver, which takes them whatever the state of the connection.
 const COMMANDS: usize = 64;
 
 /// A client. Clones share one connection, and each event goes to one of them. When the last clone is dropped the
 /// connection is closed.
+///
+/// ```no_run
+/// # async fn talk(token: String) -> Result<(), Box<dyn std::error::Error>> {
+/// use natter::{client::{Client, ClientOptions, Event}, protocol::Body};
+///
+/// let client = Client::connect(ClientOptions::new("ws://127.0.0.1:8080/v1/ws", token, "laptop")).await?;
+/// let sent = client.send("@bob", Body::text("hi")).await?;
+/// println!("stored as {} {}", sent.conv, sent.seq);
+/// while let Some(event) = client.next().await {
+///     match event {
+///         Event::Message(message) => println!("{}: {:?}", message.from, message.body),
+///         Event::Disconnected(error) => eprintln!("{error}, coming back"),
+///         _ => {}
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Client {
     commands: mpsc::Sender<Command>,
@@ -61,6 +96,29 @@ impl Client {
     /// The next event; `None` after [`Event::Closed`] or [`Client::close`]. Cancel safe.
     pub async fn next(&self) -> Option<Event> {
         self.events.next().await
+    }
+
+    /// The same as a [`Stream`], for the combinators of `futures`. It shares the events with whoever calls [`Client::next`],
+    /// and keeps the connection like a clone.
+    ///
+    /// ```no_run
+    /// # async fn texts(client: natter::client::Client) {
+    /// use std::pin::pin;
+    ///
+    /// use futures_util::StreamExt as _;
+    /// use natter::client::Event;
+    ///
+    /// let mut texts = pin!(client.events().filter_map(async |event| match event {
+    ///     Event::Message(message) => message.body?.parse::<String>().ok(),
+    ///     _ => None,
+    /// }));
+    /// while let Some(text) = texts.next().await {
+    ///     println!("{text}");
+    /// }
+    /// # }
+    /// ```
+    pub fn events(&self) -> EventStream {
+        EventStream(self.clone())
     }
 
     /// Sends a message with a fresh cid and waits until it is durable, across reconnects if need be. Put your own time

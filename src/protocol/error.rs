@@ -6,6 +6,7 @@ macro_rules! error_codes {
     ($($(#[doc = $doc:literal])* $name:ident, $word:literal, $retry:literal;)*) => {
         /// What went wrong, as a word that programs can compare.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        #[non_exhaustive]
         pub enum ErrorCode {
             $($(#[doc = $doc])* #[serde(rename = $word)] $name,)*
             /// One of a later version: whether to ask again, the frame says.
