@@ -113,6 +113,8 @@ async fn the_echo_bot_answers_each_message_once_whatever_is_killed() {
         answered == said
     })
     .await;
+    let other = client(&mesh, "echo").await.conversations(None, 10).await.unwrap();
+    assert_eq!(other.items.len(), 1, "the bot does not answer itself");
 }
 
 /// Long enough that few of them fill a pipe.
