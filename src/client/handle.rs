@@ -144,6 +144,16 @@ impl Client {
 
     /// The same with what the message refers to, and how long it counts.
     ///
+    /// ```no_run
+    /// # async fn answer(client: &natter::client::Client) -> Result<(), natter::client::RequestError> {
+    /// use natter::protocol::{Body, ask::SendOptions};
+    ///
+    /// let options = SendOptions { reply_to: Some(7), ..SendOptions::default() };
+    /// client.send_with("@bob", "answer-to-7", Body::text("yes"), options).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// Why it was refused, or that the client is closed.
     pub async fn send_with(
@@ -161,6 +171,22 @@ impl Client {
     ///
     /// # Errors
     /// In the first step a bad name, or that the client is closed; in the second also why it was refused.
+    ///
+    /// ```no_run
+    /// # async fn send_all(client: &natter::client::Client, lines: Vec<String>) -> Result<(), natter::client::RequestError> {
+    /// use futures_util::{StreamExt as _, stream::FuturesOrdered};
+    /// use natter::{model::Cid, protocol::{Body, ask::SendOptions}};
+    ///
+    /// let mut answers = FuturesOrdered::new();
+    /// for line in lines {
+    ///     answers.push_back(client.post("#lobby", Cid::fresh().as_str(), Body::text(&line), SendOptions::default()).await?);
+    /// }
+    /// while let Some(sent) = answers.next().await {
+    ///     println!("stored at {}", sent?.seq);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn post(
         &self,
         to: &str,
@@ -181,6 +207,20 @@ impl Client {
 
     /// A page of a conversation, at most 200 messages, with edits, deletions and reactions in the messages that they are about.
     /// It may be smaller and have a next one all the same.
+    ///
+    /// ```no_run
+    /// # async fn read_all(client: &natter::client::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// use natter::{model::ConvId, protocol::HistoryFrom};
+    ///
+    /// let (conv, mut after) = (ConvId::new("dm:alice:bob")?, Some(0));
+    /// while let Some(from) = after {
+    ///     let page = client.history(&conv, HistoryFrom::After(from), 100).await?;
+    ///     page.messages.iter().for_each(|message| println!("{} {}", message.seq, message.from));
+    ///     after = page.next;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// Why it was refused, or that the client is closed.
@@ -277,6 +317,13 @@ impl Client {
     }
 
     /// A live signal such as `typing`; lost when there is no connection.
+    ///
+    /// ```no_run
+    /// # async fn types(client: &natter::client::Client) -> Result<(), natter::client::RequestError> {
+    /// client.signal("#lobby", "typing", None).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// A bad recipient, or that the client is closed.

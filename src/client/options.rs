@@ -18,7 +18,7 @@ pub enum TokenSource {
 }
 
 impl TokenSource {
-    /// A source that makes tokens on the spot.
+    /// A source that makes tokens on the spot. An error is one of this try: the client comes back and asks again.
     pub fn minted(mint: impl Fn() -> Result<String, String> + Send + Sync + 'static) -> Self {
         Self::Fresh(Arc::new(move || {
             let token = mint();
@@ -61,7 +61,7 @@ impl fmt::Debug for TokenSource {
 }
 
 /// How soon a client does what it repeats. The default is what the protocol's rules say; whoever has both ends on one machine may
-/// be in more of a hurry.
+/// be in more of a hurry. Fill it up with `..Pace::default()`: a later version may have more fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pace {
     /// The first wait before a reconnect, doubled each time …
