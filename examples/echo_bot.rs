@@ -19,7 +19,7 @@ Beside a running `natter dev`:
 
   natter token echo > echo.token
   cargo run --example echo_bot ws://127.0.0.1:8080/v1/ws echo.token
-  natter send --user alice --to @echo \"hello?\" && natter tail --user alice -n 2
+  natter send --user alice --to @echo \"hello?\" && natter tail --user alice -n 1
 
 SSL_CERT_FILE names the authorities for wss:// where they are not the system's.";
 

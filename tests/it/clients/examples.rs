@@ -13,12 +13,13 @@ use std::{
 
 use natter::{
     client::{Client, ClientOptions, Event, NewRoom},
+    config::Config,
     model::{ConvId, MAX_SEQ, RoomId},
     nats_server::{NatsServer, ServerOptions},
     protocol::{Body, HistoryFrom, Message},
 };
 use serde_json::Value;
-use tokio::time::timeout;
+use tokio::{task::JoinHandle, time::timeout};
 
 use crate::{
     harness::{
@@ -27,11 +28,12 @@ use crate::{
         example::example_in,
         listing::root,
         process::{Process, output, output_of},
+        proxy::{Fault, Proxy},
         skip::skip,
         terminator::Terminator,
         until,
     },
-    mesh::{TestMesh, TestNode, serve::ServeProcess, token},
+    mesh::{TestMesh, serve::ServeProcess, token},
 };
 
 const PROGRAMS: [&str; 3] = ["echo_bot", "bridge", "room_logger"];
@@ -44,14 +46,38 @@ fn program(name: &str, folder: &Path, urls: &str, user: &str, rest: &[&str]) -> 
     command
 }
 
-fn urls(mesh: &TestMesh) -> String {
-    mesh.nodes.iter().map(TestNode::url).collect::<Vec<_>>().join(",")
+/// A mesh of two nodes. What leads to the first one can be cut, and with it the node is as dead as one that was killed.
+struct Two {
+    mesh: TestMesh,
+    front: Proxy,
+    nats: Proxy,
 }
 
-/// A client on the last node: it stays when the first one is killed.
-async fn client(mesh: &TestMesh, user: &str) -> Client {
-    let url = mesh.nodes.last().unwrap().url();
-    Client::connect(ClientOptions::new(url, token(user), "d")).await.unwrap()
+impl Two {
+    async fn start(tune: impl FnOnce(&mut Config)) -> Self {
+        let mut mesh = TestMesh::bare(tune).await;
+        let nats = Proxy::to(mesh.nats.client_addr()).await;
+        mesh.add_node(nats.nats_url()).await;
+        let url = mesh.nats.client_url();
+        mesh.add_node(url).await;
+        let front = Proxy::to(mesh.nodes[0].addr).await;
+        Self { mesh, front, nats }
+    }
+
+    fn urls(&self) -> String {
+        format!("ws://{}/v1/ws,{}", self.front.addr(), self.mesh.nodes[1].url())
+    }
+
+    /// The first node is gone.
+    fn kill(&self) {
+        self.front.apply(Fault::Cut);
+        self.nats.apply(Fault::Cut);
+    }
+
+    /// A client on the other one.
+    async fn client(&self, user: &str) -> Client {
+        Client::connect(ClientOptions::new(self.mesh.nodes[1].url(), token(user), "d")).await.unwrap()
+    }
 }
 
 async fn next_message(client: &Client) -> Message {
@@ -78,10 +104,10 @@ async fn next_of(client: &Client, user: &str) -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_echo_bot_answers_each_message_once_whatever_is_killed() {
     const EACH: usize = 20;
-    let mut mesh = TestMesh::start(2).await;
+    let mesh = Two::start(|_| ()).await;
     let folder = tempfile::tempdir().unwrap();
-    let start = |mesh: &TestMesh| Process::start(program("echo_bot", folder.path(), &urls(mesh), "echo", &[]));
-    let (alice, mut bot) = (client(&mesh, "alice").await, start(&mesh));
+    let start = |mesh: &Two| Process::start(program("echo_bot", folder.path(), &mesh.urls(), "echo", &[]));
+    let (alice, mut bot) = (mesh.client("alice").await, start(&mesh));
     let say = async |range: std::ops::Range<usize>| {
         for i in range {
             alice.send("@echo", Body::text(&format!("m{i}"))).await.unwrap();
@@ -90,7 +116,8 @@ async fn the_echo_bot_answers_each_message_once_whatever_is_killed() {
     say(0..EACH).await;
     assert_eq!(next_of(&alice, "echo").await, "m0");
     // Its node, and later the bot, between messages that are answered and others that are not yet.
-    drop(mesh.nodes.remove(0));
+    mesh.kill();
+    bot.says("coming back").await;
     say(EACH..2 * EACH).await;
     for i in 1..EACH + 5 {
         assert_eq!(next_of(&alice, "echo").await, format!("m{i}"));
@@ -113,7 +140,7 @@ async fn the_echo_bot_answers_each_message_once_whatever_is_killed() {
         answered == said
     })
     .await;
-    let other = client(&mesh, "echo").await.conversations(None, 10).await.unwrap();
+    let other = mesh.client("echo").await.conversations(None, 10).await.unwrap();
     assert_eq!(other.items.len(), 1, "the bot does not answer itself");
 }
 
@@ -132,6 +159,61 @@ fn feed(mut input: PipeWriter, stop: &AtomicBool) -> usize {
     count
 }
 
+/// A bridge to bob that gets line after line, and what bob has seen of them.
+struct Fed {
+    bridge: Process,
+    stop: Arc<AtomicBool>,
+    feeding: JoinHandle<usize>,
+    bob: Client,
+    got: usize,
+}
+
+impl Fed {
+    fn start(folder: &Path, urls: &str, bob: Client) -> Self {
+        let (reader, writer) = std::io::pipe().unwrap();
+        let mut command = program("bridge", folder, urls, "pipe", &["@bob"]);
+        command.stdin(reader);
+        let (bridge, stop) = (Process::reading(command), Arc::new(AtomicBool::new(false)));
+        let stopped = stop.clone();
+        let feeding = tokio::task::spawn_blocking(move || feed(writer, &stopped));
+        Self { bridge, stop, feeding, bob, got: 0 }
+    }
+
+    /// The next lines come to bob.
+    async fn lines(&mut self, count: usize) {
+        for _ in 0..count {
+            assert_eq!(next_of(&self.bob, "pipe").await, line(self.got));
+            self.got += 1;
+        }
+    }
+
+    /// What bob says comes out.
+    async fn answered(&mut self, body: Body, shown: &str) {
+        self.bob.send("@pipe", body).await.unwrap();
+        assert_eq!(timeout(PATIENCE, self.bridge.line()).await.unwrap().unwrap(), format!("bob: {shown}"));
+    }
+
+    /// The input ends; then so does the bridge, and every line is there once. Bob has said so many things.
+    async fn ends(mut self, said: usize) {
+        self.stop.store(true, Ordering::Release);
+        let mut written = None;
+        while written != Some(self.got) {
+            tokio::select! {
+                count = &mut self.feeding, if written.is_none() => written = Some(count.unwrap()),
+                text = next_of(&self.bob, "pipe") => {
+                    assert_eq!(text, line(self.got));
+                    self.got += 1;
+                }
+            }
+        }
+        assert!(self.bridge.ended().await.success());
+        assert_eq!(timeout(PATIENCE, self.bridge.line()).await.unwrap(), None, "nothing else was printed");
+        let log = ConvId::new("dm:bob:pipe").unwrap();
+        let page = self.bob.history(&log, HistoryFrom::Before(MAX_SEQ), 1).await.unwrap();
+        assert_eq!(page.messages[0].seq as usize, self.got + said, "nothing is stored twice");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_bridge_loses_no_line_when_its_node_is_killed() {
     let folder = tempfile::tempdir().unwrap();
@@ -139,56 +221,42 @@ async fn the_bridge_loses_no_line_when_its_node_is_killed() {
     // Thousands of lines come in while bob waits before coming back.
     let mut serve = ServeProcess::start(folder.path(), &nats, "limits.backlog_per_conversation = 1000000").await;
     let bob = Client::connect(ClientOptions::new(serve.url(), token("bob"), "d")).await.unwrap();
-    let (reader, writer) = std::io::pipe().unwrap();
-    let mut command = program("bridge", folder.path(), &serve.url(), "pipe", &["@bob"]);
-    command.stdin(reader);
-    let mut bridge = Process::reading(command);
-    let stop = Arc::new(AtomicBool::new(false));
-    let mut feeding = tokio::task::spawn_blocking({
-        let stop = stop.clone();
-        move || feed(writer, &stop)
-    });
-    let mut got = 0;
+    let mut fed = Fed::start(folder.path(), &serve.url(), bob);
     for round in 0..3 {
-        for _ in 0..100 {
-            assert_eq!(next_of(&bob, "pipe").await, line(got));
-            got += 1;
-        }
+        fed.lines(100).await;
         serve.restart().await;
-        bob.send("@pipe", Body::text(&format!("round {round}"))).await.unwrap();
-        bob.send("@pipe", Body::of(&[round]).unwrap()).await.unwrap();
-        assert_eq!(timeout(PATIENCE, bridge.line()).await.unwrap().unwrap(), format!("bob: round {round}"));
-        assert_eq!(timeout(PATIENCE, bridge.line()).await.unwrap().unwrap(), format!("bob: [{round}]"));
+        fed.answered(Body::text(&format!("round {round}")), &format!("round {round}")).await;
+        fed.answered(Body::of(&[round]).unwrap(), &format!("[{round}]")).await;
     }
-    stop.store(true, Ordering::Release);
-    let mut written = None;
-    while written != Some(got) {
-        tokio::select! {
-            count = &mut feeding, if written.is_none() => written = Some(count.unwrap()),
-            text = next_of(&bob, "pipe") => {
-                assert_eq!(text, line(got));
-                got += 1;
-            }
-        }
-    }
-    assert!(bridge.ended().await.success());
-    assert_eq!(timeout(PATIENCE, bridge.line()).await.unwrap(), None, "nothing else was printed");
-    let page = bob.history(&ConvId::new("dm:bob:pipe").unwrap(), HistoryFrom::Before(MAX_SEQ), 1).await.unwrap();
-    assert_eq!(page.messages[0].seq as usize, got + 6, "nothing is stored twice");
+    fed.ends(6).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_bridge_goes_on_at_the_other_node_when_its_own_is_gone() {
+    let mesh = Two::start(|config| config.limits.backlog_per_conversation = 1_000_000).await;
+    let folder = tempfile::tempdir().unwrap();
+    let bob = mesh.client("bob").await;
+    let mut fed = Fed::start(folder.path(), &mesh.urls(), bob);
+    fed.lines(100).await;
+    mesh.kill();
+    fed.bridge.says("coming back").await;
+    fed.answered(Body::text("still there?"), "still there?").await;
+    fed.lines(100).await;
+    fed.ends(1).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_bridge_says_what_is_refused_and_speaks_tls() {
-    let mesh = TestMesh::start(2).await;
+    let mesh = Two::start(|_| ()).await;
     let folder = tempfile::tempdir().unwrap();
-    let alice = client(&mesh, "alice").await;
+    let alice = mesh.client("alice").await;
     let lobby = RoomId::new("lobby").unwrap();
     alice.create_room(NewRoom { room: Some(lobby), public: true, ..NewRoom::default() }).await.unwrap();
-    let refused = output_of(program("bridge", folder.path(), &urls(&mesh), "pipe", &["#lobby"]), "hi\n").await;
+    let refused = output_of(program("bridge", folder.path(), &mesh.urls(), "pipe", &["#lobby"]), "hi\n").await;
     let errors = String::from_utf8_lossy(&refused.stderr);
     assert!(refused.status.code() == Some(1) && errors.starts_with("bridge: not_member: "), "{refused:?}");
     let Some(certificates) = Certificates::new() else { return skip("the bridge through TLS", "there is no openssl") };
-    let front = Terminator::start(&certificates, "ours-server", mesh.nodes[0].addr).await;
+    let front = Terminator::start(&certificates, "ours-server", mesh.mesh.nodes[0].addr).await;
     for (authority, status) in [("ours", 0), ("other", 1)] {
         let mut command = program("bridge", folder.path(), &front.url(), "pipe", &["@alice"]);
         command.env("SSL_CERT_FILE", certificates.path(&format!("{authority}.pem")));
@@ -207,13 +275,13 @@ fn logged(path: &Path) -> Vec<u64> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_room_logger_writes_each_row_once_over_restarts() {
-    let mut mesh = TestMesh::tuned(2, |config| config.limits.backlog_per_conversation = 20).await;
+    let mesh = Two::start(|config| config.limits.backlog_per_conversation = 20).await;
     let folder = tempfile::tempdir().unwrap();
-    let (alice, lobby) = (client(&mesh, "alice").await, RoomId::new("lobby").unwrap());
+    let (alice, lobby) = (mesh.client("alice").await, RoomId::new("lobby").unwrap());
     alice.create_room(NewRoom { room: Some(lobby), public: true, ..NewRoom::default() }).await.unwrap();
     let file = folder.path().join("lobby.jsonl");
-    let start = |mesh: &TestMesh| {
-        Process::start(program("room_logger", folder.path(), &urls(mesh), "log", &["lobby", "lobby.jsonl"]))
+    let start = |mesh: &Two| {
+        Process::start(program("room_logger", folder.path(), &mesh.urls(), "log", &["lobby", "lobby.jsonl"]))
     };
     let say = async |count: usize| {
         let mut last = 0;
@@ -238,7 +306,7 @@ async fn the_room_logger_writes_each_row_once_over_restarts() {
     fs::write(&file, text).unwrap();
     logger = start(&mesh);
     has(end).await;
-    drop(mesh.nodes.remove(0));
+    mesh.kill();
     let end = say(30).await;
     logger.kill9();
     // What was written but not acknowledged comes again.
