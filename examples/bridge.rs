@@ -45,7 +45,8 @@ async fn bridge(urls: &str, token_file: &str, to: &str) -> Result<(), Box<dyn Er
     let (mut lines, mut more, mut answers, mut me) = (lines(), true, FuturesUnordered::new(), None);
     while more || !answers.is_empty() {
         tokio::select! {
-            line = lines.recv(), if more => match line {
+            // As many as the client has on its way: one more would wait, and what comes in with it.
+            line = lines.recv(), if more && answers.len() < 64 => match line {
                 // Takes its place behind those before it, and waits for no answer of theirs.
                 Some(line) => answers.push(client.post(to, Cid::fresh().as_str(), Body::text(&line?), SendOptions::default()).await?),
                 None => more = false,

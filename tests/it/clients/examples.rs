@@ -9,10 +9,11 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use natter::{
-    client::{Client, ClientOptions, Event, NewRoom},
+    client::{Client, ClientOptions, Event, NewRoom, Pace},
     config::Config,
     model::{ConvId, MAX_SEQ, RoomId},
     nats_server::{NatsServer, ServerOptions},
@@ -220,7 +221,9 @@ async fn the_bridge_loses_no_line_when_its_node_is_killed() {
     let nats = NatsServer::start(ServerOptions::new(folder.path().join("nats"))).await.unwrap();
     // Thousands of lines come in while bob waits before coming back.
     let mut serve = ServeProcess::start(folder.path(), &nats, "limits.backlog_per_conversation = 1000000").await;
-    let bob = Client::connect(ClientOptions::new(serve.url(), token("bob"), "d")).await.unwrap();
+    // He is never caught up, so his waits would grow with each restart.
+    let pace = Pace { reconnect_most: Duration::from_millis(500), ..Pace::default() };
+    let bob = Client::connect(ClientOptions::new(serve.url(), token("bob"), "d").pace(pace)).await.unwrap();
     let mut fed = Fed::start(folder.path(), &serve.url(), bob);
     for round in 0..3 {
         fed.lines(100).await;
