@@ -25,14 +25,9 @@ type Sending = Pin<Box<dyn Future<Output = (String, Result<SentInfo, RequestErro
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let token_file = env::var("NATTER_TOKEN_FILE")?;
-    let read = move || std::fs::read_to_string(&token_file).map_err(|error| error.to_string());
-    let client = Client::start(ClientOptions {
-        urls: env::var("NATTER_URL")?.split(',').map(str::to_owned).collect(),
-        token: TokenSource::minted(read),
-        in_flight: 1_000,
-        ..ClientOptions::new("", "", env::var("NATTER_DEVICE")?)
-    });
+    let token = TokenSource::of_file(env::var("NATTER_TOKEN_FILE")?);
+    let options = ClientOptions::new("", token, env::var("NATTER_DEVICE")?).in_flight(1_000);
+    let client = Client::start(options.urls(env::var("NATTER_URL")?.split(',')));
     let mut deeds = deeds();
     let mut sending = FuturesUnordered::<Sending>::new();
     loop {

@@ -69,6 +69,11 @@ struct Cli {
     command: Command,
 }
 
+/// All commands with their arguments, for whoever describes them.
+pub fn command() -> clap::Command {
+    <Cli as clap::CommandFactory>::command()
+}
+
 const EXAMPLES: &str = "\
 Examples:
   natter dev                            a mesh of two nodes on this machine, with a chat page

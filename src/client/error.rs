@@ -5,8 +5,9 @@ use crate::{
     protocol::{ErrorCode, close::should_reconnect},
 };
 
-/// Why there is no connection.
+/// Why there is no connection. [`ConnectError::may_retry`] tells what a later try may mend.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum ConnectError {
     /// The address cannot be used.
     #[error("{0}: not an address to connect to, give one like ws://127.0.0.1:8080/v1/ws")]
@@ -82,7 +83,21 @@ impl ConnectError {
 }
 
 /// Why a request got no usable answer.
+///
+/// ```no_run
+/// # async fn say(client: &natter::client::Client) -> Result<(), natter::client::RequestError> {
+/// use natter::{client::RequestError, protocol::{Body, ErrorCode}};
+///
+/// match client.send("#lobby", Body::text("hi")).await {
+///     Err(error) if error.code() == Some(ErrorCode::NotMember) => println!("join the lobby first"),
+///     Err(RequestError::Closed(why)) => println!("no connection any more: {why}"),
+///     other => println!("stored at {}", other?.seq),
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum RequestError {
     /// The node refused it for good: whatever might succeed later has already been tried again.
     #[error("{}: {message}", code.word())]
@@ -107,4 +122,14 @@ pub enum RequestError {
     /// The client was dropped or closed by its own user.
     #[error("the client was closed")]
     Dropped,
+}
+
+impl RequestError {
+    /// What the node refused it with; none where it never got that far.
+    pub fn code(&self) -> Option<ErrorCode> {
+        match self {
+            Self::Refused { code, .. } => Some(*code),
+            _ => None,
+        }
+    }
 }

@@ -7,12 +7,12 @@
 
 use std::{
     collections::VecDeque,
+    future::poll_fn,
     sync::{Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
 };
 
 use futures_util::task::AtomicWaker;
-use tokio::sync::Notify;
 
 use super::ConnectError;
 use crate::{
@@ -29,8 +29,9 @@ const SOFT_LIMIT: usize = 1024;
 /// Above this length, the socket is not read.
 const HARD_LIMIT: usize = 4096;
 
-/// What a client hears.
+/// What a client hears. A later version may know more of them: pass over what you do not know.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub enum Event {
     /// A new message, in the order of its conversation.
     Message(Message),
@@ -83,6 +84,8 @@ struct State {
     queue: VecDeque<Event>,
     /// Messages handed out since the driver last looked.
     taken: Vec<(ConvId, Seq)>,
+    /// Who waits for an event: all of them are woken, for one that is not polled any more must not keep it from the others.
+    waiting: Vec<Waker>,
     ended: bool,
 }
 
@@ -91,7 +94,6 @@ struct State {
 pub(super) struct Events {
     state: Mutex<State>,
     auto_ack: bool,
-    readable: Notify,
     driver: AtomicWaker,
 }
 
@@ -113,47 +115,41 @@ impl Events {
         }
         state.ended |= matches!(event, Event::Closed(_));
         state.queue.push_back(event);
-        drop(state);
-        self.readable.notify_one();
+        wake_all(state);
     }
 
     /// No further event will follow.
     pub(super) fn end(&self) {
-        self.state().ended = true;
-        self.readable.notify_waiters();
-        self.readable.notify_one();
+        let mut state = self.state();
+        state.ended = true;
+        wake_all(state);
     }
 
     /// The next event; `None` after the end.
     pub(super) async fn next(&self) -> Option<Event> {
-        loop {
-            {
-                let mut state = self.state();
-                if let Some(event) = state.queue.pop_front() {
-                    let place = match &event {
-                        Event::Message(Message { conv, seq, .. }) | Event::Unknown { conv, seq } => {
-                            Some((conv.clone(), *seq))
-                        }
-                        _ => None,
-                    };
-                    state.taken.extend(place.filter(|_| self.auto_ack));
-                    let more = !state.queue.is_empty() || state.ended;
-                    drop(state);
-                    self.driver.wake();
-                    if more {
-                        // Another task may be waiting too.
-                        self.readable.notify_one();
-                    }
-                    return Some(event);
-                }
-                if state.ended {
-                    drop(state);
-                    self.readable.notify_one();
-                    return None;
-                }
+        poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    /// The same, asked for once.
+    pub(super) fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Option<Event>> {
+        let mut state = self.state();
+        let Some(event) = state.queue.pop_front() else {
+            if state.ended {
+                return Poll::Ready(None);
             }
-            self.readable.notified().await;
-        }
+            if !state.waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+                state.waiting.push(cx.waker().clone());
+            }
+            return Poll::Pending;
+        };
+        let place = match &event {
+            Event::Message(Message { conv, seq, .. }) | Event::Unknown { conv, seq } => Some((conv.clone(), *seq)),
+            _ => None,
+        };
+        state.taken.extend(place.filter(|_| self.auto_ack));
+        drop(state);
+        self.driver.wake();
+        Poll::Ready(Some(event))
     }
 
     /// Whether the driver may read on; wakes it once it may again.
@@ -173,4 +169,11 @@ impl Events {
         let taken = std::mem::take(&mut self.state().taken);
         if taken.is_empty() { Poll::Pending } else { Poll::Ready(taken) }
     }
+}
+
+/// Outside of the lock: a waker may do anything.
+fn wake_all(mut state: MutexGuard<'_, State>) {
+    let waiting = std::mem::take(&mut state.waiting);
+    drop(state);
+    waiting.into_iter().for_each(Waker::wake);
 }

@@ -1,7 +1,12 @@
 //! The handle that a program holds. Called by send, tail and the tests; only passes requests on to the driver.
 
-use std::sync::Arc;
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
 
+use futures_util::Stream;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::{
@@ -18,11 +23,41 @@ use crate::{
     },
 };
 
+/// What a client hears, as a stream: see [`Client::events`].
+#[derive(Debug, Clone)]
+pub struct EventStream(Client);
+
+impl Stream for EventStream {
+    type Item = Event;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Event>> {
+        self.0.events.poll_next(cx)
+    }
+}
+
 /// Commands on their way to the driver, which takes them whatever the state of the connection.
 const COMMANDS: usize = 64;
 
 /// A client. Clones share one connection, and each event goes to one of them. When the last clone is dropped the
 /// connection is closed.
+///
+/// ```no_run
+/// # async fn talk(token: String) -> Result<(), Box<dyn std::error::Error>> {
+/// use natter::{client::{Client, ClientOptions, Event}, protocol::Body};
+///
+/// let client = Client::connect(ClientOptions::new("ws://127.0.0.1:8080/v1/ws", token, "laptop")).await?;
+/// let sent = client.send("@bob", Body::text("hi")).await?;
+/// println!("stored as {} {}", sent.conv, sent.seq);
+/// while let Some(event) = client.next().await {
+///     match event {
+///         Event::Message(message) => println!("{}: {:?}", message.from, message.body),
+///         Event::Disconnected(error) => eprintln!("{error}, coming back"),
+///         _ => {}
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Client {
     commands: mpsc::Sender<Command>,
@@ -63,6 +98,29 @@ impl Client {
         self.events.next().await
     }
 
+    /// The same as a [`Stream`], for the combinators of `futures`. It shares the events with whoever calls [`Client::next`],
+    /// and keeps the connection like a clone.
+    ///
+    /// ```no_run
+    /// # async fn texts(client: natter::client::Client) {
+    /// use std::pin::pin;
+    ///
+    /// use futures_util::StreamExt as _;
+    /// use natter::client::Event;
+    ///
+    /// let mut texts = pin!(client.events().filter_map(async |event| match event {
+    ///     Event::Message(message) => message.body?.parse::<String>().ok(),
+    ///     _ => None,
+    /// }));
+    /// while let Some(text) = texts.next().await {
+    ///     println!("{text}");
+    /// }
+    /// # }
+    /// ```
+    pub fn events(&self) -> EventStream {
+        EventStream(self.clone())
+    }
+
     /// Sends a message with a fresh cid and waits until it is durable, across reconnects if need be. Put your own time
     /// limit around it: a send that is given up may or may not be stored. Waits while [`ClientOptions::in_flight`]
     /// other requests are unanswered.
@@ -86,6 +144,16 @@ impl Client {
 
     /// The same with what the message refers to, and how long it counts.
     ///
+    /// ```no_run
+    /// # async fn answer(client: &natter::client::Client) -> Result<(), natter::client::RequestError> {
+    /// use natter::protocol::{Body, ask::SendOptions};
+    ///
+    /// let options = SendOptions { reply_to: Some(7), ..SendOptions::default() };
+    /// client.send_with("@bob", "answer-to-7", Body::text("yes"), options).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// Why it was refused, or that the client is closed.
     pub async fn send_with(
@@ -103,6 +171,22 @@ impl Client {
     ///
     /// # Errors
     /// In the first step a bad name, or that the client is closed; in the second also why it was refused.
+    ///
+    /// ```no_run
+    /// # async fn send_all(client: &natter::client::Client, lines: Vec<String>) -> Result<(), natter::client::RequestError> {
+    /// use futures_util::{StreamExt as _, stream::FuturesOrdered};
+    /// use natter::{model::Cid, protocol::{Body, ask::SendOptions}};
+    ///
+    /// let mut answers = FuturesOrdered::new();
+    /// for line in lines {
+    ///     answers.push_back(client.post("#lobby", Cid::fresh().as_str(), Body::text(&line), SendOptions::default()).await?);
+    /// }
+    /// while let Some(sent) = answers.next().await {
+    ///     println!("stored at {}", sent?.seq);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn post(
         &self,
         to: &str,
@@ -123,6 +207,20 @@ impl Client {
 
     /// A page of a conversation, at most 200 messages, with edits, deletions and reactions in the messages that they are about.
     /// It may be smaller and have a next one all the same.
+    ///
+    /// ```no_run
+    /// # async fn read_all(client: &natter::client::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// use natter::{model::ConvId, protocol::HistoryFrom};
+    ///
+    /// let (conv, mut after) = (ConvId::new("dm:alice:bob")?, Some(0));
+    /// while let Some(from) = after {
+    ///     let page = client.history(&conv, HistoryFrom::After(from), 100).await?;
+    ///     page.messages.iter().for_each(|message| println!("{} {}", message.seq, message.from));
+    ///     after = page.next;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// Why it was refused, or that the client is closed.
@@ -219,6 +317,13 @@ impl Client {
     }
 
     /// A live signal such as `typing`; lost when there is no connection.
+    ///
+    /// ```no_run
+    /// # async fn types(client: &natter::client::Client) -> Result<(), natter::client::RequestError> {
+    /// client.signal("#lobby", "typing", None).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// A bad recipient, or that the client is closed.

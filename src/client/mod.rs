@@ -10,6 +10,11 @@
 //!   reconnects of this client (a new process starts where its device's acknowledgements ended);
 //! - a send is answered exactly once, and is stored at most once however often it had to be sent again;
 //! - nothing is queued without a bound: see [`ClientOptions::in_flight`] and `events`.
+//!
+//! What may grow in a later version is marked `#[non_exhaustive]`: options are made by [`ClientOptions::new`] and its methods, and
+//! a `match` on an event or an error has an arm for the rest.
+//!
+//! `examples/` has programs to start from: `echo_bot.rs`, `bridge.rs`, `room_logger.rs`.
 
 mod about;
 mod attempts;
@@ -33,7 +38,7 @@ mod watched;
 pub use connection::{Connection, Endpoint, Incoming};
 pub use error::{ConnectError, RequestError};
 pub use events::Event;
-pub use handle::Client;
+pub use handle::{Client, EventStream};
 pub use options::{ClientOptions, Pace, TokenSource};
 pub use requests::{ConversationsPage, HistoryPage, SentInfo};
 pub use rooms::NewRoom;

@@ -29,6 +29,7 @@ const RETRY_MOST: Duration = Duration::from_secs(5);
 
 /// Where a message went.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct SentInfo {
     /// Its conversation.
     pub conv: ConvId,
@@ -40,6 +41,7 @@ pub struct SentInfo {
 
 /// A page of a conversation's log.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct HistoryPage {
     /// Oldest first.
     pub messages: Vec<Message>,
@@ -51,6 +53,7 @@ pub struct HistoryPage {
 
 /// A page of the list of conversations.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct ConversationsPage {
     /// Most recent first.
     pub items: Vec<Conversation>,
@@ -250,7 +253,7 @@ impl Requests {
     pub(super) fn on_own(&mut self, message: &Message, user: &UserId) {
         let Some(cid) = &message.cid else { return };
         let is_it = |ask: &Call| match ask {
-            Call::Send { to, cid: other, .. } => other == cid && conv_of(user, to) == message.conv,
+            Call::Send { to, cid: other, .. } => other == cid && ConvId::between(user, to) == message.conv,
             Call::About(about) => about.cid == *cid && about.conv == message.conv,
             _ => false,
         };
@@ -275,14 +278,6 @@ impl Requests {
         }
         self.ready.clear();
         self.held.clear();
-    }
-}
-
-/// The conversation of `user` with a recipient.
-fn conv_of(user: &UserId, to: &Recipient) -> ConvId {
-    match to {
-        Recipient::User(other) => ConvId::direct(user, other),
-        Recipient::Room(room) => ConvId::room(room),
     }
 }
 

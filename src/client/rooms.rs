@@ -14,7 +14,7 @@ use crate::{
     protocol::ask::{ChangeRoom, MembersPage, Readers, ReadersPage, RoomChanged, RoomView, RoomsPage},
 };
 
-/// A room that is to be made.
+/// A room that is to be made. Fill it up with `..NewRoom::default()`: a later version may have more fields.
 #[derive(Debug, Clone, Default)]
 pub struct NewRoom {
     /// Its name; without one it gets one of its own.
@@ -31,6 +31,17 @@ pub struct NewRoom {
 
 impl Client {
     /// Makes a room, whose owner the user is.
+    ///
+    /// ```no_run
+    /// # async fn open(client: &natter::client::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// use natter::{client::NewRoom, model::RoomId, protocol::Body};
+    ///
+    /// let lobby = RoomId::new("lobby")?;
+    /// client.create_room(NewRoom { room: Some(lobby), public: true, ..NewRoom::default() }).await?;
+    /// client.send("#lobby", Body::text("welcome")).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// Why it was refused, or that the client is closed.

@@ -4,6 +4,7 @@ mod script;
 
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use script::{Node, Peer};
 use tokio::time::{Instant, timeout};
 
@@ -375,4 +376,29 @@ async fn signals_that_wait_are_bounded() {
         }
     }
     assert!(heard < MANY, "all of them were kept");
+}
+
+/// A stream that somebody keeps and does not read takes nothing from the others, and ends with the client.
+#[tokio::test]
+async fn the_events_are_a_stream_too_and_one_that_is_not_read_holds_nobody_up() {
+    let node = Node::start().await;
+    let (client, mut peer) = node.connect().await;
+    let (mut left, mut read) = (client.events(), client.events());
+    while futures_util::FutureExt::now_or_never(left.next()).is_some() {}
+    let reading = tokio::spawn(async move {
+        let mut seqs = Vec::new();
+        while let Some(event) = read.next().await {
+            if let Event::Message(message) = event {
+                seqs.push(message.seq);
+            }
+        }
+        seqs
+    });
+    for seq in 1..=3 {
+        peer.message(seq).await;
+    }
+    assert_eq!(expect_ack(&mut peer).await, 3, "all were read");
+    client.close().await;
+    assert_eq!(timeout(LONG, reading).await.unwrap().unwrap(), [1, 2, 3]);
+    assert_eq!(timeout(LONG, left.next()).await.unwrap(), None);
 }

@@ -34,7 +34,7 @@ pub use sections::{
     Auth, Embedded, Events, Hook, Http, Limits, Log, LogFormat, Nats, NatsLink, Node, Presence, Queue, Scylla, SendAs,
     Service, ServiceRules, Star, Store, StoreKind, Timing, Unanswered, UserEncoding, Webhook, Webhooks,
 };
-pub use show::example;
+pub use show::{Described, described, example};
 pub use source::{Flag, PREFIX, Source, Sources};
 pub use validate::webhook_key;
 

@@ -240,21 +240,22 @@ section!(
 section!(
     /// How much one peer may ask for, and how much memory that may cost.
     Limits {
-        /// The largest body of a message, in either encoding.
+        /// The largest body of a message, in either encoding. A larger one is refused with `too_large`.
         body_bytes: usize = 64 << 10,
-        /// The largest frame from a client; must exceed `body_bytes`. 0: twice `body_bytes` plus 4096.
+        /// The largest frame from a client; must exceed `body_bytes`. A larger one ends the connection. 0: twice `body_bytes`
+        /// plus 4096.
         frame_bytes: usize = 0,
         /// The most messages handed to a session that it has not acknowledged yet.
         window: u32 = 256,
         /// Messages and requests of one session per second, on average, by what they cost: a message 1 and 1 more for
         /// each 16 KiB, a page of history or of conversations up to 35, an acknowledgement nothing unless the store
-        /// must judge it. 0: no limit.
+        /// must judge it. Beyond that they are refused with `rate_limited`. 0: no limit.
         sends_per_sec: u32 = 200,
         /// How much of that in one burst. 0: no limit.
         send_burst: u32 = 400,
-        /// The largest body of a signal, in either encoding.
+        /// The largest body of a signal, in either encoding. A larger one is refused with `too_large`.
         signal_bytes: usize = 4 << 10,
-        /// Sessions of one user on this node.
+        /// Sessions of one user on this node; beyond that the newest is closed with 4002 and comes back later.
         sessions_per_user: u32 = 16,
         /// Most devices of one user that are known; beyond it the one that logged in longest ago is forgotten.
         devices_per_user: u32 = 32,

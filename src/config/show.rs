@@ -35,6 +35,38 @@ pub fn example() -> String {
     out
 }
 
+/// A key of the configuration, for its description.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Described {
+    /// The section and what it is for.
+    pub section: (&'static str, String),
+    /// The key's name in its section.
+    pub key: &'static str,
+    /// What it does.
+    pub about: String,
+    /// What is in force when nothing is set, as TOML; none where that is nothing, or another thing on each machine.
+    pub default: Option<String>,
+    /// The variable that sets it.
+    pub variable: String,
+}
+
+/// Every key, section by section, in the order of [`example`].
+pub fn described() -> Vec<Described> {
+    let defaults = to_tree(&Config::default());
+    let of = |section: &'static Section| {
+        let keys = section.keys.iter().filter(|(key, _)| is_key(section, key));
+        keys.map(|(key, about)| (section, *key, *about)).collect::<Vec<_>>()
+    };
+    let text = |lines: &[&str]| lines.concat().trim().to_owned();
+    let described = |(section, key, about): (&'static Section, &'static str, &[&str])| {
+        let path = format!("{}.{key}", section.path);
+        let default = schema::get(&defaults, &path).and_then(to_toml).filter(|_| section.path != "node");
+        let section = (section.path, text(section.about));
+        Described { section, key, about: text(about), default, variable: schema::variable(&path) }
+    };
+    SECTIONS.iter().flat_map(of).map(described).collect()
+}
+
 const EXAMPLE_HEAD: &str = "\
 # natter's configuration with all defaults. Keys that are commented out have none.
 # A NATTER_… variable overrides a key (NATTER_NATS__URLS for nats.urls), and a flag overrides both.

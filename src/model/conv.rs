@@ -33,6 +33,14 @@ impl ConvId {
         Self(format_compact!("room:{room}"))
     }
 
+    /// What `user` writes into when writing to `recipient`.
+    pub fn between(user: &UserId, recipient: &Recipient) -> Self {
+        match recipient {
+            Recipient::User(other) => Self::direct(user, other),
+            Recipient::Room(room) => Self::room(room),
+        }
+    }
+
     /// Whether it is a room's.
     pub fn is_room(&self) -> bool {
         self.0.starts_with("room:")

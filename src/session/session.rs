@@ -12,7 +12,7 @@ use super::{
     UpkeepDone, View, delivery::At, gate::Gate, greeting::Arrival, retry::Retry,
 };
 use crate::{
-    model::{ConvId, Recipient, Seq, SessionRank, Since},
+    model::{ConvId, Seq, SessionRank, Since},
     protocol::{
         Ask, ClientFrame, CloseReason, ErrorCode, LiveMessage, Op, Outcome, Refused, Request, ServerFrame, ask,
         client::FrameError, server::Announcement,
@@ -183,10 +183,7 @@ impl Session {
 
     fn on_ask(&mut self, reference: Option<u64>, mut ask: Ask, out: &mut Out) {
         if let Ask::Send(ask::Send { to, handed, .. }) = &mut ask {
-            *handed = self.delivery.handed(&match to {
-                Recipient::User(peer) => ConvId::direct(&self.identity.device.user, peer),
-                Recipient::Room(room) => ConvId::room(room),
-            });
+            *handed = self.delivery.handed(&ConvId::between(&self.identity.device.user, to));
         }
         if let Ask::Read(ask::Read { conv, handed, .. }) = &mut ask {
             *handed = self.delivery.handed(conv);

@@ -44,7 +44,7 @@ impl Behind {
     /// Who waits for a first connection longer than a test does.
     fn options(&self, user: &str, authorities: Authorities) -> ClientOptions {
         let options = ClientOptions::new(self.terminator.url(), token(user), "d");
-        ClientOptions { authorities, connect_timeout: Duration::from_secs(3600), ..options }
+        options.authorities(authorities).connect_timeout(Duration::from_secs(3600))
     }
 
     async fn refusal(&self, options: ClientOptions) -> String {
@@ -86,7 +86,7 @@ async fn what_cannot_be_trusted_is_refused_at_once_and_in_words() {
     let gone = behind.refusal(behind.options("bob", behind.trusting("nowhere"))).await;
     assert!(gone.contains("cannot use the authorities in") && gone.contains("nowhere.pem"), "{gone}");
     let plain = behind.mesh.nodes[0].url().replace("ws://", "wss://");
-    let options = ClientOptions { urls: vec![plain], ..behind.options("bob", behind.trusting("ours")) };
+    let options = behind.options("bob", behind.trusting("ours")).urls([plain]);
     let plain = behind.refusal(options).await;
     assert!(plain.contains("does not speak TLS"), "{plain}");
 }

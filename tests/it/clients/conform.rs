@@ -11,7 +11,8 @@ use futures_util::{StreamExt as _, stream};
 use serde_json::Value;
 
 use crate::harness::{
-    natter::{natter, program},
+    example::example,
+    natter::natter,
     node::node,
     process::{output, output_within},
     python::python_with,
@@ -62,15 +63,6 @@ fn go() -> Result<String, String> {
     if output.status.success() { Ok(text(built)) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
 }
 
-/// The example of the Rust client: made with all tests, and by itself when only this one is asked for.
-fn rust() -> String {
-    let mut build = Command::new(env!("CARGO"));
-    build.args(["build", "--quiet", "--offline", "--example", "client"]).current_dir(env!("CARGO_MANIFEST_DIR"));
-    build.args(if cfg!(debug_assertions) { None } else { Some("--release") });
-    assert!(build.stdin(Stdio::null()).status().unwrap().success());
-    text(program().parent().unwrap().join("examples/client"))
-}
-
 /// Each with its program and arguments, or with the reason why it cannot be run here.
 fn clients() -> [(&'static str, Result<Vec<String>, String>); 4] {
     let javascript = node().map(|node| {
@@ -81,7 +73,7 @@ fn clients() -> [(&'static str, Result<Vec<String>, String>); 4] {
         ("Python", python().map(|python| vec![python, here("examples/python/conform.py")])),
         ("Go", go().map(|client| vec![client])),
         ("natter.js", javascript),
-        ("Rust", Ok(vec![rust()])),
+        ("Rust", Ok(vec![text(example("client"))])),
     ]
 }
 

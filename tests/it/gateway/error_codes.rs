@@ -26,7 +26,7 @@ enum Provocation {
 }
 use Provocation::{Nothing, Say, Test};
 
-/// Adding a code makes this match fail to compile: say how to provoke it.
+/// A code that is added makes the tests fail here: say how to provoke it.
 fn provocation(code: ErrorCode) -> Provocation {
     match code {
         ErrorCode::BadFrame => Say(&[
@@ -131,6 +131,7 @@ fn provocation(code: ErrorCode) -> Provocation {
         ErrorCode::Blocked => Test("mesh::blocks::a_block_holds_on_both_nodes_until_it_is_taken_off"),
         // Only what a client makes of the code of a later version.
         ErrorCode::Unknown => Nothing,
+        code => panic!("say how {code:?} is provoked"),
     }
 }
 

@@ -3,6 +3,7 @@
 pub mod cassandra;
 pub mod certificates;
 pub mod dev;
+pub mod example;
 pub mod haproxy;
 pub mod http;
 pub mod links;

@@ -193,7 +193,7 @@ async fn a_watch_goes_on_over_a_reconnect_of_the_client() {
     })
     .await;
     let urls = vec![mesh.nodes[0].url(), mesh.nodes[1].url()];
-    let options = ClientOptions { urls, ..ClientOptions::new(mesh.nodes[0].url(), token("alice"), "c") };
+    let options = ClientOptions::new("", token("alice"), "c").urls(urls);
     let alice = Client::connect(options).await.unwrap();
     let bob = mesh.json(1, "bob", "phone").await;
     until("bob is told of", async || published(&mesh, 1).await == 1).await;

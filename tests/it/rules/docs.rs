@@ -6,7 +6,7 @@ use std::fs;
 use super::known_tests::all;
 use crate::harness::listing::root;
 
-const PAGES: [&str; 7] = [
+const PAGES: [&str; 14] = [
     "README.md",
     "ARCHITECTURE.md",
     "docs/rules.md",
@@ -14,6 +14,13 @@ const PAGES: [&str; 7] = [
     "docs/conform.md",
     "docs/tokens.md",
     "docs/operations.md",
+    "docs/README.md",
+    "docs/start.md",
+    "docs/concepts.md",
+    "docs/rust.md",
+    "docs/clients.md",
+    "docs/services.md",
+    "docs/dev.md",
 ];
 
 /// The text between backticks in a page.
