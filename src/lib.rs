@@ -70,6 +70,8 @@ mod proc;
 #[cfg(feature = "server")]
 pub mod routing;
 #[cfg(feature = "server")]
+pub mod sealing;
+#[cfg(feature = "server")]
 pub mod services;
 #[cfg(feature = "server")]
 pub mod session;

@@ -26,6 +26,7 @@ use crate::{
     overload::{self, LineLimits, Overload},
     presence::{self, Presence},
     routing::{Capacity, Clock, Registry, Router, Watch, watch},
+    sealing::{self, Masters, Sealing},
     services::{Doors, Services, queue},
     session::{self, Rate, Rules},
     store::Store,
@@ -64,6 +65,9 @@ pub enum NodeError {
     /// A webhook can never work as it is configured.
     #[error(transparent)]
     Webhook(#[from] BadWebhook),
+    /// The master key is none.
+    #[error("sealing.master_key: {0}")]
+    MasterKey(String),
     /// Another process runs under the name.
     #[error("a node called {0} runs already on these NATS servers: give this one another node.name, or stop that one")]
     NameTaken(String),
@@ -132,6 +136,8 @@ impl Node {
         let cells = Cells::connect(options.clone(), &config.nats.cells, &metrics).await?;
         let bus = cells.first().clone();
         let claim = Claim::new(&bus, config.node.name.as_str());
+        // Below the homes: what goes from node to node is not sealed, and whoever places a message seals it.
+        let (store, sealing) = Sealing::over(store, sealing(config)?);
         let (store, mut homes) = at_home(config, store, &bus, &metrics);
         let registry = Arc::new(Registry::new(cells.clone(), metrics.clone(), capacity(config)));
         let rules_of_services = config::Services::new(config.services.clone());
@@ -171,6 +177,7 @@ impl Node {
             limits: limits(config),
             services: rules_of_services.clone(),
             minter: minter.clone(),
+            sealing,
             bus: bus.clone(),
         });
         let gateway = Gateway::new(gateway::Parts {
@@ -195,6 +202,7 @@ impl Node {
             cells: cells.clone(),
             gateway: gateway.clone(),
             store: store.clone(),
+            ops: ops.clone(),
             router: router.clone(),
             metrics: metrics.clone(),
             services: rules_of_services.clone(),
@@ -312,6 +320,12 @@ impl Node {
         cells.close().await;
         clean
     }
+}
+
+fn sealing(config: &Config) -> Result<sealing::Settings, NodeError> {
+    let config::Sealing { on, master_key, known_ms, .. } = &config.sealing;
+    let masters = master_key.as_ref().map_or(Ok(Vec::new()), config::master_keys).map_err(NodeError::MasterKey)?;
+    Ok(sealing::Settings { on: *on, masters: Masters::new(&masters), known_for: Duration::from_millis(*known_ms) })
 }
 
 /// Where several nodes share the store, appends go to their homes.

@@ -67,6 +67,11 @@ pub(super) struct Identity {
 }
 
 impl Identity {
+    /// Acts as this user, if one is given.
+    pub(super) fn act_as(&mut self, user: Option<UserId>) {
+        self.user = user.or(self.user.take());
+    }
+
     /// Options for a client of `device`.
     ///
     /// # Errors

@@ -32,6 +32,8 @@ mod dev;
 mod disconnect;
 mod doctor;
 mod drain;
+mod erase;
+mod export;
 mod health;
 mod history;
 mod identity;
@@ -151,6 +153,10 @@ enum Command {
     Trace(trace::Args),
     /// End a user's sessions on all nodes
     Disconnect(disconnect::Args),
+    /// Write all that natter has of a user as JSON lines
+    Export(export::Args),
+    /// Make unreadable what a user has said
+    Erase(erase::Args),
     /// Stop a node as SIGTERM does, and follow it to the end
     Drain(drain::Args),
     /// Give services their accounts in the files of the NATS servers
@@ -199,6 +205,8 @@ impl Command {
             Self::Nodes(args) => nodes::run(args, global).await,
             Self::Why(args) => why::run(args, global).await,
             Self::Trace(args) => trace::run(args, global).await,
+            Self::Export(args) => export::run(args, global).await,
+            Self::Erase(args) => erase::run(args, global).await,
             Self::Disconnect(args) => disconnect::run(args, global).await,
             Self::Drain(args) => drain::run(args, global).await,
             Self::Nats(args) => nats::run(args, global).await,

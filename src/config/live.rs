@@ -61,6 +61,11 @@ impl Services {
         self.0.rules.read().get(service).map_or(0, |rules| rules.requests_per_sec)
     }
 
+    /// Whether `service` may have users erased now.
+    pub fn erases_users(&self, service: &UserId) -> bool {
+        self.0.rules.read().get(service).is_some_and(|rules| rules.erases_users)
+    }
+
     /// Whether `service` may have tokens made now.
     pub fn mints_tokens(&self, service: &UserId) -> bool {
         self.0.rules.read().get(service).is_some_and(|rules| rules.mints_tokens)

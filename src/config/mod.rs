@@ -31,12 +31,12 @@ pub use network::{BadNetwork, Network};
 pub use secret::{MASK, Secret, ServerUrl, mask_url};
 pub use section::Doc;
 pub use sections::{
-    Auth, Embedded, Events, Hook, Http, Limits, Log, LogFormat, Nats, NatsLink, Node, Presence, Queue, Scylla, SendAs,
-    Service, ServiceRules, Star, Store, StoreKind, Timing, Unanswered, UserEncoding, Webhook, Webhooks,
+    Auth, Embedded, Events, Hook, Http, Limits, Log, LogFormat, Nats, NatsLink, Node, Presence, Queue, Scylla, Sealing,
+    SendAs, Service, ServiceRules, Star, Store, StoreKind, Timing, Unanswered, UserEncoding, Webhook, Webhooks,
 };
 pub use show::{Described, described, example};
 pub use source::{Flag, PREFIX, Source, Sources};
-pub use validate::webhook_key;
+pub use validate::{master_keys, webhook_key};
 
 /// The shortest shared secret: as long as HS256's hash. A shorter one could be guessed from a single token.
 pub const MIN_SECRET_BYTES: usize = 32;
@@ -60,6 +60,8 @@ pub struct Config {
     pub nats: Nats,
     /// Where messages are kept.
     pub store: Store,
+    /// How what they say is kept.
+    pub sealing: Sealing,
     /// Whose tokens are accepted.
     pub auth: Auth,
     /// How much one peer may ask for.

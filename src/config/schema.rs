@@ -4,8 +4,8 @@
 use serde_json::{Value, json};
 
 use super::{
-    Auth, Config, Embedded, Events, Hook, Http, Limits, Log, Nats, Node, Presence, Queue, Scylla, Service, Store,
-    Timing, Webhook,
+    Auth, Config, Embedded, Events, Hook, Http, Limits, Log, Nats, Node, Presence, Queue, Scylla, Sealing, Service,
+    Store, Timing, Webhook,
     secret::{MASK, mask_url},
     section::Doc,
     source::PREFIX,
@@ -41,6 +41,7 @@ pub(super) const SECTIONS: &[Section] = sections! {
     "store" => Store,
     "store.embedded" => Embedded,
     "store.scylla" => Scylla,
+    "sealing" => Sealing,
     "auth" => Auth,
     "limits" => Limits,
     "timing" => Timing,

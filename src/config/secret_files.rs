@@ -30,11 +30,12 @@ impl Config {
 
 /// Reads every file that is named; what comes back is what is wrong with them.
 pub(super) fn read(config: &mut Config, origins: &mut Origins) -> Vec<Fault> {
-    let (nats, scylla) = (&mut config.nats, &mut config.store.scylla);
+    let (nats, scylla, sealing) = (&mut config.nats, &mut config.store.scylla, &mut config.sealing);
     let mut pairs: Vec<(String, &mut Option<Secret>, &Option<PathBuf>)> = vec![
         ("nats.password".to_owned(), &mut nats.password, &nats.password_file),
         ("nats.token".to_owned(), &mut nats.token, &nats.token_file),
         ("store.scylla.password".to_owned(), &mut scylla.password, &scylla.password_file),
+        ("sealing.master_key".to_owned(), &mut sealing.master_key, &sealing.master_key_file),
     ];
     let of_webhooks = config.webhooks.iter_mut();
     pairs.extend(of_webhooks.map(|(name, of)| (format!("webhooks.{name}.secret"), &mut of.secret, &of.secret_file)));

@@ -188,6 +188,23 @@ section!(
     }
 );
 
+section!(
+    /// Bodies at rest.
+    Sealing {
+        /// What users say is sealed in the store, each user's with keys of its own, which `erase` destroys. Counts for what is
+        /// written from then on; what is sealed stays readable when it is off again.
+        on: bool = false,
+        /// A key with which those keys are sealed, so that a disk or a backup alone tells nobody anything: the base64 of 32
+        /// bytes (`openssl rand -base64 32`). Several, one a line: the first one seals, all of them open. All nodes have the same.
+        /// Whoever loses it has lost every message.
+        master_key: Option<Secret> = None,
+        /// A file that holds it.
+        master_key_file: Option<PathBuf> = None,
+        /// How long a node goes by a key that it has read: so long after an erasure another node may still show what it knew.
+        known_ms: u64 = 30_000,
+    }
+);
+
 /// How a user's id in a token becomes a user id of natter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -443,6 +460,8 @@ section!(
         /// It may have tokens made for the users of `may_act_for`, to hand to whom it has signed in (`mint`). Whoever has such a
         /// token connects as the user.
         mints_tokens: bool = false,
+        /// It may have users of `may_act_for` erased: nobody can read any more what they have said (`erase`).
+        erases_users: bool = false,
         /// It may ask over HTTP as well, with a token of its own (`natter token --service <name>`).
         http: bool = false,
         /// Every message that is stored is told on `natter.feed.<name>`, with its body: for search, moderation, analytics.

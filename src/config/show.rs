@@ -141,7 +141,7 @@ fn to_toml(value: &Value) -> Option<String> {
 fn sample(section: &str, key: &str) -> &'static str {
     match (section, key) {
         ("node", "name") => "\"node-1\"",
-        (ANY_SERVICE, "http" | "mints_tokens" | "feed") => "true",
+        (ANY_SERVICE, "http" | "mints_tokens" | "erases_users" | "feed") => "true",
         (ANY_WEBHOOK, "url") => "\"https://push.example.org/natter\"",
         (ANY_WEBHOOK, "kinds") => "[\"offline\"]",
         (ANY_WEBHOOK, "secret") => "\"whsec_…\"",

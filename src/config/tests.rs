@@ -56,7 +56,10 @@ fn the_example_documents_every_key_and_loads_into_the_defaults() {
         .map(|line| line.strip_prefix("# ").filter(|l| l.starts_with('[') || l.contains(" = ")).unwrap_or(line))
         .filter(|line| !line.starts_with("kind = \"e") && !line.starts_with("nkey_file") && !line.starts_with("creds"))
         .filter(|line| {
-            !line.starts_with("token") && !line.starts_with("password_file") && !line.contains("(one process")
+            !line.starts_with("token")
+                && !line.starts_with("master_key")
+                && !line.starts_with("password_file")
+                && !line.contains("(one process")
         })
         .filter(|line| !line.starts_with("secret_file"))
         .map(|line| line.replace("whsec_…", &format!("whsec_{}", "b".repeat(32))))

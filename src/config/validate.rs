@@ -4,7 +4,7 @@ use std::{fmt::Display, net::IpAddr, path::PathBuf};
 
 use super::{
     Auth, Config, Events, Hook, Http, Limits, MAX_LEEWAY_SECS, MAX_STORE_WAIT_MS, MIN_SECRET_BYTES, Nats, Node,
-    Presence, Queue, Scylla, Secret, ServerUrl, StoreKind, Timing, Webhook,
+    Presence, Queue, Scylla, Sealing, Secret, ServerUrl, StoreKind, Timing, Webhook,
     fault::{ConfigErrors, Fault},
     mask_url,
     source::Source,
@@ -40,6 +40,7 @@ impl Config {
         presence(&self.presence, &mut check);
         queue(&self.queue, &mut check);
         events(&self.events, &mut check);
+        sealing(&self.sealing, &mut check);
         for (name, one) in &self.webhooks {
             webhook(&format!("webhooks.{name}"), one, &mut check);
         }
@@ -313,6 +314,28 @@ fn webhook(path: &str, of: &Webhook, check: &mut Checks) {
 pub fn webhook_key(secret: &Secret) -> Option<Vec<u8>> {
     let key = data_encoding::BASE64.decode(secret.expose().strip_prefix("whsec_")?.as_bytes()).ok()?;
     (24..=64).contains(&key.len()).then_some(key)
+}
+
+fn sealing(sealing: &Sealing, check: &mut Checks) {
+    check.range("sealing.known_ms", sealing.known_ms, 10..=60_000);
+    let Some(key) = &sealing.master_key else { return };
+    let problem = master_keys(key).err();
+    check.that(problem.is_none(), "sealing.master_key", quoted(&key.to_string()), problem.unwrap_or_default());
+}
+
+/// The keys in `sealing.master_key`: one a line, each the base64 of 32 bytes.
+///
+/// # Errors
+/// Which line is none, in words. Never the line itself.
+pub fn master_keys(text: &Secret) -> Result<Vec<[u8; 32]>, String> {
+    let lines = text.expose().lines().map(str::trim).enumerate().filter(|(_, line)| !line.is_empty());
+    let key = |(at, line): (usize, &str)| {
+        let bytes = data_encoding::BASE64.decode(line.as_bytes()).ok();
+        bytes
+            .and_then(|bytes| bytes.try_into().ok())
+            .ok_or_else(|| format!("line {} is not the base64 of 32 bytes, as of: openssl rand -base64 32", at + 1))
+    };
+    lines.map(key).collect()
 }
 
 fn hook(hook: &Hook, check: &mut Checks) {

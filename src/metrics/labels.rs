@@ -195,6 +195,8 @@ labels!(
         Retire = "retire",
         /// Rooms, their members, and cursors in them.
         Rooms = "rooms",
+        /// The keys of a user, destroyed.
+        Erase = "erase",
         /// Who blocks whom.
         Blocks = "blocks",
         /// When users were last seen.

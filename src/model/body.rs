@@ -14,6 +14,8 @@ use serde::{
     ser::{self, SerializeMap, SerializeSeq},
 };
 
+mod sealed;
+
 /// The deepest nesting of arrays and maps.
 pub const MAX_DEPTH: usize = 64;
 

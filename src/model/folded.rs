@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, fmt, str::FromStr};
 use compact_str::CompactString;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::{Body, Kind, Millis, Row, Seq, UserId};
+use super::{Body, Cid, Kind, Millis, Row, Seq, UserId};
 
 /// What somebody reacts with: 1 to 64 bytes without control characters.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -96,10 +96,21 @@ impl Reacted {
 pub struct Edited {
     /// The place of the edit.
     pub seq: Seq,
+    /// Who wrote it.
+    pub sender: UserId,
+    /// The sender's id for it.
+    pub cid: Cid,
     /// When a node took it.
     pub ts: Millis,
     /// The text.
     pub body: Body,
+}
+
+impl Edited {
+    fn of(row: &Row) -> Self {
+        let Row { seq, ts, sender, cid, body, .. } = row;
+        Self { seq: *seq, sender: sender.clone(), cid: cid.clone(), ts: *ts, body: body.clone() }
+    }
 }
 
 /// What was made of one message.
@@ -121,7 +132,7 @@ impl Folded {
     /// reaction, in the order of reactions and users. `names` is how many users may still be named.
     pub fn take(&mut self, row: &Row, names: &mut usize) {
         match row.kind {
-            Kind::Edit => self.edited = Some(Edited { seq: row.seq, ts: row.ts, body: row.body.clone() }),
+            Kind::Edit => self.edited = Some(Edited::of(row)),
             Kind::Delete => self.deleted = Some(row.sender.clone()),
             Kind::Reaction => self.react(row, names),
             Kind::Message | Kind::Event => {}

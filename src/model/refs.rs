@@ -37,6 +37,8 @@ impl Target {
         }
         let gone = match folded {
             Some(Folded { deleted: Some(_), .. }) => Some(Gone::Deleted),
+            // Erased.
+            _ if row.body.is_sealed() => Some(Gone::Deleted),
             _ => row.is_expired(now).then_some(Gone::Expired),
         };
         Some(Self { seq: row.seq, author: row.sender.clone(), service: row.service, expires: row.expires(), gone })

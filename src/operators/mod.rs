@@ -24,7 +24,7 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use self::{
     window::Windows,
-    wire::{Answered, DrainAsk, Draining, Ended, Said, TraceAsk},
+    wire::{Answered, DrainAsk, Draining, Ended, EraseAsk, Said, TraceAsk},
 };
 use crate::{
     bus::{BusMessage, Subscription, cells::Cells},
@@ -33,6 +33,7 @@ use crate::{
     homes::Homes,
     metrics::Metrics,
     model::{Millis, now_millis},
+    ops::Ops,
     routing::Router,
     services::Doors,
     store::Store,
@@ -56,6 +57,8 @@ pub mod ask {
     pub const SESSIONS: &str = "sessions";
     /// What the store says of a message and a user.
     pub const STORED: &str = "stored";
+    /// Makes unreadable what a user has said.
+    pub const ERASE: &str = "erase";
     /// Follows a user's messages.
     pub const TRACE: &str = "trace";
 }
@@ -70,6 +73,8 @@ pub struct Parts {
     pub gateway: Arc<Gateway>,
     /// The durable side.
     pub store: Store,
+    /// Who erases users.
+    pub ops: Arc<Ops>,
     /// Who is told.
     pub router: Router,
     /// Counts.
@@ -171,6 +176,10 @@ impl Operators {
             ask::STATUS => self.say(Ok(self.status().await)),
             ask::DISCONNECT => self.say(read(payload).and_then(|asked| self.end_sessions(&asked))),
             ask::DRAIN => self.say(read(payload).and_then(|asked| self.drain(asked))),
+            ask::ERASE => match read::<EraseAsk>(payload) {
+                Ok(asked) => self.say(self.parts.ops.erase(&asked.user).await.map_err(|refused| refused.to_string())),
+                Err(words) => self.say::<()>(Err(words)),
+            },
             ask::TRACE => self.say(read(payload).and_then(|asked| self.trace(asked))),
             ask::SESSIONS => match read(payload) {
                 Ok(asked) => self.say(Ok(why::here(&self.parts, self.state(), &asked, self.peers()).await)),

@@ -93,6 +93,14 @@ pub struct Quantiles {
     pub p99_ms: Option<f64>,
 }
 
+/// Erases a user.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EraseAsk {
+    /// Whom.
+    pub user: UserId,
+}
+
 /// Ends sessions of a user.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

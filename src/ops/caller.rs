@@ -86,6 +86,9 @@ impl Caller {
             Some(_) if op == Op::Mint && !ops.services.mints_tokens(&service) => {
                 refused(format!("{service} may not have tokens made (services.{service}.mints_tokens)"))
             }
+            Some(_) if op == Op::Erase && !ops.services.erases_users(&service) => {
+                refused(format!("{service} may not erase users (services.{service}.erases_users)"))
+            }
             Some(from) => Ok(Self { user: from, door: Door::Service { name: service.into(), own: false } }),
         }
     }

@@ -10,6 +10,7 @@ mod caller;
 mod change;
 mod conversations;
 mod end_session;
+mod erase;
 mod fault;
 mod history;
 mod hook;
@@ -54,10 +55,12 @@ use crate::{
     bus::Bus,
     config::Services,
     metrics::Metrics,
+    model::UserId,
     overload::{Class, Overload, Rates, Turn, WaitingBytes},
     presence::Presence,
-    protocol::{Ask, ErrorCode, Op, Outcome, Refused},
+    protocol::{Ask, ErrorCode, Op, Outcome, Refused, ask::Erased},
     routing::Router,
+    sealing::Sealing,
     store::{Store, appender::Appender},
 };
 
@@ -109,6 +112,8 @@ pub struct Parts {
     pub services: Services,
     /// Makes tokens for users, where the nodes have a secret.
     pub minter: LiveMinter,
+    /// Erases users.
+    pub sealing: Sealing,
     /// Who is online.
     pub presence: Presence,
     /// Who blocks whom.
@@ -127,6 +132,7 @@ pub struct Ops {
     limits: Limits,
     services: Services,
     minter: LiveMinter,
+    sealing: Sealing,
     services_under_way: AtomicUsize,
     service_rates: Rates,
     /// One for each `send_many` that may run.
@@ -150,7 +156,8 @@ impl std::fmt::Debug for Ops {
 impl Ops {
     /// Puts the parts together.
     pub fn new(parts: Parts) -> Arc<Self> {
-        let Parts { store, router, metrics, overload, limits, services, minter, presence, blocks, bus } = parts;
+        let Parts { store, router, metrics, overload, limits, services, minter, sealing, presence, blocks, bus } =
+            parts;
         let pushes = Pushes::new(store.rooms.clone(), router.clone(), overload.clone(), metrics.clone(), limits.pushes);
         let away = Away::new(store.clone(), router.clone(), overload.clone(), metrics.clone(), limits.offline);
         let (publisher, pushing) = (router.clone(), pushes.clone());
@@ -183,6 +190,7 @@ impl Ops {
             limits,
             services,
             minter,
+            sealing,
             presence,
             blocks,
             pushes,
@@ -194,6 +202,14 @@ impl Ops {
     /// Who is told.
     pub fn router(&self) -> &Router {
         &self.router
+    }
+
+    /// Makes unreadable what a user has said, for an operator.
+    ///
+    /// # Errors
+    /// When bodies are not sealed, or the store cannot do it; then it is asked for again.
+    pub async fn erase(&self, user: &UserId) -> Result<Erased, Refused> {
+        erase::erase(self, user).await
     }
 
     /// Does what is asked and calls `done` exactly once: from this call, from the appender, or from a task.
@@ -219,6 +235,7 @@ impl Ops {
                 self.spawn(caller, done, async move |ops, caller| send_many::perform(&ops, &caller, ask).await);
             }
             Ask::Mint(ask) => done(mint::perform(self, caller, ask)),
+            Ask::Erase(_) => self.spawn(caller, done, async move |ops, caller| erase::perform(&ops, &caller).await),
             Ask::Edit(ask) | Ask::Delete(ask) | Ask::React(ask) | Ask::Unreact(ask) => {
                 self.spawn(caller, done, async move |ops, caller| about::perform(&ops, &caller, ask).await);
             }

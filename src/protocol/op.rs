@@ -126,6 +126,8 @@ ops! {
     SendMany, "send_many", limited: true, weight: PAGE, asks: ask::SendMany, tells: SentMany(ask::SentMany);
     /// Makes a token for a user. No client asks this.
     Mint, "mint", limited: true, weight: SMALL, asks: ask::Mint, tells: Minted(ask::Minted);
+    /// Makes unreadable what a user has said. No client asks this.
+    Erase, "erase", limited: true, weight: PAGE, asks: ask::Erase, tells: Erased(ask::Erased);
     /// Gives a message of one's own another text.
     Edit, "edit", limited: true, weight: SMALL, asks: ask::About;
     /// Deletes a message.
@@ -191,7 +193,7 @@ ops! {
 impl Op {
     /// Whether a client may name it; the others are for services.
     pub fn is_for_clients(self) -> bool {
-        !matches!(self, Self::SendMany | Self::Mint)
+        !matches!(self, Self::SendMany | Self::Mint | Self::Erase)
     }
 }
 

@@ -224,7 +224,7 @@ pub struct Message {
     /// Folded: when its text was last changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub edited: Option<Millis>,
-    /// Folded: who deleted it.
+    /// Folded: who deleted it. Also of one whose sender was erased, then the sender.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deleted: Option<UserId>,
     /// Folded: who reacts to it.
@@ -238,8 +238,10 @@ pub(super) fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Opti
 }
 
 impl Message {
-    /// A message of somebody of which no more is known than this.
+    /// A message of somebody of which no more is known than this. One of which nobody can open the body any more was erased: as
+    /// if its sender had deleted it.
     pub fn new(conv: ConvId, seq: Seq, from: UserId, ts: Millis, body: Body) -> Self {
+        let (deleted, body) = if body.is_sealed() { (Some(from.clone()), None) } else { (None, Some(body)) };
         Self {
             conv,
             seq,
@@ -247,14 +249,14 @@ impl Message {
             from,
             ts,
             cid: None,
-            body: Some(body),
+            body,
             re: None,
             reply_to: None,
             mentions: Vec::new(),
             expires: None,
             expired: false,
             edited: None,
-            deleted: None,
+            deleted,
             reactions: Vec::new(),
         }
     }
@@ -286,6 +288,11 @@ impl Message {
         let Folded { edited, deleted, reactions } = folded;
         if deleted.is_some() {
             (self.deleted, self.body) = (deleted, None);
+            return self;
+        }
+        // Whoever is erased is so with all that was said.
+        if self.deleted.is_some() || edited.as_ref().is_some_and(|edited| edited.body.is_sealed()) {
+            (self.deleted, self.body) = (Some(self.from.clone()), None);
             return self;
         }
         if let Some(edited) = edited {

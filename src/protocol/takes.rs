@@ -45,7 +45,7 @@ impl Op {
             Self::Read => fields!(conv, seq;),
             Self::History => fields!(conv; before, after, around, limit, raw),
             Self::Conversations | Self::Rooms | Self::Blocks => fields!(; after, limit),
-            Self::Sessions => Some(&[]),
+            Self::Sessions | Self::Erase => Some(&[]),
             Self::EndSession => fields!(; session, device),
             Self::Signal => Some(&[
                 Field { name: "to", required: true },

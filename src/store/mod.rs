@@ -20,6 +20,7 @@ mod error;
 pub mod fence;
 mod folds;
 mod holes;
+pub mod keys;
 mod level;
 pub mod people;
 pub mod rooms;
@@ -28,6 +29,7 @@ pub mod slots;
 
 pub use error::{StoreError, StoreResult, is_served};
 pub use folds::{Behind, Folds};
+pub use keys::Keys;
 pub use people::{People, Tie};
 pub use rooms::{RoomRow, Rooms};
 
@@ -57,6 +59,8 @@ pub struct Store {
     pub people: Arc<dyn People>,
     /// What stands beside the messages.
     pub folds: Arc<dyn Folds>,
+    /// What bodies are sealed with.
+    pub keys: Arc<dyn Keys>,
     /// The engine itself.
     pub engine: Arc<dyn Engine>,
     /// Who may append to what, where several nodes share the store.
@@ -65,7 +69,7 @@ pub struct Store {
 
 impl Store {
     /// A store whose parts are all this engine.
-    pub fn of(engine: Arc<impl Logs + Inbox + Marks + Rooms + Folds + People + Engine>) -> Self {
+    pub fn of(engine: Arc<impl Logs + Inbox + Marks + Rooms + Folds + People + Keys + Engine>) -> Self {
         Self {
             logs: engine.clone(),
             inbox: engine.clone(),
@@ -73,13 +77,16 @@ impl Store {
             rooms: engine.clone(),
             people: engine.clone(),
             folds: engine.clone(),
+            keys: engine.clone(),
             engine,
             slots: None,
         }
     }
 
     /// The same for an engine that several nodes share.
-    pub fn shared(engine: Arc<impl Logs + Inbox + Marks + Rooms + Folds + People + Engine + slots::Slots>) -> Self {
+    pub fn shared(
+        engine: Arc<impl Logs + Inbox + Marks + Rooms + Folds + People + Keys + Engine + slots::Slots>,
+    ) -> Self {
         Self { slots: Some(engine.clone()), ..Self::of(engine) }
     }
 }

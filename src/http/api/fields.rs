@@ -118,6 +118,10 @@ pub(super) fn about_op(op: Op) -> Option<&'static str> {
             "For the user in `from`, whom you have signed in. Only services with `services.<name>.mints_tokens`, and only where \
              the nodes have a secret to sign with: otherwise tokens come from your identity provider."
         }
+        Op::Erase => {
+            "The user in `from`: all that the user has said is shown as deleted from then on, and cannot be brought back. Devices are \
+             forgotten, sessions end. Only services with `services.<name>.erases_users`, and only where `sealing.on` is set."
+        }
         Op::Signal => "Reaches whoever is connected now. That it was passed on does not say that anybody was there.",
         Op::EndSession => "Give `session` or `device`.",
         Op::Presence => "Those of whom the user may not know it are in `refused`.",
@@ -132,6 +136,7 @@ pub(super) fn example(op: Op) -> Value {
         Op::Send => json!({"to": "@bob", "cid": "order-42", "body": {"text": "paid"}}),
         Op::SendMany => json!({"users": ["bob", "carol"], "cid": "notice-7", "body": {"text": "we close at six"}}),
         Op::Mint => json!({"ttl": 3_600, "from": "alice"}),
+        Op::Erase => json!({"from": "alice"}),
         Op::Edit => json!({"conv": "dm:billing:bob", "re": 1, "cid": "order-42-2", "body": {"text": "paid, thanks"}}),
         Op::Delete => json!({"conv": "dm:billing:bob", "re": 1, "cid": "order-42-3"}),
         Op::React | Op::Unreact => json!({"conv": "dm:billing:bob", "re": 1, "cid": "order-42-4", "reaction": "👍"}),

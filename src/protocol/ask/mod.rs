@@ -7,6 +7,7 @@
 mod about;
 mod blocks;
 mod conversations;
+mod erase;
 mod history;
 mod mint;
 mod presence;
@@ -22,6 +23,7 @@ pub use self::{
     about::{About, Say},
     blocks::{BLOCKS_LIMIT, Block, Blocking, Blocks, BlocksPage},
     conversations::{CONVERSATIONS_LIMIT, Conversation, Conversations, ConversationsPage, PeerMarks},
+    erase::{Erase, Erased},
     history::{HISTORY_LIMIT, History, HistoryFrom, HistoryPage},
     mint::{MINT_TTL, Mint, Minted},
     presence::{PRESENCE_LIMIT, Presence, Presences, Seen},

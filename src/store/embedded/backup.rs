@@ -7,7 +7,8 @@
 //! ```text
 //! natter backup, format 1\n
 //! for each row   table (1 byte: 1 messages, 2 cids, 3 inbox, 4 cursors, 5 devices, 6 rooms, 7 members, 8 rooms_of,
-//!                  9 last_seen, 10 blocks, 11 folds, 12 mentions, 13 expiring)
+//!                  9 last_seen, 10 blocks, 11 folds, 12 mentions, 13 expiring, 14 keys: with the key
+//!                  itself, whatever slot it was in)
 //!                length of the key (2), length of the value (4), key, value
 //! at the end     0, number of rows (8), FNV-1a of everything before it (8)
 //! or             255, length (4), why there is no end
@@ -25,6 +26,7 @@ use fjall::{Keyspace, PersistMode, Readable as _};
 use super::{
     EmbeddedOptions, EmbeddedStore, OpenError,
     folder::Folder,
+    rows,
     tables::{Tables, unavailable},
 };
 use crate::{
@@ -34,6 +36,8 @@ use crate::{
 
 const HEAD: &[u8; 24] = b"natter backup, format 1\n";
 const END: u8 = 0;
+/// The table of keys, whose values are slots.
+const KEYS: u8 = 14;
 const FAILED: u8 = 255;
 /// Larger values are not in any store: a damaged length must not take all memory.
 const LARGEST_VALUE: usize = 64 * 1024 * 1024;
@@ -116,7 +120,11 @@ impl EmbeddedStore {
                 if contents.rows % LOOK == 0 {
                     self.shared.tables()?;
                 }
-                let (key, value) = item.into_inner().map_err(unavailable)?;
+                let (key, mut value) = item.into_inner().map_err(unavailable)?;
+                if number == KEYS {
+                    let Some(secret) = tables.secret_in(&value)? else { continue };
+                    value = secret.into();
+                }
                 let lengths = (u16::try_from(key.len()), u32::try_from(value.len()));
                 let (Ok(key_len), Ok(value_len)) = lengths else { return Err(too_large().into()) };
                 out.write_all(&[number])?;
@@ -161,6 +169,7 @@ pub fn restore(backup: &Path, dir: &Path, options: EmbeddedOptions) -> Result<Co
         let found = tables_of(&tables).find(|(known, _)| *known == number);
         let (_, table) = found.ok_or(BackupError::Damaged("it has a table that this version does not know"))?;
         bytes += key.len() + value.len();
+        let value = if number == KEYS { rows::encode_seq(tables.secrets.put(&value)?) } else { value.into() };
         batch.insert(table, key, value);
         if bytes >= COMMIT_BYTES {
             bytes = 0;
@@ -175,6 +184,7 @@ pub fn restore(backup: &Path, dir: &Path, options: EmbeddedOptions) -> Result<Co
 }
 
 fn finish(tables: &Tables, batch: fjall::OwnedWriteBatch) -> StoreResult<()> {
+    tables.secrets.sync().map_err(StoreError::unavailable)?;
     tables.commit(batch, PersistMode::SyncAll).map_err(StoreError::unavailable)?;
     tables.db.persist(PersistMode::SyncAll).map_err(unavailable)?;
     tables.closed_clean();

@@ -90,6 +90,22 @@ pub(super) enum Command {
         /// Told when it is on the disk.
         reply: Reply<()>,
     },
+    /// Keeps a key that bodies are sealed with, where there is none.
+    KeepKey {
+        /// Where it is named.
+        at: Slice,
+        /// The key.
+        key: Vec<u8>,
+        /// The one that stands, when it is on the disk.
+        reply: Reply<Vec<u8>>,
+    },
+    /// Destroys all keys of a user.
+    DestroyKeys {
+        /// Whose.
+        user: UserId,
+        /// How many, when they are gone from the disk.
+        reply: Reply<u64>,
+    },
     /// Removes rows of the table of cursors.
     Forget {
         /// Their keys.
@@ -122,6 +138,8 @@ impl Command {
             }
             Self::Enter { reply, .. } => drop(reply.send(Err(error.clone()))),
             Self::Retire { reply, .. } => drop(reply.send(Err(error.clone()))),
+            Self::KeepKey { reply, .. } => drop(reply.send(Err(error.clone()))),
+            Self::DestroyKeys { reply, .. } => drop(reply.send(Err(error.clone()))),
             Self::Close(reply) => return Some(reply),
         }
         None

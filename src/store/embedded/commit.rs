@@ -72,6 +72,8 @@ pub(super) struct Commit<'a> {
     pub(super) seen: BTreeMap<Slice, u64>,
     /// The sides of blocks.
     pub(super) ties: BTreeMap<Slice, u8>,
+    /// In which slots keys are named; `None`: nowhere any more.
+    pub(super) secrets: BTreeMap<Slice, Option<u64>>,
     /// A device became known, or unknown.
     pub(super) changes_devices: bool,
     /// Bytes of rows gathered.
@@ -98,6 +100,7 @@ impl<'a> Commit<'a> {
             devices: BTreeMap::new(),
             seen: BTreeMap::new(),
             ties: BTreeMap::new(),
+            secrets: BTreeMap::new(),
             changes_devices: false,
             bytes: 0,
             highest: 0,
@@ -254,9 +257,9 @@ impl<'a> Commit<'a> {
         self.fresh.len()
     }
 
-    /// Whether [`Self::write`] waits for the disk: with a message in it, a device that is new or retired, or a block.
+    /// Whether [`Self::write`] waits for the disk: with a message in it, a device that is new or retired, a block, or a key.
     pub(super) fn is_durable(&self) -> bool {
-        !self.fresh.is_empty() || self.changes_devices || !self.ties.is_empty()
+        !self.fresh.is_empty() || self.changes_devices || !self.ties.is_empty() || !self.secrets.is_empty()
     }
 
     /// Writes it all at once. With a message or a new device in it the commit is on the disk when this
@@ -265,6 +268,7 @@ impl<'a> Commit<'a> {
     pub(super) fn write(mut self) -> Result<usize, Fault> {
         let mode = if self.is_durable() { PersistMode::SyncData } else { PersistMode::Buffer };
         self.write_people();
+        self.write_secrets().map_err(fjall::Error::Io)?;
         for (conv, end) in self.logs {
             let audience = audience_of(&conv)?;
             for (key, row) in end.changed_rows(&conv, &audience) {

@@ -7,6 +7,7 @@
 //! <dir>/WATERMARK  how far the store had come ([`super::watermark`])
 //! <dir>/MANIFEST   the files that a clean close left ([`super::manifest`])
 //! <dir>/LOCK       locked by the process that has the store open; holds its pid, for people
+//! <dir>/KEYS       what bodies are sealed with ([`super::secrets`])
 //! <dir>/ROOM       there for a moment, to see whether the disk takes a write
 //! <dir>/JOURNAL    there for a moment, while a journal is written anew
 //! <dir>/BACKUP     a socket: whoever connects is sent a backup (`natter backup`)
@@ -28,9 +29,9 @@ use std::{
 use super::{open_error::OpenError, rescue};
 
 /// The version of keys and rows that this build reads and writes.
-pub const FORMAT: u32 = 6;
+pub const FORMAT: u32 = 7;
 /// Those before, which differ in nothing but what they lack: their stores are of this format once they are opened.
-const BEFORE: [u32; 2] = [4, 5];
+const BEFORE: [u32; 3] = [4, 5, 6];
 
 const FORMAT_FILE: &str = "FORMAT";
 const FORMAT_NEW: &str = "FORMAT.new";
@@ -38,6 +39,7 @@ const FORMAT_WORDS: &str = "natter embedded store, format ";
 const LOCK_FILE: &str = "LOCK";
 const CREATING_FILE: &str = "CREATING";
 const WATERMARK_FILE: &str = "WATERMARK";
+const KEYS_FILE: &str = "KEYS";
 const MANIFEST_FILE: &str = "MANIFEST";
 const MANIFEST_NEW: &str = "MANIFEST.new";
 const KEPT: &str = "journals";
@@ -194,6 +196,11 @@ impl Folder {
         self.dir.join(WATERMARK_FILE)
     }
 
+    /// Where the keys are.
+    pub(super) fn keys_path(&self) -> PathBuf {
+        self.dir.join(KEYS_FILE)
+    }
+
     /// Where the list of files of a clean close is.
     pub(super) fn manifest_path(&self) -> PathBuf {
         self.dir.join(MANIFEST_FILE)
@@ -246,10 +253,13 @@ fn remove_unfinished(dir: &Path) -> io::Result<()> {
     for name in [DATA, KEPT] {
         remove_if_there(&dir.join(name))?;
     }
-    match fs::remove_file(dir.join(WATERMARK_FILE)) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
+    for name in [WATERMARK_FILE, KEYS_FILE] {
+        match fs::remove_file(dir.join(name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
     }
+    Ok(())
 }
 
 /// The folder holds people's messages: only its owner may read them, also where the folder was there before. A file
@@ -292,7 +302,7 @@ pub(super) fn copy_and_sync(from: &Path, to: &Path) -> io::Result<()> {
 fn refuse_foreign(dir: &Path) -> Result<(), OpenError> {
     let failed = |source| OpenError::Io { dir: dir.into(), what: "list the files", source };
     let files = [LOCK_FILE, FORMAT_FILE, FORMAT_NEW, ROOM_FILE, JOURNAL_FILE, BACKUP_SOCKET, CREATING_FILE];
-    let later = [WATERMARK_FILE, MANIFEST_FILE, MANIFEST_NEW, KEPT];
+    let later = [WATERMARK_FILE, KEYS_FILE, MANIFEST_FILE, MANIFEST_NEW, KEPT];
     let ours = |name: &str| files.contains(&name) || later.contains(&name) || rescue::is_its(name);
     let mut foreign = None;
     let (mut locked, mut data) = (false, false);

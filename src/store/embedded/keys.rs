@@ -12,6 +12,7 @@
 //! | rooms_of | #user user 00 room | the same member once more, to be found by the user |
 //! | last_seen | #user user 00 | when the user was last seen, in milliseconds |
 //! | blocks | #user user 00 other | one byte: 1 the user blocks the other, 2 is blocked by them, 3 both |
+//! | keys | #user user 00 month (2 bytes) | the slot of [`super::secrets`] where the key is |
 //! | folds, mentions, expiring | see [`super::beside`] | |
 //! | commits | `commit` | see [`super::rows::CommitRow`]: the last commit's |
 //!
@@ -30,7 +31,10 @@ use std::ops::Range;
 
 use fjall::Slice;
 
-use crate::model::{Cid, ConvId, Device, DeviceId, Kind, Reaction, RoomId, Seq, UserId};
+use crate::{
+    model::{Cid, ConvId, Device, DeviceId, Kind, Reaction, RoomId, Seq, UserId},
+    store::keys::Month,
+};
 
 /// The longest key is a cid's, with a conversation of two 64-byte names and 64 characters of four bytes.
 const MAX_KEY: usize = 512;
@@ -244,6 +248,16 @@ pub(super) fn member_by_user(key: &[u8]) -> Option<(RoomId, UserId)> {
 /// What is known of a user alone.
 pub(super) fn person(user: &UserId) -> Slice {
     below(user, &[])
+}
+
+/// Where a user's key of a month is named.
+pub(super) fn secret(user: &UserId, month: Month) -> Slice {
+    below(user, &[&month.0.to_be_bytes()])
+}
+
+/// All of a user.
+pub(super) fn secrets(user: &UserId) -> Range<Slice> {
+    devices(user)
 }
 
 /// How a user stands to another one.

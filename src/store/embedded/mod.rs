@@ -64,6 +64,7 @@ mod room_rows;
 mod rooms;
 mod rows;
 mod scan;
+mod secrets;
 mod shared;
 mod stamps;
 mod tables;

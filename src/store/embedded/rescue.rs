@@ -64,6 +64,7 @@ const ROOMS: usize = 6;
 const MEMBERS: usize = 7;
 const ROOMS_OF: usize = 8;
 const LAST_SEEN: usize = 9;
+const SECRETS: usize = 14;
 const BLOCKS: usize = 10;
 const FOLDS: usize = 11;
 const MENTIONS: usize = 12;
@@ -246,8 +247,21 @@ impl Copy {
     /// Returns the watermark of the new store, which is on the disk and closed then.
     fn all(mut self, found: &Found) -> Result<Mark, StoreError> {
         let tables = self.from.tables.clone();
-        let [messages, _, inbox, cursors, devices, _, rooms, members, rooms_of, last_seen, blocks, beside @ ..] =
-            &tables;
+        let [
+            messages,
+            _,
+            inbox,
+            cursors,
+            devices,
+            _,
+            rooms,
+            members,
+            rooms_of,
+            last_seen,
+            blocks,
+            beside @ ..,
+            secrets,
+        ] = &tables;
         let mut log = None;
         let mut lost = vec![scan::each_row(messages, |key, value| self.message(key, value, &mut log))?];
         self.end_of(log)?;
@@ -263,6 +277,7 @@ impl Copy {
         lost.push(scan::each_row(last_seen, |key, value| self.put(LAST_SEEN, key, value))?);
         lost.push(scan::each_row(blocks, |key, value| self.tie(key, &value))?);
         lost.extend(self.all_beside(beside.each_ref())?);
+        lost.push(scan::each_row(secrets, |key, value| self.put(SECRETS, key, value))?);
         self.write()?;
         for file in lost.iter().flat_map(|lost| &lost.files) {
             tracing::warn!(%file, "a file of the store cannot be read in places");

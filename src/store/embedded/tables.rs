@@ -23,6 +23,7 @@ use super::{
     open_error::OpenError,
     rescue,
     rows::{self, CommitRow, InboxValue},
+    secrets::Secrets,
     verify,
     watermark::{Mark, Watermark},
 };
@@ -36,7 +37,7 @@ const MIB: u64 = 1024 * 1024;
 /// Roughly the most that the journals take on the disk before tables are written out: two files of 64 MiB.
 const JOURNAL_BYTES: u64 = 128 * MIB;
 /// How many tables there are; the engine numbers them from 1, in the order in which they were made.
-pub(super) const TABLES: usize = 14;
+pub(super) const TABLES: usize = 15;
 /// Their names and how much of each is kept in memory, in MiB. Inbox rows and cursors are written again and again under
 /// one key, and a scan steps over every version that is still in memory: their tables are kept small.
 const NAMES: [(&str, u64); TABLES] = [
@@ -54,6 +55,7 @@ const NAMES: [(&str, u64); TABLES] = [
     ("folds", 8),
     ("mentions", 4),
     ("expiring", 4),
+    ("keys", 4),
 ];
 
 /// The engine's files in a folder, open.
@@ -73,8 +75,8 @@ impl Opened {
             .max_cached_files(Some(descriptors::store_files(descriptors::allowed())))
             .open()?;
         let table = |(name, mib)| db.keyspace(name, || KeyspaceCreateOptions::default().max_memtable_size(mib * MIB));
-        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n] = NAMES.map(table);
-        let tables = [a?, b?, c?, d?, e?, f?, g?, h?, i?, j?, k?, l?, m?, n?];
+        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o] = NAMES.map(table);
+        let tables = [a?, b?, c?, d?, e?, f?, g?, h?, i?, j?, k?, l?, m?, n?, o?];
         Ok(Self { tables, db })
     }
 }
@@ -98,6 +100,9 @@ pub(super) struct Tables {
     pub(super) folds: Keyspace,
     pub(super) mentions: Keyspace,
     pub(super) expiring: Keyspace,
+    pub(super) keys: Keyspace,
+    /// What the rows of `keys` lead to.
+    pub(super) secrets: Secrets,
     /// The last number given to a commit. One thread writes.
     number: AtomicU64,
     pub(super) watermark: Arc<Watermark>,
@@ -185,7 +190,13 @@ impl Tables {
         let Opened { db, tables } = opened.map_err(|cause| OpenError::Engine { dir: folder.dir().into(), cause })?;
         let [messages, cids, inbox, cursors, devices, commits, rooms, members, rooms_of, last_seen, blocks, ..] =
             tables;
-        let [.., folds, mentions, expiring] = tables;
+        let [.., folds, mentions, expiring, keys] = tables;
+        let secrets = Secrets::open(&folder.keys_path()).map_err(failed("open the file of keys"))?;
+        // All that was sealed would look erased.
+        if secrets.is_empty() && !options.accept_loss && db.snapshot().iter(&keys).next().is_some() {
+            let problems = vec!["KEYS is missing: what is sealed cannot be read without it".to_owned()];
+            return Err(OpenError::Damaged { dir: folder.dir().into(), problems });
+        }
         let keeper = Keeper::start(folder.clone(), watermark.clone()).map_err(failed("start a thread"))?;
         let close = Close { clean: AtomicBool::new(false), watermark: watermark.clone(), folder: folder.clone() };
         let (number, floor) = (AtomicU64::new(last), mark.floor);
@@ -206,6 +217,8 @@ impl Tables {
             folds,
             mentions,
             expiring,
+            keys,
+            secrets,
             number,
             watermark,
             floor,
@@ -260,10 +273,10 @@ impl Tables {
     /// All of them but that of the commits.
     pub(super) fn all(&self) -> [&Keyspace; TABLES - 1] {
         let Self { messages, cids, inbox, cursors, devices, rooms, members, rooms_of, last_seen, blocks, .. } = self;
-        let Self { folds, mentions, expiring, .. } = self;
+        let Self { folds, mentions, expiring, keys, .. } = self;
         [
             messages, cids, inbox, cursors, devices, rooms, members, rooms_of, last_seen, blocks, folds, mentions,
-            expiring,
+            expiring, keys,
         ]
     }
 

@@ -152,6 +152,7 @@ impl<P: FnMut(u64)> Check<'_, P> {
         self.each(&tables.cursors, |_, _, value| rows::decode_seq(value).map(drop))?;
         self.each(&tables.devices, |_, _, value| DeviceRow::decode(value).map(drop))?;
         self.each(&tables.last_seen, |_, _, value| rows::decode_seq(value).map(drop))?;
+        self.each(&tables.keys, |_, _, value| rows::decode_seq(value).map(drop))?;
         self.each(&tables.blocks, |check, key, value| check.tie(key, value))?;
         self.rooms()?;
         self.tables_beside()

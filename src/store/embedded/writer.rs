@@ -61,6 +61,8 @@ enum Deferred {
     Done(Reply<()>, StoreResult<()>),
     Entered(Reply<(Entered, Vec<Device>)>, StoreResult<(Entered, Vec<Device>)>),
     Retired(Reply<Option<Device>>, StoreResult<Option<Device>>),
+    Kept(Reply<Vec<u8>>, StoreResult<Vec<u8>>),
+    Destroyed(Reply<u64>, StoreResult<u64>),
 }
 
 impl Writer {
@@ -143,6 +145,10 @@ impl Writer {
                 Command::See { seen, reply } => deferred.push(Deferred::Done(reply, commit.see(&seen))),
                 Command::Block { user, other, on, reply } => {
                     deferred.push(Deferred::Done(reply, commit.block(&user, &other, on)));
+                }
+                Command::KeepKey { at, key, reply } => deferred.push(Deferred::Kept(reply, commit.keep_key(at, key))),
+                Command::DestroyKeys { user, reply } => {
+                    deferred.push(Deferred::Destroyed(reply, commit.destroy_keys(&user)));
                 }
                 Command::Start { device, starts, reply } => {
                     deferred.push(Deferred::Done(reply, commit.start(&device, starts)));
@@ -319,6 +325,8 @@ impl Deferred {
             (Self::Done(reply, answer), written) => drop(reply.send(written.clone().and(answer))),
             (Self::Entered(reply, answer), written) => drop(reply.send(written.clone().and(answer))),
             (Self::Retired(reply, answer), written) => drop(reply.send(written.clone().and(answer))),
+            (Self::Kept(reply, answer), written) => drop(reply.send(written.clone().and(answer))),
+            (Self::Destroyed(reply, answer), written) => drop(reply.send(written.clone().and(answer))),
         }
     }
 }

@@ -30,6 +30,7 @@ mod heads;
 mod homes;
 mod inbox;
 mod inspect;
+mod keys;
 mod known;
 mod lwt;
 mod metrics;

@@ -25,6 +25,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../schema/003_rooms.cql"),
     include_str!("../../../schema/004_people.cql"),
     include_str!("../../../schema/005_kinds.cql"),
+    include_str!("../../../schema/006_keys.cql"),
 ];
 
 /// Schema changes take seconds on a loaded cluster.

@@ -155,6 +155,12 @@ pub(super) struct Statements {
     pub(super) ties: PreparedStatement,
     /// One of them.
     pub(super) tie: PreparedStatement,
+    /// A user's keys.
+    pub(super) keys: PreparedStatement,
+    /// Conditional: a key where there is none.
+    pub(super) keep_key: PreparedStatement,
+    /// Conditional: no key any more.
+    pub(super) destroy_keys: PreparedStatement,
     /// A write that only shows whether writes are taken.
     pub(super) beat: PreparedStatement,
 }
@@ -378,6 +384,9 @@ impl Statements {
             )
             .await?,
             ties: registers("SELECT other, is_on, by_on FROM $.blocks WHERE user = ? AND other > ? LIMIT ?").await?,
+            keys: plain("SELECT keys FROM $.keys WHERE user = ?").await?,
+            keep_key: conditional("UPDATE $.keys SET keys[?] = ? WHERE user = ? IF keys[?] = null").await?,
+            destroy_keys: conditional("DELETE FROM $.keys WHERE user = ? IF EXISTS").await?,
             tie: plain("SELECT is_on, by_on FROM $.blocks WHERE user = ? AND other = ?").await?,
             beat: plain("INSERT INTO $.health (slot, beat) VALUES (?, ?)").await?,
         })

@@ -6,6 +6,7 @@ mod commands;
 mod config;
 mod dev;
 pub mod doctor;
+mod export;
 mod nats;
 mod nats_server;
 mod readme;

@@ -42,6 +42,7 @@ mod rooms_large;
 mod rules_alone;
 mod scenarios;
 mod scylla;
+pub mod sealing;
 mod service_ops;
 mod services;
 mod sessions;

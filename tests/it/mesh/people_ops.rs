@@ -66,6 +66,7 @@ fn tried(op: Op, target: &str, reference: u64) -> Option<String> {
         | Op::Readers
         | Op::SendMany
         | Op::Mint
+        | Op::Erase
         | Op::Edit
         | Op::Delete
         | Op::React

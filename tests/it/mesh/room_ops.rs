@@ -83,6 +83,7 @@ fn tried(op: Op, room: &str, reference: u64) -> Option<String> {
         | Op::Rooms
         | Op::SendMany
         | Op::Mint
+        | Op::Erase
         | Op::Block
         | Op::Unblock
         | Op::Blocks => return None,

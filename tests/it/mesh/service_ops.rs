@@ -250,7 +250,7 @@ fn tried(op: Op, ready: &Ready<'_>) -> Option<Value> {
         Op::Hello | Op::Ack | Op::Token | Op::Ping => return None,
         Op::Send => json!({"to": "@bob", "cid": cid, "body": 1}),
         Op::SendMany => json!({"users": ["bob", "carol"], "cid": cid, "body": 1}),
-        Op::Mint => json!({}),
+        Op::Mint | Op::Erase => json!({}),
         Op::Edit => json!({"conv": conv, "re": seq, "cid": cid, "body": 2}),
         Op::Delete => json!({"conv": conv, "re": seq, "cid": cid}),
         Op::React | Op::Unreact => json!({"conv": conv, "re": seq, "cid": cid, "reaction": "+1"}),
@@ -288,6 +288,8 @@ fn expected(op: Op, right: Right) -> Result<&'static str, ErrorCode> {
         Op::History => Ok("messages"),
         Op::SendMany | Op::Conversations | Op::Rooms | Op::Members | Op::Readers | Op::Presence => Ok("items"),
         Op::Mint => Ok("token"),
+        // Who may is told that nothing is sealed here: `mesh::sealing` has users erased.
+        Op::Erase => Err(ErrorCode::NotAllowed),
         Op::Sessions => Ok("devices"),
         Op::EndSession => Err(ErrorCode::NotFound),
         // What a user of that name would get: it is the only owner.
@@ -307,6 +309,7 @@ async fn every_op_is_done_in_the_names_that_are_configured_and_in_no_other() {
             may_act_for: only(Right::Acts),
             http: true,
             mints_tokens: true,
+            erases_users: true,
             ..Service::default()
         };
         config.services.insert(user("billing"), rules);

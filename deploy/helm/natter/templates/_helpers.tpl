@@ -44,7 +44,7 @@ app.kubernetes.io/component: node
 {{- /* The whole configuration: what `config` says, and what the chart itself knows. */}}
 {{- define "natter.config" -}}
 {{- $config := deepCopy .Values.config -}}
-{{- range $key := list "nats.password" "nats.token" "store.scylla.password" "auth.hs256_secret" "auth.hs256_previous_secret" -}}
+{{- range $key := list "nats.password" "nats.token" "store.scylla.password" "auth.hs256_secret" "auth.hs256_previous_secret" "sealing.master_key" -}}
 {{- include "natter.no-secret" (dict "config" $config "key" $key) -}}
 {{- end -}}
 {{- range $name, $_ := $config.webhooks -}}

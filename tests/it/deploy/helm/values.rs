@@ -42,7 +42,7 @@ pub(super) fn refused_values() -> Vec<(Json, String)> {
             (json!({"config": nested(key, json!("x"))}), format!("config.{key}: a secret would stand in a ConfigMap"))
         })
         .collect();
-    assert_eq!(all.len(), 6, "{all:?}");
+    assert_eq!(all.len(), 7, "{all:?}");
     let more = [
         (json!({"config": {"nats": {"urls": ["nats://node:secret@nats:4222"]}}}), "pattern"),
         (json!({"config": {"node": {"name": "n1"}}}), "node"),

@@ -16,6 +16,7 @@ mod queue;
 mod repair;
 mod rooms;
 mod routes;
+mod sealing;
 mod storm;
 mod traffic;
 mod two;

@@ -45,7 +45,10 @@ pub fn by_hand(rows: &[Row]) -> BTreeMap<Seq, natter::model::Folded> {
         let Some(target) = row.refs.as_ref().and_then(|refs| refs.re.as_ref()) else { continue };
         let (folded, reactions) = made.entry(target.seq()).or_default();
         match row.kind {
-            Kind::Edit => folded.edited = Some(Edited { seq: row.seq, ts: row.ts, body: row.body.clone() }),
+            Kind::Edit => {
+                let Row { seq, sender, cid, ts, body, .. } = row.clone();
+                folded.edited = Some(Edited { seq, sender, cid, ts, body });
+            }
             Kind::Delete => folded.deleted = Some(row.sender.clone()),
             Kind::Reaction => {
                 let Reacting { reaction, set } = row.body.parse().unwrap();

@@ -10,6 +10,7 @@ use natter::{
 
 pub mod appending;
 pub mod counting;
+pub mod keys;
 pub mod kinds;
 pub mod listing;
 pub mod marks;
@@ -24,6 +25,9 @@ pub mod rooms_writing;
 
 /// A store for one test, with nothing in it, and whatever must live as long as the store.
 pub trait Bed: Send {
+    /// What the store counts for a body besides its own bytes.
+    const BESIDE_BODY: usize = 0;
+
     /// The store.
     fn store(&self) -> Store;
 
@@ -95,6 +99,8 @@ macro_rules! store_contract {
                     a_retired_device_is_not_known;
                 people: last_seen_never_goes_back, a_block_shows_on_both_sides_until_it_is_taken_off, blocks_are_paged_in_order,
                     changes_at_once_leave_both_sides_alike;
+                keys: a_key_is_kept_once_and_all_get_the_same, destroyed_keys_do_not_come_back,
+                    keys_that_are_kept_while_others_are_destroyed_stand_or_do_not;
             }
         }
     };

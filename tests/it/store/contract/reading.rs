@@ -42,11 +42,12 @@ pub async fn pages_forward_follow_each_other(bed: &mut impl Bed) {
     assert_eq!(pages, [(1..=10).collect::<Vec<_>>(), (11..=20).collect(), (21..=25).collect()]);
 }
 
-pub async fn a_page_is_cut_by_bytes(bed: &mut impl Bed) {
+pub async fn a_page_is_cut_by_bytes<B: Bed>(bed: &mut B) {
     let (store, conv) = (bed.store(), dm("alice", "bob"));
     // 100 bytes as they are stored.
-    let hundred = |n: usize| NewMessage { body: Body::text(&"x".repeat(98)), ..message("alice", &format!("m{n}")) };
-    assert_eq!(hundred(0).body.size(), 100);
+    let text = "x".repeat(98 - B::BESIDE_BODY);
+    let hundred = |n: usize| NewMessage { body: Body::text(&text), ..message("alice", &format!("m{n}")) };
+    assert_eq!(hundred(0).body.size() + B::BESIDE_BODY, 100);
     store.logs.append(&conv, (0..6).map(hundred).collect()).await;
     for (bytes, count) in [(0, 1), (1, 1), (100, 1), (101, 2), (250, 3), (300, 3), (301, 4), (600, 6), (9_999, 6)] {
         let span = Span { rows: 100, bytes };

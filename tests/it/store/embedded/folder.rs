@@ -58,11 +58,11 @@ async fn another_format_is_refused_with_both_versions() {
     let format = dir.path().join("FORMAT");
     let ours = fs::read_to_string(&format).unwrap();
     for (text, named) in
-        [(ours.replace('6', "1"), "1"), ("something else".into(), "something else"), ("".into(), "unknown")]
+        [(ours.replace('7', "1"), "1"), ("something else".into(), "something else"), ("".into(), "unknown")]
     {
         fs::write(&format, &text).unwrap();
         let error = refusal(dir.path());
-        assert!(matches!(&error, OpenError::Version { found, expected: 6, .. } if found == named), "{error}");
+        assert!(matches!(&error, OpenError::Version { found, expected: 7, .. } if found == named), "{error}");
     }
     fs::write(&format, ours).unwrap();
     assert_eq!(log(&*open(dir.path()), &dm("alice", "bob")).await.len(), 1, "a refusal must not touch the data");

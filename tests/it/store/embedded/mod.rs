@@ -28,6 +28,7 @@ mod load;
 mod power;
 mod rooms;
 mod rooms_crash;
+mod sealed;
 mod synced;
 
 store_contract!(contract, crate::store::embedded::fresh);

@@ -1,0 +1,54 @@
+//! `erase`: a user's devices are forgotten, their sessions end, and the keys of all that the user has said are destroyed (R29).
+//! Asked by services and by operators.
+
+use super::{Caller, Ops, counted, fault, fault::is_served};
+use crate::{
+    metrics::StoreOp,
+    model::UserId,
+    overload::{Class, cost},
+    protocol::{
+        Answer, ErrorCode, Outcome, Refused,
+        ask::{EndSession, Erased},
+    },
+};
+
+/// The keys are looked for, and destroyed; and each device costs about so much as well.
+const ROWS: usize = 6;
+
+pub(super) async fn perform(ops: &Ops, caller: &Caller) -> Outcome {
+    erase(ops, caller.name()).await.map(Answer::Erased)
+}
+
+/// Asked again after an error, it does what is left to do.
+pub(super) async fn erase(ops: &Ops, user: &UserId) -> Result<Erased, Refused> {
+    if !ops.sealing.is_on() {
+        return Err(Refused::new(
+            ErrorCode::NotAllowed,
+            "bodies are not sealed here, so that nothing can be erased: set sealing.on, which counts for what is written from then on",
+        ));
+    }
+    // The sessions first: what they still send is erased as well.
+    let devices = forget_devices(ops, user).await?;
+    let turn = ops.turn(Class::Listing, cost(ROWS, 0)).await?;
+    let erased = ops.sealing.erase(user).await;
+    turn.end(cost(ROWS, 0), is_served(&erased));
+    let months = counted(&ops.metrics, StoreOp::Erase, erased).map_err(|error| fault::refused(&error))?;
+    tracing::info!(%user, months, devices, "everything that a user has said is erased");
+    Ok(Erased { user: user.clone(), months, devices })
+}
+
+async fn forget_devices(ops: &Ops, user: &UserId) -> Result<u64, Refused> {
+    let turn = ops.turn(Class::Listing, cost(ROWS, 0)).await?;
+    let known = ops.store.marks.devices(user).await;
+    turn.end(cost(ROWS, 0), is_served(&known));
+    let known = counted(&ops.metrics, StoreOp::Devices, known).map_err(|error| fault::refused(&error))?;
+    let count = known.len() as u64;
+    for device in known {
+        let turn = ops.turn(Class::Listing, cost(ROWS, 0)).await?;
+        let retired = ops.store.marks.retire(user, &device.device.device).await;
+        turn.end(cost(ROWS, 0), is_served(&retired));
+        counted(&ops.metrics, StoreOp::Retire, retired).map_err(|error| fault::refused(&error))?;
+        ops.router.end_sessions(user, &EndSession::Device(device.device.device)).await;
+    }
+    Ok(count)
+}
