@@ -59,8 +59,14 @@ pub(super) async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode>
         print(&serde_json::to_string(&erased)?)?;
     } else if !gathered.answers.is_empty() {
         let Erased { user, months, devices } = &erased;
-        print(&format!("{user} is erased: keys of {months} months destroyed, {devices} devices forgotten"))?;
+        let (months, devices) = (counted(*months, "month"), counted(*devices, "device"));
+        print(&format!("{user} is erased: the keys of {months} are destroyed, {devices} forgotten"))?;
     }
     let done = !gathered.answers.is_empty() && gathered.refusals.is_empty();
     Ok(if done { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn counted(count: u64, what: &str) -> String {
+    let end = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{end}")
 }

@@ -7,6 +7,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures_util::{StreamExt as _, stream};
 use tokio::time::Instant;
 
 use self::{
@@ -27,6 +28,9 @@ mod master;
 mod reads;
 
 pub use master::Masters;
+
+/// Keys that are read at once for one page.
+const KEYS_AT_ONCE: usize = 16;
 
 /// How it is done.
 #[derive(Debug)]
@@ -126,7 +130,20 @@ impl Sealing {
         Ok(row)
     }
 
+    /// Reads the keys of several bodies at once, so that a page of many senders waits for the store once and not for each. What
+    /// goes wrong shows when they are opened.
+    async fn find_all<'a>(&self, bodies: impl Iterator<Item = (&'a UserId, &'a Body)>) {
+        let mut keys: Vec<_> = bodies.filter_map(|(sender, body)| Some((sender, form::month_of(body)?))).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        if keys.len() > 1 {
+            let find = |(sender, month)| async move { drop(self.keys.find(sender, month, None).await) };
+            stream::iter(keys).for_each_concurrent(KEYS_AT_ONCE, find).await;
+        }
+    }
+
     async fn open_rows(&self, conv: &ConvId, rows: Vec<Row>) -> StoreResult<Vec<Row>> {
+        self.find_all(rows.iter().map(|row| (&row.sender, &row.body))).await;
         let (mut opened, read) = (Vec::with_capacity(rows.len()), Instant::now());
         for row in rows {
             opened.push(if row.body.is_sealed() { self.open_at(conv, row, read).await? } else { row });
