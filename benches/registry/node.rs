@@ -33,6 +33,8 @@ use crate::resp;
 
 /// Frames on their way to a socket.
 type Out = mpsc::UnboundedSender<Frame>;
+/// A send and its `ref`.
+type Asked = (Option<u64>, ask::Send);
 
 pub(crate) struct Node {
     store: Arc<EmbeddedStore>,
@@ -116,13 +118,13 @@ impl Node {
     async fn send_all(
         self: Arc<Self>,
         me: UserId,
-        mut sends: mpsc::UnboundedReceiver<(Option<u64>, ask::Send)>,
+        mut sends: mpsc::UnboundedReceiver<Asked>,
         out: Out,
         encoding: Encoding,
     ) {
         let mut some = Vec::new();
         while sends.recv_many(&mut some, 64).await > 0 {
-            let mut by_peer: Vec<(UserId, Vec<(Option<u64>, ask::Send)>)> = Vec::new();
+            let mut by_peer: Vec<(UserId, Vec<Asked>)> = Vec::new();
             for (reference, send) in some.drain(..) {
                 let Recipient::User(peer) = &send.to else { continue };
                 match by_peer.iter_mut().find(|(known, _)| known == peer) {
@@ -136,14 +138,7 @@ impl Node {
         }
     }
 
-    async fn send_to(
-        &self,
-        me: &UserId,
-        peer: &UserId,
-        sends: Vec<(Option<u64>, ask::Send)>,
-        out: &Out,
-        encoding: Encoding,
-    ) {
+    async fn send_to(&self, me: &UserId, peer: &UserId, sends: Vec<Asked>, out: &Out, encoding: Encoding) {
         let conv = ConvId::direct(me, peer);
         let message =
             |send: &ask::Send| NewMessage::of_user(me.clone(), send.cid.clone(), now_millis(), send.body.clone());
