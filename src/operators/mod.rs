@@ -1,7 +1,7 @@
 //! What operators ask of a node over NATS, and what it answers: how it is, why a message has or has not reached somebody,
-//! who is to be disconnected, whether it is to drain; and the NATS services convention (`nats micro`).
+//! who is to be disconnected or erased, whether it is to drain; and the NATS services convention (`nats micro`).
 //!
-//! Built by the node; asked by `natter nodes`, `why`, `trace`, `disconnect` and `drain`. Who may ask is decided by the
+//! Built by the node; asked by `natter nodes`, `why`, `trace`, `disconnect`, `erase` and `drain`. Who may ask is decided by the
 //! permissions of NATS (`nats/accounts.conf`): whoever may publish here is an operator. Answers go below an operator's inbox
 //! and nowhere else. Nothing here is on the way of a message.
 

@@ -58,14 +58,15 @@ impl Inner {
     pub(super) async fn settle(self: Arc<Self>, changes: Vec<Change>) {
         let is_here = |change: &Change| self.registry.has(&Subject::user(&change.user));
         let (here, gone): (Vec<_>, Vec<_>) = changes.into_iter().partition(is_here);
-        for change in here.iter().filter(|change| !change.was_here) {
+        // Also of those who are as they were before: whoever looked in between knows what was true then.
+        for change in &here {
             self.publish(&change.user, true);
         }
         for some in gone.chunks(CHUNK) {
             let seen: Vec<(UserId, Millis)> = some.iter().map(|change| (change.user.clone(), change.at)).collect();
             // Where it fails, an earlier time stays.
             let _ = self.note(&seen).await;
-            for change in some.iter().filter(|change| change.was_here) {
+            for change in some {
                 self.publish(&change.user, false);
             }
         }

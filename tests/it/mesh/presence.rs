@@ -118,6 +118,24 @@ async fn of_a_user_who_comes_and_goes_nothing_is_told() {
     assert_eq!((published(&mesh, 1).await, told(&alice)), (1, vec![]), "once, when it was quiet");
 }
 
+/// Whoever looks before a user is quiet knows what is true at that moment, and is told when it is not any more: also where the
+/// user is then as before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_looked_before_a_user_was_quiet_is_told_what_became_of_it() {
+    let mesh = TestMesh::tuned(2, |config| {
+        told_only(config);
+        config.presence.quiet_ms = 1_000;
+        config.presence.everybody = true;
+    })
+    .await;
+    let alice = client(mesh.nodes[0].url(), "alice").await;
+    let bob = mesh.json(1, "bob", "phone").await;
+    let first = alice.watch(vec![user("bob")]).await.unwrap();
+    assert_eq!(first.items[0].online, Some(true), "he came a moment ago");
+    bob.vanish();
+    assert_eq!(next(&alice).await.online, Some(false));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_is_killed_leaves_no_ghost_for_longer_than_a_look() {
     let mesh = TestMesh::tuned(1, looked_at).await;

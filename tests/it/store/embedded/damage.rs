@@ -12,12 +12,12 @@ use natter::{
     model::{Body, ConvId, NewMessage, Row, Seq},
     store::{
         Engine as _, Logs as _, Marks as _,
-        embedded::{EmbeddedOptions, EmbeddedStore, OpenError, verify::verify},
+        embedded::{EmbeddedOptions, EmbeddedStore, OpenError},
     },
 };
 use tempfile::TempDir;
 
-use super::{child, open};
+use super::{child, open, report_of};
 use crate::store::contract::{WHOLE, append, device, dm, entered, head, message, register, user};
 
 mod large;
@@ -75,7 +75,7 @@ fn refused(dir: &Path) -> String {
     let error = EmbeddedStore::open(dir, EmbeddedOptions::default()).expect_err("damage must be noticed");
     assert!(matches!(error, OpenError::Damaged { .. }), "{error}");
     assert!(contents(dir) == before, "a refusal must change nothing");
-    let report = verify(dir, EmbeddedOptions::default(), |_| ()).unwrap();
+    let report = report_of(dir);
     assert!(!report.rows_checked && report.problems_found > 0, "{report:?}");
     let text = error.to_string();
     assert!(text.contains("--accept-loss") && text.contains("natter restore"), "{text}");
@@ -101,7 +101,7 @@ async fn accepted(dir: &Path) -> usize {
     assert_eq!(check_rescued(&store).await, left + 2 * CONVS, "the new store is sound, also after a restart");
     store.close().await.unwrap();
     drop(store);
-    let report = verify(dir, EmbeddedOptions::default(), |_| ()).unwrap();
+    let report = report_of(dir);
     assert_eq!((report.problems.as_slice(), report.messages), (&[] as &[String], (left + 4 * CONVS) as u64));
     left
 }
@@ -183,7 +183,7 @@ async fn what_was_closed_is_opened_again() {
     assert_eq!(append(&*store, &conv_of(3), message("alice", "next")).await.unwrap().seq, ROUNDS as Seq + 1);
     store.close().await.unwrap();
     drop(store);
-    let report = verify(dir.path(), EmbeddedOptions::default(), |_| ()).unwrap();
+    let report = report_of(dir.path());
     assert_eq!((report.problems.as_slice(), report.messages), (&[] as &[String], ALL as u64 + 1));
 }
 

@@ -9,7 +9,10 @@ use std::{
 
 use natter::store::{
     Engine as _, Store,
-    embedded::{EmbeddedOptions, EmbeddedStore, OpenError},
+    embedded::{
+        EmbeddedOptions, EmbeddedStore, OpenError,
+        verify::{Report, verify},
+    },
 };
 use tempfile::TempDir;
 
@@ -47,7 +50,6 @@ pub async fn fresh() -> Embedded {
     Embedded { store: Some(open(dir.path())), dir }
 }
 
-/// Opens the store in `dir`.
 /// Opens the store of a folder. Its last owner in this process may still be writing out on a disk that others keep busy:
 /// closing waits for that, but not for ever.
 fn open(dir: &Path) -> Arc<EmbeddedStore> {
@@ -56,6 +58,17 @@ fn open(dir: &Path) -> Arc<EmbeddedStore> {
         match EmbeddedStore::open(dir, EmbeddedOptions::default()) {
             Err(OpenError::InUse { .. }) if begin.elapsed() < PATIENCE => std::thread::sleep(Duration::from_millis(10)),
             opened => return opened.unwrap(),
+        }
+    }
+}
+
+/// Checks the store of a folder, whose last owner may still be writing out as well.
+fn report_of(dir: &Path) -> Report {
+    let begin = Instant::now();
+    loop {
+        match verify(dir, EmbeddedOptions::default(), |_| ()) {
+            Err(OpenError::InUse { .. }) if begin.elapsed() < PATIENCE => std::thread::sleep(Duration::from_millis(10)),
+            report => return report.unwrap(),
         }
     }
 }

@@ -3,15 +3,12 @@
 
 use std::path::PathBuf;
 
-use natter::store::{
-    Engine as _, Logs as _,
-    embedded::{EmbeddedOptions, verify::verify},
-};
+use natter::store::{Engine as _, Logs as _};
 
 use super::{
     child,
     kill::{Answered, check, killed_at_work},
-    open,
+    open, report_of,
 };
 use crate::{
     harness::{preload, skip::skip},
@@ -76,7 +73,7 @@ async fn tables_and_journals_that_were_let_go_survive_a_power_failure() {
     assert!(top > 0);
     assert_eq!(append(&*store, &conv, message("alice", "after")).await.unwrap().seq, top + 1);
     store.close().await.unwrap();
-    let report = verify(&disk, EmbeddedOptions::default(), |_| ()).unwrap();
+    let report = report_of(&disk);
     assert_eq!(report.problems, [""; 0]);
 }
 

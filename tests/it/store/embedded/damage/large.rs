@@ -4,10 +4,7 @@ use std::{fs, path::Path, time::Duration};
 
 use natter::{
     model::{Body, NewMessage, Seq},
-    store::{
-        Engine as _, Logs as _, StoreError,
-        embedded::{EmbeddedOptions, EmbeddedStore, verify::verify},
-    },
+    store::{Engine as _, Logs as _, StoreError, embedded::EmbeddedStore},
 };
 use rand::{Rng as _, SeedableRng, rngs::StdRng};
 use tempfile::TempDir;
@@ -15,7 +12,7 @@ use tempfile::TempDir;
 use super::{ALL, CONVS, ROUNDS, accepting, check_rescued, conv_of, fill, journal, overwrite, refused, written};
 use crate::store::{
     contract::{WHOLE, append, dm, message},
-    embedded::{child, open},
+    embedded::{child, open, report_of},
 };
 
 /// 200 KB that the engine cannot compress much, the same for the same numbers.
@@ -84,7 +81,7 @@ async fn journals_that_were_let_go_are_not_missed_after_a_kill() {
         assert_eq!(append(&*store, &conv, message("alice", &format!("after{top}"))).await.unwrap().seq, top + 1);
         store.close().await.unwrap();
     }
-    let report = verify(dir.path(), EmbeddedOptions::default(), |_| ()).unwrap();
+    let report = report_of(dir.path());
     assert_eq!(report.problems, [""; 0]);
 }
 
@@ -112,7 +109,7 @@ fn writes_until_it_is_killed() {
 }
 
 async fn one_flipped_byte(dir: &Path) {
-    let report = verify(dir, EmbeddedOptions::default(), |_| ()).unwrap();
+    let report = report_of(dir);
     assert!(
         report.rows_checked && report.problems.iter().any(|words| words.contains("keyspaces/1/tables")),
         "{report:?}"
@@ -149,7 +146,7 @@ async fn accepted_in_tables(dir: &Path) -> usize {
     let left = check_rescued(&store).await;
     store.close().await.unwrap();
     drop(store);
-    let report = verify(dir, EmbeddedOptions::default(), |_| ()).unwrap();
+    let report = report_of(dir);
     assert_eq!(report.problems, [""; 0]);
     assert!(report.accepted_holes > 0);
     left
