@@ -3,6 +3,7 @@
 use super::{Caller, Ops, counted, fault, fault::is_served};
 use crate::{
     metrics::StoreOp,
+    model::{DeviceId, UserId},
     overload::{Class, cost},
     protocol::{
         Answer, ErrorCode, Outcome, Refused,
@@ -17,10 +18,7 @@ pub(super) async fn perform(ops: &Ops, caller: &Caller, ask: EndSession) -> Outc
     let user = caller.name();
     let mut was_known = false;
     if let EndSession::Device(device) = &ask {
-        let turn = ops.turn(Class::Listing, cost(ROWS, 0)).await?;
-        let retired = ops.store.marks.retire(user, device).await;
-        turn.end(cost(ROWS, 0), is_served(&retired));
-        was_known = counted(&ops.metrics, StoreOp::Retire, retired).map_err(|error| fault::refused(&error))?;
+        was_known = retire(ops, user, device).await?;
     }
     let sessions = ops.router.end_sessions(user, &ask).await;
     if sessions.is_empty() && !was_known {
@@ -31,4 +29,12 @@ pub(super) async fn perform(ops: &Ops, caller: &Caller, ask: EndSession) -> Outc
         ));
     }
     Ok(Answer::Ended(Ended { reference: None, sessions }))
+}
+
+/// Forgets a device with its cursors; false where it is not known.
+pub(super) async fn retire(ops: &Ops, user: &UserId, device: &DeviceId) -> Result<bool, Refused> {
+    let turn = ops.turn(Class::Listing, cost(ROWS, 0)).await?;
+    let retired = ops.store.marks.retire(user, device).await;
+    turn.end(cost(ROWS, 0), is_served(&retired));
+    counted(&ops.metrics, StoreOp::Retire, retired).map_err(|error| fault::refused(&error))
 }

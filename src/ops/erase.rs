@@ -1,7 +1,7 @@
 //! `erase`: a user's devices are forgotten, their sessions end, and the keys of all that the user has said are destroyed (R29).
 //! Asked by services and by operators.
 
-use super::{Caller, Ops, counted, fault, fault::is_served};
+use super::{Caller, Ops, counted, end_session, fault, fault::is_served, sessions};
 use crate::{
     metrics::StoreOp,
     model::UserId,
@@ -12,7 +12,7 @@ use crate::{
     },
 };
 
-/// The keys are looked for, and destroyed; and each device costs about so much as well.
+/// The keys are looked for, and destroyed.
 const ROWS: usize = 6;
 
 pub(super) async fn perform(ops: &Ops, caller: &Caller) -> Outcome {
@@ -38,16 +38,10 @@ pub(super) async fn erase(ops: &Ops, user: &UserId) -> Result<Erased, Refused> {
 }
 
 async fn forget_devices(ops: &Ops, user: &UserId) -> Result<u64, Refused> {
-    let turn = ops.turn(Class::Listing, cost(ROWS, 0)).await?;
-    let known = ops.store.marks.devices(user).await;
-    turn.end(cost(ROWS, 0), is_served(&known));
-    let known = counted(&ops.metrics, StoreOp::Devices, known).map_err(|error| fault::refused(&error))?;
+    let known = sessions::known_devices(ops, user).await?;
     let count = known.len() as u64;
     for device in known {
-        let turn = ops.turn(Class::Listing, cost(ROWS, 0)).await?;
-        let retired = ops.store.marks.retire(user, &device.device.device).await;
-        turn.end(cost(ROWS, 0), is_served(&retired));
-        counted(&ops.metrics, StoreOp::Retire, retired).map_err(|error| fault::refused(&error))?;
+        end_session::retire(ops, user, &device.device.device).await?;
         ops.router.end_sessions(user, &EndSession::Device(device.device.device)).await;
     }
     Ok(count)

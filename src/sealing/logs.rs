@@ -19,15 +19,17 @@ impl SealedLogs {
     async fn append(&self, conv: &ConvId, batch: Vec<NewMessage>) -> Vec<StoreResult<Appended>> {
         let (mut sealed, mut first_tries) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
         for message in batch {
-            let tried = self.sealing.seal(conv, &message).await.map(|body| {
-                let plain = body.map(|body| (message.clone(), body));
-                match &plain {
-                    Some((message, body)) => sealed.push(NewMessage { body: body.clone(), ..message.clone() }),
-                    None => sealed.push(message),
+            first_tries.push(match self.sealing.seal(conv, &message).await {
+                Ok(Some(body)) => {
+                    sealed.push(NewMessage { body, ..message.clone() });
+                    Ok(Some(message))
                 }
-                plain.map(|(message, _)| message)
+                Ok(None) => {
+                    sealed.push(message);
+                    Ok(None)
+                }
+                Err(error) => Err(error),
             });
-            first_tries.push(tried);
         }
         let mut answers = self.inner.append(conv, sealed).await.into_iter();
         let mut all = Vec::with_capacity(first_tries.len());

@@ -94,7 +94,7 @@ impl Sealing {
 
     /// The sealed body of a message; nothing where it goes as it is.
     async fn seal(&self, conv: &ConvId, message: &NewMessage) -> StoreResult<Option<Body>> {
-        if !self.seals || !is_sealed(message.kind) {
+        if !is_sealed(message.kind) {
             return Ok(None);
         }
         let NewMessage { kind, sender, cid, ts, body, .. } = message;
@@ -149,6 +149,15 @@ impl Sealing {
             opened.push(if row.body.is_sealed() { self.open_at(conv, row, read).await? } else { row });
         }
         Ok(opened)
+    }
+
+    /// The last messages of several conversations.
+    async fn open_previews(&self, mut lasts: Vec<(ConvId, &mut Preview)>) -> StoreResult<()> {
+        self.find_all(lasts.iter().map(|(_, last)| (&last.sender, &last.body))).await;
+        for (conv, last) in &mut lasts {
+            self.open_preview(conv, last).await?;
+        }
+        Ok(())
     }
 
     async fn open_preview(&self, conv: &ConvId, last: &mut Preview) -> StoreResult<()> {

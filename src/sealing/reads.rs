@@ -4,16 +4,9 @@ use std::sync::Arc;
 
 use super::Sealing;
 use crate::{
-    model::{Body, ConvId, Device, FoldedPart, Millis, RoomId, Seq, UserId, room::Member},
-    store::{
-        Behind, Compared, Folds, Inbox, InboxDetail, InboxRow, Page, Preview, RoomRow, Rooms, Stamps, StoreFuture,
-    },
+    model::{ConvId, Device, FoldedPart, Millis, RoomId, Seq, UserId, room::Member},
+    store::{Behind, Compared, Folds, Inbox, InboxDetail, InboxRow, Page, RoomRow, Rooms, Stamps, StoreFuture},
 };
-
-/// Who said the last thing, and what.
-fn sealed(last: Option<&Preview>) -> Option<(&UserId, &Body)> {
-    last.map(|last| (&last.sender, &last.body))
-}
 
 pub(super) struct SealedInbox {
     pub(super) inner: Arc<dyn Inbox>,
@@ -33,12 +26,8 @@ impl Inbox for SealedInbox {
     fn details<'a>(&'a self, user: &'a UserId, convs: &'a [ConvId]) -> StoreFuture<'a, Vec<InboxDetail>> {
         Box::pin(async move {
             let mut details = self.inner.details(user, convs).await?;
-            self.sealing.find_all(details.iter().filter_map(|detail| sealed(detail.last.as_ref()))).await;
-            for detail in &mut details {
-                if let Some(last) = &mut detail.last {
-                    self.sealing.open_preview(&detail.conv, last).await?;
-                }
-            }
+            let lasts = details.iter_mut().filter_map(|detail| Some((detail.conv.clone(), detail.last.as_mut()?)));
+            self.sealing.open_previews(lasts.collect()).await?;
             Ok(details)
         })
     }
@@ -67,13 +56,8 @@ impl Rooms for SealedRooms {
     fn rooms<'a>(&'a self, rooms: &'a [RoomId]) -> StoreFuture<'a, Vec<Option<RoomRow>>> {
         Box::pin(async move {
             let mut found = self.inner.rooms(rooms).await?;
-            self.sealing.find_all(found.iter().flatten().filter_map(|row| sealed(row.last.as_ref()))).await;
-            for row in found.iter_mut().flatten() {
-                let conv = row.conv();
-                if let Some(last) = &mut row.last {
-                    self.sealing.open_preview(&conv, last).await?;
-                }
-            }
+            let lasts = found.iter_mut().flatten().filter_map(|row| Some((row.conv(), row.last.as_mut()?)));
+            self.sealing.open_previews(lasts.collect()).await?;
             Ok(found)
         })
     }
