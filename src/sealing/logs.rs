@@ -15,11 +15,17 @@ pub(super) struct SealedLogs {
 }
 
 impl SealedLogs {
-    /// Seals what it can; what it cannot is answered at once.
+    /// Seals what it can, up to the first that it cannot: what follows would stand before it, and would wait for the same store
+    /// again.
     async fn append(&self, conv: &ConvId, batch: Vec<NewMessage>) -> Vec<StoreResult<Appended>> {
         let (mut sealed, mut first_tries) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
+        let mut failed = None;
         for message in batch {
-            first_tries.push(match self.sealing.seal(conv, &message).await {
+            let body = match &failed {
+                Some(error) => Err(StoreError::clone(error)),
+                None => self.sealing.seal(conv, &message).await,
+            };
+            first_tries.push(match body {
                 Ok(Some(body)) => {
                     sealed.push(NewMessage { body, ..message.clone() });
                     Ok(Some(message))
@@ -28,7 +34,10 @@ impl SealedLogs {
                     sealed.push(message);
                     Ok(None)
                 }
-                Err(error) => Err(error),
+                Err(error) => {
+                    failed = Some(error.clone());
+                    Err(error)
+                }
             });
         }
         let mut answers = self.inner.append(conv, sealed).await.into_iter();

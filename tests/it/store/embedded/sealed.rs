@@ -1,14 +1,22 @@
 //! The embedded store under seals: the contract of all stores holds as it does without them, second tries are known again
 //! whatever key they are sealed with, and the raw files tell nobody anything.
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use natter::{
-    model::{Body, Cid, ConvId, Millis, NewMessage},
+    model::{Body, Cid, ConvId, Millis, NewMessage, UserId},
     sealing::{Masters, Sealing, Settings},
     store::{
-        Engine as _, Span, Store, StoreError,
+        Engine as _, Keys, Span, Store, StoreError, StoreFuture,
         embedded::{EmbeddedOptions, EmbeddedStore, backup::restore},
+        keys::Month,
     },
 };
 
@@ -142,6 +150,37 @@ async fn nodes_that_make_a_key_at_once_all_seal_with_the_same() {
         }
     }
     assert!(bodies(&over(bed.store(), true, &[])).await.iter().all(|body| *body == Body::text("readable")));
+}
+
+/// A store that gives no keys, and how often it was asked.
+struct NoKeys(AtomicUsize);
+
+impl Keys for NoKeys {
+    fn key<'a>(&'a self, _: &'a UserId, _: Month) -> StoreFuture<'a, Option<Vec<u8>>> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Box::pin(async { Err(StoreError::Unavailable("the test gives no keys".into())) })
+    }
+
+    fn keep_key<'a>(&'a self, _: &'a UserId, _: Month, _: Vec<u8>) -> StoreFuture<'a, Vec<u8>> {
+        Box::pin(async { Err(StoreError::Unavailable("the test keeps no keys".into())) })
+    }
+
+    fn destroy_keys<'a>(&'a self, _: &'a UserId) -> StoreFuture<'a, u64> {
+        Box::pin(async { Err(StoreError::Unavailable("the test destroys no keys".into())) })
+    }
+}
+
+#[tokio::test]
+async fn a_batch_whose_key_cannot_be_read_waits_for_it_once() {
+    let (bed, keys) = (fresh().await, Arc::new(NoKeys(AtomicUsize::new(0))));
+    let store = over(Store { keys: keys.clone(), ..bed.store() }, true, &[]);
+    let batch = (0..10).map(|n| message(&format!("c{n}"), 1, "no")).collect();
+    let answers = store.logs.append(&conv(), batch).await;
+    assert!(
+        answers.len() == 10 && answers.iter().all(|one| matches!(one, Err(StoreError::Unavailable(_)))),
+        "{answers:?}"
+    );
+    assert_eq!((keys.0.load(Ordering::Relaxed), bed.store().logs.top(&conv()).await), (1, Ok(0)));
 }
 
 /// Two nodes on one store. The second one has read that there is no key, and goes by what it read.
